@@ -1,1 +1,22 @@
-//! (to come)
+//! The socket work: connect, write, read, time out. Tokio stays in here.
+//!
+//! A connection comes apart into a reader and a writer, so that two tasks can own them. Whoever
+//! writes requests bounds the wait for their answers; only [`connect`] and [`ControlClient`] have
+//! deadlines of their own.
+
+#![allow(dead_code, unused_imports)]
+
+mod backoff;
+mod connection;
+mod control;
+mod endpoint;
+mod error;
+mod frames;
+mod transport;
+
+pub use backoff::Backoff;
+pub use connection::{ConnectOptions, Connection, connect};
+pub use control::ControlClient;
+pub use endpoint::Endpoint;
+pub use error::NetError;
+pub use frames::{FrameReader, FrameWriter, MAX_ANSWER};

@@ -1,0 +1,84 @@
+//! What can be wrong with bytes from the wire, or with what should become such bytes.
+
+use super::Api;
+
+/// Names what was seen, and where.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum WireError {
+    #[error("the {message} ends early: {needed} bytes are due at byte {at}, {left} are left")]
+    Truncated {
+        message: &'static str,
+        at: usize,
+        needed: usize,
+        left: usize,
+    },
+
+    #[error("the {message} claims a length of {length} at byte {at}")]
+    NegativeLength {
+        message: &'static str,
+        at: usize,
+        length: i64,
+    },
+
+    #[error(
+        "the {message} claims {count} elements of at least {least} bytes at byte {at}, \
+         {left} bytes are left"
+    )]
+    Count {
+        message: &'static str,
+        at: usize,
+        count: usize,
+        least: usize,
+        left: usize,
+    },
+
+    #[error("the {message} has null at byte {at}, where null is not allowed")]
+    Null { message: &'static str, at: usize },
+
+    #[error("the {message} has a varint of more than 32 bits at byte {at}")]
+    VarInt { message: &'static str, at: usize },
+
+    #[error("the {message} has text that is not UTF-8 at byte {at}")]
+    NotUtf8 { message: &'static str, at: usize },
+
+    #[error("the {message} is over at byte {at}, {left} bytes are left over")]
+    LeftOver {
+        message: &'static str,
+        at: usize,
+        left: usize,
+    },
+
+    #[error(
+        "no common version of {api}: the broker speaks {}, this producer {ours_min} to {ours_max}",
+        theirs.map_or_else(|| "none".to_owned(), |(min, max)| format!("{min} to {max}"))
+    )]
+    NoCommonVersion {
+        api: Api,
+        theirs: Option<(i16, i16)>,
+        ours_min: i16,
+        ours_max: i16,
+    },
+
+    #[error("the broker claims versions {min} to {max} of api key {api_key}")]
+    FlippedVersions { api_key: i16, min: i16, max: i16 },
+
+    #[error("the broker's list of versions is empty")]
+    NoVersions,
+
+    #[error("the broker refused the {api} request with error code {code}")]
+    Refused { api: Api, code: i16 },
+
+    #[error("version {version} of {api} is not spoken here")]
+    UnknownVersion { api: Api, version: i16 },
+
+    #[error("{what} of {length} bytes does not fit the request, which takes {most}")]
+    TooLong {
+        what: &'static str,
+        length: usize,
+        most: usize,
+    },
+
+    #[error("the {api} request cannot be encoded: {reason}")]
+    Encode { api: Api, reason: String },
+}

@@ -1,0 +1,212 @@
+//! A cursor over an answer that believes nothing.
+
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use super::WireError;
+
+/// Longer throttles are taken as this long: a broker's quota windows last seconds, and a throttle
+/// of days would look like a dead producer.
+const MAX_THROTTLE: Duration = Duration::from_secs(300);
+
+pub(super) struct Reader<'a> {
+    message: &'static str,
+    bytes: &'a [u8],
+    at: usize,
+    flexible: bool,
+}
+
+impl<'a> Reader<'a> {
+    pub fn new(message: &'static str, bytes: &'a [u8], flexible: bool) -> Self {
+        Self {
+            message,
+            bytes,
+            at: 0,
+            flexible,
+        }
+    }
+
+    pub fn at(&self) -> usize {
+        self.at
+    }
+
+    fn left(&self) -> usize {
+        self.bytes.len() - self.at
+    }
+
+    fn take(&mut self, needed: usize) -> Result<&'a [u8], WireError> {
+        let left = self.left();
+        if needed > left {
+            return Err(WireError::Truncated {
+                message: self.message,
+                at: self.at,
+                needed,
+                left,
+            });
+        }
+        let taken = &self.bytes[self.at..self.at + needed];
+        self.at += needed;
+        Ok(taken)
+    }
+
+    fn array_of<const N: usize>(&mut self) -> Result<[u8; N], WireError> {
+        let mut out = [0; N];
+        out.copy_from_slice(self.take(N)?);
+        Ok(out)
+    }
+
+    pub fn bool(&mut self) -> Result<bool, WireError> {
+        Ok(self.take(1)?[0] != 0)
+    }
+
+    pub fn i16(&mut self) -> Result<i16, WireError> {
+        self.array_of().map(i16::from_be_bytes)
+    }
+
+    pub fn i32(&mut self) -> Result<i32, WireError> {
+        self.array_of().map(i32::from_be_bytes)
+    }
+
+    pub fn i64(&mut self) -> Result<i64, WireError> {
+        self.array_of().map(i64::from_be_bytes)
+    }
+
+    pub fn uuid(&mut self) -> Result<Uuid, WireError> {
+        self.array_of().map(Uuid::from_bytes)
+    }
+
+    pub fn throttle(&mut self) -> Result<Duration, WireError> {
+        let millis = u64::try_from(self.i32()?).unwrap_or(0);
+        Ok(Duration::from_millis(millis).min(MAX_THROTTLE))
+    }
+
+    fn uvarint(&mut self) -> Result<u32, WireError> {
+        let at = self.at;
+        let mut value = 0u32;
+        for shift in [0, 7, 14, 21, 28] {
+            let byte = self.take(1)?[0];
+            // The fifth byte has room for four bits, and nothing follows it.
+            if shift == 28 && byte > 0x0f {
+                break;
+            }
+            value |= u32::from(byte & 0x7f) << shift;
+            if byte < 0x80 {
+                return Ok(value);
+            }
+        }
+        Err(WireError::VarInt {
+            message: self.message,
+            at,
+        })
+    }
+
+    /// The length of something nullable, from a compact varint or the classic integer given.
+    fn length(&mut self, classic: impl Fn(&mut Self) -> Result<i64, WireError>) -> Length {
+        let at = self.at;
+        let length = if self.flexible {
+            i64::from(self.uvarint()?) - 1
+        } else {
+            classic(self)?
+        };
+        match usize::try_from(length) {
+            Ok(length) => Ok(Some(length)),
+            Err(_) if length == -1 => Ok(None),
+            Err(_) => Err(WireError::NegativeLength {
+                message: self.message,
+                at,
+                length,
+            }),
+        }
+    }
+
+    pub fn nullable_text(&mut self) -> Result<Option<&'a str>, WireError> {
+        let Some(length) = self.length(|reader| reader.i16().map(i64::from))? else {
+            return Ok(None);
+        };
+        let at = self.at;
+        let text = std::str::from_utf8(self.take(length)?).map_err(|_| WireError::NotUtf8 {
+            message: self.message,
+            at,
+        })?;
+        Ok(Some(text))
+    }
+
+    pub fn text(&mut self) -> Result<&'a str, WireError> {
+        let at = self.at;
+        self.nullable_text()?.ok_or(WireError::Null {
+            message: self.message,
+            at,
+        })
+    }
+
+    /// The count of an array whose elements take `least` bytes or more each. Null is an empty
+    /// array, as some brokers write it so.
+    pub fn count(&mut self, least: usize) -> Result<usize, WireError> {
+        let at = self.at;
+        let count = self
+            .length(|reader| reader.i32().map(i64::from))?
+            .unwrap_or(0);
+        let left = self.left();
+        if count > left / least {
+            return Err(WireError::Count {
+                message: self.message,
+                at,
+                count,
+                least,
+                left,
+            });
+        }
+        Ok(count)
+    }
+
+    /// Passes over an array of 32-bit integers.
+    pub fn skip_i32s(&mut self) -> Result<(), WireError> {
+        let count = self.count(4)?;
+        self.take(count * 4).map(drop)
+    }
+
+    pub fn skip_tags(&mut self) -> Result<(), WireError> {
+        self.tags(|_, _| Ok(false))
+    }
+
+    /// Reads the tagged fields of a flexible version. `known` says whether it knew the tag, and
+    /// then must have read all of the field; fields of other tags are passed over.
+    pub fn tags(
+        &mut self,
+        mut known: impl FnMut(u32, &mut Reader<'a>) -> Result<bool, WireError>,
+    ) -> Result<(), WireError> {
+        if !self.flexible {
+            return Ok(());
+        }
+        for _ in 0..self.uvarint()? {
+            let tag = self.uvarint()?;
+            let size = self.uvarint()? as usize;
+            let start = self.at;
+            self.take(size)?;
+            let mut field = Reader {
+                message: self.message,
+                bytes: &self.bytes[..self.at],
+                at: start,
+                flexible: true,
+            };
+            if known(tag, &mut field)? {
+                field.finish()?;
+            }
+        }
+        Ok(())
+    }
+
+    pub fn finish(self) -> Result<(), WireError> {
+        match self.left() {
+            0 => Ok(()),
+            left => Err(WireError::LeftOver {
+                message: self.message,
+                at: self.at,
+                left,
+            }),
+        }
+    }
+}
+
+type Length = Result<Option<usize>, WireError>;

@@ -142,3 +142,86 @@ pub(super) fn set_length(out: &mut BytesMut, elsewhere: usize) -> Result<(), Wir
     out[..4].copy_from_slice(&prefix.to_be_bytes());
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Buf;
+    use kafka_protocol::messages::RequestHeader;
+    use kafka_protocol::protocol::Decodable;
+
+    use super::*;
+
+    const ALL: [Api; 4] = [
+        Api::Produce,
+        Api::Metadata,
+        Api::Versions,
+        Api::InitProducerId,
+    ];
+
+    #[test]
+    fn request_headers_are_read_by_another_implementation() {
+        for api in ALL {
+            let (min, max) = api.ours();
+            for version in min..=max {
+                let mut out = BytesMut::new();
+                request_header(api, version, -7, "lärm", &mut out).expect("a short client id");
+                let mut bytes = out.freeze();
+                let header_version = kafka_protocol::messages::ApiKey::try_from(api.key())
+                    .expect("a known key")
+                    .request_header_version(version);
+                let header = RequestHeader::decode(&mut bytes, header_version).expect("a header");
+                assert_eq!(header.request_api_key, api.key());
+                assert_eq!(header.request_api_version, version);
+                assert_eq!(header.correlation_id, -7);
+                assert_eq!(header.client_id.as_deref(), Some("lärm"));
+                assert!(!bytes.has_remaining());
+            }
+        }
+    }
+
+    #[test]
+    fn response_headers_are_as_long_as_their_version_says() {
+        for api in ALL {
+            let (min, max) = api.ours();
+            for version in min..=max {
+                let header_version = kafka_protocol::messages::ApiKey::try_from(api.key())
+                    .expect("a known key")
+                    .response_header_version(version);
+                let mut frame = 42i32.to_be_bytes().to_vec();
+                if header_version == 1 {
+                    // One unknown tagged field of two bytes.
+                    frame.extend([1, 9, 2, 0xaa, 0xbb]);
+                }
+                frame.extend(b"body");
+                assert_eq!(correlation_id(&frame), Ok(42));
+                assert_eq!(
+                    split_answer(api, version, frame.into()),
+                    Ok((42, Bytes::from_static(b"body")))
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn frames_too_short_for_a_header_are_refused() {
+        for length in 0..4 {
+            let frame = vec![0; length];
+            assert!(correlation_id(&frame).is_err());
+            assert!(split_answer(Api::Versions, 3, frame.into()).is_err());
+        }
+        assert!(split_answer(Api::Produce, 9, vec![0; 4].into()).is_err());
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let long = "x".repeat(40_000);
+        let mut out = BytesMut::new();
+        assert!(matches!(
+            request_header(Api::Produce, 9, 1, &long, &mut out),
+            Err(WireError::TooLong { length: 40_000, .. })
+        ));
+        let mut out = BytesMut::from(&[0; 4][..]);
+        assert!(set_length(&mut out, i32::MAX as usize).is_ok());
+        assert!(set_length(&mut out, i32::MAX as usize + 1).is_err());
+    }
+}

@@ -136,3 +136,166 @@ fn read_partition(version: i16, reader: &mut Reader<'_>) -> Result<PartitionInfo
     reader.skip_tags()?;
     Ok(info)
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Buf;
+    use kafka_protocol::messages::metadata_response::{
+        MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
+    };
+    use kafka_protocol::messages::{BrokerId, MetadataRequest, MetadataResponse, RequestHeader};
+    use kafka_protocol::protocol::Decodable;
+    use proptest::prelude::*;
+
+    use super::super::hostile::{encoded, mangle};
+    use super::*;
+
+    #[test]
+    fn another_implementation_reads_the_request() {
+        let names = ["a".to_owned(), "größen".to_owned()];
+        for version in 4..=13 {
+            for topics in [&names[..], &[]] {
+                let mut frame = encode(version, 5, "client", topics).expect("a request");
+                assert_eq!(frame.get_i32() as usize, frame.len());
+                let header_version = if version >= 9 { 2 } else { 1 };
+                let header = RequestHeader::decode(&mut frame, header_version).expect("a header");
+                assert_eq!(header.correlation_id, 5);
+                let request = MetadataRequest::decode(&mut frame, version).expect("a request");
+                assert!(!frame.has_remaining());
+                assert!(request.allow_auto_topic_creation);
+                let asked = request.topics.expect("a list, even if empty");
+                let asked: Vec<_> = asked.iter().map(|t| t.name.as_deref().cloned()).collect();
+                let expected: Vec<_> = topics
+                    .iter()
+                    .map(|name| Some(StrBytes::from_string(name.clone())))
+                    .collect();
+                assert_eq!(asked, expected);
+            }
+        }
+        assert!(encode(3, 5, "client", &names).is_err());
+        assert!(encode(4, 5, "client", &["x".repeat(40_000)]).is_err());
+    }
+
+    fn response(version: i16) -> MetadataResponse {
+        let text = StrBytes::from_static_str;
+        let broker = |id, host, port| {
+            MetadataResponseBroker::default()
+                .with_node_id(BrokerId(id))
+                .with_host(text(host))
+                .with_port(port)
+        };
+        let mut partition = MetadataResponsePartition::default()
+            .with_error_code(5)
+            .with_partition_index(1)
+            .with_leader_id(BrokerId(-1))
+            .with_replica_nodes(vec![BrokerId(1), BrokerId(2)])
+            .with_isr_nodes(vec![BrokerId(2)]);
+        if version >= 5 {
+            partition = partition.with_offline_replicas(vec![BrokerId(1)]);
+        }
+        if version >= 7 {
+            partition = partition.with_leader_epoch(8);
+        }
+        let mut topic = MetadataResponseTopic::default()
+            .with_name(Some(TopicName(text("orders"))))
+            .with_partitions(vec![partition, MetadataResponsePartition::default()]);
+        if version >= 10 {
+            topic = topic.with_topic_id(Uuid::from_u128(3));
+        }
+        let unknown = MetadataResponseTopic::default()
+            .with_error_code(3)
+            .with_name(Some(TopicName(text("nothing"))));
+        let response = MetadataResponse::default()
+            .with_throttle_time_ms(-1)
+            .with_brokers(vec![
+                broker(1, "one", 9092).with_rack(Some(text("east"))),
+                broker(2, "::1", 65_535),
+                // Nobody could connect to these.
+                broker(3, "three", 0),
+                broker(4, "four", 65_536),
+                broker(5, "", 9092),
+            ])
+            .with_cluster_id(Some(text("cluster")))
+            .with_controller_id(BrokerId(2))
+            .with_topics(vec![topic, unknown]);
+        if version >= 13 {
+            response.with_error_code(129)
+        } else {
+            response
+        }
+    }
+
+    #[test]
+    fn every_version_is_understood() {
+        for version in 4..=13 {
+            let body = encoded(&response(version), version);
+            let answer = MetadataAnswer::decode(version, &body).expect("a good answer");
+            let node = |id, host: &str, port, rack: Option<&str>| Node {
+                id,
+                host: host.to_owned(),
+                port,
+                rack: rack.map(str::to_owned),
+            };
+            let partition = |error_code, partition, leader, leader_epoch| PartitionInfo {
+                error_code,
+                partition,
+                leader,
+                leader_epoch,
+            };
+            let orders = TopicAnswer {
+                error_code: 0,
+                name: "orders".to_owned(),
+                id: Uuid::from_u128(if version >= 10 { 3 } else { 0 }),
+                partitions: vec![
+                    partition(5, 1, -1, if version >= 7 { 8 } else { -1 }),
+                    partition(0, 0, 0, -1),
+                ],
+            };
+            let nothing = TopicAnswer {
+                error_code: 3,
+                name: "nothing".to_owned(),
+                id: Uuid::nil(),
+                partitions: vec![],
+            };
+            let expected = MetadataAnswer {
+                throttle: Duration::ZERO,
+                nodes: vec![
+                    node(1, "one", 9092, Some("east")),
+                    node(2, "::1", 65_535, None),
+                ],
+                cluster_id: Some("cluster".to_owned()),
+                controller_id: 2,
+                topics: vec![orders, nothing],
+                error_code: if version >= 13 { 129 } else { 0 },
+            };
+            assert_eq!(answer, expected, "version {version}");
+        }
+    }
+
+    #[test]
+    fn an_answer_without_brokers_is_understood() {
+        let body = encoded(&MetadataResponse::default(), 12);
+        let answer = MetadataAnswer::decode(12, &body).expect("an empty answer");
+        assert!(answer.nodes.is_empty() && answer.topics.is_empty());
+        assert_eq!(answer.controller_id, -1);
+    }
+
+    #[test]
+    fn broken_answers_are_refused() {
+        for version in 4..=13 {
+            mangle(&encoded(&response(version), version), |body| {
+                MetadataAnswer::decode(version, body)
+            });
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn random_bytes_never_panic(
+            version in 3i16..=14,
+            bytes in prop::collection::vec(any::<u8>(), 0..200),
+        ) {
+            let _ = MetadataAnswer::decode(version, &bytes.into());
+        }
+    }
+}

@@ -8,6 +8,8 @@
 
 mod error;
 mod header;
+#[cfg(test)]
+mod hostile;
 mod init_producer_id;
 mod metadata;
 mod node;

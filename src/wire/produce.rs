@@ -138,3 +138,157 @@ fn put_uvarint(mut value: u32, out: &mut BytesMut) {
     }
     out.put_u8(value as u8);
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::{Buf, Bytes};
+    use kafka_protocol::messages::{ProduceRequest, RequestHeader};
+    use kafka_protocol::protocol::Decodable;
+
+    use super::*;
+
+    struct Part {
+        partition: i32,
+        header: [u8; BATCH_HEADER],
+        records: Vec<u8>,
+    }
+
+    impl Part {
+        fn new(partition: i32, fill: u8, length: usize) -> Self {
+            Self {
+                partition,
+                header: [fill; BATCH_HEADER],
+                records: vec![fill ^ 0xff; length],
+            }
+        }
+
+        fn batch(&self) -> Batch<'_> {
+            Batch {
+                partition: self.partition,
+                header: &self.header,
+                records_len: self.records.len(),
+            }
+        }
+    }
+
+    fn topics() -> Vec<(&'static str, Uuid, Vec<Part>)> {
+        vec![
+            (
+                "orders",
+                Uuid::from_u128(1),
+                // Lengths around the steps of the compact form.
+                vec![
+                    Part::new(0, 1, 0),
+                    Part::new(7, 2, 65),
+                    Part::new(i32::MAX, 3, 66),
+                    Part::new(3, 4, 70_000),
+                ],
+            ),
+            (
+                "größen",
+                Uuid::from_u128(u128::MAX),
+                vec![Part::new(2, 5, 9)],
+            ),
+            ("empty", Uuid::nil(), vec![]),
+        ]
+    }
+
+    fn glue(envelope: &Envelope, topics: &[(&str, Uuid, Vec<Part>)]) -> Bytes {
+        let parts = topics.iter().flat_map(|(_, _, parts)| parts);
+        let mut out = BytesMut::new();
+        let mut from = 0;
+        for (part, &cut) in parts.zip(&envelope.cuts) {
+            out.put_slice(&envelope.bytes[from..cut]);
+            out.put_slice(&part.records);
+            from = cut;
+        }
+        out.put_slice(&envelope.bytes[from..]);
+        out.freeze()
+    }
+
+    #[test]
+    fn another_implementation_reads_every_version() {
+        let topics = topics();
+        for version in 3..=13 {
+            let envelope = encode(
+                version,
+                77,
+                "client",
+                -1,
+                30_000,
+                topics.iter().map(|(topic, id, parts)| TopicBatches {
+                    topic,
+                    topic_id: *id,
+                    batches: parts.iter().map(Part::batch),
+                }),
+            )
+            .expect("a request that fits");
+            assert_eq!(envelope.cuts.len(), 5);
+
+            let mut frame = glue(&envelope, &topics);
+            assert_eq!(frame.get_i32() as usize, frame.len(), "version {version}");
+            let header_version = if version >= 9 { 2 } else { 1 };
+            let header = RequestHeader::decode(&mut frame, header_version).expect("a header");
+            assert_eq!(header.correlation_id, 77);
+            let request = ProduceRequest::decode(&mut frame, version).expect("a request");
+            assert!(!frame.has_remaining(), "version {version}");
+            assert_eq!(request.transactional_id, None);
+            assert_eq!((request.acks, request.timeout_ms), (-1, 30_000));
+            assert_eq!(request.topic_data.len(), topics.len());
+            for (sent, (name, id, parts)) in request.topic_data.iter().zip(&topics) {
+                if version >= 13 {
+                    assert_eq!(sent.topic_id, *id);
+                } else {
+                    assert_eq!(&**sent.name, *name);
+                }
+                assert_eq!(sent.partition_data.len(), parts.len());
+                for (sent, part) in sent.partition_data.iter().zip(parts) {
+                    assert_eq!(sent.index, part.partition);
+                    let batch = [&part.header[..], &part.records].concat();
+                    assert_eq!(sent.records.as_deref(), Some(&batch[..]));
+                }
+            }
+        }
+    }
+
+    fn single(version: i16, topic: &str, records_len: usize) -> Result<Envelope, WireError> {
+        let header = [0; BATCH_HEADER];
+        let batch = Batch {
+            partition: 0,
+            header: &header,
+            records_len,
+        };
+        let topics = [TopicBatches {
+            topic,
+            topic_id: Uuid::nil(),
+            batches: [batch],
+        }];
+        encode(version, 1, "client", 1, 1_000, topics)
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        for version in [3, 9, 12] {
+            let name = "x".repeat(40_000);
+            assert!(matches!(
+                single(version, &name, 1),
+                Err(WireError::TooLong { length: 40_000, .. })
+            ));
+        }
+        for records in [i32::MAX as usize - 100, usize::MAX] {
+            assert!(matches!(
+                single(13, "t", records),
+                Err(WireError::TooLong { .. })
+            ));
+        }
+        for version in [-1, 0, 2, 14] {
+            assert_eq!(
+                single(version, "t", 1).map(|envelope| envelope.cuts),
+                Err(WireError::UnknownVersion {
+                    api: Api::Produce,
+                    version
+                })
+            );
+        }
+    }
+}

@@ -138,3 +138,153 @@ fn read_record_errors(reader: &mut Reader<'_>) -> Result<Vec<RecordError>, WireE
     }
     Ok(errors)
 }
+
+#[cfg(test)]
+mod tests {
+    use kafka_protocol::messages::produce_response::{
+        BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse,
+        TopicProduceResponse,
+    };
+    use kafka_protocol::messages::{BrokerId, ProduceResponse, TopicName};
+    use kafka_protocol::protocol::StrBytes;
+    use proptest::prelude::*;
+
+    use super::super::hostile::{encoded, mangle};
+    use super::*;
+
+    fn text(text: &'static str) -> StrBytes {
+        StrBytes::from_static_str(text)
+    }
+
+    /// A refused batch and an accepted one, with all that the version has.
+    fn response(version: i16) -> ProduceResponse {
+        let mut refused = PartitionProduceResponse::default()
+            .with_index(3)
+            .with_error_code(87)
+            .with_base_offset(-1)
+            .with_log_append_time_ms(-1);
+        let mut accepted = PartitionProduceResponse::default()
+            .with_index(4)
+            .with_base_offset(1 << 40)
+            .with_log_append_time_ms(1_700_000_000_000);
+        let mut response = ProduceResponse::default().with_throttle_time_ms(20);
+        if version >= 5 {
+            accepted = accepted.with_log_start_offset(9);
+        }
+        if version >= 8 {
+            let errors = [(0, None), (5, Some(text("bad key")))];
+            refused = refused
+                .with_error_message(Some(text("refused")))
+                .with_record_errors(
+                    errors
+                        .map(|(index, message)| {
+                            BatchIndexAndErrorMessage::default()
+                                .with_batch_index(index)
+                                .with_batch_index_error_message(message)
+                        })
+                        .to_vec(),
+                );
+        }
+        if version >= 9 {
+            refused = refused.with_unknown_tagged_field(40, Bytes::from_static(b"later"));
+        }
+        if version >= 10 {
+            accepted = accepted.with_current_leader(
+                LeaderIdAndEpoch::default()
+                    .with_leader_id(BrokerId(2))
+                    .with_leader_epoch(6),
+            );
+            let node = NodeEndpoint::default()
+                .with_node_id(BrokerId(2))
+                .with_host(text("two"))
+                .with_port(9094)
+                .with_rack(Some(text("east")));
+            let unreachable = node.clone().with_port(-1);
+            response = response.with_node_endpoints(vec![node, unreachable]);
+        }
+        let mut topic = TopicProduceResponse::default();
+        if version >= 13 {
+            topic = topic.with_topic_id(Uuid::from_u128(5));
+        } else {
+            topic = topic.with_name(TopicName(text("orders")));
+        }
+        response.with_responses(vec![
+            topic.with_partition_responses(vec![refused, accepted]),
+        ])
+    }
+
+    #[test]
+    fn every_version_is_understood() {
+        for version in 3..=13 {
+            let body = encoded(&response(version), version);
+            let answer = ProduceAnswer::decode(version, &body).expect("a good answer");
+            let topic = match version {
+                13.. => TopicKey::Id(Uuid::from_u128(5)),
+                _ => TopicKey::Name("orders".into()),
+            };
+            let refused = PartitionAnswer {
+                topic: topic.clone(),
+                partition: 3,
+                error_code: 87,
+                base_offset: -1,
+                log_append_time_ms: -1,
+                log_start_offset: -1,
+                record_errors: match version {
+                    8.. => [(0, None), (5, Some("bad key".to_owned()))]
+                        .map(|(index, message)| RecordError { index, message })
+                        .to_vec(),
+                    _ => vec![],
+                },
+                error_message: (version >= 8).then(|| "refused".to_owned()),
+                leader: None,
+            };
+            let accepted = PartitionAnswer {
+                topic,
+                partition: 4,
+                error_code: 0,
+                base_offset: 1 << 40,
+                log_append_time_ms: 1_700_000_000_000,
+                log_start_offset: if version >= 5 { 9 } else { -1 },
+                record_errors: vec![],
+                error_message: None,
+                leader: (version >= 10).then_some(LeaderHint {
+                    node_id: 2,
+                    epoch: 6,
+                }),
+            };
+            let node = Node {
+                id: 2,
+                host: "two".to_owned(),
+                port: 9094,
+                rack: Some("east".to_owned()),
+            };
+            let expected = ProduceAnswer {
+                throttle: Duration::from_millis(20),
+                partitions: vec![refused, accepted],
+                nodes: if version >= 10 { vec![node] } else { vec![] },
+            };
+            assert_eq!(answer, expected, "version {version}");
+        }
+    }
+
+    #[test]
+    fn broken_answers_are_refused() {
+        for version in 3..=13 {
+            mangle(&encoded(&response(version), version), |body| {
+                ProduceAnswer::decode(version, body)
+            });
+        }
+        assert!(ProduceAnswer::decode(2, &Bytes::new()).is_err());
+        assert!(ProduceAnswer::decode(14, &Bytes::new()).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn random_bytes_never_panic(
+            version in -1i16..=15,
+            bytes in prop::collection::vec(any::<u8>(), 0..200),
+        ) {
+            let _ = ProduceAnswer::decode(version, &bytes.into());
+        }
+    }
+}

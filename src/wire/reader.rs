@@ -210,3 +210,145 @@ impl<'a> Reader<'a> {
 }
 
 type Length = Result<Option<usize>, WireError>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flexible(bytes: &[u8]) -> Reader<'_> {
+        Reader::new("test answer", bytes, true)
+    }
+
+    fn classic(bytes: &[u8]) -> Reader<'_> {
+        Reader::new("test answer", bytes, false)
+    }
+
+    #[test]
+    fn a_count_is_believed_as_far_as_the_bytes_reach() {
+        let mut bytes = 3i32.to_be_bytes().to_vec();
+        bytes.extend([0; 12]);
+        assert_eq!(classic(&bytes).count(4), Ok(3));
+        assert_eq!(
+            classic(&bytes).count(5),
+            Err(WireError::Count {
+                message: "test answer",
+                at: 0,
+                count: 3,
+                least: 5,
+                left: 12
+            })
+        );
+        let huge = i32::MAX.to_be_bytes();
+        assert!(matches!(
+            classic(&huge).count(1),
+            Err(WireError::Count {
+                count: 0x7fff_ffff,
+                left: 0,
+                ..
+            })
+        ));
+        let huge = [0xff, 0xff, 0xff, 0xff, 0x0f];
+        assert!(matches!(
+            flexible(&huge).count(1),
+            Err(WireError::Count {
+                count: 0xffff_fffe,
+                left: 0,
+                ..
+            })
+        ));
+    }
+
+    #[test]
+    fn null_is_minus_one_and_nothing_else() {
+        assert_eq!(classic(&(-1i32).to_be_bytes()).count(1), Ok(0));
+        assert_eq!(flexible(&[0]).count(1), Ok(0));
+        assert_eq!(classic(&(-1i16).to_be_bytes()).nullable_text(), Ok(None));
+        assert_eq!(flexible(&[0]).nullable_text(), Ok(None));
+        assert!(matches!(
+            flexible(&[0]).text(),
+            Err(WireError::Null { at: 0, .. })
+        ));
+        assert!(matches!(
+            classic(&(-2i32).to_be_bytes()).count(1),
+            Err(WireError::NegativeLength { length: -2, .. })
+        ));
+        assert!(matches!(
+            classic(&i16::MIN.to_be_bytes()).nullable_text(),
+            Err(WireError::NegativeLength { length: -32768, .. })
+        ));
+    }
+
+    #[test]
+    fn a_varint_has_at_most_32_bits() {
+        assert_eq!(flexible(&[0xac, 0x02]).uvarint(), Ok(300));
+        assert_eq!(
+            flexible(&[0xff, 0xff, 0xff, 0xff, 0x0f]).uvarint(),
+            Ok(u32::MAX)
+        );
+        for bad in [[0xff, 0xff, 0xff, 0xff, 0x1f], [0x80; 5]] {
+            assert!(matches!(
+                flexible(&bad).uvarint(),
+                Err(WireError::VarInt { at: 0, .. })
+            ));
+        }
+        assert!(matches!(
+            flexible(&[0x80]).uvarint(),
+            Err(WireError::Truncated {
+                at: 1,
+                needed: 1,
+                left: 0,
+                ..
+            })
+        ));
+    }
+
+    #[test]
+    fn text_is_utf8() {
+        assert_eq!(classic(b"\0\x02ok").text(), Ok("ok"));
+        assert!(matches!(
+            classic(b"\0\x02\xff\xfe").text(),
+            Err(WireError::NotUtf8 { at: 2, .. })
+        ));
+    }
+
+    #[test]
+    fn a_tagged_field_is_as_long_as_it_says() {
+        // One field, tag 7, two bytes.
+        let bytes = [1, 7, 2, 0, 9];
+        let mut seen = None;
+        let mut reader = flexible(&bytes);
+        reader
+            .tags(|tag, field| {
+                seen = Some((tag, field.i16()?));
+                Ok(true)
+            })
+            .expect("well formed");
+        assert_eq!(seen, Some((7, 9)));
+        reader.finish().expect("all was read");
+
+        let unread = flexible(&bytes).tags(|_, field| field.bool().map(|_| true));
+        assert!(matches!(unread, Err(WireError::LeftOver { left: 1, .. })));
+        let overread = flexible(&bytes).tags(|_, field| field.i32().map(|_| true));
+        assert!(matches!(
+            overread,
+            Err(WireError::Truncated { left: 2, .. })
+        ));
+        // A bomb: four thousand million fields, and nothing behind.
+        let bomb = [0xff, 0xff, 0xff, 0xff, 0x0f];
+        assert!(matches!(
+            flexible(&bomb).skip_tags(),
+            Err(WireError::Truncated { .. })
+        ));
+    }
+
+    #[test]
+    fn a_throttle_is_clamped() {
+        for (millis, expected) in [
+            (-5, Duration::ZERO),
+            (250, Duration::from_millis(250)),
+            (i32::MAX, MAX_THROTTLE),
+        ] {
+            assert_eq!(classic(&i32::to_be_bytes(millis)).throttle(), Ok(expected));
+        }
+    }
+}

@@ -112,3 +112,165 @@ impl Versions {
         self.features.get(name).copied()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Buf;
+    use kafka_protocol::messages::api_versions_response::{
+        ApiVersion, FinalizedFeatureKey, SupportedFeatureKey,
+    };
+    use kafka_protocol::messages::{ApiVersionsResponse, RequestHeader};
+    use kafka_protocol::protocol::Decodable;
+    use proptest::prelude::*;
+
+    use super::super::hostile::{encoded, mangle};
+    use super::*;
+
+    fn response(version: i16, ranges: &[(i16, i16, i16)]) -> ApiVersionsResponse {
+        let keys = ranges.iter().map(|&(key, min, max)| {
+            ApiVersion::default()
+                .with_api_key(key)
+                .with_min_version(min)
+                .with_max_version(max)
+        });
+        let response = ApiVersionsResponse::default().with_api_keys(keys.collect());
+        if version < 3 {
+            return response;
+        }
+        let name = StrBytes::from_static_str("transaction.version");
+        response
+            .with_supported_features(vec![
+                SupportedFeatureKey::default()
+                    .with_name(name.clone())
+                    .with_max_version(9),
+            ])
+            .with_finalized_features_epoch(12)
+            .with_finalized_features(vec![
+                FinalizedFeatureKey::default()
+                    .with_name(name)
+                    .with_max_version_level(2)
+                    .with_min_version_level(1),
+            ])
+            .with_zk_migration_ready(true)
+            .with_unknown_tagged_field(50, Bytes::from_static(b"later"))
+    }
+
+    fn decode(version: i16, ranges: &[(i16, i16, i16)]) -> Result<VersionsAnswer, WireError> {
+        Versions::decode(version, &encoded(&response(version, ranges), version))
+    }
+
+    fn versions(version: i16, ranges: &[(i16, i16, i16)]) -> Versions {
+        match decode(version, ranges).expect("a good answer") {
+            VersionsAnswer::Versions(versions) => versions,
+            VersionsAnswer::AskVersion0 => panic!("no error code was sent"),
+        }
+    }
+
+    #[test]
+    fn another_implementation_reads_the_request() {
+        for version in 0..=4 {
+            let mut frame = encode(version, 5, "client").expect("a request");
+            assert_eq!(frame.get_i32() as usize, frame.len());
+            let header_version = if version >= 3 { 2 } else { 1 };
+            RequestHeader::decode(&mut frame, header_version).expect("a header");
+            let request = ApiVersionsRequest::decode(&mut frame, version).expect("a request");
+            assert!(!frame.has_remaining());
+            if version >= 3 {
+                assert_eq!(&*request.client_software_name, "forebay");
+                assert_eq!(&*request.client_software_version, env!("CARGO_PKG_VERSION"));
+            }
+        }
+    }
+
+    #[test]
+    fn every_version_is_understood() {
+        for version in 0..=4 {
+            let versions = versions(version, &[(0, 3, 13), (3, 0, 20)]);
+            assert_eq!(versions.range(Api::Produce), Some((3, 13)));
+            assert_eq!(versions.range(Api::InitProducerId), None);
+            let level = versions.feature("transaction.version");
+            assert_eq!(level, (version >= 3).then_some(2));
+        }
+    }
+
+    #[test]
+    fn the_highest_common_version_is_chosen() {
+        let versions = versions(4, &[(0, 5, 9), (3, 0, 20)]);
+        assert_eq!(versions.best(Api::Produce), Ok(9));
+        assert_eq!(versions.best(Api::Metadata), Ok(13));
+        assert_eq!(versions.choose(Api::Produce, 3, 7), Ok(7));
+        assert_eq!(versions.choose(Api::Produce, 9, 13), Ok(9));
+        for (ours_min, ours_max) in [(10, 13), (0, 4)] {
+            assert_eq!(
+                versions.choose(Api::Produce, ours_min, ours_max),
+                Err(WireError::NoCommonVersion {
+                    api: Api::Produce,
+                    theirs: Some((5, 9)),
+                    ours_min,
+                    ours_max,
+                })
+            );
+        }
+        let missing = versions.best(Api::InitProducerId).expect_err("not offered");
+        assert_eq!(
+            missing.to_string(),
+            "no common version of InitProducerId: the broker speaks none, this producer 0 to 5"
+        );
+    }
+
+    #[test]
+    fn an_older_broker_is_asked_again() {
+        // The answer is in version 0's form, whatever was asked.
+        let refusal = response(0, &[(18, 0, 2)]).with_error_code(UNSUPPORTED_VERSION);
+        let body = encoded(&refusal, 0);
+        for version in 1..=4 {
+            assert_eq!(
+                Versions::decode(version, &body),
+                Ok(VersionsAnswer::AskVersion0)
+            );
+        }
+        assert_eq!(
+            Versions::decode(0, &body),
+            Err(WireError::Refused {
+                api: Api::Versions,
+                code: 35
+            })
+        );
+    }
+
+    #[test]
+    fn senseless_answers_are_refused() {
+        for version in 0..=4 {
+            assert_eq!(decode(version, &[]), Err(WireError::NoVersions));
+            for (min, max) in [(9, 3), (-1, 4)] {
+                assert_eq!(
+                    decode(version, &[(0, min, max)]),
+                    Err(WireError::FlippedVersions {
+                        api_key: 0,
+                        min,
+                        max
+                    })
+                );
+            }
+        }
+        assert!(Versions::decode(0, &Bytes::from_static(b"garbage")).is_err());
+    }
+
+    #[test]
+    fn broken_answers_are_refused() {
+        for version in 0..=4 {
+            let body = encoded(&response(version, &[(0, 3, 13), (3, 4, 9)]), version);
+            mangle(&body, |body| Versions::decode(version, body));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn random_bytes_never_panic(
+            version in -1i16..=5,
+            bytes in prop::collection::vec(any::<u8>(), 0..100),
+        ) {
+            let _ = Versions::decode(version, &bytes.into());
+        }
+    }
+}

@@ -42,3 +42,57 @@ impl Backoff {
         self.attempts = 0;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIN: Duration = Duration::from_millis(100);
+    const MAX: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn waits_double_with_jitter_up_to_the_longest() {
+        for seed in 0..200 {
+            let mut backoff = Backoff::new(MIN, MAX, seed);
+            for expected in [0.1, 0.2, 0.4, 0.8, 1.0, 1.0] {
+                let wait = backoff.next();
+                let seconds = wait.as_secs_f64();
+                assert!(seconds >= expected * 0.799, "{seconds} of {expected}");
+                assert!(seconds <= expected * 1.201, "{seconds} of {expected}");
+                assert!(wait <= MAX);
+            }
+        }
+    }
+
+    #[test]
+    fn a_reset_starts_again() {
+        let mut backoff = Backoff::new(MIN, MAX, 1);
+        for _ in 0..5 {
+            backoff.next();
+        }
+        backoff.reset();
+        assert!(backoff.next() <= MIN.mul_f64(1.2));
+    }
+
+    #[test]
+    fn a_seed_repeats_and_another_differs() {
+        let waits = |seed| {
+            let mut backoff = Backoff::new(MIN, MAX, seed);
+            [backoff.next(), backoff.next(), backoff.next()]
+        };
+        assert_eq!(waits(1), waits(1));
+        assert_ne!(waits(1), waits(2));
+    }
+
+    #[test]
+    fn extremes_do_not_overflow() {
+        let mut backoff = Backoff::new(Duration::MAX, Duration::MAX, 1);
+        for _ in 0..100 {
+            assert!(backoff.next() > MAX);
+        }
+        let mut none = Backoff::new(Duration::ZERO, Duration::ZERO, 1);
+        assert_eq!(none.next(), Duration::ZERO);
+        // A shortest wait above the longest counts as the longest.
+        assert!(Backoff::new(MAX, MIN, 1).next() <= MIN);
+    }
+}

@@ -186,3 +186,143 @@ pub(super) async fn exchange(
     }
     Ok(body)
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+
+    use super::super::fake::{frame, listen, options, read_request, saying, versions_body};
+    use super::*;
+
+    async fn refusal(endpoint: &Endpoint, options: &ConnectOptions) -> NetError {
+        match connect(endpoint, options).await {
+            Ok(_) => panic!("{endpoint} was taken for a broker"),
+            Err(error) => error,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_broker_says_what_it_speaks() {
+        let endpoint = saying(frame(0, &versions_body(4))).await;
+        let mut options = options();
+        options.send_buffer = Some(128 << 10);
+        options.receive_buffer = Some(64 << 10);
+        let connection = connect(&endpoint, &options).await.expect("a broker");
+        assert_eq!(connection.versions.best(Api::Produce), Ok(11));
+        assert_eq!(connection.reader.endpoint(), &endpoint);
+    }
+
+    #[tokio::test]
+    async fn an_older_broker_is_asked_in_version_0() {
+        let endpoint = listen(|_, mut stream| async move {
+            let first = read_request(&mut stream).await.expect("a request");
+            assert_eq!((first.api_key, first.version), (18, 4));
+            let unsupported = frame(first.correlation_id, &[0, 35, 0, 0, 0, 0]);
+            stream.write_all(&unsupported).await.expect("open");
+            let second = read_request(&mut stream).await.expect("a request");
+            assert_eq!((second.api_key, second.version), (18, 0));
+            let answer = frame(second.correlation_id, &versions_body(0));
+            stream.write_all(&answer).await.expect("open");
+        })
+        .await;
+        connect(&endpoint, &options()).await.expect("a broker");
+    }
+
+    #[tokio::test]
+    async fn what_is_no_broker_is_recognised() {
+        for (said, expected) in [
+            (&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], "answers HTTP"),
+            (&[0x15, 3, 3, 0, 2, 2, 70], "expects TLS"),
+            (b"SSH-2.0-OpenSSH_9.6\r\n", "announces an answer of"),
+            (&[0xff; 8], "announces an answer of -1 bytes"),
+            (&[0; 4], "ends early"),
+            (&frame(5, &versions_body(4)), "answered request 5 when 0"),
+            (&frame(0, &[0, 0, 1]), "ends early"),
+            (&frame(0, &[0, 0, 1, 0, 0, 0, 0, 0]), "versions is empty"),
+            (&frame(0, &[0, 58]), "error code 58"),
+        ] {
+            let endpoint = saying(said.to_vec()).await;
+            let error = refusal(&endpoint, &options()).await.to_string();
+            assert!(error.contains(expected), "{error}");
+            assert!(error.contains(&endpoint.to_string()), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_close_at_any_byte_of_the_handshake_is_an_error() {
+        let answer = frame(0, &versions_body(4));
+        for sent in 0..answer.len() {
+            let endpoint = saying(answer[..sent].to_vec()).await;
+            match refusal(&endpoint, &options()).await {
+                NetError::ClosedBeforeFirstAnswer { .. } if sent == 0 => {}
+                NetError::Closed { partial, .. } => assert_eq!(partial, sent),
+                other => panic!("{sent} bytes: {other:?}"),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_close_at_once_hints_at_the_security_protocol() {
+        let endpoint = listen(|_, stream| async move { drop(stream) }).await;
+        let error = refusal(&endpoint, &options()).await;
+        assert!(error.to_string().contains("is the listener TLS or SASL?"));
+    }
+
+    #[tokio::test]
+    async fn silence_ends_with_a_timeout() {
+        let endpoint =
+            listen(
+                |_, mut stream| async move { while read_request(&mut stream).await.is_some() {} },
+            )
+            .await;
+        let mut options = options();
+        options.request_timeout = Duration::from_millis(100);
+        match refusal(&endpoint, &options).await {
+            NetError::RequestTimeout {
+                api: Api::Versions, ..
+            } => {}
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_closed_port_names_each_address() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let port = listener.local_addr().expect("bound").port();
+        drop(listener);
+        match refusal(&Endpoint::new("127.0.0.1", port), &options()).await {
+            NetError::Connect { attempts, .. } => assert_eq!(attempts.len(), 1),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_name_that_cannot_be_resolved_is_named() {
+        let error = refusal(&Endpoint::new("no such host", 9092), &options()).await;
+        assert!(matches!(error, NetError::Resolve { .. }), "{error:?}");
+        assert!(error.to_string().contains("no such host:9092"));
+    }
+
+    #[tokio::test]
+    async fn a_network_that_swallows_packets_ends_with_a_timeout() {
+        // A full accept queue answers no more connections.
+        let socket = TcpSocket::new_v4().expect("a socket");
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        socket.bind(address).expect("a free port");
+        let listener = socket.listen(0).expect("a listener");
+        let address = listener.local_addr().expect("bound");
+        let mut held = Vec::new();
+        let short = Duration::from_millis(100);
+        while let Ok(stream) = tokio::time::timeout(short, TcpStream::connect(address)).await {
+            held.push(stream.expect("connected"));
+        }
+        let mut options = options();
+        options.setup_timeout = short;
+        let error = refusal(&Endpoint::new("127.0.0.1", address.port()), &options).await;
+        match &error {
+            NetError::ConnectTimeout { attempts, .. } => assert_eq!(attempts.len(), 1),
+            other => panic!("{other:?}"),
+        }
+        assert!(error.to_string().contains("setup.timeout.ms"), "{error}");
+    }
+}

@@ -233,3 +233,309 @@ impl ControlClient {
         error
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use bytes::BytesMut;
+    use kafka_protocol::messages::MetadataResponse;
+    use kafka_protocol::protocol::Encodable;
+    use krafka::testing::FakeBroker;
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpStream;
+
+    use super::super::fake::{frame, listen, options, producer_id, read_request, shake_hands};
+    use super::*;
+
+    fn client(bootstrap: &[Endpoint]) -> ControlClient {
+        let backoff = (Duration::from_millis(50), Duration::from_secs(1));
+        ControlClient::new(bootstrap.to_vec(), options(), backoff, 1)
+    }
+
+    /// Answers every InitProducerId request with this id.
+    async fn serve(mut stream: TcpStream, id: i64) {
+        shake_hands(&mut stream).await;
+        while let Some(request) = read_request(&mut stream).await {
+            let answer = producer_id(request.correlation_id, id);
+            stream.write_all(&answer).await.expect("open");
+        }
+    }
+
+    /// A port where nobody listens.
+    fn nobody() -> Endpoint {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        Endpoint::new("127.0.0.1", listener.local_addr().expect("bound").port())
+    }
+
+    #[tokio::test]
+    async fn a_cluster_answers() {
+        let cluster = FakeBroker::start_cluster(3).await.expect("a cluster");
+        assert!(cluster.create_topic("orders", 4));
+        let bootstrap: Vec<Endpoint> = cluster
+            .bootstrap_servers()
+            .split(',')
+            .map(|server| {
+                let (host, port) = server.rsplit_once(':').expect("host and port");
+                Endpoint::new(host, port.parse().expect("a port"))
+            })
+            .collect();
+        let mut client = client(&bootstrap);
+        let metadata = client
+            .metadata(&["orders".to_owned()])
+            .await
+            .expect("an answer");
+        assert_eq!(metadata.nodes.len(), 3);
+        let topic = &metadata.topics[0];
+        assert_eq!((topic.error_code, topic.name.as_str()), (0, "orders"));
+        assert_eq!(
+            topic.id.as_bytes(),
+            &cluster.topic_id("orders").expect("an id")
+        );
+        assert_eq!(topic.partitions.len(), 4);
+        for partition in &topic.partitions {
+            assert_eq!(partition.error_code, 0);
+            assert!(
+                metadata
+                    .nodes
+                    .iter()
+                    .any(|node| node.id == partition.leader)
+            );
+            assert!(partition.leader_epoch >= 0);
+        }
+        let nodes = metadata.nodes.into_iter();
+        client.set_nodes(
+            nodes
+                .map(|n| (n.id, Endpoint::new(n.host, n.port)))
+                .collect(),
+        );
+
+        let first = client.init_producer_id().await.expect("an answer");
+        let second = client.init_producer_id().await.expect("an answer");
+        assert_eq!((first.error_code, second.error_code), (0, 0));
+        assert_ne!(first.producer_id, second.producer_id);
+        assert!(client.last_error().is_none());
+    }
+
+    #[tokio::test]
+    async fn one_connection_serves_many_requests() {
+        let connections = Arc::new(AtomicUsize::new(0));
+        let counter = connections.clone();
+        let broker = listen(move |_, stream| {
+            counter.fetch_add(1, Ordering::Relaxed);
+            serve(stream, 7)
+        })
+        .await;
+        let mut client = client(&[broker]);
+        for _ in 0..5 {
+            let answer = client.init_producer_id().await.expect("an answer");
+            assert_eq!(answer.producer_id, 7);
+        }
+        assert_eq!(connections.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test]
+    async fn nodes_are_tried_first_and_then_the_bootstrap_list() {
+        let bootstrap = listen(|_, stream| serve(stream, 1)).await;
+        let node = listen(|_, stream| serve(stream, 2)).await;
+        let (dead, deader) = (nobody(), nobody());
+
+        let mut client = client(std::slice::from_ref(&bootstrap));
+        client.set_nodes(vec![
+            (1, dead.clone()),
+            (2, deader.clone()),
+            (3, deader.clone()),
+        ]);
+        for _ in 0..2 {
+            let error = client.init_producer_id().await.expect_err("a dead node");
+            assert!(matches!(error, NetError::Connect { .. }), "{error:?}");
+            assert!(client.last_error().is_some());
+        }
+        let answer = client.init_producer_id().await.expect("bootstrap answers");
+        assert_eq!(answer.producer_id, 1);
+        assert!(client.last_error().is_none());
+
+        // The live connection stays; when it is lost, the new nodes come first.
+        client.set_nodes(vec![(1, node)]);
+        let answer = client.init_producer_id().await.expect("an answer");
+        assert_eq!(answer.producer_id, 1);
+        client.live = None;
+        let answer = client.init_producer_id().await.expect("the node answers");
+        assert_eq!(answer.producer_id, 2);
+    }
+
+    #[tokio::test]
+    async fn delays_grow_until_a_success() {
+        let broker = listen(|_, stream| serve(stream, 1)).await;
+        let mut client = client(&[broker]);
+        let first = client.next_delay();
+        let third = (client.next_delay(), client.next_delay()).1;
+        assert!(third > first * 2);
+        client.init_producer_id().await.expect("an answer");
+        assert!(client.next_delay() < third);
+    }
+
+    #[tokio::test]
+    async fn a_wrong_correlation_id_ends_the_connection() {
+        let broker = listen(|number, mut stream| async move {
+            if number > 0 {
+                return serve(stream, 9).await;
+            }
+            shake_hands(&mut stream).await;
+            let request = read_request(&mut stream).await.expect("a request");
+            let answer = producer_id(request.correlation_id + 1, 8);
+            stream.write_all(&answer).await.expect("open");
+            assert!(read_request(&mut stream).await.is_none());
+        })
+        .await;
+        let mut client = client(&[broker]);
+        let error = client.init_producer_id().await.expect_err("a wrong id");
+        assert!(matches!(
+            error,
+            NetError::Correlation {
+                expected: 1,
+                got: 2,
+                ..
+            }
+        ));
+        let answer = client.init_producer_id().await.expect("a new connection");
+        assert_eq!(answer.producer_id, 9);
+    }
+
+    #[tokio::test]
+    async fn bytes_left_over_end_the_connection() {
+        let broker = listen(|_, mut stream| async move {
+            shake_hands(&mut stream).await;
+            let request = read_request(&mut stream).await.expect("a request");
+            let answer = frame(request.correlation_id, &[0; 19]);
+            stream.write_all(&answer).await.expect("open");
+            assert!(read_request(&mut stream).await.is_none());
+        })
+        .await;
+        let mut client = client(&[broker]);
+        let error = client
+            .init_producer_id()
+            .await
+            .expect_err("a byte too many");
+        let left_over = WireError::LeftOver {
+            message: "InitProducerId answer",
+            at: 17,
+            left: 1,
+        };
+        assert!(matches!(error, NetError::Wire { source, .. } if source == left_over));
+    }
+
+    #[tokio::test]
+    async fn an_idle_connection_that_was_closed_is_replaced() {
+        let broker = listen(|number, mut stream| async move {
+            if number > 0 {
+                return serve(stream, 2).await;
+            }
+            shake_hands(&mut stream).await;
+            let request = read_request(&mut stream).await.expect("a request");
+            let answer = producer_id(request.correlation_id, 1);
+            stream.write_all(&answer).await.expect("open");
+        })
+        .await;
+        let mut client = client(&[broker]);
+        for expected in [1, 2] {
+            let answer = client.init_producer_id().await.expect("an answer");
+            assert_eq!(answer.producer_id, expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_close_after_the_handshake_hints_at_sasl() {
+        let broker = listen(|_, mut stream| async move {
+            shake_hands(&mut stream).await;
+            read_request(&mut stream).await;
+        })
+        .await;
+        let error = client(&[broker]).metadata(&[]).await.expect_err("closed");
+        assert!(
+            matches!(error, NetError::ClosedAfterHandshake { .. }),
+            "{error:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_silent_broker_is_given_up_and_the_next_one_asked() {
+        let broker = listen(|number, mut stream| async move {
+            if number == 1 {
+                return serve(stream, 3).await;
+            }
+            shake_hands(&mut stream).await;
+            while read_request(&mut stream).await.is_some() {}
+        })
+        .await;
+        let mut client = client(&[broker]);
+        client.options.request_timeout = Duration::from_millis(300);
+        let error = client.init_producer_id().await.expect_err("silence");
+        assert!(matches!(
+            error,
+            NetError::RequestTimeout {
+                api: Api::InitProducerId,
+                ..
+            }
+        ));
+        let answer = client.init_producer_id().await.expect("an answer");
+        assert_eq!(answer.producer_id, 3);
+    }
+
+    #[tokio::test]
+    async fn an_attempt_that_is_dropped_closes_its_connection() {
+        let broker = listen(|number, mut stream| async move {
+            if number == 1 {
+                return serve(stream, 4).await;
+            }
+            shake_hands(&mut stream).await;
+            while read_request(&mut stream).await.is_some() {}
+        })
+        .await;
+        let mut client = client(&[broker]);
+        let short = Duration::from_millis(300);
+        assert!(timeout(short, client.init_producer_id()).await.is_err());
+        assert!(client.live.is_none());
+        let answer = client.init_producer_id().await.expect("an answer");
+        assert_eq!(answer.producer_id, 4);
+    }
+
+    #[tokio::test]
+    async fn a_broker_may_send_the_client_back_to_bootstrap() {
+        let broker = listen(|number, mut stream| async move {
+            if number > 0 {
+                return serve(stream, 5).await;
+            }
+            shake_hands(&mut stream).await;
+            let request = read_request(&mut stream).await.expect("a request");
+            let answer = MetadataResponse::default().with_error_code(REBOOTSTRAP_REQUIRED);
+            // The response header's tags come first.
+            let mut body = BytesMut::from(&[0][..]);
+            answer
+                .encode(&mut body, request.version)
+                .expect("a valid answer");
+            let answer = frame(request.correlation_id, &body);
+            stream.write_all(&answer).await.expect("open");
+            assert!(read_request(&mut stream).await.is_none());
+        })
+        .await;
+        let mut client = client(std::slice::from_ref(&broker));
+        client.set_nodes(vec![(1, broker), (2, nobody())]);
+        client.round = client.nodes.clone().into();
+        let error = client.metadata(&[]).await.expect_err("sent back");
+        assert!(
+            matches!(error, NetError::RebootstrapRequired { .. }),
+            "{error:?}"
+        );
+        assert!(client.nodes.is_empty() && client.last_error().is_some());
+        let answer = client.init_producer_id().await.expect("bootstrap answers");
+        assert_eq!(answer.producer_id, 5);
+    }
+
+    #[tokio::test]
+    async fn an_empty_bootstrap_list_is_an_error() {
+        let error = client(&[]).metadata(&[]).await.expect_err("nobody to ask");
+        assert!(matches!(error, NetError::NoBrokers));
+    }
+}

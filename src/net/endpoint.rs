@@ -27,3 +27,17 @@ impl fmt::Display for Endpoint {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ipv6_address_is_shown_in_brackets() {
+        assert_eq!(
+            Endpoint::new("kafka.test", 9092).to_string(),
+            "kafka.test:9092"
+        );
+        assert_eq!(Endpoint::new("::1", 9092).to_string(), "[::1]:9092");
+    }
+}

@@ -144,3 +144,166 @@ impl FrameWriter {
         self.write(&mut [IoSlice::new(bytes)]).await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::time::timeout;
+
+    use super::super::transport::Transport;
+    use super::*;
+
+    async fn pair() -> (FrameReader, FrameWriter, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        let (near, far) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let (read, write) = Transport::Plain(near.expect("connected")).split();
+        let endpoint = Endpoint::new("127.0.0.1", address.port());
+        (
+            FrameReader::new(read, endpoint.clone()),
+            FrameWriter::new(write, endpoint),
+            far.expect("accepted").0,
+        )
+    }
+
+    #[tokio::test]
+    async fn answers_are_split_wherever_the_bytes_are_torn() {
+        let frames: [&[u8]; 4] = [b"one", b"", b"three", &[7; 100_000]];
+        let mut bytes = Vec::new();
+        for frame in frames {
+            bytes.extend((frame.len() as u32).to_be_bytes());
+            bytes.extend(frame);
+        }
+        for torn in [1, 3, 4, 6, 7, 8, 11, 20, 50_000, bytes.len()] {
+            let (mut reader, _writer, mut far) = pair().await;
+            let bytes = bytes.clone();
+            let sender = tokio::spawn(async move {
+                let (head, tail) = bytes.split_at(torn);
+                far.write_all(head).await.expect("open");
+                tokio::time::sleep(Duration::from_millis(5)).await;
+                far.write_all(tail).await.expect("open");
+            });
+            for frame in frames {
+                let got = reader.next().await.expect("no error").expect("a frame");
+                assert_eq!(&got[..], frame);
+            }
+            sender.await.expect("sent");
+            assert!(reader.next().await.expect("a clean close").is_none());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_close_inside_an_answer_is_an_error() {
+        for sent in 1..9 {
+            let (mut reader, _writer, mut far) = pair().await;
+            far.write_all(&[0, 0, 0, 5, 1, 2, 3, 4, 5][..sent])
+                .await
+                .expect("open");
+            drop(far);
+            match reader.next().await {
+                Err(NetError::Closed { partial, .. }) => assert_eq!(partial, sent),
+                other => panic!("{sent} bytes: {other:?}"),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_read_that_is_dropped_loses_nothing() {
+        let (mut reader, _writer, mut far) = pair().await;
+        far.write_all(&[0, 0, 0, 2, 1]).await.expect("open");
+        let short = Duration::from_millis(20);
+        assert!(timeout(short, reader.next()).await.is_err());
+        far.write_all(&[2]).await.expect("open");
+        let got = reader.next().await.expect("no error").expect("a frame");
+        assert_eq!(&got[..], [1, 2]);
+    }
+
+    #[tokio::test]
+    async fn an_announced_size_reserves_nothing() {
+        let (mut reader, _writer, mut far) = pair().await;
+        let size = (MAX_ANSWER as u32).to_be_bytes();
+        far.write_all(&size).await.expect("open");
+        far.write_all(&[0; 100]).await.expect("open");
+        drop(far);
+        assert!(reader.next().await.is_err());
+        assert!(reader.buffer.capacity() <= 2 * READ);
+    }
+
+    #[tokio::test]
+    async fn answers_that_are_let_go_do_not_grow_the_buffer() {
+        let (mut reader, _writer, mut far) = pair().await;
+        let sender = tokio::spawn(async move {
+            for _ in 0..2_000 {
+                far.write_all(&[0, 0, 1, 0]).await.expect("open");
+                far.write_all(&[9; 256]).await.expect("open");
+            }
+        });
+        let mut count = 0;
+        while let Some(frame) = reader.next().await.expect("no error") {
+            assert_eq!(&frame[..], [9; 256]);
+            count += 1;
+        }
+        sender.await.expect("sent");
+        assert_eq!(count, 2_000);
+        assert!(reader.buffer.capacity() <= 4 * READ);
+    }
+
+    #[tokio::test]
+    async fn bad_sizes_are_named() {
+        for (prefix, expected) in [
+            (*b"HTTP", "answers HTTP"),
+            ([0x15, 3, 3, 0], "expects TLS"),
+            ([0x16, 3, 1, 0], "expects TLS"),
+            ([0xff, 0xff, 0xff, 0xff], "announces an answer of -1 bytes"),
+            ([0x80, 0, 0, 0], "announces an answer of -2147483648 bytes"),
+            ([4, 0, 0, 1], "announces an answer of 67108865 bytes"),
+            (
+                [0x7f, 0xff, 0xff, 0xff],
+                "announces an answer of 2147483647",
+            ),
+        ] {
+            let (mut reader, _writer, mut far) = pair().await;
+            far.write_all(&prefix).await.expect("open");
+            let error = reader.next().await.expect_err("a bad size").to_string();
+            assert!(error.contains(expected), "{error}");
+            assert!(error.contains("127.0.0.1:"), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn all_slices_are_written() {
+        let (_reader, mut writer, mut far) = pair().await;
+        let parts: Vec<Vec<u8>> = (0..3_000).map(|i| vec![i as u8; i % 700]).collect();
+        let expected = parts.concat();
+        let receiver = tokio::spawn(async move {
+            let mut got = Vec::new();
+            far.read_to_end(&mut got).await.expect("open");
+            got
+        });
+        let mut slices: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
+        writer.write(&mut slices).await.expect("open");
+        writer.write(&mut []).await.expect("nothing to do");
+        writer.write_all(&[]).await.expect("nothing to do");
+        drop((writer, _reader));
+        assert!(receiver.await.expect("received") == expected);
+    }
+
+    #[tokio::test]
+    async fn writing_to_a_closed_connection_fails() {
+        let (_reader, mut writer, far) = pair().await;
+        drop(far);
+        let bytes = vec![0; 1 << 20];
+        let mut outcome = Ok(());
+        for _ in 0..100 {
+            outcome = writer.write_all(&bytes).await;
+            if outcome.is_err() {
+                break;
+            }
+        }
+        let error = outcome.expect_err("nobody reads");
+        assert!(error.is_closed(), "{error}");
+    }
+}

@@ -11,6 +11,8 @@ mod connection;
 mod control;
 mod endpoint;
 mod error;
+#[cfg(test)]
+mod fake;
 mod frames;
 mod transport;
 

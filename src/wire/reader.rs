@@ -35,39 +35,54 @@ impl<'a> Reader<'a> {
         self.bytes.len() - self.at
     }
 
-    fn take(&mut self, needed: usize) -> Result<&'a [u8], WireError> {
-        let left = self.left();
-        if needed > left {
-            return Err(WireError::Truncated {
-                message: self.message,
-                at: self.at,
-                needed,
-                left,
-            });
+    #[cold]
+    fn truncated(&self, needed: usize) -> WireError {
+        WireError::Truncated {
+            message: self.message,
+            at: self.at,
+            needed,
+            left: self.left(),
         }
-        let taken = &self.bytes[self.at..self.at + needed];
-        self.at += needed;
-        Ok(taken)
     }
 
+    #[inline]
+    fn take(&mut self, needed: usize) -> Result<&'a [u8], WireError> {
+        match self.bytes[self.at..].get(..needed) {
+            Some(taken) => {
+                self.at += needed;
+                Ok(taken)
+            }
+            None => Err(self.truncated(needed)),
+        }
+    }
+
+    #[inline]
     fn array_of<const N: usize>(&mut self) -> Result<[u8; N], WireError> {
-        let mut out = [0; N];
-        out.copy_from_slice(self.take(N)?);
-        Ok(out)
+        match self.bytes[self.at..].first_chunk() {
+            Some(&taken) => {
+                self.at += N;
+                Ok(taken)
+            }
+            None => Err(self.truncated(N)),
+        }
     }
 
+    #[inline]
     pub fn bool(&mut self) -> Result<bool, WireError> {
         Ok(self.take(1)?[0] != 0)
     }
 
+    #[inline]
     pub fn i16(&mut self) -> Result<i16, WireError> {
         self.array_of().map(i16::from_be_bytes)
     }
 
+    #[inline]
     pub fn i32(&mut self) -> Result<i32, WireError> {
         self.array_of().map(i32::from_be_bytes)
     }
 
+    #[inline]
     pub fn i64(&mut self) -> Result<i64, WireError> {
         self.array_of().map(i64::from_be_bytes)
     }
@@ -81,6 +96,7 @@ impl<'a> Reader<'a> {
         Ok(Duration::from_millis(millis).min(MAX_THROTTLE))
     }
 
+    #[inline]
     fn uvarint(&mut self) -> Result<u32, WireError> {
         let at = self.at;
         let mut value = 0u32;

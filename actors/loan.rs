@@ -1,0 +1,93 @@
+//! A batch lent to a sender, and its way back.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use actix::prelude::*;
+use uuid::Uuid;
+
+use super::PartitionActor;
+use crate::batch::{HEADER_LEN, Payload};
+use crate::partition::{Lent, Report};
+use crate::record::TopicPartition;
+
+/// What became of a loan.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct LoanBack {
+    pub id: u64,
+    pub report: Report,
+}
+
+/// A batch that the partition's ledger keeps and a sender may send. Dropping it, in whatever way,
+/// tells the partition, and whether a byte of it may have left; so a sender that dies loses
+/// nothing and nobody has to guess.
+pub(crate) struct Loan {
+    pub topic_partition: TopicPartition,
+    pub topic_id: Uuid,
+    lent: Lent,
+    home: Addr<PartitionActor>,
+    /// Set by the connection before the first byte of the request that carries the batch.
+    written: Option<Arc<AtomicBool>>,
+    /// Why it comes back without an answer.
+    error: Option<Arc<str>>,
+    settled: bool,
+}
+
+impl Loan {
+    pub fn new(
+        topic_partition: TopicPartition,
+        topic_id: Uuid,
+        lent: Lent,
+        home: Addr<PartitionActor>,
+    ) -> Self {
+        let (written, error, settled) = (None, None, false);
+        Self { topic_partition, topic_id, lent, home, written, error, settled }
+    }
+
+    pub fn header(&self) -> &[u8; HEADER_LEN] {
+        &self.lent.header
+    }
+
+    pub fn records(&self) -> &Arc<Payload> {
+        &self.lent.records
+    }
+
+    pub fn count(&self) -> i32 {
+        self.lent.count
+    }
+
+    /// Bytes of the batch on the wire.
+    pub fn len(&self) -> usize {
+        HEADER_LEN + self.lent.records.len()
+    }
+
+    /// The batch goes out with the request that owns `written`.
+    pub fn goes_with(&mut self, written: &Arc<AtomicBool>) {
+        self.written = Some(Arc::clone(written));
+    }
+
+    /// Gives the loan back with what the broker said.
+    pub fn settle(mut self, report: Report) {
+        self.settled = true;
+        self.home.do_send(LoanBack { id: self.lent.id, report });
+    }
+
+    /// Gives the loan back without an answer.
+    pub fn give_back(mut self, error: &Arc<str>) {
+        self.error = Some(Arc::clone(error));
+    }
+}
+
+impl Drop for Loan {
+    fn drop(&mut self) {
+        if !self.settled {
+            let written = self.written.as_ref().is_some_and(|it| it.load(Ordering::Acquire));
+            let error = self.error.take().unwrap_or_else(|| "the sender is gone".into());
+            self.home.do_send(LoanBack {
+                id: self.lent.id,
+                report: Report::Returned { written, error },
+            });
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! The actors: one file each. An actor owns a piece of state from `src/`, turns messages into
+//! calls and calls into messages, and decides nothing itself.
+//!
+//! ```text
+//!  callers ──▶ stage ─ Wake ─▶ PartitionActor ─ Ready ─▶ SenderActor ──▶ socket
+//!                                   ▲    ◀── Take ──────────┘    │
+//!                                   │    ─── Offer(loan) ──▶     │
+//!                                   └──────── LoanBack ──────────┘
+//! ```
+
+mod clock;
+mod delivery;
+mod identity;
+mod loan;
+mod metadata;
+mod partition;
+mod pool;
+mod runtime;
+mod sender;
+
+pub use delivery::ToRecipient;
+pub use partition::{PartitionActor, Produce};
+pub(crate) use metadata::{MetadataActor, WantTopic};
+pub(crate) use pool::{LeaseMemory, PoolActor};
+pub(crate) use runtime::{Census, Close, Flush, HandlesGone, Runtime, RuntimeActor};
+
+use std::time::Instant;
+
+/// The time as the runtime's arbiter has it: tokio's, so that tests may pause it.
+pub(crate) fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}

@@ -1,0 +1,165 @@
+//! The PoolActor: grants memory, takes it back, keeps the line of those who wait.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use actix::prelude::*;
+use tokio::sync::oneshot;
+
+use super::clock::{Alarm, ClockActor, Pressure, Sleeper, Stop, Tick};
+use super::now;
+use crate::pool::{Buffer, Budget, Lease, Shelf};
+
+/// Why there is no memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    TimedOut,
+    TooLarge,
+    Closed,
+}
+
+/// Asks for memory. Dropping the receiver leaves the line without a trace; a grant that crosses
+/// that goes back by itself, because a buffer's drop is its return.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct LeaseMemory {
+    pub size: usize,
+    pub deadline: Instant,
+    pub reply: oneshot::Sender<Result<Buffer, Refusal>>,
+}
+
+/// Something came back while somebody waits, or the shelf runs low.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Restock;
+
+type Ticket = (oneshot::Sender<Result<Buffer, Refusal>>, usize, Instant);
+
+/// Owns the budget.
+pub(crate) struct PoolActor {
+    budget: Budget<Ticket>,
+    shelf: Arc<Shelf>,
+    clock: Addr<ClockActor>,
+    alarm: Alarm,
+}
+
+impl PoolActor {
+    pub fn new(total: usize, pooled: usize, shelf: Arc<Shelf>, clock: Addr<ClockActor>) -> Self {
+        Self { budget: Budget::new(total, pooled), shelf, clock, alarm: Alarm::default() }
+    }
+
+    /// Collects what has come back, serves the line, and with nobody waiting fills the shelf.
+    fn serve(&mut self, ctx: &mut Context<Self>) {
+        for (bytes, size) in self.shelf.collect() {
+            self.budget.reclaim(bytes, size);
+        }
+        while let Some(((reply, size, asked), bytes)) = self.budget.next_grant() {
+            self.shelf.figures.waited(now().saturating_duration_since(asked));
+            // If nobody is there any more the buffer is dropped, comes back to the shelf, and is
+            // collected in the next round.
+            let _ = reply.send(Ok(self.shelf.buffer(bytes, size)));
+        }
+        let waiting = self.budget.waiting() > 0;
+        if waiting != self.shelf.pressure() {
+            self.shelf.set_pressure(waiting);
+            if waiting {
+                self.clock.do_send(Pressure);
+                // What was granted ahead belongs to those who wait now.
+                ctx.notify(Restock);
+            }
+        }
+        if waiting {
+            if let Some(at) = self.budget.next_deadline() {
+                self.alarm.set(&self.clock, at, || Sleeper::Pool(ctx.address()));
+            }
+        } else {
+            for _ in 0..self.shelf.room() {
+                match self.budget.ahead() {
+                    Some(bytes) => self.shelf.stock_up(bytes),
+                    None => break,
+                }
+            }
+        }
+    }
+}
+
+impl Actor for PoolActor {
+    type Context = Context<Self>;
+}
+
+impl Handler<LeaseMemory> for PoolActor {
+    type Result = ();
+
+    fn handle(&mut self, message: LeaseMemory, ctx: &mut Context<Self>) {
+        let LeaseMemory { size, deadline, reply } = message;
+        for (bytes, size) in self.shelf.collect() {
+            self.budget.reclaim(bytes, size);
+        }
+        match self.budget.lease(size, deadline, (reply, size, now())) {
+            Lease::Granted(bytes, (reply, ..)) => {
+                let _ = reply.send(Ok(self.shelf.buffer(bytes, size)));
+            }
+            Lease::Parked => {}
+            Lease::TooLarge((reply, ..)) => drop(reply.send(Err(Refusal::TooLarge))),
+            Lease::Closed((reply, ..)) => drop(reply.send(Err(Refusal::Closed))),
+        }
+        self.serve(ctx);
+    }
+}
+
+impl Handler<Restock> for PoolActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Restock, ctx: &mut Context<Self>) {
+        self.serve(ctx);
+    }
+}
+
+impl Handler<Tick> for PoolActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Tick, ctx: &mut Context<Self>) {
+        self.alarm.rang();
+        for (reply, _, asked) in self.budget.expire(now(), |(reply, ..)| reply.is_closed()) {
+            self.shelf.figures.waited(now().saturating_duration_since(asked));
+            if reply.send(Err(Refusal::TimedOut)).is_ok() {
+                self.shelf.figures.exhausted();
+            }
+        }
+        self.serve(ctx);
+    }
+}
+
+/// What the pool holds, for the figures.
+#[derive(Message)]
+#[rtype(result = "PoolState")]
+pub(crate) struct PoolCensus;
+
+/// See [`Figures`](crate::Figures).
+#[derive(Debug, Clone, Copy, MessageResponse)]
+pub(crate) struct PoolState {
+    pub available: usize,
+    pub waiting: usize,
+}
+
+impl Handler<PoolCensus> for PoolActor {
+    type Result = PoolState;
+
+    fn handle(&mut self, _: PoolCensus, ctx: &mut Context<Self>) -> PoolState {
+        self.serve(ctx);
+        let available = self.budget.available() + self.shelf.idle_bytes();
+        PoolState { available, waiting: self.budget.waiting() }
+    }
+}
+
+impl Handler<Stop> for PoolActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Stop, ctx: &mut Context<Self>) {
+        self.shelf.close();
+        for (reply, ..) in self.budget.close() {
+            let _ = reply.send(Err(Refusal::Closed));
+        }
+        ctx.stop();
+    }
+}

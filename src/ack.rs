@@ -1,0 +1,268 @@
+//! One shared ack per batch; a record's receipt is an index into it.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use crate::broker_error::BrokerError;
+use crate::outcome::{Acked, Outcome, Reason, Undelivered};
+
+/// How a batch ended, for all its records at once.
+#[derive(Debug, Clone)]
+pub(crate) enum Settlement {
+    /// The broker has it. No base offset when the broker named none.
+    Acked { base_offset: Option<i64>, log_append_time: Option<i64> },
+    /// One fate for every record.
+    Failed(Undelivered),
+    /// The broker named the records it objects to; the others went down with them.
+    Invalid { error: BrokerError, records: Arc<[(u32, Arc<str>)]> },
+    /// The batch was cut in parts: (index of the first record, the part's ack), in order.
+    Split(Vec<(u32, Arc<Ack>)>),
+}
+
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+/// The outcome of one batch, written once, read by as many receipts as it has records.
+#[derive(Debug)]
+pub(crate) struct Ack {
+    id: u64,
+    partition: i32,
+    settlement: OnceLock<Settlement>,
+    wakers: Mutex<Vec<Waker>>,
+}
+
+impl Ack {
+    fn wakers(&self) -> MutexGuard<'_, Vec<Waker>> {
+        // A waker that panicked leaves a list that is still a list.
+        self.wakers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn settle(&self, settlement: Settlement) {
+        if self.settlement.set(settlement).is_ok() {
+            let wakers = std::mem::take(&mut *self.wakers());
+            for waker in wakers {
+                waker.wake();
+            }
+        }
+    }
+
+    /// The outcome of the record at `index`, once there is one.
+    fn outcome(&self, index: u32, timestamp: i64) -> Option<Outcome> {
+        Some(match self.settlement.get()? {
+            Settlement::Acked { base_offset, log_append_time } => Ok(Acked {
+                partition: self.partition,
+                offset: base_offset.map(|base| base + i64::from(index)),
+                timestamp: log_append_time.unwrap_or(timestamp),
+            }),
+            Settlement::Failed(undelivered) => Err(undelivered.clone()),
+            Settlement::Invalid { error, records } => Err(Undelivered::NotWritten(
+                match records.iter().find(|(at, _)| *at == index) {
+                    Some((_, message)) => Reason::InvalidRecord {
+                        error: error.clone(),
+                        message: Arc::clone(message),
+                    },
+                    None => Reason::BatchMate(error.clone()),
+                },
+            )),
+            Settlement::Split(parts) => {
+                let at = parts.partition_point(|(first, _)| *first <= index).checked_sub(1)?;
+                let (first, part) = &parts[at];
+                return part.outcome(index - first, timestamp);
+            }
+        })
+    }
+
+    fn register(&self, index: u32, waker: &Waker) {
+        if let Some(Settlement::Split(parts)) = self.settlement.get() {
+            if let Some(at) = parts.partition_point(|(first, _)| *first <= index).checked_sub(1) {
+                parts[at].1.register(index - parts[at].0, waker);
+            }
+            return;
+        }
+        let mut wakers = self.wakers();
+        // Settling writes first and drains the list second, so whoever registers looks again.
+        if self.settlement.get().is_some() {
+            drop(wakers);
+            return waker.wake_by_ref();
+        }
+        if !wakers.last().is_some_and(|last| last.will_wake(waker)) {
+            wakers.push(waker.clone());
+        }
+    }
+}
+
+/// The batch's side of an ack. Dropped without a word, it settles the ack itself, so that no
+/// record is ever left without an outcome, whatever happened to the batch.
+#[derive(Debug)]
+pub(crate) struct Settle {
+    ack: Option<Arc<Ack>>,
+    /// Whether bytes of the batch may be in a log.
+    pub unresolved: bool,
+}
+
+impl Settle {
+    pub fn new(partition: i32) -> Self {
+        let ack = Ack {
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            partition,
+            settlement: OnceLock::new(),
+            wakers: Mutex::default(),
+        };
+        Self { ack: Some(Arc::new(ack)), unresolved: false }
+    }
+
+    /// Names the batch's first record.
+    pub fn first(&self) -> RecordId {
+        RecordId { batch: self.ack.as_ref().map_or(0, |ack| ack.id), index: 0 }
+    }
+
+    pub fn partition(&self) -> i32 {
+        self.ack.as_ref().map_or(-1, |ack| ack.partition)
+    }
+
+    pub fn receipt(&self, index: u32, timestamp: i64) -> Option<Receipt> {
+        let ack = Arc::clone(self.ack.as_ref()?);
+        Some(Receipt { ack, index, timestamp })
+    }
+
+    /// Settles every record of the batch.
+    pub fn settle(mut self, settlement: Settlement) {
+        if let Some(ack) = self.ack.take() {
+            ack.settle(settlement);
+        }
+    }
+
+    /// Hands the records over to parts: (index of the first record, the part).
+    pub fn split<'a>(self, parts: impl Iterator<Item = (u32, &'a Settle)>) {
+        let parts = parts
+            .filter_map(|(first, part)| Some((first, Arc::clone(part.ack.as_ref()?))))
+            .collect();
+        self.settle(Settlement::Split(parts));
+    }
+}
+
+impl Drop for Settle {
+    fn drop(&mut self) {
+        if let Some(ack) = self.ack.take() {
+            let fate = if self.unresolved { Undelivered::Unknown } else { Undelivered::NotWritten };
+            ack.settle(Settlement::Failed(fate(Reason::RuntimeGone)));
+        }
+    }
+}
+
+/// Names a record among all those a process has sent; see [`Receipt::id`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RecordId {
+    /// The batch the record was appended to.
+    pub batch: u64,
+    /// Its place in that batch, from 0.
+    pub index: u32,
+}
+
+/// A future of the one [`Outcome`] of an accepted record.
+///
+/// It costs nothing until it is polled, and may be dropped: the record is delivered all the same.
+/// It resolves within `delivery.timeout.ms` of the record's acceptance, give or take a scheduling
+/// delay.
+#[derive(Debug, Clone)]
+#[must_use = "a receipt holds the record's outcome; drop it only if nobody needs to know"]
+pub struct Receipt {
+    ack: Arc<Ack>,
+    index: u32,
+    timestamp: i64,
+}
+
+impl Receipt {
+    /// The outcome, if it is known by now.
+    pub fn outcome(&self) -> Option<Outcome> {
+        self.ack.outcome(self.index, self.timestamp)
+    }
+
+    /// The partition the record went to.
+    pub fn partition(&self) -> i32 {
+        self.ack.partition
+    }
+
+    /// The record's timestamp in milliseconds since the epoch, as it was sent.
+    pub fn timestamp(&self) -> i64 {
+        self.timestamp
+    }
+
+    /// Names the record in [`Delivered`](crate::Delivered) messages.
+    pub fn id(&self) -> RecordId {
+        RecordId { batch: self.ack.id, index: self.index }
+    }
+}
+
+impl Future for Receipt {
+    type Output = Outcome;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Outcome> {
+        if let Some(outcome) = self.outcome() {
+            return Poll::Ready(outcome);
+        }
+        self.ack.register(self.index, context.waker());
+        Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt;
+
+    #[test]
+    fn every_record_of_a_batch_gets_its_own_offset() {
+        let settle = Settle::new(3);
+        let receipts: Vec<_> = (0..3).filter_map(|i| settle.receipt(i, 10)).collect();
+        assert!(receipts[0].outcome().is_none());
+        settle.settle(Settlement::Acked { base_offset: Some(40), log_append_time: None });
+        for (i, receipt) in receipts.into_iter().enumerate() {
+            let acked = receipt.now_or_never().expect("settled").expect("acked");
+            assert_eq!(acked, Acked { partition: 3, offset: Some(40 + i as i64), timestamp: 10 });
+        }
+    }
+
+    #[test]
+    fn a_dropped_batch_settles_its_records() {
+        for (unresolved, unknown) in [(false, false), (true, true)] {
+            let mut settle = Settle::new(0);
+            settle.unresolved = unresolved;
+            let receipt = settle.receipt(0, 0).expect("live");
+            drop(settle);
+            let outcome = receipt.outcome().expect("settled").expect_err("not acked");
+            assert_eq!(matches!(outcome, Undelivered::Unknown(_)), unknown);
+        }
+    }
+
+    #[test]
+    fn a_split_batch_answers_from_its_parts() {
+        let whole = Settle::new(0);
+        let receipts: Vec<_> = (0..5).filter_map(|i| whole.receipt(i, 0)).collect();
+        let (first, second) = (Settle::new(0), Settle::new(0));
+        whole.split([(0, &first), (2, &second)].into_iter());
+        assert!(receipts[4].outcome().is_none());
+        second.settle(Settlement::Acked { base_offset: Some(70), log_append_time: None });
+        assert_eq!(receipts[4].outcome().expect("settled").expect("acked").offset, Some(72));
+        assert!(receipts[1].outcome().is_none());
+        drop(first);
+        assert!(receipts[1].outcome().expect("settled").is_err());
+    }
+
+    #[test]
+    fn the_broker_names_the_records_it_objects_to() {
+        let settle = Settle::new(0);
+        let receipts: Vec<_> = (0..2).filter_map(|i| settle.receipt(i, 0)).collect();
+        let error = BrokerError::new(87);
+        let records = Arc::from([(1, Arc::from("no key"))]);
+        settle.settle(Settlement::Invalid { error, records });
+        let reason = |i: usize| match receipts[i].outcome() {
+            Some(Err(Undelivered::NotWritten(reason))) => reason,
+            other => panic!("{other:?}"),
+        };
+        assert!(matches!(reason(0), Reason::BatchMate(_)));
+        assert!(matches!(reason(1), Reason::InvalidRecord { .. }));
+    }
+}

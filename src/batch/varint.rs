@@ -1,0 +1,76 @@
+//! Zigzag varints, as Kafka's record format has them (protocol guide, "Protocol Primitive Types").
+
+/// Bytes that `value` takes as a zigzag varlong, 1 to 10.
+#[inline]
+pub(crate) fn len(value: i64) -> usize {
+    let zigzag = ((value << 1) ^ (value >> 63)) as u64;
+    // Seven bits a byte: ceil(significant bits / 7), with zero taking one byte.
+    let bits = 64 - (zigzag | 1).leading_zeros() as usize;
+    bits.div_ceil(7)
+}
+
+/// Appends `value` as a zigzag varlong. A varint is the same bytes for the same number.
+#[inline]
+pub(crate) fn put(out: &mut Vec<u8>, value: i64) {
+    let mut zigzag = ((value << 1) ^ (value >> 63)) as u64;
+    while zigzag >= 0x80 {
+        out.push((zigzag as u8) | 0x80);
+        zigzag >>= 7;
+    }
+    out.push(zigzag as u8);
+}
+
+/// Takes a varlong off the front of `bytes`; `None` if it is cut short or longer than ten bytes.
+#[inline]
+pub(crate) fn take(bytes: &mut &[u8]) -> Option<i64> {
+    let mut zigzag = 0u64;
+    for (i, &byte) in bytes.iter().take(10).enumerate() {
+        zigzag |= u64::from(byte & 0x7f) << (7 * i);
+        if byte < 0x80 {
+            *bytes = &bytes[i + 1..];
+            return Some((zigzag >> 1) as i64 ^ -((zigzag & 1) as i64));
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn known_encodings() {
+        for (value, bytes) in [
+            (0i64, vec![0x00]),
+            (-1, vec![0x01]),
+            (1, vec![0x02]),
+            (63, vec![0x7e]),
+            (-64, vec![0x7f]),
+            (64, vec![0x80, 0x01]),
+            (8191, vec![0xfe, 0x7f]),
+            (8192, vec![0x80, 0x80, 0x01]),
+        ] {
+            let mut out = Vec::new();
+            put(&mut out, value);
+            assert_eq!(out, bytes, "{value}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn round_trip_and_length(value: i64) {
+            let mut out = Vec::new();
+            put(&mut out, value);
+            proptest::prop_assert_eq!(out.len(), len(value));
+            let mut rest = out.as_slice();
+            proptest::prop_assert_eq!(take(&mut rest), Some(value));
+            proptest::prop_assert!(rest.is_empty());
+        }
+    }
+
+    #[test]
+    fn cut_short_or_too_long_is_refused() {
+        assert_eq!(take(&mut [0x80, 0x80].as_slice()), None);
+        assert_eq!(take(&mut [0xff; 12].as_slice()), None);
+    }
+}

@@ -1,0 +1,146 @@
+//! Every error code of a produce answer, classed once.
+//!
+//! The classes answer one question: after this answer, is the batch in the log? Brokers send
+//! several codes after the local append has happened, so those are "may be", and every code not
+//! known to be safe is "may be" too.
+
+use std::fmt;
+use std::sync::Arc;
+
+use kafka_protocol::ResponseError;
+
+/// An error code as a broker sent it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BrokerError {
+    /// The code on the wire.
+    pub code: i16,
+    /// What the broker added in words, if anything.
+    pub message: Option<Arc<str>>,
+}
+
+impl BrokerError {
+    /// An error code without words.
+    pub fn new(code: i16) -> Self {
+        Self { code, message: None }
+    }
+
+    /// Kafka's name for the code, `None` if this build does not know it.
+    pub fn name(&self) -> Option<String> {
+        match ResponseError::try_from_code(self.code) {
+            Some(ResponseError::Unknown(_)) | None => None,
+            Some(error) => Some(screaming(&format!("{error:?}"))),
+        }
+    }
+}
+
+/// `NotLeaderOrFollower` as Kafka writes it: `NOT_LEADER_OR_FOLLOWER`.
+fn screaming(camel: &str) -> String {
+    let mut name = String::with_capacity(camel.len() + 8);
+    for c in camel.chars() {
+        if c.is_ascii_uppercase() && !name.is_empty() {
+            name.push('_');
+        }
+        name.push(c.to_ascii_uppercase());
+    }
+    name
+}
+
+impl fmt::Display for BrokerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.name() {
+            Some(name) => write!(f, "{name} ({})", self.code)?,
+            None => write!(f, "the unknown error code {}", self.code)?,
+        }
+        match &self.message {
+            Some(message) => write!(f, ": {message}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What a produce answer means for the batch it answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Class {
+    /// In the log.
+    Success,
+    /// In the log since an earlier attempt.
+    Duplicate,
+    /// Certainly not appended by this attempt; nothing that a retry could mend.
+    Refused,
+    /// Certainly not appended by this attempt; may succeed later.
+    RefusedForNow,
+    /// Certainly not appended: too large for the broker as it is, to be split.
+    TooLarge,
+    /// Not appended: the broker expected another sequence.
+    OutOfOrder,
+    /// Not appended: the broker does not know this producer id or epoch.
+    IdentityLost,
+    /// May be appended; may succeed later.
+    DoubtfulForNow,
+    /// May be appended; a retry would not help.
+    Doubtful,
+}
+
+/// The table.
+pub(crate) fn class_of(code: i16) -> Class {
+    match code {
+        0 => Class::Success,
+        46 => Class::Duplicate, // DUPLICATE_SEQUENCE_NUMBER
+        10 => Class::TooLarge,  // MESSAGE_TOO_LARGE
+        45 => Class::OutOfOrder,
+        47 | 59 => Class::IdentityLost, // INVALID_PRODUCER_EPOCH, UNKNOWN_PRODUCER_ID
+        // Checked before the append, and gone by itself: LEADER_NOT_AVAILABLE,
+        // NETWORK_EXCEPTION never comes from a broker, COORDINATOR_LOAD_IN_PROGRESS,
+        // NOT_ENOUGH_REPLICAS, FENCED_LEADER_EPOCH, UNKNOWN_LEADER_EPOCH,
+        // CONCURRENT_TRANSACTIONS, THROTTLING_QUOTA_EXCEEDED.
+        5 | 14 | 19 | 74 | 75 | 51 | 89 => Class::RefusedForNow,
+        // CORRUPT_MESSAGE: checked before the append; the bytes may have been hurt on the way.
+        2 => Class::RefusedForNow,
+        // Checked before the append, and staying: INVALID_FETCH_SIZE never comes, INVALID_TOPIC_EXCEPTION,
+        // RECORD_LIST_TOO_LARGE, INVALID_REQUIRED_ACKS, TOPIC_AUTHORIZATION_FAILED,
+        // CLUSTER_AUTHORIZATION_FAILED, INVALID_TIMESTAMP, UNSUPPORTED_VERSION,
+        // UNSUPPORTED_FOR_MESSAGE_FORMAT, POLICY_VIOLATION, INVALID_REQUEST,
+        // TRANSACTIONAL_ID_AUTHORIZATION_FAILED, UNSUPPORTED_COMPRESSION_TYPE, INVALID_RECORD,
+        // PRODUCER_FENCED, INVALID_TXN_STATE, INVALID_PRODUCER_ID_MAPPING, TRANSACTION_ABORTABLE.
+        17 | 18 | 21 | 29 | 31 | 32 | 35 | 42 | 43 | 44 | 48 | 49 | 53 | 76 | 87 | 90 | 120 => {
+            Class::Refused
+        }
+        // After the append, or by a broker that no longer knows what it did:
+        // UNKNOWN_TOPIC_OR_PARTITION, NOT_LEADER_OR_FOLLOWER, REQUEST_TIMED_OUT,
+        // NOT_ENOUGH_REPLICAS_AFTER_APPEND, KAFKA_STORAGE_ERROR, UNKNOWN_TOPIC_ID,
+        // INCONSISTENT_TOPIC_ID, BROKER_NOT_AVAILABLE, REPLICA_NOT_AVAILABLE.
+        3 | 6 | 7 | 8 | 9 | 20 | 56 | 100 | 103 => Class::DoubtfulForNow,
+        // UNKNOWN_SERVER_ERROR and whatever is not known here.
+        _ => Class::Doubtful,
+    }
+}
+
+/// Whether the answer says that our picture of the cluster is old.
+pub(crate) fn asks_for_metadata(code: i16) -> bool {
+    matches!(code, 3 | 5 | 6 | 8 | 9 | 56 | 74 | 75 | 100 | 103)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The design's list of codes a broker may send after it has appended.
+    #[test]
+    fn codes_that_brokers_send_after_the_append_are_doubtful() {
+        for code in [-1, 3, 6, 7, 20, 56, 100, 9999, -2, i16::MAX] {
+            assert!(
+                matches!(class_of(code), Class::Doubtful | Class::DoubtfulForNow),
+                "{code}"
+            );
+        }
+    }
+
+    #[test]
+    fn codes_have_kafkas_names() {
+        assert_eq!(BrokerError::new(6).to_string(), "NOT_LEADER_OR_FOLLOWER (6)");
+        assert_eq!(BrokerError::new(-1).to_string(), "UNKNOWN_SERVER_ERROR (-1)");
+        assert_eq!(BrokerError::new(9999).to_string(), "the unknown error code 9999");
+        let said = BrokerError { code: 87, message: Some("no key".into()) };
+        assert_eq!(said.to_string(), "INVALID_RECORD (87): no key");
+    }
+}

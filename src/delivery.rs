@@ -1,0 +1,116 @@
+//! Whom to tell of a batch's outcome beside the receipts.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::ack::{Receipt, RecordId, Settlement};
+use crate::outcome::{Outcome, Reason, Undelivered};
+use crate::record::TopicPartition;
+
+/// Called with a record's outcome, on the runtime's arbiter.
+pub(crate) type Callback = Box<dyn FnOnce(Outcome) + Send>;
+
+/// Something that is told of whole batches.
+pub(crate) trait Listener: Send + Sync {
+    /// `delivered` has its outcome. Called on the runtime's arbiter, in partition order.
+    fn delivered(&self, delivered: &Delivered);
+}
+
+/// A run of records of one partition has its outcome: one message per batch.
+///
+/// A batch may hold records of other senders too; look up your own by [`Receipt::id`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Delivered {
+    /// Where the records went.
+    pub topic_partition: TopicPartition,
+    /// The first record of the run.
+    pub first: RecordId,
+    /// How many records the run has.
+    pub count: u32,
+    /// The first record's offset, or why the records were not confirmed. The offset is `None`
+    /// when the broker confirmed the batch without saying where it is.
+    pub result: Result<Option<i64>, Undelivered>,
+}
+
+impl Delivered {
+    pub(crate) fn new(
+        topic_partition: TopicPartition,
+        first: RecordId,
+        count: i32,
+        settlement: &Settlement,
+    ) -> Option<Self> {
+        let result = match settlement {
+            Settlement::Acked { base_offset, .. } => Ok(*base_offset),
+            Settlement::Failed(undelivered) => Err(undelivered.clone()),
+            Settlement::Invalid { error, .. } => {
+                Err(Undelivered::NotWritten(Reason::Broker(error.clone())))
+            }
+            Settlement::Split(_) => return None, // the parts will tell
+        };
+        Some(Self { topic_partition, first, count: count.unsigned_abs(), result })
+    }
+
+    /// Whether the run holds this record.
+    pub fn contains(&self, id: RecordId) -> bool {
+        id.batch == self.first.batch
+            && id.index.checked_sub(self.first.index).is_some_and(|at| at < self.count)
+    }
+
+    /// The offset of a record of this run, where the broker named one.
+    pub fn offset_of(&self, id: RecordId) -> Option<i64> {
+        let base = self.result.as_ref().ok().copied().flatten()?;
+        self.contains(id).then(|| base + i64::from(id.index - self.first.index))
+    }
+}
+
+/// Callbacks and listeners of one batch.
+#[derive(Default)]
+pub(crate) struct Listeners {
+    callbacks: Vec<(Receipt, Callback)>,
+    listeners: Vec<Arc<dyn Listener>>,
+}
+
+impl Listeners {
+    pub fn is_empty(&self) -> bool {
+        self.callbacks.is_empty() && self.listeners.is_empty()
+    }
+
+    /// Calls `callback` with the outcome of the record of `receipt`.
+    pub fn call_back(&mut self, receipt: Receipt, callback: Callback) {
+        self.callbacks.push((receipt, callback));
+    }
+
+    /// Tells `listener`, once however often it is added.
+    pub fn add(&mut self, listener: &Arc<dyn Listener>) {
+        if !self.listeners.iter().any(|known| Arc::ptr_eq(known, listener)) {
+            self.listeners.push(Arc::clone(listener));
+        }
+    }
+
+    pub fn listeners(&self) -> &[Arc<dyn Listener>] {
+        &self.listeners
+    }
+
+    /// The callbacks, in the order of their records.
+    pub fn into_callbacks(self) -> Vec<(Receipt, Callback)> {
+        self.callbacks
+    }
+
+    /// Those of the records before `at`, and those of the rest.
+    pub fn split(self, at: RecordId) -> (Self, Self) {
+        let (head, tail) =
+            self.callbacks.into_iter().partition(|(receipt, _)| receipt.id().index < at.index);
+        let listeners = self.listeners.clone();
+        (Self { callbacks: head, listeners: self.listeners }, Self { callbacks: tail, listeners })
+    }
+}
+
+impl fmt::Debug for Listeners {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Listeners")
+            .field("callbacks", &self.callbacks.len())
+            .field("listeners", &self.listeners.len())
+            .finish()
+    }
+}

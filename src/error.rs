@@ -1,0 +1,124 @@
+//! Why a record was not accepted, and why a producer does not start or end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::broker_error::BrokerError;
+
+/// A record that was refused: it was never accepted, and is certainly not in the log.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum SendError {
+    /// The topic could not be looked up within `max.block.ms`.
+    #[error("the topic {topic:?} is not known after {waited:?} (max.block.ms): {why}")]
+    TopicUnknown {
+        /// The record's topic.
+        topic: Arc<str>,
+        /// How long was waited.
+        waited: Duration,
+        /// What the brokers, or the connections to them, said last.
+        why: Arc<str>,
+    },
+    /// A broker refuses the topic for good: its name is not legal, or access is denied.
+    #[error("the topic {topic:?} cannot be used: the broker answered {error}")]
+    TopicRefused {
+        /// The record's topic.
+        topic: Arc<str>,
+        /// The broker's answer.
+        error: BrokerError,
+    },
+    /// A serializer failed or panicked.
+    #[error("the {part} of a record for {topic:?} could not be serialized: {why}")]
+    Serialize {
+        /// The record's topic.
+        topic: Arc<str>,
+        /// "key" or "value".
+        part: &'static str,
+        /// What the serializer said.
+        why: Arc<str>,
+    },
+    /// The record, or the partitioner, names a partition the topic does not have.
+    #[error("partition {partition} of {topic:?} is out of range: the topic has {count}")]
+    PartitionOutOfRange {
+        /// The record's topic.
+        topic: Arc<str>,
+        /// The partition asked for.
+        partition: i32,
+        /// How many the topic has.
+        count: usize,
+    },
+    /// An interceptor or a partitioner of the application panicked.
+    #[error("{what} panicked: {why}")]
+    Panicked {
+        /// Which piece of user code.
+        what: &'static str,
+        /// The panic's message.
+        why: Arc<str>,
+    },
+    /// The record is larger than `max.request.size` or `buffer.memory` allows.
+    #[error("the record takes {size} bytes, more than {key} ({limit}) allows")]
+    TooLarge {
+        /// Bytes the record takes, its batch's header included.
+        size: usize,
+        /// The configuration key that bounds it.
+        key: &'static str,
+        /// The configured bound.
+        limit: usize,
+    },
+    /// A timestamp before 1970.
+    #[error("the timestamp {0} is negative; use milliseconds since 1970-01-01 UTC")]
+    NegativeTimestamp(i64),
+    /// No memory came free within `max.block.ms`.
+    #[error(
+        "no memory within {waited:?} (max.block.ms): buffer.memory ({total} bytes) is full of \
+         records that wait for brokers{}", last(why)
+    )]
+    NoMemory {
+        /// How long was waited.
+        waited: Duration,
+        /// The configured `buffer.memory`.
+        total: usize,
+        /// The last trouble with a broker, if there was any.
+        why: Option<Arc<str>>,
+    },
+    /// `try_send` would have to wait, for the topic to be looked up or for memory.
+    #[error("sending now would have to wait for {0}")]
+    WouldBlock(&'static str),
+    /// The producer is closed.
+    #[error("the producer is closed")]
+    Closed,
+}
+
+fn last(why: &Option<Arc<str>>) -> String {
+    why.as_ref().map_or_else(String::new, |why| format!("; the last trouble was: {why}"))
+}
+
+/// Why a producer did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The operating system gave no thread, or no event queue for it.
+    #[error("the runtime's thread could not be started: {0}")]
+    Thread(#[from] std::io::Error),
+    /// `Placement::CurrentArbiter` outside an actix `System` or tokio `LocalSet`.
+    #[error(
+        "no arbiter is running on this thread; call it inside an actix System, \
+         or let the runtime have a thread of its own"
+    )]
+    NoArbiter,
+    /// Built with `panic = "abort"`, where no part can outlive another's panic.
+    #[error("built with panic=\"abort\": forebay needs panic=\"unwind\" to keep its promises")]
+    PanicAbort,
+}
+
+/// `flush` or `close` could not do all of its work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CloseError {
+    /// The time given to `close` ran out: what was left has its outcome, but was not delivered.
+    #[error("the timeout ran out; the records that were left are settled as not written or unknown")]
+    TimedOut,
+    /// The runtime ended first: its thread or arbiter is gone.
+    #[error("the runtime is gone")]
+    Gone,
+}

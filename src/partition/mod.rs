@@ -1,0 +1,7 @@
+//! What belongs to one partition: the stage callers append to, and the ledger of its batches.
+
+mod ledger;
+mod stage;
+
+pub(crate) use ledger::{Attempt, Effects, Ledger, Lent, Load, Readiness, Report, Rules, Token};
+pub(crate) use stage::{Append, Extras, Stage};

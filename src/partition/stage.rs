@@ -1,0 +1,168 @@
+//! Where callers and a partition's actor meet: one leased batch, filled under a short claim.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use crate::ack::Receipt;
+use crate::batch::{OpenBatch, RecordRef, SealedBatch};
+use crate::delivery::{Callback, Listener};
+use crate::pool::Buffer;
+
+/// What a caller wants beside the append.
+#[derive(Default)]
+pub(crate) struct Extras<'a> {
+    pub callback: Option<Callback>,
+    pub listeners: &'a [Arc<dyn Listener>],
+}
+
+/// What became of an append.
+#[derive(Debug)]
+pub(crate) enum Append {
+    /// The record is accepted. With `wake`, the partition's actor has to be told.
+    Done { receipt: Receipt, wake: bool },
+    /// The record needs a new batch and no memory was brought along: come again with this much.
+    NeedsMemory { size: usize, wake: bool },
+    /// The partition takes no records any more.
+    Closed,
+}
+
+/// The stage of one partition.
+///
+/// The claim is held for the copy of one record, or to move what is sealed to the actor; no user
+/// code runs under it. Batches leave in the order in which they were filled, since the sealed ones
+/// wait here, under the same claim, rather than in messages that could be overtaken.
+#[derive(Debug)]
+pub(crate) struct Stage {
+    partition: i32,
+    batch_size: usize,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    open: Option<OpenBatch>,
+    sealed: VecDeque<OpenBatch>,
+    /// The actor knows of the open batch and will look at it in time.
+    watched: bool,
+    /// The actor knows that something is sealed.
+    signalled: bool,
+    closed: bool,
+}
+
+/// What the actor sees of the stage without taking anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Glance {
+    /// Something is full.
+    pub sealed: bool,
+    /// When the open batch took its first record.
+    pub open_since: Option<Instant>,
+}
+
+impl Stage {
+    pub fn new(partition: i32, batch_size: usize) -> Self {
+        Self { partition, batch_size, inner: Mutex::default() }
+    }
+
+    fn claim(&self) -> MutexGuard<'_, Inner> {
+        // An append that panicked half way has not raised the batch's count: see `OpenBatch`.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Appends a record. `memory` is taken only if a new batch has to be opened.
+    pub fn append(
+        &self,
+        record: &RecordRef<'_>,
+        memory: &mut Option<Buffer>,
+        extras: &mut Extras<'_>,
+        now: impl FnOnce() -> Instant,
+    ) -> Append {
+        let mut inner = self.claim();
+        if inner.closed {
+            return Append::Closed;
+        }
+        if let Some(open) = &mut inner.open {
+            if let Some(receipt) = open.append(record) {
+                return Self::accepted(&mut inner, receipt, extras);
+            }
+            inner.seal_open();
+        }
+        let size = OpenBatch::buffer_size(record, self.batch_size);
+        let Some(buffer) = memory.take_if(|buffer| buffer.capacity() >= size) else {
+            return Append::NeedsMemory { size, wake: inner.signal() };
+        };
+        let mut open = OpenBatch::new(buffer, self.partition, now());
+        match open.append(record) {
+            Some(receipt) => {
+                inner.open = Some(open);
+                Self::accepted(&mut inner, receipt, extras)
+            }
+            // `buffer_size` is an upper bound, so this cannot be; asking again is still truthful.
+            None => Append::NeedsMemory { size, wake: inner.signal() },
+        }
+    }
+
+    fn accepted(inner: &mut Inner, receipt: Receipt, extras: &mut Extras<'_>) -> Append {
+        if let Some(open) = &mut inner.open {
+            if let Some(callback) = extras.callback.take() {
+                open.call_back(receipt.clone(), callback);
+            }
+            for listener in extras.listeners {
+                open.listen(listener);
+            }
+        }
+        let wake = !std::mem::replace(&mut inner.watched, true) | inner.signal();
+        Append::Done { receipt, wake }
+    }
+
+    /// Looks without taking. The actor is told of whatever comes after this.
+    pub fn glance(&self) -> Glance {
+        let mut inner = self.claim();
+        inner.signalled = !inner.sealed.is_empty();
+        inner.watched = inner.open.is_some();
+        Glance {
+            sealed: !inner.sealed.is_empty(),
+            open_since: inner.open.as_ref().map(OpenBatch::opened_at),
+        }
+    }
+
+    /// Records and their bytes, open and sealed.
+    pub fn load(&self) -> (usize, usize) {
+        let inner = self.claim();
+        let batches = inner.sealed.iter().chain(&inner.open);
+        batches.fold((0, 0), |(records, bytes), batch| {
+            (records + batch.count().unsigned_abs() as usize, bytes + batch.len())
+        })
+    }
+
+    /// Takes everything sealed, and with `open` the open batch behind it.
+    pub fn collect(&self, open: bool) -> VecDeque<SealedBatch> {
+        let mut inner = self.claim();
+        if open {
+            inner.seal_open();
+        }
+        inner.signalled = false;
+        inner.watched = inner.open.is_some();
+        let sealed = std::mem::take(&mut inner.sealed);
+        drop(inner);
+        sealed.into_iter().map(OpenBatch::seal).collect()
+    }
+
+    /// Takes no more records from here on.
+    pub fn close(&self) {
+        self.claim().closed = true;
+    }
+}
+
+impl Inner {
+    fn seal_open(&mut self) {
+        if let Some(open) = self.open.take() {
+            self.sealed.push_back(open);
+        }
+    }
+
+    /// Whether the actor has to be told that something is sealed.
+    fn signal(&mut self) -> bool {
+        !self.sealed.is_empty() && !std::mem::replace(&mut self.signalled, true)
+    }
+}

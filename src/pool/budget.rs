@@ -1,0 +1,267 @@
+//! Who gets memory, and who waits for it.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+/// What became of a request for memory.
+#[derive(Debug)]
+pub(crate) enum Lease<T> {
+    /// Here it is: an empty buffer of the size asked for, and the ticket that came with the request.
+    Granted(Vec<u8>, T),
+    /// Parked until memory comes back; the budget keeps the ticket.
+    Parked,
+    /// More than there will ever be.
+    TooLarge(T),
+    /// The producer is closed.
+    Closed(T),
+}
+
+struct Waiter<T> {
+    size: usize,
+    deadline: Instant,
+    ticket: T,
+}
+
+/// `buffer.memory` and its waiters.
+///
+/// Invariants:
+/// - bytes granted and bytes kept for reuse never exceed `total` together;
+/// - while anyone waits, nobody else is granted anything, so a large waiter is not starved by
+///   small ones that come later.
+pub(crate) struct Budget<T> {
+    total: usize,
+    pooled: usize,
+    granted: usize,
+    /// Returned buffers of the pooled size, last in, first out: the warmest is used again first.
+    free: Vec<Vec<u8>>,
+    waiters: VecDeque<Waiter<T>>,
+    closed: bool,
+}
+
+impl<T> Budget<T> {
+    /// A budget of `total` bytes whose buffers of `pooled` bytes are kept for reuse.
+    pub fn new(total: usize, pooled: usize) -> Self {
+        let (free, waiters) = (Vec::new(), VecDeque::new());
+        Self { total, pooled, granted: 0, free, waiters, closed: false }
+    }
+
+    /// Asks for `size` bytes. `ticket` comes back with the answer, now or later.
+    pub fn lease(&mut self, size: usize, deadline: Instant, ticket: T) -> Lease<T> {
+        if self.closed {
+            Lease::Closed(ticket)
+        } else if size > self.total {
+            Lease::TooLarge(ticket)
+        } else if self.waiters.is_empty() && self.fits(size) {
+            Lease::Granted(self.grant(size), ticket)
+        } else {
+            self.waiters.push_back(Waiter { size, deadline, ticket });
+            Lease::Parked
+        }
+    }
+
+    /// A pooled buffer to be granted ahead, only if it is there at once and nobody waits.
+    pub fn ahead(&mut self) -> Option<Vec<u8>> {
+        let free = !self.closed && self.waiters.is_empty() && self.fits(self.pooled);
+        free.then(|| self.grant(self.pooled))
+    }
+
+    /// Takes back memory that was granted as `size` bytes.
+    pub fn reclaim(&mut self, mut bytes: Vec<u8>, size: usize) {
+        self.granted = self.granted.saturating_sub(size);
+        // A buffer that grew beyond its grant would break the budget if it were kept.
+        if size == self.pooled && bytes.capacity() == self.pooled && !self.closed {
+            bytes.clear();
+            self.free.push(bytes);
+        }
+    }
+
+    /// The next waiter whose turn has come, with its memory.
+    pub fn next_grant(&mut self) -> Option<(T, Vec<u8>)> {
+        let size = self.waiters.front()?.size;
+        if !self.fits(size) {
+            return None;
+        }
+        let waiter = self.waiters.pop_front()?;
+        Some((waiter.ticket, self.grant(size)))
+    }
+
+    /// The waiters whose deadline has passed, and those whose ticket nobody holds any more.
+    pub fn expire(&mut self, now: Instant, gone: impl Fn(&T) -> bool) -> Vec<T> {
+        let (expired, waiting): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut self.waiters)
+            .into_iter()
+            .partition(|waiter| waiter.deadline <= now || gone(&waiter.ticket));
+        self.waiters = waiting;
+        expired.into_iter().map(|waiter| waiter.ticket).collect()
+    }
+
+    /// When the next waiter's patience ends.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.waiters.iter().map(|waiter| waiter.deadline).min()
+    }
+
+    /// Refuses everybody from now on; returns those who wait.
+    pub fn close(&mut self) -> Vec<T> {
+        self.closed = true;
+        self.free = Vec::new();
+        std::mem::take(&mut self.waiters).into_iter().map(|waiter| waiter.ticket).collect()
+    }
+
+    /// How many wait.
+    pub fn waiting(&self) -> usize {
+        self.waiters.len()
+    }
+
+    /// Bytes that are granted to nobody.
+    pub fn available(&self) -> usize {
+        self.total.saturating_sub(self.granted)
+    }
+
+    fn fits(&self, size: usize) -> bool {
+        size <= self.available()
+    }
+
+    fn grant(&mut self, size: usize) -> Vec<u8> {
+        self.granted += size;
+        if size == self.pooled
+            && let Some(buffer) = self.free.pop()
+        {
+            return buffer;
+        }
+        // What is kept for reuse is memory too: let go of it before more is allocated.
+        while self.granted + self.free.len() * self.pooled > self.total
+            && self.free.pop().is_some()
+        {}
+        Vec::with_capacity(size)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    const POOLED: usize = 1024;
+
+    fn budget(total: usize) -> (Budget<u32>, Instant) {
+        (Budget::new(total, POOLED), Instant::now() + Duration::from_secs(60))
+    }
+
+    fn granted(lease: Lease<u32>) -> Vec<u8> {
+        match lease {
+            Lease::Granted(bytes, _) => bytes,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_grant_and_its_reclaim_restore_the_budget() {
+        let (mut budget, later) = budget(64 * POOLED);
+        for size in [POOLED, 2 * POOLED, 1] {
+            let bytes = granted(budget.lease(size, later, 0));
+            assert!(bytes.is_empty() && bytes.capacity() >= size);
+            assert_eq!(budget.available(), 64 * POOLED - size);
+            budget.reclaim(bytes, size);
+            assert_eq!(budget.available(), 64 * POOLED);
+        }
+        assert_eq!(budget.free.len(), 1, "only the pooled size is kept");
+    }
+
+    #[test]
+    fn more_than_there_will_ever_be_is_refused_at_once() {
+        let (mut budget, later) = budget(2 * POOLED);
+        assert!(matches!(budget.lease(2 * POOLED + 1, later, 7), Lease::TooLarge(7)));
+        assert_eq!(budget.waiting(), 0);
+    }
+
+    #[test]
+    fn a_large_waiter_is_not_starved_by_small_ones() {
+        let (mut budget, later) = budget(4 * POOLED);
+        let held: Vec<_> = (0..4).map(|i| granted(budget.lease(POOLED, later, i))).collect();
+        assert!(matches!(budget.lease(3 * POOLED, later, 10), Lease::Parked));
+        assert!(matches!(budget.lease(1, later, 11), Lease::Parked));
+        for (returned, bytes) in held.into_iter().enumerate() {
+            assert!(budget.next_grant().is_none(), "{returned} returned");
+            budget.reclaim(bytes, POOLED);
+            if returned == 2 {
+                break;
+            }
+        }
+        assert!(budget.ahead().is_none(), "nothing goes ahead of a waiter");
+        let (ticket, bytes) = budget.next_grant().expect("three are back");
+        assert_eq!((ticket, bytes.capacity()), (10, 3 * POOLED));
+        assert!(budget.free.is_empty(), "kept buffers gave way to the large one");
+        budget.reclaim(bytes, 3 * POOLED);
+        assert_eq!(budget.next_grant().map(|(ticket, _)| ticket), Some(11));
+    }
+
+    #[test]
+    fn waiters_that_time_out_or_leave_are_gone_without_a_trace() {
+        let (mut budget, later) = budget(POOLED);
+        let now = Instant::now();
+        let held = granted(budget.lease(POOLED, later, 0));
+        for ticket in 1..=3 {
+            let deadline = if ticket == 1 { now } else { later };
+            assert!(matches!(budget.lease(POOLED, deadline, ticket), Lease::Parked));
+        }
+        assert_eq!(budget.next_deadline(), Some(now));
+        assert_eq!(budget.expire(now, |ticket| *ticket == 2), [1, 2]);
+        budget.reclaim(held, POOLED);
+        assert_eq!(budget.next_grant().map(|(ticket, _)| ticket), Some(3));
+        assert_eq!(budget.waiting(), 0);
+    }
+
+    #[test]
+    fn closing_refuses_and_wakes() {
+        let (mut budget, later) = budget(POOLED);
+        let held = granted(budget.lease(POOLED, later, 0));
+        assert!(matches!(budget.lease(POOLED, later, 1), Lease::Parked));
+        assert_eq!(budget.close(), [1]);
+        assert!(matches!(budget.lease(1, later, 2), Lease::Closed(2)));
+        budget.reclaim(held, POOLED);
+        assert_eq!(budget.available(), POOLED);
+    }
+
+    #[test]
+    fn more_than_two_gigabytes_are_counted() {
+        let (mut budget, later) = budget(5 << 30);
+        assert_eq!(budget.available(), 5 << 30);
+        let bytes = granted(budget.lease(POOLED, later, 0));
+        budget.reclaim(bytes, POOLED);
+        assert_eq!(budget.available(), 5 << 30);
+    }
+
+    proptest::proptest! {
+        /// Whatever is asked for and given back, the budget holds and nobody overtakes.
+        #[test]
+        fn the_budget_holds(steps in proptest::collection::vec((0usize..3, 1usize..5000), 1..200)) {
+            let (mut budget, later) = budget(8 * POOLED);
+            let mut held: Vec<(Vec<u8>, usize)> = Vec::new();
+            let mut parked: VecDeque<(u32, usize)> = VecDeque::new();
+            for (ticket, (step, size)) in steps.into_iter().enumerate() {
+                let ticket = ticket as u32;
+                let size = if size % 2 == 0 { POOLED } else { size };
+                match step {
+                    0 | 1 => match budget.lease(size, later, ticket) {
+                        Lease::Granted(bytes, _) => {
+                            proptest::prop_assert!(parked.is_empty());
+                            held.push((bytes, size));
+                        }
+                        Lease::Parked => parked.push_back((ticket, size)),
+                        other => panic!("{other:?}"),
+                    },
+                    _ => if let Some((bytes, size)) = (!held.is_empty()).then(|| held.remove(size % held.len())) {
+                        budget.reclaim(bytes, size);
+                    },
+                }
+                while let Some((ticket, bytes)) = budget.next_grant() {
+                    let (first, size) = parked.pop_front().expect("a waiter");
+                    proptest::prop_assert_eq!(first, ticket);
+                    held.push((bytes, size));
+                }
+                let out: usize = held.iter().map(|(_, size)| size).sum();
+                proptest::prop_assert_eq!(budget.available(), 8 * POOLED - out);
+                proptest::prop_assert!(out + budget.free.len() * POOLED <= 8 * POOLED);
+            }
+        }
+    }
+}

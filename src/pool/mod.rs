@@ -1,0 +1,11 @@
+//! Memory: one budget, pooled buffers of `batch.size`, waiters first in, first out.
+//!
+//! [`Budget`] holds the rules and belongs to the PoolActor. [`Shelf`] is the counter in front of
+//! it: callers take buffers that were granted ahead, and a buffer's last owner puts it back, both
+//! without a message.
+
+mod budget;
+mod shelf;
+
+pub(crate) use budget::{Budget, Lease};
+pub(crate) use shelf::{Buffer, Shelf};

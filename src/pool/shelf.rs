@@ -1,0 +1,281 @@
+//! Buffers granted ahead, and the way back for those that are done.
+
+use std::fmt;
+use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+/// Called when the PoolActor has something to do; sends it a message.
+type Wake = Box<dyn Fn() + Send + Sync>;
+
+/// Where callers and the PoolActor meet. Every lock is held for a push or a pop, once per batch.
+///
+/// Invariants:
+/// - a buffer comes back when its last owner drops it, and in no other way;
+/// - coming back needs no living PoolActor: what it has not collected waits in `returned`;
+/// - while anyone waits in the budget, nothing stays on the shelf.
+pub(crate) struct Shelf {
+    stock: Mutex<Stock>,
+    /// The size of pooled buffers.
+    pooled: usize,
+    /// How many may lie here: an eighth of the budget, at most 16.
+    capacity: usize,
+    wake: OnceLock<Wake>,
+    /// Somebody waits for memory, so batches are to leave as they are.
+    pressure: AtomicBool,
+    pub figures: ShelfFigures,
+}
+
+#[derive(Default)]
+struct Stock {
+    /// Granted ahead, ready to be taken.
+    ready: Vec<Vec<u8>>,
+    /// Done, with the size of their grant, not yet collected by the PoolActor.
+    returned: Vec<(Vec<u8>, usize)>,
+    /// A wake-up is on its way to the PoolActor.
+    signalled: bool,
+    closed: bool,
+}
+
+/// What the pool has been through; Java's `bufferpool-*` and `buffer-exhausted-*` figures.
+#[derive(Debug, Default)]
+pub(crate) struct ShelfFigures {
+    /// Nanoseconds that callers waited for memory, summed.
+    pub waited_ns: AtomicU64,
+    /// Requests that ended at `max.block.ms` without memory.
+    pub exhausted: AtomicU64,
+}
+
+impl ShelfFigures {
+    pub fn exhausted(&self) {
+        self.exhausted.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn waited(&self, time: Duration) {
+        let ns = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        self.waited_ns.fetch_add(ns, Ordering::Relaxed);
+    }
+}
+
+impl Shelf {
+    pub fn new(total: usize, pooled: usize) -> Arc<Self> {
+        Arc::new(Self {
+            stock: Mutex::default(),
+            pooled,
+            capacity: (total / 8 / pooled.max(1)).min(16),
+            wake: OnceLock::new(),
+            pressure: AtomicBool::new(false),
+            figures: ShelfFigures::default(),
+        })
+    }
+
+    /// Says how the PoolActor is woken. Once.
+    pub fn wake_with(&self, wake: impl Fn() + Send + Sync + 'static) {
+        let _ = self.wake.set(Box::new(wake));
+    }
+
+    fn stock(&self) -> MutexGuard<'_, Stock> {
+        // Nothing between lock and unlock can leave the lists half changed.
+        self.stock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn signal(&self) {
+        if let Some(wake) = self.wake.get() {
+            wake();
+        }
+    }
+
+    /// Takes a buffer of the pooled size if one lies here; otherwise the PoolActor is to be asked.
+    pub fn take(self: &Arc<Self>, size: usize) -> Option<Buffer> {
+        if size != self.pooled || self.pressure() {
+            return None;
+        }
+        let mut stock = self.stock();
+        let bytes = stock.ready.pop();
+        let low = stock.ready.len() <= self.capacity / 4;
+        let signal = low && self.capacity > 0 && !std::mem::replace(&mut stock.signalled, low);
+        drop(stock);
+        if signal {
+            self.signal();
+        }
+        bytes.map(|bytes| self.buffer(bytes, size))
+    }
+
+    /// Makes an owned buffer of a grant.
+    pub fn buffer(self: &Arc<Self>, bytes: Vec<u8>, size: usize) -> Buffer {
+        Buffer { bytes, size, home: Arc::clone(self) }
+    }
+
+    fn put_back(&self, mut bytes: Vec<u8>, size: usize) {
+        let mut stock = self.stock();
+        // Read under the lock: what is put on the shelf after it was cleared for a waiter would
+        // lie there while the waiter waits.
+        let pressure = self.pressure();
+        let reusable = size == self.pooled && bytes.capacity() == size;
+        let signal = if reusable && !pressure && !stock.closed && stock.ready.len() < self.capacity {
+            bytes.clear();
+            stock.ready.push(bytes);
+            false
+        } else {
+            stock.returned.push((bytes, size));
+            pressure && !std::mem::replace(&mut stock.signalled, true)
+        };
+        drop(stock);
+        if signal {
+            self.signal();
+        }
+    }
+
+    /// Whether somebody waits for memory.
+    pub fn pressure(&self) -> bool {
+        self.pressure.load(Ordering::Acquire)
+    }
+
+    /// For the PoolActor: somebody waits from now on, or nobody any more.
+    pub fn set_pressure(&self, pressure: bool) {
+        let _stock = self.stock();
+        self.pressure.store(pressure, Ordering::Release);
+    }
+
+    /// For the PoolActor: everything that has come back. Under pressure, what was granted ahead
+    /// too. Rings the bell anew for whatever comes later.
+    pub fn collect(&self) -> Vec<(Vec<u8>, usize)> {
+        let mut stock = self.stock();
+        stock.signalled = false;
+        let mut returned = std::mem::take(&mut stock.returned);
+        if self.pressure() || stock.closed {
+            let pooled = self.pooled;
+            returned.extend(stock.ready.drain(..).map(|bytes| (bytes, pooled)));
+        }
+        returned
+    }
+
+    /// For the PoolActor: how many more may be granted ahead.
+    pub fn room(&self) -> usize {
+        self.capacity.saturating_sub(self.stock().ready.len())
+    }
+
+    /// For the PoolActor: puts a grant on the shelf.
+    pub fn stock_up(&self, bytes: Vec<u8>) {
+        self.stock().ready.push(bytes);
+    }
+
+    /// For the PoolActor: nothing is handed out any more.
+    pub fn close(&self) {
+        self.stock().closed = true;
+    }
+
+    /// Bytes lying here that no record uses.
+    pub fn idle_bytes(&self) -> usize {
+        let stock = self.stock();
+        stock.ready.len() * self.pooled + stock.returned.iter().map(|(_, size)| size).sum::<usize>()
+    }
+}
+
+/// Leased memory. Its drop is the reclaim: who holds a buffer owns it, the socket's writer too,
+/// so the bytes of a batch cannot change under a request that still carries them (CVE-2026-35554).
+pub(crate) struct Buffer {
+    bytes: Vec<u8>,
+    size: usize,
+    home: Arc<Shelf>,
+}
+
+impl Buffer {
+    /// Bytes that may be written before the buffer would have to grow.
+    pub fn capacity(&self) -> usize {
+        self.size
+    }
+
+    /// For the encoder. It keeps within [`capacity`](Self::capacity).
+    pub fn bytes_mut(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+}
+
+impl Deref for Buffer {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl fmt::Debug for Buffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Buffer").field("len", &self.len()).field("size", &self.size).finish()
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        let bytes = std::mem::take(&mut self.bytes);
+        self.home.put_back(bytes, self.size);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicUsize;
+
+    const POOLED: usize = 64;
+
+    fn stocked(buffers: usize) -> (Arc<Shelf>, Arc<AtomicUsize>) {
+        let shelf = Shelf::new(8 * 4 * POOLED, POOLED);
+        let woken = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&woken);
+        shelf.wake_with(move || {
+            counter.fetch_add(1, Ordering::Relaxed);
+        });
+        for _ in 0..buffers {
+            shelf.stock_up(Vec::with_capacity(POOLED));
+        }
+        (shelf, woken)
+    }
+
+    #[test]
+    fn a_dropped_buffer_is_ready_again_without_a_message() {
+        let (shelf, woken) = stocked(4);
+        let mut buffer = shelf.take(POOLED).expect("stocked");
+        buffer.bytes_mut().extend_from_slice(b"old");
+        drop(buffer);
+        assert_eq!((shelf.room(), woken.load(Ordering::Relaxed)), (0, 0));
+        assert!(shelf.take(POOLED).expect("back").is_empty());
+    }
+
+    #[test]
+    fn a_low_shelf_asks_once() {
+        let (shelf, woken) = stocked(4);
+        let held: Vec<_> = (0..5).map(|_| shelf.take(POOLED)).collect();
+        assert!(held[3].is_some() && held[4].is_none());
+        assert_eq!(woken.load(Ordering::Relaxed), 1);
+        shelf.collect();
+        assert!(shelf.take(POOLED).is_none());
+        assert_eq!(woken.load(Ordering::Relaxed), 2);
+    }
+
+    #[test]
+    fn under_pressure_everything_goes_back_to_the_budget() {
+        let (shelf, woken) = stocked(2);
+        let buffer = shelf.take(POOLED).expect("stocked");
+        shelf.collect();
+        shelf.set_pressure(true);
+        assert!(shelf.take(POOLED).is_none(), "a waiter goes first");
+        let before = woken.load(Ordering::Relaxed);
+        drop(buffer);
+        assert_eq!(woken.load(Ordering::Relaxed), before + 1);
+        assert_eq!(shelf.collect().len(), 2);
+    }
+
+    #[test]
+    fn odd_sizes_and_grown_buffers_are_not_reused() {
+        let (shelf, _) = stocked(0);
+        drop(shelf.buffer(Vec::with_capacity(100), 100));
+        let mut grown = shelf.buffer(Vec::with_capacity(POOLED), POOLED);
+        grown.bytes_mut().extend_from_slice(&[0; 2 * POOLED]);
+        drop(grown);
+        let sizes: Vec<_> = shelf.collect().into_iter().map(|(_, size)| size).collect();
+        assert_eq!(sizes, [100, POOLED]);
+    }
+}

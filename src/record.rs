@@ -1,0 +1,155 @@
+//! What an application hands to the producer.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+/// One partition of one topic.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TopicPartition {
+    /// The topic's name.
+    pub topic: Arc<str>,
+    /// The partition's number, from 0.
+    pub partition: i32,
+}
+
+impl TopicPartition {
+    /// Names a partition of a topic.
+    pub fn new(topic: impl Into<Arc<str>>, partition: i32) -> Self {
+        Self { topic: topic.into(), partition }
+    }
+}
+
+impl fmt::Display for TopicPartition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.topic, self.partition)
+    }
+}
+
+impl fmt::Debug for TopicPartition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A header of a record. The same key may stand several times; order is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Header {
+    /// The header's name; Kafka wants UTF-8 here.
+    pub key: Arc<str>,
+    /// The header's value, or null.
+    pub value: Option<Bytes>,
+}
+
+/// A record on its way to a topic.
+///
+/// ```
+/// use forebay::Record;
+///
+/// let record = Record::to("orders")
+///     .key("customer-7")
+///     .value("two pairs of shoes")
+///     .header("trace", "4bf92f35");
+/// assert_eq!(record.topic(), "orders");
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    pub(crate) topic: Arc<str>,
+    pub(crate) partition: Option<i32>,
+    pub(crate) key: Option<Bytes>,
+    pub(crate) value: Option<Bytes>,
+    pub(crate) headers: Vec<Header>,
+    pub(crate) timestamp: Option<i64>,
+}
+
+impl Record {
+    /// A record for `topic`, with a null key and a null value.
+    ///
+    /// A clone of an `Arc<str>` costs less here than a `&str`, which is copied.
+    pub fn to(topic: impl Into<Arc<str>>) -> Self {
+        Self {
+            topic: topic.into(),
+            partition: None,
+            key: None,
+            value: None,
+            headers: Vec::new(),
+            timestamp: None,
+        }
+    }
+
+    /// Fixes the partition. Out of range is refused by `send`.
+    #[must_use]
+    pub fn partition(mut self, partition: i32) -> Self {
+        self.partition = Some(partition);
+        self
+    }
+
+    /// Sets the key: records of one key go to one partition.
+    #[must_use]
+    pub fn key(mut self, key: impl Into<Bytes>) -> Self {
+        self.key = Some(key.into());
+        self
+    }
+
+    /// Sets the value.
+    #[must_use]
+    pub fn value(mut self, value: impl Into<Bytes>) -> Self {
+        self.value = Some(value.into());
+        self
+    }
+
+    /// Adds a header behind those already there.
+    #[must_use]
+    pub fn header(mut self, key: impl Into<Arc<str>>, value: impl Into<Bytes>) -> Self {
+        self.headers.push(Header { key: key.into(), value: Some(value.into()) });
+        self
+    }
+
+    /// Adds a header with a null value.
+    #[must_use]
+    pub fn null_header(mut self, key: impl Into<Arc<str>>) -> Self {
+        self.headers.push(Header { key: key.into(), value: None });
+        self
+    }
+
+    /// Sets the record's time, in milliseconds since 1970-01-01 UTC, not negative.
+    ///
+    /// Without it the time of `send` is taken, to the resolution of the system's coarse clock
+    /// (1 to 4 ms on Linux).
+    #[must_use]
+    pub fn timestamp(mut self, millis: i64) -> Self {
+        self.timestamp = Some(millis);
+        self
+    }
+
+    /// The topic this record goes to.
+    pub fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    /// The partition asked for, if any.
+    pub fn requested_partition(&self) -> Option<i32> {
+        self.partition
+    }
+
+    /// The key's bytes; `None` is Kafka's null.
+    pub fn key_bytes(&self) -> Option<&Bytes> {
+        self.key.as_ref()
+    }
+
+    /// The value's bytes; `None` is Kafka's null.
+    pub fn value_bytes(&self) -> Option<&Bytes> {
+        self.value.as_ref()
+    }
+
+    /// The headers, in order.
+    pub fn headers(&self) -> &[Header] {
+        &self.headers
+    }
+
+    /// The headers, to change them, for instance in an interceptor.
+    pub fn headers_mut(&mut self) -> &mut Vec<Header> {
+        &mut self.headers
+    }
+}

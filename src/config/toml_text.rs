@@ -1,5 +1,6 @@
 //! TOML, flattened. `linger.ms = 5`, `"linger.ms" = 5` and `[linger]` over `ms = 5` are the same.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -18,8 +19,17 @@ pub(super) fn read(text: &str, name: &Arc<str>) -> Read {
         read: Read::default(),
     };
     let (table, errors) = DeTable::parse_recoverable(text);
-    for error in errors {
-        reader.syntax(error.message(), error.span().unwrap_or(0..0));
+    // The first error of a line explains it; the parser goes on to stumble over its rest.
+    let mut by_line = BTreeMap::new();
+    for error in &errors {
+        let at = error.span().unwrap_or_default().start;
+        let first = by_line
+            .entry(reader.line(at))
+            .or_insert((at, error.message()));
+        *first = (at, error.message()).min(*first);
+    }
+    for (at, message) in by_line.into_values() {
+        reader.syntax(message, at);
     }
     reader.table("", table.get_ref());
     reader.read
@@ -76,9 +86,9 @@ impl Reader<'_> {
         }
     }
 
-    fn syntax(&mut self, message: &str, span: Range<usize>) {
-        let origin = self.origin(&span);
-        let problem = match self.collision(span.start) {
+    fn syntax(&mut self, message: &str, at: usize) {
+        let origin = self.origin(&(at..at));
+        let problem = match self.collision(at) {
             Some((short, long)) => Problem::new(
                 ProblemKind::Syntax,
                 &origin,
@@ -89,7 +99,7 @@ impl Reader<'_> {
             None => {
                 let wrong = format!("not TOML: {}", message.replace('\n', ", "));
                 let problem = Problem::new(ProblemKind::Syntax, &origin, wrong);
-                match self.known_key_at(span.start) {
+                match self.known_key_at(at) {
                     Some(key) => {
                         self.broken.push(key.to_owned());
                         problem.key(key)

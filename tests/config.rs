@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use forebay::config::{
     Acks, Compression, Config, DnsLookup, KEYS, MetadataRecovery, PartitionerKind, ProblemKind,
-    SerializerKind, Status,
+    Status,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -100,8 +100,11 @@ fn the_shipped_file_is_the_defaults_and_has_every_served_key() {
     assert_eq!(named, served.map(|key| key.name).collect());
 }
 
+#[cfg(feature = "gzip")]
 #[test]
 fn a_configuration_made_for_java_is_read_as_it_stands() {
+    use forebay::config::SerializerKind;
+
     let config = Config::from_properties(
         "# made for Java\n\
          bootstrap.servers=broker-1:9092,\\\n    broker-2:9092\n\
@@ -205,6 +208,7 @@ fn a_file_that_cannot_be_read_is_the_only_problem() {
     }
 }
 
+#[cfg(feature = "lz4")]
 #[test]
 fn the_builders_own_setters_round_up_and_set_levels() {
     let config = Config::builder()

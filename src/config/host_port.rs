@@ -9,7 +9,6 @@ use std::str::FromStr;
 /// The host is not resolved, and is kept in lower case so that two spellings of one name compare
 /// equal.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[allow(clippy::exhaustive_structs)] // A host and a port is all that it can be.
 pub struct HostPort {
     /// A name or an IP address; an IPv6 address stands here without its brackets.
     pub host: String,

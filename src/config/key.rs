@@ -114,16 +114,3 @@ impl fmt::Display for Unit {
         })
     }
 }
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Flag => f.write_str("true or false"),
-            Self::Number(unit, bounds) => write!(f, "{unit} ({bounds})"),
-            Self::Decimal => f.write_str("number"),
-            Self::OneOf(words) => write!(f, "one of {}", words.join(", ")),
-            Self::Text(most) => write!(f, "text of at most {most} bytes"),
-            Self::List => f.write_str("entries separated by commas"),
-        }
-    }
-}

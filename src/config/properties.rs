@@ -57,7 +57,8 @@ fn logical_lines(text: &str) -> Vec<Line> {
         };
         match &mut open {
             Some(line) => line.text.push_str(part),
-            None if natural.is_empty() || natural.starts_with(['#', '!']) => continue,
+            // A lone backslash opens nothing either: what follows may still be a comment.
+            None if part.is_empty() || natural.starts_with(['#', '!']) => continue,
             None => {
                 open = Some(Line {
                     number: index + 1,
@@ -70,8 +71,6 @@ fn logical_lines(text: &str) -> Vec<Line> {
         }
     }
     lines.extend(open);
-    // A line of nothing but a continued blank says nothing.
-    lines.retain(|line| !line.text.is_empty());
     lines
 }
 
@@ -172,6 +171,7 @@ mod tests {
             ("k=v\\", "k", "v"),
             ("k=a\\\n#b", "k", "a#b"),
             ("k=a\\\n\n", "k", "a"),
+            ("\\\n# comment\nk=a\n\\", "k", "a"),
         ] {
             assert_eq!(flat(text), [(key.into(), value.into())], "{text:?}");
         }

@@ -27,7 +27,6 @@ pub enum Origin {
 
 /// A value before it is typed, and where it was set.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[allow(clippy::exhaustive_structs)] // Internal to the module.
 pub(super) struct Setting {
     pub value: String,
     pub origin: Origin,

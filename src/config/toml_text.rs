@@ -15,7 +15,6 @@ pub(super) fn read(text: &str, name: &Arc<str>) -> Read {
     let mut reader = Reader {
         text,
         name,
-        broken: Vec::new(),
         read: Read::default(),
     };
     let (table, errors) = DeTable::parse_recoverable(text);
@@ -38,8 +37,6 @@ pub(super) fn read(text: &str, name: &Arc<str>) -> Read {
 struct Reader<'a> {
     text: &'a str,
     name: &'a Arc<str>,
-    /// Keys on lines with a syntax error: whatever the parser made of them was not meant.
-    broken: Vec<String>,
     read: Read,
 }
 
@@ -70,10 +67,13 @@ impl Reader<'_> {
     }
 
     fn setting(&mut self, name: String, value: String, span: Range<usize>) {
-        if self.broken.contains(&name) {
+        let origin = self.origin(&span);
+        let mut syntax = self.read.problems.iter_mut();
+        if let Some(problem) = syntax.find(|it| it.origin == origin) {
+            // Whatever the parser made of a line with an error was not meant.
+            problem.key.get_or_insert(name);
             return;
         }
-        let origin = self.origin(&span);
         if let Some(earlier) = self.read.flat.get(&name) {
             let wrong = format!("the key is already set at {}", earlier.origin);
             self.problem(
@@ -100,10 +100,7 @@ impl Reader<'_> {
                 let wrong = format!("not TOML: {}", message.replace('\n', ", "));
                 let problem = Problem::new(ProblemKind::Syntax, &origin, wrong);
                 match self.known_key_at(at) {
-                    Some(key) => {
-                        self.broken.push(key.to_owned());
-                        problem.key(key)
-                    }
+                    Some(key) => problem.key(key),
                     None => problem,
                 }
             }
@@ -255,8 +252,11 @@ mod tests {
 
     #[test]
     fn every_syntax_error_is_told_with_its_line() {
-        let problems = problems("linger.ms = \nacks = 'all'\nretries == 3\n");
-        assert_eq!(problems.len(), 2, "{problems:?}");
+        let text = "linger.ms = \nacks = 'all'\nretries == 3\n[batch]\nsize = flase\n";
+        assert_eq!(read(text, &"t".into()).flat.len(), 1);
+        let problems = problems(text);
+        assert_eq!(problems.len(), 3, "{problems:?}");
+        assert!(problems[2].starts_with("batch.size (t:5): not TOML: "));
         assert!(problems[0].starts_with("linger.ms (t:1): not TOML: "));
         assert!(problems[1].starts_with("retries (t:3): not TOML: "));
     }

@@ -1,1 +1,223 @@
-//! (to come)
+//! The configuration of a producer, under Kafka's own key names.
+//!
+//! ```
+//! use std::time::Duration;
+//! use forebay::config::Config;
+//!
+//! let config = Config::builder()
+//!     .toml("linger.ms = 20")
+//!     .bootstrap_servers("localhost:9092")
+//!     .set("batch.size", 65_536)
+//!     .build()?;
+//! assert_eq!(config.linger, Duration::from_millis(20));
+//! # Ok::<(), forebay::config::ConfigError>(())
+//! ```
+//!
+//! Every key is in one table, [`KEYS`], with its default, its bounds and what goes wrong at its
+//! edges. A key that forebay does not serve yet is an error, and so are values that exclude each
+//! other: nothing is turned off quietly. [`ConfigError`] tells all problems at once.
+
+mod builder;
+mod conflicts;
+mod env;
+mod error;
+mod host_port;
+mod key;
+mod keys;
+mod properties;
+mod source;
+mod toml_text;
+mod types;
+mod values;
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+pub use builder::ConfigBuilder;
+pub use error::{ConfigError, Problem, ProblemKind};
+pub use host_port::{HostPort, HostPortError};
+pub use key::{Bounds, Key, Kind, Status, Unit};
+pub use keys::KEYS;
+pub use source::Origin;
+pub use types::{Acks, Compression, DnsLookup, MetadataRecovery, PartitionerKind, SerializerKind};
+
+use values::Values;
+
+/// A producer's configuration, complete and without contradictions.
+///
+/// Fields are named after Kafka's keys, without their units. Times longer than a century are cut
+/// to one, so that they can be added to any clock. [`KEYS`] has more on each.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Config {
+    /// Brokers to ask first for all the others; at least one, no two the same.
+    pub bootstrap_servers: Vec<HostPort>,
+    /// Name that the brokers log and count this producer under. When not set,
+    /// `forebay-producer-N` with `N` counting up in the process.
+    pub client_id: String,
+    /// What to do with a name that has several addresses. Default: try each.
+    pub dns_lookup: DnsLookup,
+    /// Whose confirmation makes a record acked. Default all replicas in sync.
+    pub acks: Acks,
+    /// Whether a retry neither doubles nor reorders records. Default true; then `acks` is all,
+    /// `retries` above 0 and `max_in_flight` at most 5.
+    pub enable_idempotence: bool,
+    /// Requests sent to a broker and not answered yet. Default 5, at least 1.
+    pub max_in_flight: usize,
+    /// How often a batch is sent again. Default 2147483647: until `delivery_timeout`.
+    pub retries: u32,
+    /// Wait before the first retry; doubles. Default 100 ms; zero retries in a tight loop.
+    pub retry_backoff: Duration,
+    /// Longest wait before a retry, at least `retry_backoff`. Default 1 s.
+    pub retry_backoff_max: Duration,
+    /// Time within which every accepted record has its outcome. Default 2 min; at least `linger` +
+    /// `request_timeout`.
+    pub delivery_timeout: Duration,
+    /// Wait for the answer to a request. Default 30 s; zero times every request out.
+    pub request_timeout: Duration,
+    /// Longest wait of one send for metadata and memory together. Default 1 min; zero refuses at
+    /// once.
+    pub max_block: Duration,
+    /// Memory for records that wait or are in flight, in bytes. Default 32 MiB, at least
+    /// `batch_size`.
+    pub buffer_memory: usize,
+    /// Upper bound of a partition's batch, in bytes. Default 16 KiB; 0 sends every record alone.
+    pub batch_size: usize,
+    /// How long a batch waits for more records. Default 5 ms; zero sends as soon as it can.
+    pub linger: Duration,
+    /// Upper bound of a request, and of a record before compression, in bytes. Default 1 MiB. May
+    /// be more than `buffer_memory`, which then is the tighter bound.
+    pub max_request_size: usize,
+    /// Codec of the batches and its level. Default none.
+    pub compression: Compression,
+    /// Who chooses the partition of a record that names none. Default by key, else adaptive.
+    pub partitioner: PartitionerKind,
+    /// Whether records with a key are spread like those without. Default false.
+    pub partitioner_ignore_keys: bool,
+    /// Whether partitions with a shorter queue get more of the records without a key. Default true.
+    pub partitioner_adaptive: bool,
+    /// How long a broker may take nothing before records without a key avoid it. Default `None`:
+    /// never avoided. Has no effect without `partitioner_adaptive`.
+    pub partitioner_availability_timeout: Option<Duration>,
+    /// The serializer that a configuration made for Java names for keys. Default `None`.
+    pub key_serializer: Option<SerializerKind>,
+    /// The serializer that a configuration made for Java names for values. Default `None`.
+    pub value_serializer: Option<SerializerKind>,
+    /// The socket's send buffer in bytes. Default 128 KiB; `None` leaves it to the system.
+    pub send_buffer: Option<usize>,
+    /// The socket's receive buffer in bytes. Default 32 KiB; `None` leaves it to the system.
+    pub receive_buffer: Option<usize>,
+    /// Idle time after which a connection is closed. Default 9 min; `None` keeps it, zero closes
+    /// it as soon as nothing is in flight.
+    pub connections_max_idle: Option<Duration>,
+    /// Wait before connecting again to a broker; doubles. Default 50 ms; zero reconnects in a tight
+    /// loop.
+    pub reconnect_backoff: Duration,
+    /// Longest wait before connecting again, at least `reconnect_backoff`. Default 1 s.
+    pub reconnect_backoff_max: Duration,
+    /// Wait for a connection to stand; doubles with every failure in a row. Default 10 s.
+    pub connection_setup_timeout: Duration,
+    /// Longest wait for a connection to stand, at least `connection_setup_timeout`. Default 30 s.
+    pub connection_setup_timeout_max: Duration,
+    /// Age at which metadata are fetched again even if nothing failed. Default 5 min; zero asks
+    /// without a pause.
+    pub metadata_max_age: Duration,
+    /// Time after which a topic that nobody sends to is forgotten. Default 5 min, at least 5 s.
+    pub metadata_max_idle: Duration,
+    /// What to do when no known broker answers. Default: start again from `bootstrap_servers`.
+    pub metadata_recovery: MetadataRecovery,
+    /// Time without fresh metadata after which to start again. Default 5 min; has no effect
+    /// without [`MetadataRecovery::Rebootstrap`].
+    pub rebootstrap_trigger: Duration,
+    /// How often an actor may be restarted within `restart_window` before its part fails for good.
+    /// Default 5; 0 makes the first failure final.
+    pub restart_max: u32,
+    /// The time over which restarts are counted. Default 10 s.
+    pub restart_window: Duration,
+}
+
+impl Config {
+    /// The defaults, with these bootstrap servers: `host:port`, separated by commas.
+    pub fn new(bootstrap_servers: &str) -> Result<Self, ConfigError> {
+        Self::builder().bootstrap_servers(bootstrap_servers).build()
+    }
+
+    /// A configuration from several sources.
+    pub fn builder() -> ConfigBuilder {
+        ConfigBuilder::default()
+    }
+
+    /// The defaults and what a file (`.toml` or `.properties`) sets. The environment is not looked
+    /// at; for that, see [`ConfigBuilder::env`].
+    pub fn from_file(path: impl AsRef<Path>) -> Result<Self, ConfigError> {
+        Self::builder().file(path).build()
+    }
+
+    /// The defaults and what a text in TOML sets.
+    pub fn from_toml(text: &str) -> Result<Self, ConfigError> {
+        Self::builder().toml(text).build()
+    }
+
+    /// The defaults and what a text in the format of Java's `.properties` sets.
+    pub fn from_properties(text: &str) -> Result<Self, ConfigError> {
+        Self::builder().properties(text).build()
+    }
+
+    fn of(values: &Values<'_>, bootstrap_servers: Vec<HostPort>) -> Self {
+        let above_0 = |time: Duration| (!time.is_zero()).then_some(time);
+        let buffer = |name| usize::try_from(values.number(name)).ok();
+        let idle = "connections.max.idle.ms";
+        let sticky = values.text("partitioner.class") == Some(keys::UNIFORM_STICKY);
+        Self {
+            bootstrap_servers,
+            client_id: match values.text("client.id") {
+                Some(id) => id.to_owned(),
+                None => next_client_id(),
+            },
+            dns_lookup: values.word("client.dns.lookup").unwrap_or_default(),
+            acks: values.word("acks").unwrap_or_default(),
+            enable_idempotence: values.flag("enable.idempotence"),
+            max_in_flight: values.sized("max.in.flight.requests.per.connection"),
+            retries: values.sized("retries"),
+            retry_backoff: values.time("retry.backoff.ms"),
+            retry_backoff_max: values.time("retry.backoff.max.ms"),
+            delivery_timeout: values.time("delivery.timeout.ms"),
+            request_timeout: values.time("request.timeout.ms"),
+            max_block: values.time("max.block.ms"),
+            buffer_memory: values.sized("buffer.memory"),
+            batch_size: values.sized("batch.size"),
+            linger: values.time("linger.ms"),
+            max_request_size: values.sized("max.request.size"),
+            compression: conflicts::compression(values),
+            partitioner: values.word("partitioner.class").unwrap_or_default(),
+            partitioner_ignore_keys: sticky || values.flag("partitioner.ignore.keys"),
+            partitioner_adaptive: values.flag("partitioner.adaptive.partitioning.enable"),
+            partitioner_availability_timeout: above_0(
+                values.time("partitioner.availability.timeout.ms"),
+            ),
+            key_serializer: values.word("key.serializer"),
+            value_serializer: values.word("value.serializer"),
+            send_buffer: buffer("send.buffer.bytes"),
+            receive_buffer: buffer("receive.buffer.bytes"),
+            connections_max_idle: (values.number(idle) >= 0).then(|| values.time(idle)),
+            reconnect_backoff: values.time("reconnect.backoff.ms"),
+            reconnect_backoff_max: values.time("reconnect.backoff.max.ms"),
+            connection_setup_timeout: values.time("socket.connection.setup.timeout.ms"),
+            connection_setup_timeout_max: values.time("socket.connection.setup.timeout.max.ms"),
+            metadata_max_age: values.time("metadata.max.age.ms"),
+            metadata_max_idle: values.time("metadata.max.idle.ms"),
+            metadata_recovery: values
+                .word("metadata.recovery.strategy")
+                .unwrap_or_default(),
+            rebootstrap_trigger: values.time("metadata.recovery.rebootstrap.trigger.ms"),
+            restart_max: values.sized("forebay.restart.max"),
+            restart_window: values.time("forebay.restart.window.ms"),
+        }
+    }
+}
+
+fn next_client_id() -> String {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    format!("forebay-producer-{}", NEXT.fetch_add(1, Ordering::Relaxed))
+}

@@ -1,0 +1,185 @@
+//! Gathers the sources of a configuration, and makes it.
+
+use std::env;
+use std::ffi::OsString;
+use std::fmt;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::error::{ConfigError, Problem, ProblemKind};
+use super::source::{Flat, Origin, Read, Setting};
+use super::types::{Acks, Compression};
+use super::values::Values;
+use super::{Config, conflicts, env as variables, properties, toml_text};
+
+/// Gathers the sources of a [`Config`].
+///
+/// In whatever order they are given, what is set in code overrides the environment, the
+/// environment overrides files and texts, and these override the defaults. Among files and texts
+/// the later one overrides.
+///
+/// Problems of every source are kept until [`build`](Self::build), which tells them all.
+#[derive(Clone, Default)]
+#[must_use]
+pub struct ConfigBuilder {
+    texts: Flat,
+    env: Flat,
+    code: Flat,
+    problems: Vec<Problem>,
+}
+
+impl ConfigBuilder {
+    /// A file in TOML (`.toml`) or Java's format (`.properties`), in UTF-8. It is read at once.
+    pub fn file(mut self, path: impl AsRef<Path>) -> Self {
+        let path = path.as_ref();
+        let name: Arc<str> = path.display().to_string().into();
+        let read = match path.extension().and_then(|it| it.to_str()) {
+            Some("toml") => toml_text::read,
+            Some("properties") => properties::read,
+            _ => return self.unreadable(name, "neither .toml nor .properties", "rename it"),
+        };
+        match fs::read_to_string(path) {
+            Ok(text) => {
+                self.take(read(&text, &name));
+                self
+            }
+            Err(error) => self.unreadable(name, &error.to_string(), "check path, rights, UTF-8"),
+        }
+    }
+
+    fn unreadable(mut self, name: Arc<str>, wrong: &str, advice: &str) -> Self {
+        let origin = Origin::Text { name, line: 0 };
+        let problem = Problem::new(ProblemKind::Unreadable, &origin, wrong);
+        self.problems.push(problem.advice(advice));
+        self
+    }
+
+    /// Text in TOML. `linger.ms = 5`, `"linger.ms" = 5` and `[linger]` over `ms = 5` are the same;
+    /// a list may be an array of strings.
+    pub fn toml(mut self, text: &str) -> Self {
+        self.take(toml_text::read(text, &"TOML".into()));
+        self
+    }
+
+    /// Text in the format of Java's `.properties`.
+    pub fn properties(mut self, text: &str) -> Self {
+        self.take(properties::read(text, &"properties".into()));
+        self
+    }
+
+    /// The environment variables of the process, named as in Kafka's container images:
+    /// `KAFKA_LINGER_MS` is `linger.ms`. Those that are no key of a producer are ignored, because
+    /// brokers use the same prefix.
+    pub fn env(self) -> Self {
+        self.env_vars(env::vars_os())
+    }
+
+    /// Like [`env`](Self::env), with these variables in place of those of the process.
+    pub fn env_vars<N, V>(mut self, vars: impl IntoIterator<Item = (N, V)>) -> Self
+    where
+        N: Into<OsString>,
+        V: Into<OsString>,
+    {
+        let vars = vars.into_iter();
+        let read = variables::read(vars.map(|(name, value)| (name.into(), value.into())));
+        self.env.extend(read.flat);
+        self.problems.extend(read.problems);
+        self
+    }
+
+    /// Sets one key. A later call for the same key replaces this one.
+    pub fn set(mut self, key: impl Into<String>, value: impl ToString) -> Self {
+        let setting = Setting {
+            value: value.to_string(),
+            origin: Origin::Builder,
+        };
+        self.code.insert(key.into(), setting);
+        self
+    }
+
+    /// `bootstrap.servers`, separated by commas.
+    pub fn bootstrap_servers(self, servers: impl ToString) -> Self {
+        self.set("bootstrap.servers", servers)
+    }
+
+    /// `client.id`.
+    pub fn client_id(self, id: impl ToString) -> Self {
+        self.set("client.id", id)
+    }
+
+    /// `acks`.
+    pub fn acks(self, acks: Acks) -> Self {
+        self.set("acks", acks)
+    }
+
+    /// `enable.idempotence`.
+    pub fn idempotence(self, on: bool) -> Self {
+        self.set("enable.idempotence", on)
+    }
+
+    /// `linger.ms`; a part of a millisecond counts as a whole one.
+    pub fn linger(self, linger: Duration) -> Self {
+        self.set("linger.ms", millis(linger))
+    }
+
+    /// `delivery.timeout.ms`; a part of a millisecond counts as a whole one.
+    pub fn delivery_timeout(self, timeout: Duration) -> Self {
+        self.set("delivery.timeout.ms", millis(timeout))
+    }
+
+    /// `compression.type`, and the level of that codec.
+    pub fn compression(self, compression: Compression) -> Self {
+        let builder = self.set("compression.type", compression.name());
+        match compression.level() {
+            Some((key, level)) => builder.set(key, level),
+            None => builder,
+        }
+    }
+
+    /// The configuration, or everything that is wrong with it.
+    pub fn build(self) -> Result<Config, ConfigError> {
+        let mut flat = self.texts;
+        flat.extend(self.env);
+        flat.extend(self.code);
+        let mut values = Values::of(&flat);
+        for key in self.problems.iter().filter_map(|it| it.key.as_deref()) {
+            values.distrust(key);
+        }
+        let mut servers = Vec::new();
+        // What an unreadable text would have set is not known: the checks across keys would
+        // complain about values that nobody chose.
+        if self.problems.iter().all(|it| it.key.is_some()) {
+            servers = conflicts::bootstrap_servers(&mut values);
+            conflicts::find(&mut values);
+        }
+        let mut problems = self.problems;
+        problems.append(&mut values.problems);
+        match ConfigError::of(problems) {
+            Some(error) => Err(error),
+            None => Ok(Config::of(&values, servers)),
+        }
+    }
+
+    fn take(&mut self, read: Read) {
+        self.texts.extend(read.flat);
+        self.problems.extend(read.problems);
+    }
+}
+
+/// Without values: a password may be among them.
+impl fmt::Debug for ConfigBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConfigBuilder")
+            .field("texts", &self.texts.keys())
+            .field("env", &self.env.keys())
+            .field("code", &self.code.keys())
+            .field("problems", &self.problems)
+            .finish()
+    }
+}
+
+fn millis(time: Duration) -> u128 {
+    time.as_nanos().div_ceil(1_000_000)
+}

@@ -1,0 +1,180 @@
+//! The words among the values, as enums.
+
+use std::fmt;
+
+use serde::Deserialize;
+
+/// `acks`: whose confirmation makes a record acked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize)]
+#[non_exhaustive]
+pub enum Acks {
+    /// `0`: nobody's. The broker does not answer, so no record's fate is ever known.
+    #[serde(rename = "0")]
+    None,
+    /// `1`: the leader's. A record is lost if the leader fails before a follower copied it.
+    #[serde(rename = "1")]
+    Leader,
+    /// `all` (or `-1`): that of every replica in sync. The default, and what idempotence needs.
+    #[default]
+    #[serde(rename = "all", alias = "-1")]
+    All,
+}
+
+impl fmt::Display for Acks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "0",
+            Self::Leader => "1",
+            Self::All => "all",
+        })
+    }
+}
+
+/// `compression.type` and the level of that codec.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum Compression {
+    /// Batches go as they are. The default.
+    #[default]
+    None,
+    /// Cargo feature `gzip`.
+    Gzip {
+        /// 1 (fastest) to 9 (smallest), or -1 for the codec's own choice. Default -1.
+        level: i32,
+    },
+    /// Cargo feature `snappy`. It has no levels.
+    Snappy,
+    /// Cargo feature `lz4`.
+    Lz4 {
+        /// 1 (fastest) to 17 (smallest). Default 9.
+        level: i32,
+    },
+    /// Cargo feature `zstd`.
+    Zstd {
+        /// -131072 (fastest) to 22 (smallest, and much memory). Default 3.
+        level: i32,
+    },
+}
+
+impl Compression {
+    /// Kafka's name of the codec.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Gzip { .. } => "gzip",
+            Self::Snappy => "snappy",
+            Self::Lz4 { .. } => "lz4",
+            Self::Zstd { .. } => "zstd",
+        }
+    }
+
+    /// Whether this build of forebay has the codec.
+    pub fn is_built_in(&self) -> bool {
+        match self {
+            Self::None => true,
+            Self::Gzip { .. } => cfg!(feature = "gzip"),
+            Self::Snappy => cfg!(feature = "snappy"),
+            Self::Lz4 { .. } => cfg!(feature = "lz4"),
+            Self::Zstd { .. } => cfg!(feature = "zstd"),
+        }
+    }
+
+    /// The level, and the key that sets it.
+    pub(super) fn level(&self) -> Option<(&'static str, i32)> {
+        match *self {
+            Self::None | Self::Snappy => None,
+            Self::Gzip { level } => Some(("compression.gzip.level", level)),
+            Self::Lz4 { level } => Some(("compression.lz4.level", level)),
+            Self::Zstd { level } => Some(("compression.zstd.level", level)),
+        }
+    }
+}
+
+/// `partitioner.class`: who chooses the partition of a record that names none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize)]
+#[non_exhaustive]
+pub enum PartitionerKind {
+    /// The murmur2 hash of the key; without a key, one partition until it has taken
+    /// `batch.size` bytes, then another. The default.
+    #[default]
+    #[serde(
+        rename = "org.apache.kafka.clients.producer.internals.DefaultPartitioner",
+        alias = "org.apache.kafka.clients.producer.UniformStickyPartitioner"
+    )]
+    Default,
+    /// Each record to the next partition, whatever its key.
+    #[serde(rename = "org.apache.kafka.clients.producer.RoundRobinPartitioner")]
+    RoundRobin,
+}
+
+/// `metadata.recovery.strategy`: what to do when no known broker answers any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize)]
+#[non_exhaustive]
+#[serde(rename_all = "lowercase")]
+pub enum MetadataRecovery {
+    /// Go on asking the brokers that were known last.
+    None,
+    /// Start again from `bootstrap.servers`. The default.
+    #[default]
+    Rebootstrap,
+}
+
+/// `client.dns.lookup`: what to do with a name that has several addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize)]
+#[non_exhaustive]
+#[serde(rename_all = "snake_case")]
+pub enum DnsLookup {
+    /// Try each address in turn until a connection stands. The default.
+    #[default]
+    UseAllDnsIps,
+    /// Resolve each bootstrap address into a list of canonical names first.
+    ResolveCanonicalBootstrapServersOnly,
+}
+
+/// `key.serializer`, `value.serializer`: Kafka's standard serializers.
+///
+/// Records are serialized by what is given in code; the names are only read so that a
+/// configuration made for Java can be used as it stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+#[non_exhaustive]
+pub enum SerializerKind {
+    /// One byte, 0 or 1.
+    #[serde(rename = "org.apache.kafka.common.serialization.BooleanSerializer")]
+    Boolean,
+    /// The bytes as they are.
+    #[serde(rename = "org.apache.kafka.common.serialization.ByteArraySerializer")]
+    ByteArray,
+    /// The bytes as they are, from a `ByteBuffer`.
+    #[serde(rename = "org.apache.kafka.common.serialization.ByteBufferSerializer")]
+    ByteBuffer,
+    /// The bytes as they are, from Kafka's `Bytes`.
+    #[serde(rename = "org.apache.kafka.common.serialization.BytesSerializer")]
+    Bytes,
+    /// 8 bytes, big endian.
+    #[serde(rename = "org.apache.kafka.common.serialization.DoubleSerializer")]
+    Double,
+    /// 4 bytes, big endian.
+    #[serde(rename = "org.apache.kafka.common.serialization.FloatSerializer")]
+    Float,
+    /// 4 bytes, big endian.
+    #[serde(rename = "org.apache.kafka.common.serialization.IntegerSerializer")]
+    Integer,
+    /// A list of elements that another serializer writes.
+    #[serde(rename = "org.apache.kafka.common.serialization.ListSerializer")]
+    List,
+    /// 8 bytes, big endian.
+    #[serde(rename = "org.apache.kafka.common.serialization.LongSerializer")]
+    Long,
+    /// 2 bytes, big endian.
+    #[serde(rename = "org.apache.kafka.common.serialization.ShortSerializer")]
+    Short,
+    /// UTF-8 text.
+    #[serde(rename = "org.apache.kafka.common.serialization.StringSerializer")]
+    String,
+    /// The text form of a UUID.
+    #[serde(rename = "org.apache.kafka.common.serialization.UUIDSerializer")]
+    Uuid,
+    /// Always null.
+    #[serde(rename = "org.apache.kafka.common.serialization.VoidSerializer")]
+    Void,
+}

@@ -4,7 +4,7 @@ mod kafka;
 
 use std::time::{Duration, Instant};
 
-use kafka::{Cluster, ClusterOptions, Isolation, State};
+use kafka::{Cluster, ClusterOptions, Isolation, Seen, State};
 
 fn produce(cluster: &Cluster, topic: &str, count: u32) {
     let props = format!("bootstrap.servers={}", cluster.bootstrap());
@@ -118,4 +118,28 @@ fn a_cluster_survives_what_tests_do_to_it() {
     let dir = cluster.dir().to_path_buf();
     drop(cluster);
     assert!(!dir.exists(), "the data is removed");
+}
+
+#[test]
+fn what_was_read_back_is_judged() {
+    let mut seen = Seen::default();
+    seen.partitions
+        .insert(0, vec![(0, 1), (1, 2), (2, 2), (3, 5)]);
+    seen.partitions
+        .insert(1, vec![(0, 4), (2, 3), (3, 14), (4, 13)]);
+    assert_eq!(seen.records(), 8);
+    assert_eq!(seen.lost(1..=6), [6]);
+    assert_eq!(seen.phantom([5, 6]), [5]);
+    assert_eq!(seen.duplicated(), [2]);
+    assert_eq!(seen.reordered(|_| 0), [(1, 2, 3), (1, 4, 13)]);
+    // Sent by two: 3 and 13 by one, 4 and 14 by the other.
+    assert_eq!(seen.reordered(|counter| counter % 10), []);
+    assert_eq!(
+        seen.misrouted(|counter| i32::from(counter > 4)),
+        [(0, 3, 5), (1, 0, 4), (1, 2, 3)]
+    );
+    assert_eq!(
+        (seen.counter_at(1, 2), seen.counter_at(1, 1)),
+        (Some(3), None)
+    );
 }

@@ -312,8 +312,8 @@ log.cleaner.dedupe.buffer.size=4194304
         admin::call(what, &self.bootstrap_running()?, ask)
     }
 
-    /// Creates a topic and waits until every replica is in sync and every
-    /// running broker knows it.
+    /// Creates a topic and waits until every running broker knows it and is in
+    /// sync.
     pub fn create_topic(
         &self,
         name: &str,
@@ -328,7 +328,7 @@ log.cleaner.dedupe.buffer.size=4194304
             .fold(topic, |t, (k, v)| t.with_config(*k, *v));
         admin::create_topic(&self.bootstrap_running()?, topic)?;
         self.wait_for(name, |topic| {
-            topic.len() == partitions as usize && topic.iter().all(is_whole)
+            topic.len() == partitions as usize && self.is_whole(topic)
         })
     }
 
@@ -349,7 +349,7 @@ log.cleaner.dedupe.buffer.size=4194304
     pub fn add_partitions(&self, topic: &str, total: i32) -> Result<()> {
         admin::set_partitions(&self.bootstrap_running()?, topic, total)?;
         self.wait_for(topic, |topic| {
-            topic.len() == total as usize && topic.iter().all(is_whole)
+            topic.len() == total as usize && self.is_whole(topic)
         })
     }
 
@@ -410,10 +410,18 @@ log.cleaner.dedupe.buffer.size=4194304
         )
     }
 
-    /// Waits until every replica is in sync again: before that another fault
-    /// would take away more than one copy.
+    /// Waits until every replica on a running broker is in sync again: before
+    /// that another fault would take away more than one copy.
     pub fn wait_in_sync(&self, topic: &str) -> Result<()> {
-        self.wait_for(topic, |topic| topic.iter().all(is_whole))
+        self.wait_for(topic, |topic| self.is_whole(topic))
+    }
+
+    fn is_whole(&self, topic: &[PartitionView]) -> bool {
+        let down = |id: &i32| self.broker(*id).state() != State::Running;
+        let in_sync = |p: &PartitionView, id: &i32| p.in_sync.contains(id) || down(id);
+        topic
+            .iter()
+            .all(|p| p.leader.is_some() && p.replicas.iter().all(|id| in_sync(p, id)))
     }
 
     /// Waits until every running broker sees the topic so.
@@ -431,10 +439,6 @@ log.cleaner.dedupe.buffer.size=4194304
             Ok(Ok(()))
         })
     }
-}
-
-fn is_whole(partition: &PartitionView) -> bool {
-    partition.leader.is_some() && partition.in_sync.len() == partition.replicas.len()
 }
 
 fn port(broker: &Broker, listener: &str) -> u16 {

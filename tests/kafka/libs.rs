@@ -22,6 +22,9 @@ pub fn available() -> std::result::Result<(), String> {
             if major < 17 {
                 return Err(format!("java is version {major}, Kafka 4 needs 17"));
             }
+            // The read-back programs are run from source.
+            text_of(Command::new(jdk("javac")).arg("-version"))
+                .map_err(|e| format!("javac: {e}"))?;
             if !cache_dir().exists() {
                 let mut maven = Command::new("mvn");
                 text_of(maven.arg("-version")).map_err(|e| format!("mvn: {e}"))?;
@@ -33,7 +36,8 @@ pub fn available() -> std::result::Result<(), String> {
 
 fn java_major() -> std::result::Result<u32, String> {
     // The first line is like `openjdk version "17.0.15" 2025-04-15`.
-    let text = text_of(Command::new(java()).arg("-version")).map_err(|e| format!("java: {e}"))?;
+    let text =
+        text_of(Command::new(jdk("java")).arg("-version")).map_err(|e| format!("java: {e}"))?;
     text.split('"')
         .nth(1)
         .and_then(|version| version.split(['.', '-']).next()?.parse().ok())
@@ -51,10 +55,10 @@ fn text_of(command: &mut Command) -> std::result::Result<String, String> {
     }
 }
 
-fn java() -> PathBuf {
+fn jdk(program: &str) -> PathBuf {
     match std::env::var_os("JAVA_HOME") {
-        Some(home) => Path::new(&home).join("bin/java"),
-        None => "java".into(),
+        Some(home) => Path::new(&home).join("bin").join(program),
+        None => program.into(),
     }
 }
 
@@ -84,7 +88,7 @@ impl Libs {
         if !dir.exists() {
             let parent = dir.parent().expect("the cache lies in a directory");
             fs::create_dir_all(parent).map_err(Error::at(parent.display()))?;
-            let lock = dir.with_extension("lock");
+            let lock = parent.join("kafka-libs.lock");
             let lock = File::create(&lock).map_err(Error::at(lock.display()))?;
             lock.lock().map_err(Error::at("lock the jar cache"))?;
             if !dir.exists() {
@@ -96,7 +100,7 @@ impl Libs {
 
     /// `java` with Kafka on its class path.
     pub fn java(&self) -> Command {
-        let mut command = Command::new(java());
+        let mut command = Command::new(jdk("java"));
         command.arg("-cp").arg(self.dir.join("*"));
         command
     }
@@ -125,7 +129,7 @@ impl Libs {
 }
 
 fn fetch(dir: &Path) -> Result<()> {
-    let partial = dir.with_extension("partial");
+    let partial = dir.with_file_name("kafka-libs.partial");
     let mut maven = Command::new("mvn");
     maven
         .args(["-q", "-B", "-f"])

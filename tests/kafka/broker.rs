@@ -177,9 +177,12 @@ impl Broker {
     /// the old session (`broker.session.timeout.ms`).
     pub fn wait_ready(&self) -> Result<()> {
         poll(format!("broker {} to answer", self.id), READY_LIMIT, || {
-            if self.lock().has_ended()? {
+            let mut process = self.lock();
+            if process.has_ended()? {
+                process.kill(&self.watchdog)?;
                 return Err(Error::new(format!("broker {} has ended", self.id)));
             }
+            drop(process);
             Ok(match metadata::ask(self.address(), &[]) {
                 Ok(view) if view.brokers.contains(&self.id) => Ok(()),
                 Ok(view) => Err(format!("it knows only {:?}", view.brokers)),
@@ -191,7 +194,7 @@ impl Broker {
 
     /// The end of what the broker has logged.
     pub fn log_tail(&self) -> String {
-        const LINES: usize = 40;
+        const LINES: usize = 80;
         let text = fs::read(self.log_file()).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
         let lines: Vec<&str> = text.lines().collect();

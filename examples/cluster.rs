@@ -1,0 +1,43 @@
+//! A three-broker Kafka cluster by hand: `cargo run --example cluster`.
+//!
+//! It runs until Ctrl-C or the end of standard input.
+
+#[path = "../tests/kafka/mod.rs"]
+mod kafka;
+
+use std::time::Instant;
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    kafka::available()?;
+    eprintln!("starting three brokers");
+    let begin = Instant::now();
+    let cluster = kafka::Cluster::start(kafka::ClusterOptions::default())?;
+    eprintln!(
+        "ready after {:.1?}, logs in {}",
+        begin.elapsed(),
+        cluster.dir().display()
+    );
+    for broker in cluster.brokers() {
+        let pid = broker.pid().unwrap_or_default();
+        eprintln!(
+            "broker {}: {}, process {pid}",
+            broker.id(),
+            broker.address()
+        );
+    }
+    println!("{}", cluster.bootstrap());
+
+    // A blocking read that Ctrl-C must not wait for.
+    let (ended, end_of_input) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        let _ = ended.send(());
+    });
+    tokio::select! {
+        pressed = tokio::signal::ctrl_c() => pressed?,
+        _ = end_of_input => {}
+    }
+    eprintln!("stopping");
+    Ok(())
+}

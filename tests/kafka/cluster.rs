@@ -1,0 +1,455 @@
+//! A KRaft cluster: every broker is a controller too.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use krafka::admin::{AdminClient, ElectionType, NewTopic};
+use krafka::consumer::TopicPartition;
+
+use super::broker::{data_dir, properties_file};
+use super::metadata::{self, PartitionView};
+use super::ports::Ports;
+use super::watchdog::Watchdog;
+use super::{Broker, Error, Libs, Result, State, admin, poll};
+
+const PLAINTEXT: &str = "PLAINTEXT";
+const CONTROLLER: &str = "CONTROLLER";
+/// Sixteen bytes in Kafka's base64; any will do, as no two clusters meet.
+const CLUSTER_ID: &str = "Zm9yZWJheS1jbHVzdGVyMQ";
+const TOOL_LIMIT: Duration = Duration::from_secs(60);
+const SETTLE_LIMIT: Duration = Duration::from_secs(60);
+
+#[derive(Clone, Debug)]
+pub struct ClusterOptions {
+    pub brokers: usize,
+    /// Added to every broker's properties, over the defaults of the harness.
+    pub properties: Vec<(String, String)>,
+    /// Added to the PLAINTEXT listener that every broker has.
+    pub listeners: Vec<Listener>,
+    /// Arguments for formatting the storage, such as `--add-scram`.
+    pub format_args: Vec<String>,
+    pub heap: String,
+}
+
+impl Default for ClusterOptions {
+    fn default() -> Self {
+        Self {
+            brokers: 3,
+            properties: Vec::new(),
+            listeners: Vec::new(),
+            format_args: Vec::new(),
+            heap: "512m".into(),
+        }
+    }
+}
+
+impl ClusterOptions {
+    pub fn brokers(mut self, count: usize) -> Self {
+        self.brokers = count;
+        self
+    }
+
+    pub fn property(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.properties.push((key.into(), value.into()));
+        self
+    }
+
+    pub fn listener(mut self, listener: Listener) -> Self {
+        self.listeners.push(listener);
+        self
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct Listener {
+    pub name: String,
+    /// `SSL`, `SASL_PLAINTEXT` or `SASL_SSL`.
+    pub security_protocol: String,
+    /// Without the prefix `listener.name.….`, which is put before each key.
+    pub properties: Vec<(String, String)>,
+}
+
+/// A running cluster. Dropping it kills the brokers and removes their data.
+pub struct Cluster {
+    dir: PathBuf,
+    brokers: Vec<Broker>,
+    libs: Libs,
+    // Dropped after the brokers: it removes the directory, and ends what an
+    // unclean end of this process leaves behind.
+    _watchdog: Arc<Watchdog>,
+    _ports: Ports,
+}
+
+impl Cluster {
+    /// Starts the brokers and waits until each one knows all of them.
+    pub fn start(options: ClusterOptions) -> Result<Self> {
+        let libs = Libs::get()?;
+        let mut ports = Ports::reserve()?;
+        let dir = tempfile::Builder::new()
+            .prefix("forebay-kafka-")
+            .tempdir()
+            .map_err(Error::at("make a directory for the cluster"))?
+            .keep();
+        let watchdog = Arc::new(Watchdog::start(&dir)?);
+
+        let mut brokers = Vec::new();
+        for id in 1..=options.brokers as i32 {
+            let mut own = BTreeMap::new();
+            let extra = options.listeners.iter().map(|l| l.name.as_str());
+            for name in [PLAINTEXT, CONTROLLER].into_iter().chain(extra) {
+                own.insert(name.to_string(), ports.take()?);
+            }
+            let dir = dir.join(format!("broker-{id}"));
+            fs::create_dir(&dir).map_err(Error::at(dir.display()))?;
+            let heap = options.heap.clone();
+            brokers.push(Broker::new(
+                id,
+                dir,
+                own,
+                heap,
+                libs.clone(),
+                watchdog.clone(),
+            ));
+        }
+        let cluster = Self {
+            dir,
+            brokers,
+            libs,
+            _watchdog: watchdog,
+            _ports: ports,
+        };
+        cluster.format(&options)?;
+        for broker in &cluster.brokers {
+            broker.start()?;
+        }
+        cluster.wait_ready()?;
+        Ok(cluster)
+    }
+
+    /// Writes each broker's properties and formats its storage, side by side.
+    fn format(&self, options: &ClusterOptions) -> Result<()> {
+        std::thread::scope(|scope| {
+            let formats: Vec<_> = self
+                .brokers
+                .iter()
+                .map(|broker| scope.spawn(|| self.format_one(broker, options)))
+                .collect();
+            formats
+                .into_iter()
+                .try_for_each(|format| format.join().expect("formatting does not panic"))
+        })
+    }
+
+    fn format_one(&self, broker: &Broker, options: &ClusterOptions) -> Result<()> {
+        let dir = self.dir.join(format!("broker-{}", broker.id()));
+        let file = properties_file(&dir);
+        let text = self.properties(broker, &dir, options);
+        fs::write(&file, text).map_err(Error::at(file.display()))?;
+        let file = file.display().to_string();
+        let mut args = vec!["format", "-t", CLUSTER_ID, "-c", &file];
+        args.extend(options.format_args.iter().map(String::as_str));
+        self.tool("kafka.tools.StorageTool", &args)?;
+        Ok(())
+    }
+
+    fn properties(&self, broker: &Broker, dir: &Path, options: &ClusterOptions) -> String {
+        let voters: Vec<String> = self
+            .brokers
+            .iter()
+            .map(|b| format!("{}@127.0.0.1:{}", b.id(), port(b, CONTROLLER)))
+            .collect();
+        let at = |name: &str| format!("{name}://127.0.0.1:{}", port(broker, name));
+        let mut client_side = vec![at(PLAINTEXT)];
+        let mut protocols = vec!["PLAINTEXT:PLAINTEXT".into(), "CONTROLLER:PLAINTEXT".into()];
+        for listener in &options.listeners {
+            client_side.push(at(&listener.name));
+            protocols.push(format!("{}:{}", listener.name, listener.security_protocol));
+        }
+        let client_side = client_side.join(",");
+        let copies = self.brokers.len().min(3);
+        let in_sync = self.brokers.len().min(2);
+
+        let mut text = format!(
+            "\
+process.roles=broker,controller
+node.id={id}
+controller.quorum.voters={voters}
+controller.listener.names={CONTROLLER}
+listeners={client_side},{controller}
+advertised.listeners={client_side}
+inter.broker.listener.name={PLAINTEXT}
+listener.security.protocol.map={protocols}
+log.dirs={data}
+
+default.replication.factor={copies}
+min.insync.replicas={in_sync}
+offsets.topic.replication.factor={copies}
+offsets.topic.num.partitions=3
+transaction.state.log.replication.factor={copies}
+transaction.state.log.min.isr={in_sync}
+transaction.state.log.num.partitions=3
+share.coordinator.state.topic.replication.factor={copies}
+share.coordinator.state.topic.min.isr={in_sync}
+share.coordinator.state.topic.num.partitions=3
+auto.create.topics.enable=false
+# Leaders move when a test moves them.
+auto.leader.rebalance.enable=false
+group.initial.rebalance.delay.ms=0
+
+# A dead broker is noticed soon, and a follower that hangs leaves the in-sync
+# replicas before a producer's delivery timeout.
+broker.session.timeout.ms=6000
+broker.heartbeat.interval.ms=1000
+replica.lag.time.max.ms=10000
+
+# What was written stays.
+log.retention.ms=-1
+log.retention.bytes=-1
+log.segment.bytes=1073741824
+
+# Three brokers share a small machine.
+num.network.threads=2
+num.io.threads=3
+num.replica.fetchers=1
+background.threads=2
+group.coordinator.threads=1
+log.cleaner.dedupe.buffer.size=4194304
+",
+            id = broker.id(),
+            voters = voters.join(","),
+            controller = at(CONTROLLER),
+            protocols = protocols.join(","),
+            data = data_dir(dir).display(),
+        );
+        for listener in &options.listeners {
+            let name = listener.name.to_lowercase();
+            for (key, value) in &listener.properties {
+                let _ = writeln!(text, "listener.name.{name}.{key}={value}");
+            }
+        }
+        // The last of two equal keys counts.
+        for (key, value) in &options.properties {
+            let _ = writeln!(text, "{key}={value}");
+        }
+        text
+    }
+
+    /// Waits until every broker answers and knows all the others.
+    pub fn wait_ready(&self) -> Result<()> {
+        for broker in &self.brokers {
+            broker.wait_ready()?;
+        }
+        for broker in &self.brokers {
+            poll("the brokers to see each other", SETTLE_LIMIT, || {
+                let view = metadata::ask(broker.address(), &[])?;
+                Ok(match view.brokers.len() == self.brokers.len() {
+                    true => Ok(()),
+                    false => Err(format!("broker {} sees {:?}", broker.id(), view.brokers)),
+                })
+            })
+            .map_err(|e| broker.with_log(e))?;
+        }
+        Ok(())
+    }
+
+    /// The cluster's own directory, for a test's certificates and the like.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    pub fn brokers(&self) -> &[Broker] {
+        &self.brokers
+    }
+
+    /// Ids count from 1.
+    pub fn broker(&self, id: i32) -> &Broker {
+        let broker = self.brokers.iter().find(|b| b.id() == id);
+        broker.unwrap_or_else(|| panic!("the cluster has no broker {id}"))
+    }
+
+    /// The value for `bootstrap.servers`: all brokers, also those that are down.
+    pub fn bootstrap(&self) -> String {
+        self.bootstrap_of(PLAINTEXT)
+    }
+
+    pub fn bootstrap_of(&self, listener: &str) -> String {
+        addresses(self.brokers.iter(), listener)
+    }
+
+    /// The harness's own calls go around brokers that it has killed or frozen.
+    fn bootstrap_running(&self) -> Result<String> {
+        let mut running = self.running().peekable();
+        match running.peek() {
+            Some(_) => Ok(addresses(running, PLAINTEXT)),
+            None => Err(Error::new("no broker is running")),
+        }
+    }
+
+    fn running(&self) -> impl Iterator<Item = &Broker> {
+        self.brokers.iter().filter(|b| b.state() == State::Running)
+    }
+
+    /// Runs one of Kafka's own tools. The brokers' addresses are not added.
+    pub fn tool(&self, class: &str, args: &[&str]) -> Result<String> {
+        self.libs.tool(class, args, TOOL_LIMIT)
+    }
+
+    pub(super) fn libs(&self) -> &Libs {
+        &self.libs
+    }
+
+    /// Any other call of krafka's admin client: quotas, reassignments, users.
+    /// It may be made more than once.
+    pub fn admin<T: Send>(
+        &self,
+        what: &str,
+        ask: impl AsyncFn(&AdminClient) -> krafka::Result<T> + Sync,
+    ) -> Result<T> {
+        admin::call(what, &self.bootstrap_running()?, ask)
+    }
+
+    /// Creates a topic and waits until every running broker knows it and is in
+    /// sync.
+    pub fn create_topic(
+        &self,
+        name: &str,
+        partitions: i32,
+        replication_factor: i16,
+        configs: &[(&str, &str)],
+    ) -> Result<()> {
+        let topic = NewTopic::new(name, partitions, replication_factor)
+            .map_err(Error::at(format!("topic {name}")))?;
+        let topic = configs
+            .iter()
+            .fold(topic, |t, (k, v)| t.with_config(*k, *v));
+        admin::create_topic(&self.bootstrap_running()?, topic)?;
+        self.wait_for(name, |topic| {
+            topic.len() == partitions as usize && self.is_whole(topic)
+        })
+    }
+
+    /// Deletes a topic and waits until no running broker knows it.
+    pub fn delete_topic(&self, name: &str) -> Result<()> {
+        admin::delete_topic(&self.bootstrap_running()?, name)?;
+        poll(format!("topic {name} to go"), SETTLE_LIMIT, || {
+            for broker in self.running() {
+                if metadata::ask(broker.address(), &[name])?.topics[0].is_some() {
+                    return Ok(Err(format!("broker {} knows it", broker.id())));
+                }
+            }
+            Ok(Ok(()))
+        })
+    }
+
+    /// Grows a topic to `total` partitions.
+    pub fn add_partitions(&self, topic: &str, total: i32) -> Result<()> {
+        admin::set_partitions(&self.bootstrap_running()?, topic, total)?;
+        self.wait_for(topic, |topic| {
+            topic.len() == total as usize && self.is_whole(topic)
+        })
+    }
+
+    /// Sets configurations of a topic.
+    pub fn alter_topic(&self, topic: &str, configs: &[(&str, &str)]) -> Result<()> {
+        admin::alter_topic(&self.bootstrap_running()?, topic, configs)
+    }
+
+    /// Gives every partition of the topic back to its preferred leader.
+    pub fn elect_leaders(&self, topic: &str) -> Result<()> {
+        let partitions = self.partitions(topic)?;
+        let all: Vec<_> = partitions
+            .iter()
+            .map(|p| TopicPartition::new(topic, p.partition))
+            .collect();
+        self.admin(&format!("elect leaders of {topic}"), async |admin| {
+            let asked = Some(all.clone());
+            let results = admin
+                .elect_leaders(ElectionType::Preferred, asked, Default::default())
+                .await?;
+            results.into_values().collect::<krafka::Result<()>>()
+        })?;
+        self.wait_for(topic, |topic| {
+            topic
+                .iter()
+                .all(|p| p.leader == p.replicas.first().copied())
+        })
+    }
+
+    /// The topic as the first running broker that answers sees it.
+    pub fn partitions(&self, topic: &str) -> Result<Vec<PartitionView>> {
+        poll(format!("topic {topic}"), SETTLE_LIMIT, || {
+            let mut obstacle = "no broker is running".into();
+            for broker in self.running() {
+                match metadata::ask(broker.address(), &[topic]) {
+                    Ok(mut view) => match view.topics.remove(0) {
+                        Some(partitions) => return Ok(Ok(partitions)),
+                        None => obstacle = format!("broker {} has no such topic", broker.id()),
+                    },
+                    Err(e) => obstacle = e.to_string(),
+                }
+            }
+            Ok(Err(obstacle))
+        })
+    }
+
+    /// The id of the broker that leads the partition; waits while none does.
+    pub fn leader_of(&self, topic: &str, partition: i32) -> Result<i32> {
+        poll(
+            format!("leader of {topic}-{partition}"),
+            SETTLE_LIMIT,
+            || {
+                let partitions = self.partitions(topic)?;
+                let found = partitions.iter().find(|p| p.partition == partition);
+                let found = found.ok_or_else(|| Error::new(format!("no {topic}-{partition}")))?;
+                Ok(found.leader.ok_or_else(|| "none".into()))
+            },
+        )
+    }
+
+    /// Waits until every replica on a running broker is in sync again: before
+    /// that another fault would take away more than one copy.
+    pub fn wait_in_sync(&self, topic: &str) -> Result<()> {
+        self.wait_for(topic, |topic| self.is_whole(topic))
+    }
+
+    fn is_whole(&self, topic: &[PartitionView]) -> bool {
+        let down = |id: &i32| self.broker(*id).state() != State::Running;
+        let in_sync = |p: &PartitionView, id: &i32| p.in_sync.contains(id) || down(id);
+        topic
+            .iter()
+            .all(|p| p.leader.is_some() && p.replicas.iter().all(|id| in_sync(p, id)))
+    }
+
+    /// Waits until every running broker sees the topic so.
+    fn wait_for(&self, topic: &str, so: impl Fn(&[PartitionView]) -> bool) -> Result<()> {
+        poll(format!("topic {topic} to settle"), SETTLE_LIMIT, || {
+            for broker in self.running() {
+                let seen = match metadata::ask(broker.address(), &[topic]) {
+                    Ok(mut view) => view.topics.remove(0).unwrap_or_default(),
+                    Err(e) => return Ok(Err(e.to_string())),
+                };
+                if !so(&seen) {
+                    return Ok(Err(format!("broker {} sees {seen:?}", broker.id())));
+                }
+            }
+            Ok(Ok(()))
+        })
+    }
+}
+
+fn port(broker: &Broker, listener: &str) -> u16 {
+    broker
+        .port(listener)
+        .unwrap_or_else(|| panic!("no listener {listener}"))
+}
+
+fn addresses<'a>(brokers: impl Iterator<Item = &'a Broker>, listener: &str) -> String {
+    let all: Vec<String> = brokers
+        .map(|b| format!("127.0.0.1:{}", port(b, listener)))
+        .collect();
+    all.join(",")
+}

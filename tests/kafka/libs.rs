@@ -1,0 +1,188 @@
+//! Kafka's jars, fetched once by Maven, and the Java that runs them.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use super::{Error, Result};
+
+const POM: &str = include_str!("pom.xml");
+const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kafka");
+
+/// Whether this machine can run Kafka: a JDK 17 or newer, and Maven unless the
+/// jars have been fetched already.
+pub fn available() -> std::result::Result<(), String> {
+    static ANSWER: OnceLock<std::result::Result<(), String>> = OnceLock::new();
+    ANSWER
+        .get_or_init(|| {
+            let major = java_major()?;
+            if major < 17 {
+                return Err(format!("java is version {major}, Kafka 4 needs 17"));
+            }
+            // The read-back programs are run from source.
+            text_of(Command::new(jdk("javac")).arg("-version"))
+                .map_err(|e| format!("javac: {e}"))?;
+            if !cache_dir().exists() {
+                let mut maven = Command::new("mvn");
+                text_of(maven.arg("-version")).map_err(|e| format!("mvn: {e}"))?;
+            }
+            Ok(())
+        })
+        .clone()
+}
+
+fn java_major() -> std::result::Result<u32, String> {
+    // The first line is like `openjdk version "17.0.15" 2025-04-15`.
+    let text =
+        text_of(Command::new(jdk("java")).arg("-version")).map_err(|e| format!("java: {e}"))?;
+    text.split('"')
+        .nth(1)
+        .and_then(|version| version.split(['.', '-']).next()?.parse().ok())
+        .ok_or_else(|| format!("java -version said {text:?}"))
+}
+
+fn text_of(command: &mut Command) -> std::result::Result<String, String> {
+    let out = command.output().map_err(|e| e.to_string())?;
+    let text = [out.stdout, out.stderr].concat();
+    let text = String::from_utf8_lossy(&text).into_owned();
+    if out.status.success() {
+        Ok(text)
+    } else {
+        Err(text)
+    }
+}
+
+fn jdk(program: &str) -> PathBuf {
+    match std::env::var_os("JAVA_HOME") {
+        Some(home) => Path::new(&home).join("bin").join(program),
+        None => program.into(),
+    }
+}
+
+fn cache_dir() -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR")
+        .map(PathBuf::from)
+        .unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target"));
+    let version = POM
+        .split_once("<kafka.version>")
+        .and_then(|(_, rest)| rest.split_once('<'))
+        .map_or("unknown", |(version, _)| version);
+    target.join(format!("kafka-libs-{version}"))
+}
+
+/// The jars on disk.
+#[derive(Clone, Debug)]
+pub struct Libs {
+    dir: PathBuf,
+}
+
+impl Libs {
+    /// Fetches the jars unless an earlier run has. Test binaries that come
+    /// here together wait for the first; the directory appears only when it is
+    /// complete.
+    pub fn get() -> Result<Self> {
+        let dir = cache_dir();
+        if !dir.exists() {
+            let parent = dir.parent().expect("the cache lies in a directory");
+            fs::create_dir_all(parent).map_err(Error::at(parent.display()))?;
+            let lock = parent.join("kafka-libs.lock");
+            let lock = File::create(&lock).map_err(Error::at(lock.display()))?;
+            lock.lock().map_err(Error::at("lock the jar cache"))?;
+            if !dir.exists() {
+                fetch(&dir)?;
+            }
+        }
+        Ok(Self { dir })
+    }
+
+    /// `java` with Kafka on its class path.
+    pub fn java(&self) -> Command {
+        let mut command = Command::new(jdk("java"));
+        command.arg("-cp").arg(self.dir.join("*"));
+        command
+    }
+
+    /// Runs one of Kafka's own tools and returns what it printed. The names
+    /// are Java classes, such as `org.apache.kafka.tools.TopicCommand`.
+    pub fn tool(&self, class: &str, args: &[&str], limit: Duration) -> Result<String> {
+        let out = self.run(class, args, limit)?;
+        Ok(String::from_utf8_lossy(&out).into_owned())
+    }
+
+    /// Runs a single-file Java program that lies beside this file.
+    pub fn program(&self, file: &str, args: &[&str], limit: Duration) -> Result<Vec<u8>> {
+        self.run(&format!("{SOURCES}/{file}"), args, limit)
+    }
+
+    fn run(&self, main: &str, args: &[&str], limit: Duration) -> Result<Vec<u8>> {
+        let mut command = self.java();
+        command
+            .arg("-XX:+UseSerialGC")
+            .arg("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn")
+            .arg(main)
+            .args(args);
+        output_within(command, limit).map_err(Error::at(main))
+    }
+}
+
+fn fetch(dir: &Path) -> Result<()> {
+    let partial = dir.with_file_name("kafka-libs.partial");
+    let mut maven = Command::new("mvn");
+    maven
+        .args(["-q", "-B", "-f"])
+        .arg(format!("{SOURCES}/pom.xml"))
+        .arg("dependency:copy-dependencies")
+        .arg(format!("-DoutputDirectory={}", partial.display()));
+    text_of(&mut maven).map_err(Error::at("fetch Kafka with Maven"))?;
+    fs::rename(&partial, dir).map_err(Error::at("keep the fetched jars"))
+}
+
+/// What a command wrote to its standard output; an error if it failed or took
+/// longer than `limit`.
+fn output_within(mut command: Command, limit: Duration) -> Result<Vec<u8>> {
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(Error::at("start"))?;
+    let stdout = drain(child.stdout.take());
+    let stderr = drain(child.stderr.take());
+    let end = Instant::now() + limit;
+    let status = loop {
+        if let Some(status) = child.try_wait().map_err(Error::at("wait"))? {
+            break Some(status);
+        }
+        if Instant::now() >= end {
+            let _ = child.kill();
+            let _ = child.wait();
+            break None;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    };
+    let out = stdout.join().unwrap_or_default();
+    if status.is_some_and(|status| status.success()) {
+        return Ok(out);
+    }
+    let fate = status.map_or(format!("not done after {limit:?}"), |s| s.to_string());
+    let tail = &out[out.len().saturating_sub(2000)..];
+    Err(Error::new(format!(
+        "{fate}\n{}\n{}",
+        String::from_utf8_lossy(tail),
+        String::from_utf8_lossy(&stderr.join().unwrap_or_default())
+    )))
+}
+
+/// Reads a pipe to its end on a thread, so that a full pipe stops nobody.
+fn drain(pipe: Option<impl Read + Send + 'static>) -> std::thread::JoinHandle<Vec<u8>> {
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        if let Some(mut pipe) = pipe {
+            let _ = pipe.read_to_end(&mut bytes);
+        }
+        bytes
+    })
+}

@@ -1,0 +1,113 @@
+//! A real Kafka cluster for tests, without Docker: Apache Kafka's own jars,
+//! each broker a child process on loopback that can be killed, frozen and
+//! started again.
+//!
+//! Everything here is synchronous and may be called from any thread, also from
+//! one that drives an async runtime. Not every test binary uses every part.
+#![allow(dead_code, unused_imports)]
+
+mod admin;
+mod broker;
+mod cluster;
+mod libs;
+mod log_segments;
+mod metadata;
+mod ports;
+mod read_back;
+mod watchdog;
+
+pub use broker::{Broker, State};
+pub use cluster::{Cluster, ClusterOptions, Listener};
+pub use libs::{Libs, available};
+pub use log_segments::LogSegments;
+pub use metadata::PartitionView;
+pub use read_back::{Consumed, Isolation, Partitioning, Seen};
+
+use std::fmt;
+use std::io::Write;
+use std::sync::{Mutex, MutexGuard, OnceLock};
+use std::time::{Duration, Instant};
+
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What went wrong, as text for whoever reads the failed test. `Debug` prints
+/// the text as it is, so that `unwrap` shows a broker's log line by line.
+pub struct Error(String);
+
+impl Error {
+    fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// For `map_err`: puts what was attempted before the cause.
+    fn at<E: fmt::Display>(what: impl fmt::Display) -> impl FnOnce(E) -> Self {
+        move |cause| Self(format!("{what}: {cause}"))
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// The first line of a test that needs Kafka:
+/// `if !kafka::require_or_skip("name") { return; }`.
+///
+/// In CI nothing is skipped: there a missing Java or Maven is a failure.
+pub fn require_or_skip(test: &str) -> bool {
+    let Err(reason) = available() else {
+        return true;
+    };
+    if std::env::var_os("CI").is_some() {
+        panic!("{test} must not be skipped in CI: {reason}");
+    }
+    // Not `eprintln!`: the test harness would swallow it.
+    let line = format!("SKIPPED (no Java 17 / Maven): {test}: {reason}\n");
+    let _ = std::io::stderr().write_all(line.as_bytes());
+    false
+}
+
+/// The cluster that the tests of one binary share. Do not hurt its brokers:
+/// a test that kills starts a cluster of its own.
+pub fn shared() -> &'static Cluster {
+    static SHARED: OnceLock<Cluster> = OnceLock::new();
+    SHARED.get_or_init(|| Cluster::start(ClusterOptions::default()).expect("start shared cluster"))
+}
+
+/// Held by tests that start their own cluster, so that a small machine runs
+/// one such test at a time.
+pub fn one_at_a_time() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    // A test that panicked with the turn has broken nothing for the next.
+    TURN.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// Asks until the answer is `Some`, at most for `limit`; the error names `what`
+/// and the last thing that was in the way.
+fn poll<T>(
+    what: impl fmt::Display,
+    limit: Duration,
+    mut ask: impl FnMut() -> Result<std::result::Result<T, String>>,
+) -> Result<T> {
+    let end = Instant::now() + limit;
+    loop {
+        match ask()? {
+            Ok(answer) => return Ok(answer),
+            Err(obstacle) if Instant::now() >= end => {
+                return Err(Error::new(format!(
+                    "{what}: not within {limit:?}: {obstacle}"
+                )));
+            }
+            Err(_) => std::thread::sleep(Duration::from_millis(50)),
+        }
+    }
+}

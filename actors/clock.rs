@@ -107,7 +107,9 @@ impl Actor for ClockActor {
 
 impl ClockActor {
     fn rearm(&mut self, ctx: &mut Context<Self>) {
-        let Some(Reverse(next)) = self.heap.peek() else { return };
+        let Some(Reverse(next)) = self.heap.peek() else {
+            return;
+        };
         if self.timer.as_ref().is_some_and(|(at, _)| *at <= next.at) {
             return;
         }
@@ -148,11 +150,10 @@ impl Handler<Pressure> for ClockActor {
 
     fn handle(&mut self, _: Pressure, _: &mut Context<Self>) {
         // Every partition with an open batch has an alarm here, and sets it anew when it is woken.
-        let (partitions, others) = std::mem::take(&mut self.heap)
+        let (partitions, others): (Vec<_>, Vec<_>) = std::mem::take(&mut self.heap)
             .into_iter()
             .partition(|Reverse(entry)| matches!(entry.who, Sleeper::Partition(_)));
-        self.heap = others;
-        let partitions: Vec<_> = partitions;
+        self.heap = others.into();
         for Reverse(entry) in partitions {
             entry.who.wake();
         }

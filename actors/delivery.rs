@@ -33,8 +33,16 @@ impl Handler<Deliver> for DeliveryActor {
     type Result = ();
 
     fn handle(&mut self, message: Deliver, _: &mut Context<Self>) {
-        let Deliver { topic_partition, settled } = message;
-        let Settled { first, count, settlement, listeners } = settled;
+        let Deliver {
+            topic_partition,
+            settled,
+        } = message;
+        let Settled {
+            first,
+            count,
+            settlement,
+            listeners,
+        } = settled;
         if let Some(delivered) = Delivered::new(topic_partition, first, count, &settlement) {
             for listener in listeners.listeners() {
                 guard("a delivery listener", || listener.delivered(&delivered));

@@ -42,7 +42,15 @@ impl Loan {
         home: Addr<PartitionActor>,
     ) -> Self {
         let (written, error, settled) = (None, None, false);
-        Self { topic_partition, topic_id, lent, home, written, error, settled }
+        Self {
+            topic_partition,
+            topic_id,
+            lent,
+            home,
+            written,
+            error,
+            settled,
+        }
     }
 
     pub fn header(&self) -> &[u8; HEADER_LEN] {
@@ -51,10 +59,6 @@ impl Loan {
 
     pub fn records(&self) -> &Arc<Payload> {
         &self.lent.records
-    }
-
-    pub fn count(&self) -> i32 {
-        self.lent.count
     }
 
     /// Bytes of the batch on the wire.
@@ -70,7 +74,10 @@ impl Loan {
     /// Gives the loan back with what the broker said.
     pub fn settle(mut self, report: Report) {
         self.settled = true;
-        self.home.do_send(LoanBack { id: self.lent.id, report });
+        self.home.do_send(LoanBack {
+            id: self.lent.id,
+            report,
+        });
     }
 
     /// Gives the loan back without an answer.
@@ -82,8 +89,14 @@ impl Loan {
 impl Drop for Loan {
     fn drop(&mut self) {
         if !self.settled {
-            let written = self.written.as_ref().is_some_and(|it| it.load(Ordering::Acquire));
-            let error = self.error.take().unwrap_or_else(|| "the sender is gone".into());
+            let written = self
+                .written
+                .as_ref()
+                .is_some_and(|it| it.load(Ordering::Acquire));
+            let error = self
+                .error
+                .take()
+                .unwrap_or_else(|| "the sender is gone".into());
             self.home.do_send(LoanBack {
                 id: self.lent.id,
                 report: Report::Returned { written, error },

@@ -19,9 +19,10 @@ mod runtime;
 mod sender;
 
 pub use delivery::ToRecipient;
+pub(crate) use metadata::{MetadataActor, RefreshMetadata, WantTopic};
+pub(crate) use partition::Wake;
 pub use partition::{PartitionActor, Produce};
-pub(crate) use metadata::{MetadataActor, WantTopic};
-pub(crate) use pool::{LeaseMemory, PoolActor};
+pub(crate) use pool::{LeaseMemory, PoolActor, Refusal};
 pub(crate) use runtime::{Census, Close, Flush, HandlesGone, Runtime, RuntimeActor};
 
 use std::time::Instant;

@@ -8,7 +8,8 @@ use tokio::sync::oneshot;
 
 use super::clock::{Alarm, ClockActor, Pressure, Sleeper, Stop, Tick};
 use super::now;
-use crate::pool::{Buffer, Budget, Lease, Shelf};
+use crate::meters::PoolMeters;
+use crate::pool::{Budget, Buffer, Lease, Shelf};
 
 /// Why there is no memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,11 +42,31 @@ pub(crate) struct PoolActor {
     shelf: Arc<Shelf>,
     clock: Addr<ClockActor>,
     alarm: Alarm,
+    meters: PoolMeters,
 }
 
 impl PoolActor {
-    pub fn new(total: usize, pooled: usize, shelf: Arc<Shelf>, clock: Addr<ClockActor>) -> Self {
-        Self { budget: Budget::new(total, pooled), shelf, clock, alarm: Alarm::default() }
+    pub fn new(
+        total: usize,
+        pooled: usize,
+        shelf: Arc<Shelf>,
+        clock: Addr<ClockActor>,
+        meters: PoolMeters,
+    ) -> Self {
+        let budget = Budget::new(total, pooled);
+        Self {
+            budget,
+            shelf,
+            clock,
+            alarm: Alarm::default(),
+            meters,
+        }
+    }
+
+    fn waited(&self, asked: Instant, in_vain: bool) {
+        let time = now().saturating_duration_since(asked);
+        self.shelf.count_wait(time, in_vain);
+        self.meters.waited(time, in_vain);
     }
 
     /// Collects what has come back, serves the line, and with nobody waiting fills the shelf.
@@ -54,7 +75,7 @@ impl PoolActor {
             self.budget.reclaim(bytes, size);
         }
         while let Some(((reply, size, asked), bytes)) = self.budget.next_grant() {
-            self.shelf.figures.waited(now().saturating_duration_since(asked));
+            self.waited(asked, false);
             // If nobody is there any more the buffer is dropped, comes back to the shelf, and is
             // collected in the next round.
             let _ = reply.send(Ok(self.shelf.buffer(bytes, size)));
@@ -70,7 +91,8 @@ impl PoolActor {
         }
         if waiting {
             if let Some(at) = self.budget.next_deadline() {
-                self.alarm.set(&self.clock, at, || Sleeper::Pool(ctx.address()));
+                self.alarm
+                    .set(&self.clock, at, || Sleeper::Pool(ctx.address()));
             }
         } else {
             for _ in 0..self.shelf.room() {
@@ -80,6 +102,11 @@ impl PoolActor {
                 }
             }
         }
+        self.meters.set(self.available(), self.budget.waiting());
+    }
+
+    fn available(&self) -> usize {
+        self.budget.available() + self.shelf.idle_bytes()
     }
 }
 
@@ -91,7 +118,11 @@ impl Handler<LeaseMemory> for PoolActor {
     type Result = ();
 
     fn handle(&mut self, message: LeaseMemory, ctx: &mut Context<Self>) {
-        let LeaseMemory { size, deadline, reply } = message;
+        let LeaseMemory {
+            size,
+            deadline,
+            reply,
+        } = message;
         for (bytes, size) in self.shelf.collect() {
             self.budget.reclaim(bytes, size);
         }
@@ -121,10 +152,8 @@ impl Handler<Tick> for PoolActor {
     fn handle(&mut self, _: Tick, ctx: &mut Context<Self>) {
         self.alarm.rang();
         for (reply, _, asked) in self.budget.expire(now(), |(reply, ..)| reply.is_closed()) {
-            self.shelf.figures.waited(now().saturating_duration_since(asked));
-            if reply.send(Err(Refusal::TimedOut)).is_ok() {
-                self.shelf.figures.exhausted();
-            }
+            let in_vain = reply.send(Err(Refusal::TimedOut)).is_ok();
+            self.waited(asked, in_vain);
         }
         self.serve(ctx);
     }
@@ -147,8 +176,10 @@ impl Handler<PoolCensus> for PoolActor {
 
     fn handle(&mut self, _: PoolCensus, ctx: &mut Context<Self>) -> PoolState {
         self.serve(ctx);
-        let available = self.budget.available() + self.shelf.idle_bytes();
-        PoolState { available, waiting: self.budget.waiting() }
+        PoolState {
+            available: self.available(),
+            waiting: self.budget.waiting(),
+        }
     }
 }
 

@@ -13,11 +13,17 @@ use crate::outcome::{Acked, Outcome, Reason, Undelivered};
 #[derive(Debug, Clone)]
 pub(crate) enum Settlement {
     /// The broker has it. No base offset when the broker named none.
-    Acked { base_offset: Option<i64>, log_append_time: Option<i64> },
+    Acked {
+        base_offset: Option<i64>,
+        log_append_time: Option<i64>,
+    },
     /// One fate for every record.
     Failed(Undelivered),
     /// The broker named the records it objects to; the others went down with them.
-    Invalid { error: BrokerError, records: Arc<[(u32, Arc<str>)]> },
+    Invalid {
+        error: BrokerError,
+        records: Arc<[(u32, Arc<str>)]>,
+    },
     /// The batch was cut in parts: (index of the first record, the part's ack), in order.
     Split(Vec<(u32, Arc<Ack>)>),
 }
@@ -51,7 +57,10 @@ impl Ack {
     /// The outcome of the record at `index`, once there is one.
     fn outcome(&self, index: u32, timestamp: i64) -> Option<Outcome> {
         Some(match self.settlement.get()? {
-            Settlement::Acked { base_offset, log_append_time } => Ok(Acked {
+            Settlement::Acked {
+                base_offset,
+                log_append_time,
+            } => Ok(Acked {
                 partition: self.partition,
                 offset: base_offset.map(|base| base + i64::from(index)),
                 timestamp: log_append_time.unwrap_or(timestamp),
@@ -67,7 +76,9 @@ impl Ack {
                 },
             )),
             Settlement::Split(parts) => {
-                let at = parts.partition_point(|(first, _)| *first <= index).checked_sub(1)?;
+                let at = parts
+                    .partition_point(|(first, _)| *first <= index)
+                    .checked_sub(1)?;
                 let (first, part) = &parts[at];
                 return part.outcome(index - first, timestamp);
             }
@@ -76,7 +87,10 @@ impl Ack {
 
     fn register(&self, index: u32, waker: &Waker) {
         if let Some(Settlement::Split(parts)) = self.settlement.get() {
-            if let Some(at) = parts.partition_point(|(first, _)| *first <= index).checked_sub(1) {
+            if let Some(at) = parts
+                .partition_point(|(first, _)| *first <= index)
+                .checked_sub(1)
+            {
                 parts[at].1.register(index - parts[at].0, waker);
             }
             return;
@@ -110,12 +124,18 @@ impl Settle {
             settlement: OnceLock::new(),
             wakers: Mutex::default(),
         };
-        Self { ack: Some(Arc::new(ack)), unresolved: false }
+        Self {
+            ack: Some(Arc::new(ack)),
+            unresolved: false,
+        }
     }
 
     /// Names the batch's first record.
     pub fn first(&self) -> RecordId {
-        RecordId { batch: self.ack.as_ref().map_or(0, |ack| ack.id), index: 0 }
+        RecordId {
+            batch: self.ack.as_ref().map_or(0, |ack| ack.id),
+            index: 0,
+        }
     }
 
     pub fn partition(&self) -> i32 {
@@ -124,7 +144,11 @@ impl Settle {
 
     pub fn receipt(&self, index: u32, timestamp: i64) -> Option<Receipt> {
         let ack = Arc::clone(self.ack.as_ref()?);
-        Some(Receipt { ack, index, timestamp })
+        Some(Receipt {
+            ack,
+            index,
+            timestamp,
+        })
     }
 
     /// Settles every record of the batch.
@@ -146,7 +170,11 @@ impl Settle {
 impl Drop for Settle {
     fn drop(&mut self) {
         if let Some(ack) = self.ack.take() {
-            let fate = if self.unresolved { Undelivered::Unknown } else { Undelivered::NotWritten };
+            let fate = if self.unresolved {
+                Undelivered::Unknown
+            } else {
+                Undelivered::NotWritten
+            };
             ack.settle(Settlement::Failed(fate(Reason::RuntimeGone)));
         }
     }
@@ -192,7 +220,10 @@ impl Receipt {
 
     /// Names the record in [`Delivered`](crate::Delivered) messages.
     pub fn id(&self) -> RecordId {
-        RecordId { batch: self.ack.id, index: self.index }
+        RecordId {
+            batch: self.ack.id,
+            index: self.index,
+        }
     }
 }
 
@@ -218,10 +249,20 @@ mod tests {
         let settle = Settle::new(3);
         let receipts: Vec<_> = (0..3).filter_map(|i| settle.receipt(i, 10)).collect();
         assert!(receipts[0].outcome().is_none());
-        settle.settle(Settlement::Acked { base_offset: Some(40), log_append_time: None });
+        settle.settle(Settlement::Acked {
+            base_offset: Some(40),
+            log_append_time: None,
+        });
         for (i, receipt) in receipts.into_iter().enumerate() {
             let acked = receipt.now_or_never().expect("settled").expect("acked");
-            assert_eq!(acked, Acked { partition: 3, offset: Some(40 + i as i64), timestamp: 10 });
+            assert_eq!(
+                acked,
+                Acked {
+                    partition: 3,
+                    offset: Some(40 + i as i64),
+                    timestamp: 10
+                }
+            );
         }
     }
 
@@ -244,8 +285,18 @@ mod tests {
         let (first, second) = (Settle::new(0), Settle::new(0));
         whole.split([(0, &first), (2, &second)].into_iter());
         assert!(receipts[4].outcome().is_none());
-        second.settle(Settlement::Acked { base_offset: Some(70), log_append_time: None });
-        assert_eq!(receipts[4].outcome().expect("settled").expect("acked").offset, Some(72));
+        second.settle(Settlement::Acked {
+            base_offset: Some(70),
+            log_append_time: None,
+        });
+        assert_eq!(
+            receipts[4]
+                .outcome()
+                .expect("settled")
+                .expect("acked")
+                .offset,
+            Some(72)
+        );
         assert!(receipts[1].outcome().is_none());
         drop(first);
         assert!(receipts[1].outcome().expect("settled").is_err());

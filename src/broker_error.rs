@@ -21,7 +21,10 @@ pub struct BrokerError {
 impl BrokerError {
     /// An error code without words.
     pub fn new(code: i16) -> Self {
-        Self { code, message: None }
+        Self {
+            code,
+            message: None,
+        }
     }
 
     /// Kafka's name for the code, `None` if this build does not know it.
@@ -137,10 +140,22 @@ mod tests {
 
     #[test]
     fn codes_have_kafkas_names() {
-        assert_eq!(BrokerError::new(6).to_string(), "NOT_LEADER_OR_FOLLOWER (6)");
-        assert_eq!(BrokerError::new(-1).to_string(), "UNKNOWN_SERVER_ERROR (-1)");
-        assert_eq!(BrokerError::new(9999).to_string(), "the unknown error code 9999");
-        let said = BrokerError { code: 87, message: Some("no key".into()) };
+        assert_eq!(
+            BrokerError::new(6).to_string(),
+            "NOT_LEADER_OR_FOLLOWER (6)"
+        );
+        assert_eq!(
+            BrokerError::new(-1).to_string(),
+            "UNKNOWN_SERVER_ERROR (-1)"
+        );
+        assert_eq!(
+            BrokerError::new(9999).to_string(),
+            "the unknown error code 9999"
+        );
+        let said = BrokerError {
+            code: 87,
+            message: Some("no key".into()),
+        };
         assert_eq!(said.to_string(), "INVALID_RECORD (87): no key");
     }
 }

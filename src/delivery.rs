@@ -48,19 +48,28 @@ impl Delivered {
             }
             Settlement::Split(_) => return None, // the parts will tell
         };
-        Some(Self { topic_partition, first, count: count.unsigned_abs(), result })
+        Some(Self {
+            topic_partition,
+            first,
+            count: count.unsigned_abs(),
+            result,
+        })
     }
 
     /// Whether the run holds this record.
     pub fn contains(&self, id: RecordId) -> bool {
         id.batch == self.first.batch
-            && id.index.checked_sub(self.first.index).is_some_and(|at| at < self.count)
+            && id
+                .index
+                .checked_sub(self.first.index)
+                .is_some_and(|at| at < self.count)
     }
 
     /// The offset of a record of this run, where the broker named one.
     pub fn offset_of(&self, id: RecordId) -> Option<i64> {
         let base = self.result.as_ref().ok().copied().flatten()?;
-        self.contains(id).then(|| base + i64::from(id.index - self.first.index))
+        self.contains(id)
+            .then(|| base + i64::from(id.index - self.first.index))
     }
 }
 
@@ -83,7 +92,11 @@ impl Listeners {
 
     /// Tells `listener`, once however often it is added.
     pub fn add(&mut self, listener: &Arc<dyn Listener>) {
-        if !self.listeners.iter().any(|known| Arc::ptr_eq(known, listener)) {
+        if !self
+            .listeners
+            .iter()
+            .any(|known| Arc::ptr_eq(known, listener))
+        {
             self.listeners.push(Arc::clone(listener));
         }
     }
@@ -99,10 +112,21 @@ impl Listeners {
 
     /// Those of the records before `at`, and those of the rest.
     pub fn split(self, at: RecordId) -> (Self, Self) {
-        let (head, tail) =
-            self.callbacks.into_iter().partition(|(receipt, _)| receipt.id().index < at.index);
+        let (head, tail) = self
+            .callbacks
+            .into_iter()
+            .partition(|(receipt, _)| receipt.id().index < at.index);
         let listeners = self.listeners.clone();
-        (Self { callbacks: head, listeners: self.listeners }, Self { callbacks: tail, listeners })
+        (
+            Self {
+                callbacks: head,
+                listeners: self.listeners,
+            },
+            Self {
+                callbacks: tail,
+                listeners,
+            },
+        )
     }
 }
 

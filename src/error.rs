@@ -71,7 +71,8 @@ pub enum SendError {
     /// No memory came free within `max.block.ms`.
     #[error(
         "no memory within {waited:?} (max.block.ms): buffer.memory ({total} bytes) is full of \
-         records that wait for brokers{}", last(why)
+         records that wait for brokers{}",
+        last(why)
     )]
     NoMemory {
         /// How long was waited.
@@ -90,7 +91,8 @@ pub enum SendError {
 }
 
 fn last(why: &Option<Arc<str>>) -> String {
-    why.as_ref().map_or_else(String::new, |why| format!("; the last trouble was: {why}"))
+    why.as_ref()
+        .map_or_else(String::new, |why| format!("; the last trouble was: {why}"))
 }
 
 /// Why a producer did not start.
@@ -116,7 +118,9 @@ pub enum StartError {
 #[non_exhaustive]
 pub enum CloseError {
     /// The time given to `close` ran out: what was left has its outcome, but was not delivered.
-    #[error("the timeout ran out; the records that were left are settled as not written or unknown")]
+    #[error(
+        "the timeout ran out; the records that were left are settled as not written or unknown"
+    )]
     TimedOut,
     /// The runtime ended first: its thread or arbiter is gone.
     #[error("the runtime is gone")]

@@ -70,7 +70,11 @@ impl Identities {
     }
 
     fn ask(&mut self) -> Step {
-        if std::mem::replace(&mut self.asking, true) { Step::Wait } else { Step::Ask }
+        if std::mem::replace(&mut self.asking, true) {
+            Step::Wait
+        } else {
+            Step::Ask
+        }
     }
 }
 
@@ -88,22 +92,38 @@ mod tests {
         let mut identities = Identities::default();
         assert_eq!(identities.want(), Step::Ask);
         assert_eq!(identities.want(), Step::Wait);
-        let first = Identity { producer_id: 9, epoch: 0 };
+        let first = Identity {
+            producer_id: 9,
+            epoch: 0,
+        };
         identities.obtained(first);
-        let second = Identity { producer_id: 9, epoch: 1 };
+        let second = Identity {
+            producer_id: 9,
+            epoch: 1,
+        };
         assert_eq!(identities.bump(first), Step::Use(second));
-        assert_eq!(identities.bump(first), Step::Use(second), "a stale request changes nothing");
+        assert_eq!(
+            identities.bump(first),
+            Step::Use(second),
+            "a stale request changes nothing"
+        );
     }
 
     #[test]
     fn behind_the_last_epoch_a_broker_is_asked() {
         let mut identities = Identities::default();
-        let last = Identity { producer_id: 9, epoch: i16::MAX };
+        let last = Identity {
+            producer_id: 9,
+            epoch: i16::MAX,
+        };
         identities.obtained(last);
         assert_eq!(identities.bump(last), Step::Ask);
         assert_eq!(identities.bump(last), Step::Wait);
         assert_eq!(identities.failed(), Step::Ask);
-        let fresh = Identity { producer_id: 10, epoch: 0 };
+        let fresh = Identity {
+            producer_id: 10,
+            epoch: 0,
+        };
         identities.obtained(fresh);
         assert_eq!(identities.bump(last), Step::Use(fresh));
     }

@@ -1,7 +1,60 @@
 //! forebay: an actor-based Kafka producer runtime for actix.
+//!
+//! An application starts a [`Producer`], sends [`Record`]s to it from wherever it likes, and gets
+//! one truthful outcome for every record: [`Acked`], or
+//! [`NotWritten`](Undelivered::NotWritten), or [`Unknown`](Undelivered::Unknown).
+//!
+//! ```no_run
+//! use forebay::{Config, Producer, Record};
+//!
+//! #[actix::main]
+//! async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let producer = Producer::start(Config::from_file("config.toml")?)?;
+//!     let acked = producer.send(Record::to("greetings").value("hello")).await?.await?;
+//!     println!("written at offset {:?}", acked.offset);
+//!     producer.close(std::time::Duration::from_secs(10)).await?;
+//!     Ok(())
+//! }
+//! ```
 
+mod ack;
+#[path = "../actors/mod.rs"]
+pub mod actors;
+mod batch;
+mod broker_error;
 pub mod compress;
 pub mod config;
+mod delivery;
+mod error;
+mod figures;
+mod identity;
+mod intake;
+mod interceptor;
+mod metadata;
+mod meters;
 mod net;
+mod outcome;
+mod panics;
+mod partition;
 pub mod partitioner;
+mod pool;
+mod producer;
+mod record;
+mod sender;
+mod serializer;
+mod topics;
+mod wall_clock;
 mod wire;
+
+pub use ack::{Receipt, RecordId};
+pub use actors::{PartitionActor, Produce};
+pub use broker_error::BrokerError;
+pub use config::{Config, ConfigError};
+pub use delivery::Delivered;
+pub use error::{CloseError, SendError, StartError};
+pub use figures::{BrokerFigures, Figures, PartitionFigures, PoolFigures};
+pub use interceptor::Interceptor;
+pub use outcome::{Acked, Outcome, Reason, Undelivered};
+pub use producer::{Placement, Producer, ProducerBuilder};
+pub use record::{Header, Record, TopicPartition};
+pub use serializer::{BigEndian, FromFn, SerializeError, Serializer, TypedProducer, Utf8};

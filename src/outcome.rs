@@ -89,5 +89,6 @@ pub enum Reason {
 }
 
 fn last_error(last: &Option<Arc<str>>) -> String {
-    last.as_ref().map_or_else(String::new, |last| format!("; the last error was: {last}"))
+    last.as_ref()
+        .map_or_else(String::new, |last| format!("; the last error was: {last}"))
 }

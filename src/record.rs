@@ -17,7 +17,10 @@ pub struct TopicPartition {
 impl TopicPartition {
     /// Names a partition of a topic.
     pub fn new(topic: impl Into<Arc<str>>, partition: i32) -> Self {
-        Self { topic: topic.into(), partition }
+        Self {
+            topic: topic.into(),
+            partition,
+        }
     }
 }
 
@@ -102,14 +105,20 @@ impl Record {
     /// Adds a header behind those already there.
     #[must_use]
     pub fn header(mut self, key: impl Into<Arc<str>>, value: impl Into<Bytes>) -> Self {
-        self.headers.push(Header { key: key.into(), value: Some(value.into()) });
+        self.headers.push(Header {
+            key: key.into(),
+            value: Some(value.into()),
+        });
         self
     }
 
     /// Adds a header with a null value.
     #[must_use]
     pub fn null_header(mut self, key: impl Into<Arc<str>>) -> Self {
-        self.headers.push(Header { key: key.into(), value: None });
+        self.headers.push(Header {
+            key: key.into(),
+            value: None,
+        });
         self
     }
 

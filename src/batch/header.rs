@@ -16,7 +16,11 @@ pub struct Stamp {
 
 impl Stamp {
     /// What a batch carries that is not idempotent.
-    pub const NONE: Self = Self { producer_id: -1, epoch: -1, sequence: -1 };
+    pub const NONE: Self = Self {
+        producer_id: -1,
+        epoch: -1,
+        sequence: -1,
+    };
 }
 
 /// What the header says of the records behind it.
@@ -85,7 +89,11 @@ mod tests {
             base_timestamp: 1_000,
             max_timestamp: 1_000 + 2 * (1 << 33),
         };
-        let stamp = Stamp { producer_id: 77, epoch: 5, sequence: 9 };
+        let stamp = Stamp {
+            producer_id: 77,
+            epoch: 5,
+            sequence: 9,
+        };
         let mut bytes = BytesMut::from(&write(&summary, stamp, &records)[..]);
         bytes.extend_from_slice(&records);
         let set = RecordBatchDecoder::decode(&mut bytes.freeze()).expect("a valid batch");
@@ -102,8 +110,12 @@ mod tests {
 
     #[test]
     fn a_flipped_byte_changes_the_crc() {
-        let summary =
-            Summary { attributes: 0, count: 1, base_timestamp: 0, max_timestamp: 0 };
+        let summary = Summary {
+            attributes: 0,
+            count: 1,
+            base_timestamp: 0,
+            max_timestamp: 0,
+        };
         let one = write(&summary, Stamp::NONE, b"abc");
         let other = write(&summary, Stamp::NONE, b"abd");
         assert_ne!(one[17..21], other[17..21]);

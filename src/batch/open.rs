@@ -104,6 +104,9 @@ impl OpenBatch {
 
 impl fmt::Debug for OpenBatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OpenBatch").field("count", &self.count).field("len", &self.len()).finish()
+        f.debug_struct("OpenBatch")
+            .field("count", &self.count)
+            .field("len", &self.len())
+            .finish()
     }
 }

@@ -54,7 +54,11 @@ impl RecordRef<'_> {
 
     /// An upper bound of the encoded length, whatever the deltas turn out to be.
     pub fn upper_bound(&self) -> usize {
-        let headers = if self.headers.is_empty() { 0 } else { headers_len(self.headers) };
+        let headers = if self.headers.is_empty() {
+            0
+        } else {
+            headers_len(self.headers)
+        };
         MAX_OVERHEAD + self.key.map_or(0, <[u8]>::len) + self.value.map_or(0, <[u8]>::len) + headers
     }
 
@@ -122,23 +126,44 @@ mod tests {
 
     #[test]
     fn null_key_and_value() {
-        let record = RecordRef { key: None, value: None, headers: &[], timestamp: 0 };
+        let record = RecordRef {
+            key: None,
+            value: None,
+            headers: &[],
+            timestamp: 0,
+        };
         assert_eq!(encode(&record, 0, 0), [12, 0, 0, 0, 1, 1, 0]);
     }
 
     #[test]
     fn empty_is_not_null() {
-        let record = RecordRef { key: Some(b""), value: Some(b""), headers: &[], timestamp: 0 };
+        let record = RecordRef {
+            key: Some(b""),
+            value: Some(b""),
+            headers: &[],
+            timestamp: 0,
+        };
         assert_eq!(encode(&record, 0, 0), [12, 0, 0, 0, 0, 0, 0]);
     }
 
     #[test]
     fn duplicate_headers_keep_their_order() {
         let headers = [
-            Header { key: "a".into(), value: Some(Bytes::from_static(b"1")) },
-            Header { key: "a".into(), value: None },
+            Header {
+                key: "a".into(),
+                value: Some(Bytes::from_static(b"1")),
+            },
+            Header {
+                key: "a".into(),
+                value: None,
+            },
         ];
-        let record = RecordRef { key: None, value: None, headers: &headers, timestamp: 0 };
+        let record = RecordRef {
+            key: None,
+            value: None,
+            headers: &headers,
+            timestamp: 0,
+        };
         assert_eq!(
             encode(&record, 0, 0),
             [26, 0, 0, 0, 1, 1, 4, 2, b'a', 2, b'1', 2, b'a', 1]
@@ -147,14 +172,24 @@ mod tests {
 
     #[test]
     fn upper_bound_holds_at_the_extremes() {
-        let record = RecordRef { key: Some(&[7; 300]), value: None, headers: &[], timestamp: 0 };
+        let record = RecordRef {
+            key: Some(&[7; 300]),
+            value: None,
+            headers: &[],
+            timestamp: 0,
+        };
         encode(&record, i32::MAX, i64::MIN);
     }
 
     #[test]
     fn renumber_is_the_encoding_from_zero() {
         let value = vec![9u8; 200];
-        let record = RecordRef { key: Some(b"k"), value: Some(&value), headers: &[], timestamp: 0 };
+        let record = RecordRef {
+            key: Some(b"k"),
+            value: Some(&value),
+            headers: &[],
+            timestamp: 0,
+        };
         let mut late = Vec::new();
         let mut early = Vec::new();
         for i in 0..100 {
@@ -164,6 +199,9 @@ mod tests {
         let mut out = Vec::new();
         assert_eq!(renumber(&late, 100, &mut out), Some((&[][..], 99)));
         assert_eq!(out, early);
-        assert_eq!(renumber(&late[..late.len() - 1], 100, &mut Vec::new()), None);
+        assert_eq!(
+            renumber(&late[..late.len() - 1], 100, &mut Vec::new()),
+            None
+        );
     }
 }

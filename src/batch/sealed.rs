@@ -79,7 +79,12 @@ impl SealedBatch {
         Self {
             uncompressed: records.len(),
             records: Arc::new(Payload::Leased(records)),
-            summary: Summary { attributes: 0, count, base_timestamp, max_timestamp },
+            summary: Summary {
+                attributes: 0,
+                count,
+                base_timestamp,
+                max_timestamp,
+            },
             squeezed: false,
             created_at,
             first: settle.first(),
@@ -114,7 +119,9 @@ impl SealedBatch {
             return;
         }
         self.squeezed = true;
-        let Some(records) = Arc::get_mut(&mut self.records) else { return };
+        let Some(records) = Arc::get_mut(&mut self.records) else {
+            return;
+        };
         match compressor.compress(records) {
             Ok(smaller) if smaller.len() < records.len() => {
                 let bytes = records.bytes_mut();
@@ -151,7 +158,12 @@ impl SealedBatch {
     pub fn settle(&mut self, settlement: Settlement) -> Option<Settled> {
         self.settle.take()?.settle(settlement.clone());
         let listeners = std::mem::take(&mut self.listeners);
-        Some(Settled { first: self.first, count: self.count(), settlement, listeners })
+        Some(Settled {
+            first: self.first,
+            count: self.count(),
+            settlement,
+            listeners,
+        })
     }
 
     pub fn is_settled(&self) -> bool {
@@ -183,7 +195,10 @@ impl SealedBatch {
             return Err(Box::new(self));
         };
 
-        let middle = RecordId { index: self.first.index + at as u32, ..self.first };
+        let middle = RecordId {
+            index: self.first.index + at as u32,
+            ..self.first
+        };
         let listeners = std::mem::take(&mut self.listeners).split(middle);
         let base_timestamp = self.summary.base_timestamp;
         let part = |records: Vec<u8>, latest, count, first, listeners| Self {

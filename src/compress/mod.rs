@@ -41,10 +41,11 @@ use std::ops::RangeInclusive;
 const CODEC_MASK: i16 = 0b111;
 
 /// What `compression.type` and the level keys choose.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Compression {
     /// Records as they are.
+    #[default]
     None,
     /// `compression.gzip.level`: 1 to 9, or -1 for the codec's own default (6).
     Gzip {
@@ -112,19 +113,30 @@ impl Compression {
         }
     }
 
+    /// Whether this build of forebay has the codec.
+    pub fn is_built_in(self) -> bool {
+        match self {
+            Self::None => true,
+            Self::Gzip { .. } => cfg!(feature = "gzip"),
+            Self::Snappy => cfg!(feature = "snappy"),
+            Self::Lz4 { .. } => cfg!(feature = "lz4"),
+            Self::Zstd { .. } => cfg!(feature = "zstd"),
+        }
+    }
+
     /// Whether this build can compress so: the codec is built in and the level
     /// is one that Kafka takes. For a refusal at start instead of at the first batch.
     pub fn check(self) -> Result<(), CompressError> {
-        let (built, level, range) = match self {
+        let (level, range) = match self {
             Self::None => return Ok(()),
-            Self::Gzip { level: -1 } => (cfg!(feature = "gzip"), -1, -1..=-1),
-            Self::Gzip { level } => (cfg!(feature = "gzip"), level, 1..=9),
-            Self::Snappy => (cfg!(feature = "snappy"), 0, 0..=0),
-            Self::Lz4 { level } => (cfg!(feature = "lz4"), level, 1..=17),
-            Self::Zstd { level } => (cfg!(feature = "zstd"), level, -131_072..=22),
+            Self::Gzip { level: -1 } => (-1, -1..=-1),
+            Self::Gzip { level } => (level, 1..=9),
+            Self::Snappy => (0, 0..=0),
+            Self::Lz4 { level } => (level, 1..=17),
+            Self::Zstd { level } => (level, -131_072..=22),
         };
         let codec = self.name();
-        if !built {
+        if !self.is_built_in() {
             let feature = codec;
             return Err(CompressError::NotBuilt { codec, feature });
         }

@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use super::error::{ConfigError, Problem, ProblemKind};
 use super::source::{Flat, Origin, Read, Setting};
-use super::types::{Acks, Compression};
+use super::types::Acks;
 use super::values::Values;
 use super::{Config, conflicts, env as variables, properties, toml_text};
+use crate::compress::Compression;
 
 /// Gathers the sources of a [`Config`].
 ///
@@ -132,7 +133,7 @@ impl ConfigBuilder {
     /// `compression.type`, and the level of that codec.
     pub fn compression(self, compression: Compression) -> Self {
         let builder = self.set("compression.type", compression.name());
-        match compression.level() {
+        match level_of(compression) {
             Some((key, level)) => builder.set(key, level),
             None => builder,
         }
@@ -182,4 +183,14 @@ impl fmt::Debug for ConfigBuilder {
 
 fn millis(time: Duration) -> u128 {
     time.as_nanos().div_ceil(1_000_000)
+}
+
+/// The level, and the key that sets it.
+fn level_of(compression: Compression) -> Option<(&'static str, i32)> {
+    match compression {
+        Compression::None | Compression::Snappy => None,
+        Compression::Gzip { level } => Some(("compression.gzip.level", level)),
+        Compression::Lz4 { level } => Some(("compression.lz4.level", level)),
+        Compression::Zstd { level } => Some(("compression.zstd.level", level)),
+    }
 }

@@ -6,8 +6,9 @@ use std::collections::BTreeSet;
 use super::error::ProblemKind;
 use super::host_port::HostPort;
 use super::keys::UNIFORM_STICKY;
-use super::types::{Acks, Compression};
+use super::types::Acks;
 use super::values::Values;
+use crate::compress::Compression;
 
 /// How many batches a broker remembers per producer and partition.
 const REMEMBERED_BATCHES: i64 = 5;

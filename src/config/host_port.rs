@@ -43,6 +43,14 @@ pub enum HostPortError {
     BadPort,
 }
 
+impl HostPort {
+    /// A host, taken as it stands, and a port.
+    pub fn new(host: impl Into<String>, port: u16) -> Self {
+        let host = host.into();
+        Self { host, port }
+    }
+}
+
 impl FromStr for HostPort {
     type Err = HostPortError;
 

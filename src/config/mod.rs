@@ -34,13 +34,14 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+pub use crate::compress::Compression;
 pub use builder::ConfigBuilder;
 pub use error::{ConfigError, Problem, ProblemKind};
 pub use host_port::{HostPort, HostPortError};
 pub use key::{Bounds, Key, Kind, Status, Unit};
 pub use keys::KEYS;
 pub use source::Origin;
-pub use types::{Acks, Compression, DnsLookup, MetadataRecovery, PartitionerKind, SerializerKind};
+pub use types::{Acks, DnsLookup, MetadataRecovery, PartitionerKind, SerializerKind};
 
 use values::Values;
 

@@ -30,66 +30,6 @@ impl fmt::Display for Acks {
     }
 }
 
-/// `compression.type` and the level of that codec.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-#[non_exhaustive]
-pub enum Compression {
-    /// Batches go as they are. The default.
-    #[default]
-    None,
-    /// Cargo feature `gzip`.
-    Gzip {
-        /// 1 (fastest) to 9 (smallest), or -1 for the codec's own choice. Default -1.
-        level: i32,
-    },
-    /// Cargo feature `snappy`. It has no levels.
-    Snappy,
-    /// Cargo feature `lz4`.
-    Lz4 {
-        /// 1 (fastest) to 17 (smallest). Default 9.
-        level: i32,
-    },
-    /// Cargo feature `zstd`.
-    Zstd {
-        /// -131072 (fastest) to 22 (smallest, and much memory). Default 3.
-        level: i32,
-    },
-}
-
-impl Compression {
-    /// Kafka's name of the codec.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Gzip { .. } => "gzip",
-            Self::Snappy => "snappy",
-            Self::Lz4 { .. } => "lz4",
-            Self::Zstd { .. } => "zstd",
-        }
-    }
-
-    /// Whether this build of forebay has the codec.
-    pub fn is_built_in(&self) -> bool {
-        match self {
-            Self::None => true,
-            Self::Gzip { .. } => cfg!(feature = "gzip"),
-            Self::Snappy => cfg!(feature = "snappy"),
-            Self::Lz4 { .. } => cfg!(feature = "lz4"),
-            Self::Zstd { .. } => cfg!(feature = "zstd"),
-        }
-    }
-
-    /// The level, and the key that sets it.
-    pub(super) fn level(&self) -> Option<(&'static str, i32)> {
-        match *self {
-            Self::None | Self::Snappy => None,
-            Self::Gzip { level } => Some(("compression.gzip.level", level)),
-            Self::Lz4 { level } => Some(("compression.lz4.level", level)),
-            Self::Zstd { level } => Some(("compression.zstd.level", level)),
-        }
-    }
-}
-
 /// `partitioner.class`: who chooses the partition of a record that names none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize)]
 #[non_exhaustive]

@@ -96,21 +96,40 @@ impl ClusterView {
         let old = self.topics.get(&name).filter(|old| old.id == topic.id);
         // Fewer partitions under the same id is an answer from the past. Partitions are numbered
         // without gaps; a number beyond their count is nonsense, and must not cost memory.
-        let count = topic.partitions.len().max(old.map_or(0, |old| old.leaders.len()));
-        let unknown = Leader { node: None, epoch: -1 };
+        let count = topic
+            .partitions
+            .len()
+            .max(old.map_or(0, |old| old.leaders.len()));
+        let unknown = Leader {
+            node: None,
+            epoch: -1,
+        };
         let mut leaders = vec![unknown; count];
         for partition in &topic.partitions {
             let at = usize::try_from(partition.partition).ok();
-            let Some(leader) = at.and_then(|at| leaders.get_mut(at)) else { continue };
+            let Some(leader) = at.and_then(|at| leaders.get_mut(at)) else {
+                continue;
+            };
             let node = Some(partition.leader).filter(|node| self.nodes.contains_key(node));
-            *leader = Leader { node, epoch: partition.leader_epoch };
+            *leader = Leader {
+                node,
+                epoch: partition.leader_epoch,
+            };
         }
-        for (new, old) in leaders.iter_mut().zip(old.into_iter().flat_map(|old| &old.leaders)) {
-            if new.epoch < old.epoch && old.node.is_some_and(|node| self.nodes.contains_key(&node)) {
+        for (new, old) in leaders
+            .iter_mut()
+            .zip(old.into_iter().flat_map(|old| &old.leaders))
+        {
+            if new.epoch < old.epoch && old.node.is_some_and(|node| self.nodes.contains_key(&node))
+            {
                 *new = *old;
             }
         }
-        TopicView { name, id: topic.id, leaders }
+        TopicView {
+            name,
+            id: topic.id,
+            leaders,
+        }
     }
 
     /// Takes in what a produce answer says of a new leader (KIP-951). Returns the topic if that
@@ -133,14 +152,23 @@ impl ClusterView {
         if !self.nodes.contains_key(&hint.node_id) {
             return None;
         }
-        *leader = Leader { node: Some(hint.node_id), epoch: hint.epoch };
+        *leader = Leader {
+            node: Some(hint.node_id),
+            epoch: hint.epoch,
+        };
         self.version += 1;
         Some(view.clone())
     }
 }
 
 fn endpoint(node: Node) -> (i32, Endpoint) {
-    (node.id, Endpoint { host: node.host, port: node.port })
+    (
+        node.id,
+        Endpoint {
+            host: node.host,
+            port: node.port,
+        },
+    )
 }
 
 #[cfg(test)]
@@ -150,7 +178,12 @@ mod tests {
     use std::time::Duration;
 
     fn answer(id: u128, leaders: &[(i32, i32)]) -> MetadataAnswer {
-        let node = |id| Node { id, host: format!("broker-{id}"), port: 9092, rack: None };
+        let node = |id| Node {
+            id,
+            host: format!("broker-{id}"),
+            port: 9092,
+            rack: None,
+        };
         let partition = |(at, &(leader, leader_epoch)): (usize, &(i32, i32))| PartitionInfo {
             error_code: 0,
             partition: at as i32,
@@ -174,7 +207,11 @@ mod tests {
 
     fn leaders(view: &ClusterView) -> Vec<(Option<i32>, i32)> {
         let topic = view.topic("t").expect("known");
-        topic.leaders.iter().map(|leader| (leader.node, leader.epoch)).collect()
+        topic
+            .leaders
+            .iter()
+            .map(|leader| (leader.node, leader.epoch))
+            .collect()
     }
 
     #[test]
@@ -200,7 +237,11 @@ mod tests {
         view.apply(answer(1, &[(-1, 2)]));
         assert_eq!(leaders(&view), [(None, 2), (Some(2), 1)]);
         view.apply(answer(1, &[(9, 3), (9, 3)]));
-        assert_eq!(leaders(&view), [(None, 3), (None, 3)], "a leader that is not in the list");
+        assert_eq!(
+            leaders(&view),
+            [(None, 3), (None, 3)],
+            "a leader that is not in the list"
+        );
     }
 
     #[test]
@@ -209,8 +250,14 @@ mod tests {
         view.apply(answer(1, &[(1, 5)]));
         let hint = |node_id, epoch| LeaderHint { node_id, epoch };
         assert!(view.hint("t", 0, hint(2, 5), &[]).is_none());
-        assert!(view.hint("t", 0, hint(3, 6), &[]).is_none(), "nobody knows broker 3");
-        assert!(view.hint("t", 7, hint(2, 6), &[]).is_none(), "nobody knows partition 7");
+        assert!(
+            view.hint("t", 0, hint(3, 6), &[]).is_none(),
+            "nobody knows broker 3"
+        );
+        assert!(
+            view.hint("t", 7, hint(2, 6), &[]).is_none(),
+            "nobody knows partition 7"
+        );
         assert!(view.hint("t", 0, hint(2, 6), &[]).is_some());
         assert_eq!(leaders(&view), [(Some(2), 6)]);
     }

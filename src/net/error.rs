@@ -99,6 +99,9 @@ pub enum NetError {
         got: i32,
     },
 
+    #[error("the broker at {from} has moved to {to}")]
+    Moved { from: Endpoint, to: Endpoint },
+
     #[error("{endpoint} did not answer the {api} request within {after:?}")]
     RequestTimeout {
         endpoint: Endpoint,
@@ -120,7 +123,7 @@ pub enum NetError {
 }
 
 impl NetError {
-    pub(super) fn wire(endpoint: &Endpoint, source: WireError) -> Self {
+    pub(crate) fn wire(endpoint: &Endpoint, source: WireError) -> Self {
         let endpoint = endpoint.clone();
         match source {
             WireError::NoCommonVersion { .. } => NetError::Unsupported { endpoint, source },

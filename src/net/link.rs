@@ -40,7 +40,11 @@ pub(crate) async fn run(
     mut outbox: UnboundedReceiver<Outbound>,
     tell: impl Fn(LinkEvent),
 ) {
-    let Connection { reader, writer, versions } = match connect(&endpoint, &options).await {
+    let Connection {
+        reader,
+        writer,
+        versions,
+    } = match connect(&endpoint, &options).await {
         Ok(connection) => connection,
         Err(error) => return tell(LinkEvent::Lost(error)),
     };
@@ -62,7 +66,10 @@ async fn read(mut reader: FrameReader, tell: &impl Fn(LinkEvent)) -> NetError {
         match reader.next().await {
             Ok(Some(frame)) => tell(LinkEvent::Answer(frame)),
             Ok(None) => {
-                return NetError::Closed { endpoint: reader.endpoint().clone(), partial: 0 };
+                return NetError::Closed {
+                    endpoint: reader.endpoint().clone(),
+                    partial: 0,
+                };
             }
             Err(error) => return error,
         }
@@ -75,7 +82,11 @@ async fn write(
     tell: &impl Fn(LinkEvent),
 ) -> Result<(), NetError> {
     while let Some(outbound) = outbox.recv().await {
-        let Outbound { envelope, records, written } = outbound;
+        let Outbound {
+            envelope,
+            records,
+            written,
+        } = outbound;
         written.store(true, Ordering::Release);
         let mut slices = Vec::with_capacity(2 * records.len() + 1);
         let mut from = 0;

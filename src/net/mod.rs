@@ -4,21 +4,21 @@
 //! writes requests bounds the wait for their answers; only [`connect`] and [`ControlClient`] have
 //! deadlines of their own.
 
-#![allow(dead_code, unused_imports)]
-
 mod backoff;
 mod connection;
 mod control;
-mod endpoint;
 mod error;
 #[cfg(test)]
 mod fake;
 mod frames;
+mod link;
 mod transport;
 
+/// Where a broker listens.
+pub use crate::config::HostPort as Endpoint;
 pub use backoff::Backoff;
 pub use connection::{ConnectOptions, Connection, connect};
 pub use control::ControlClient;
-pub use endpoint::Endpoint;
 pub use error::NetError;
 pub use frames::{FrameReader, FrameWriter, MAX_ANSWER};
+pub(crate) use link::{LinkEvent, Outbound, run as run_link};

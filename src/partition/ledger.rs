@@ -36,6 +36,8 @@ pub(crate) struct Lent {
     pub header: [u8; HEADER_LEN],
     pub records: Arc<Payload>,
     pub count: i32,
+    /// Not the batch's first attempt.
+    pub again: bool,
 }
 
 /// What a sender says of a batch that was lent to it.
@@ -182,7 +184,11 @@ impl Ledger {
     /// Whether another batch, once there is one, could be lent beside those that are.
     pub fn has_room(&self) -> bool {
         let one_at_a_time = self.rules.idempotent && !self.proven;
-        let window = if one_at_a_time { 1 } else { self.rules.max_in_flight };
+        let window = if one_at_a_time {
+            1
+        } else {
+            self.rules.max_in_flight
+        };
         self.lent < window && !self.broken
     }
 
@@ -199,13 +205,22 @@ impl Ledger {
 
     /// Lends the first batch that is not lent, stamped.
     pub fn take(&mut self, now: Instant, compressor: &mut Compressor) -> Option<Lent> {
-        if self.last_success.is_some_and(|last| now.duration_since(last) > REMEMBERED) {
+        if self
+            .last_success
+            .is_some_and(|last| now.duration_since(last) > REMEMBERED)
+        {
             self.proven = false;
         }
         if self.readiness(now) != Readiness::Now {
             return None;
         }
-        let Self { rules, entries, identity, next_sequence, .. } = self;
+        let Self {
+            rules,
+            entries,
+            identity,
+            next_sequence,
+            ..
+        } = self;
         let entry = entries.iter_mut().find(|entry| !entry.lent)?;
         entry.batch.compress(rules.codec, compressor);
         let stamp = match (entry.stamp, rules.idempotent) {
@@ -213,7 +228,11 @@ impl Ledger {
             (None, false) => Stamp::NONE,
             (None, true) => {
                 let Identity { producer_id, epoch } = (*identity)?;
-                let stamp = Stamp { producer_id, epoch, sequence: *next_sequence };
+                let stamp = Stamp {
+                    producer_id,
+                    epoch,
+                    sequence: *next_sequence,
+                };
                 *next_sequence = sequence_after(*next_sequence, entry.batch.count());
                 entry.stamp = Some(stamp);
                 stamp
@@ -225,14 +244,25 @@ impl Ledger {
         entry.attempts += 1;
         self.retried += u64::from(entry.attempts > 1);
         self.lent += 1;
-        Some(Lent { id: entry.id, header, records, count: entry.batch.count() })
+        let (id, count, again) = (entry.id, entry.batch.count(), entry.attempts > 1);
+        Some(Lent {
+            id,
+            header,
+            records,
+            count,
+            again,
+        })
     }
 
     /// A lent batch has come back.
     pub fn report(&mut self, id: u64, report: Report, now: Instant) -> Effects {
         let mut effects = Effects::default();
         // A batch that was abandoned meanwhile has its outcome already.
-        let Some(at) = self.entries.iter().position(|entry| entry.id == id && entry.lent) else {
+        let Some(at) = self
+            .entries
+            .iter()
+            .position(|entry| entry.id == id && entry.lent)
+        else {
             return effects;
         };
         self.lent -= 1;
@@ -264,7 +294,12 @@ impl Ledger {
     }
 
     fn answered(&mut self, at: usize, attempt: Attempt, now: Instant, effects: &mut Effects) {
-        let Attempt { error, base_offset, log_append_time, invalid } = attempt;
+        let Attempt {
+            error,
+            base_offset,
+            log_append_time,
+            invalid,
+        } = attempt;
         effects.refresh_metadata = asks_for_metadata(error.code);
         let class = class_of(error.code);
         let first = at == 0;
@@ -276,14 +311,20 @@ impl Ledger {
             Class::Success => {
                 self.proven |= first;
                 self.last_success = Some(now);
-                let settlement = Settlement::Acked { base_offset, log_append_time };
+                let settlement = Settlement::Acked {
+                    base_offset,
+                    log_append_time,
+                };
                 self.remove(at, settlement, effects);
             }
             Class::Duplicate if entry.unresolved => {
                 self.proven |= first;
                 self.last_success = Some(now);
                 let base_offset = base_offset.filter(|offset| *offset >= 0);
-                let settlement = Settlement::Acked { base_offset, log_append_time };
+                let settlement = Settlement::Acked {
+                    base_offset,
+                    log_append_time,
+                };
                 self.remove(at, settlement, effects);
             }
             Class::Duplicate => {
@@ -292,7 +333,10 @@ impl Ledger {
                 self.fail(at, Reason::Broker(error), effects);
             }
             Class::Refused if !invalid.is_empty() && !entry.unresolved => {
-                let settlement = Settlement::Invalid { error, records: invalid.into() };
+                let settlement = Settlement::Invalid {
+                    error,
+                    records: invalid.into(),
+                };
                 self.remove_with_hole(at, settlement, effects);
             }
             Class::Refused => self.fail(at, Reason::Broker(error), effects),
@@ -310,7 +354,9 @@ impl Ledger {
             Class::OutOfOrder | Class::IdentityLost if !first => {
                 self.again(at, Reason::Broker(error), now, effects);
             }
-            Class::OutOfOrder | Class::IdentityLost if entry.unresolved || !self.rules.idempotent => {
+            Class::OutOfOrder | Class::IdentityLost
+                if entry.unresolved || !self.rules.idempotent =>
+            {
                 self.fail(at, Reason::Broker(error), effects);
             }
             Class::OutOfOrder | Class::IdentityLost => {
@@ -334,7 +380,11 @@ impl Ledger {
     /// Exponential from `retry.backoff.ms` to `retry.backoff.max.ms`, give or take a fifth (KIP-580).
     fn backoff(&self, entry: &Entry) -> Duration {
         let doublings = entry.attempts.saturating_sub(1).min(16);
-        let backoff = self.rules.backoff.saturating_mul(1 << doublings).min(self.rules.backoff_max);
+        let backoff = self
+            .rules
+            .backoff
+            .saturating_mul(1 << doublings)
+            .min(self.rules.backoff_max);
         // The batch's number is as good a die as any, and the same in every replay.
         let die = (entry.id.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ u64::from(entry.attempts)) >> 48;
         backoff.mul_f64(0.8 + 0.4 * die as f64 / 65_536.0)
@@ -379,7 +429,11 @@ impl Ledger {
 
     /// Batches that never reached a socket give their sequences back, from the tail on.
     fn unstamp_tail(&mut self) {
-        let stamped = self.entries.iter_mut().rev().skip_while(|entry| entry.stamp.is_none());
+        let stamped = self
+            .entries
+            .iter_mut()
+            .rev()
+            .skip_while(|entry| entry.stamp.is_none());
         for entry in stamped {
             if entry.lent || entry.attempts > 0 || entry.unresolved || self.broken {
                 break;
@@ -395,7 +449,9 @@ impl Ledger {
         if self.entries[at].unresolved || self.entries[at].batch.is_settled() {
             return self.fail(at, Reason::Broker(error), effects);
         }
-        let Some(whole) = self.entries.remove(at) else { return };
+        let Some(whole) = self.entries.remove(at) else {
+            return;
+        };
         let stamp = whole.stamp;
         match whole.batch.split() {
             Ok([head, tail]) => {
@@ -411,7 +467,10 @@ impl Ledger {
                 self.entries.insert(at, head);
             }
             Err(batch) => {
-                let entry = Entry { batch: *batch, ..whole };
+                let entry = Entry {
+                    batch: *batch,
+                    ..whole
+                };
                 self.entries.insert(at, entry);
                 self.fail(at, Reason::Broker(error), effects);
             }
@@ -453,7 +512,10 @@ impl Ledger {
         if self.identity.is_some() && self.newer.is_none() || !self.rules.idempotent {
             return;
         }
-        let hangs = self.entries.iter().any(|entry| entry.stamp.is_some() && entry.unresolved);
+        let hangs = self
+            .entries
+            .iter()
+            .any(|entry| entry.stamp.is_some() && entry.unresolved);
         if !hangs {
             for entry in &mut self.entries {
                 entry.stamp = None;
@@ -478,7 +540,10 @@ impl Ledger {
             if now < entry.batch.created_at() + timeout {
                 break;
             }
-            let reason = Reason::Expired { timeout, last: entry.last_error.clone() };
+            let reason = Reason::Expired {
+                timeout,
+                last: entry.last_error.clone(),
+            };
             if entry.lent {
                 let fate = Settlement::Failed(Undelivered::Unknown(reason));
                 effects.settled.extend(entry.batch.settle(fate));
@@ -498,16 +563,27 @@ impl Ledger {
         waiting.map(|entry| entry.batch.created_at() + self.rules.delivery_timeout)
     }
 
+    /// Something stands in the way of all batches; a time-out carries it.
+    pub fn note(&mut self, error: &Arc<str>) {
+        for entry in &mut self.entries {
+            entry.last_error.get_or_insert_with(|| Arc::clone(error));
+        }
+    }
+
     /// Settles everything at once: the producer closes.
     pub fn abandon(&mut self) -> Effects {
         let mut effects = Effects::default();
         for mut entry in std::mem::take(&mut self.entries) {
-            let reason = Reason::Closed { last: entry.last_error };
+            let reason = Reason::Closed {
+                last: entry.last_error,
+            };
             let fate = match entry.lent || entry.unresolved {
                 true => Undelivered::Unknown(reason),
                 false => Undelivered::NotWritten(reason),
             };
-            effects.settled.extend(entry.batch.settle(Settlement::Failed(fate)));
+            effects
+                .settled
+                .extend(entry.batch.settle(Settlement::Failed(fate)));
         }
         self.lent = 0;
         effects
@@ -515,15 +591,25 @@ impl Ledger {
 
     /// Ties `token` to every batch without an outcome: its last clone goes when all have theirs.
     pub fn tie(&mut self, token: &Token) {
-        for entry in self.entries.iter_mut().filter(|entry| !entry.batch.is_settled()) {
+        for entry in self
+            .entries
+            .iter_mut()
+            .filter(|entry| !entry.batch.is_settled())
+        {
             entry.tokens.push(Arc::clone(token));
         }
     }
 
     /// Batches and bytes without an outcome, and how many batches are lent.
     pub fn load(&self) -> Load {
-        let waiting = self.entries.iter().filter(|entry| !entry.batch.is_settled());
-        let mut load = Load { in_flight: self.lent, ..Load::default() };
+        let waiting = self
+            .entries
+            .iter()
+            .filter(|entry| !entry.batch.is_settled());
+        let mut load = Load {
+            in_flight: self.lent,
+            ..Load::default()
+        };
         for entry in waiting {
             load.batches += 1;
             load.records += entry.batch.count().unsigned_abs() as usize;
@@ -531,6 +617,16 @@ impl Ledger {
             load.oldest = load.oldest.or(Some(entry.batch.created_at()));
         }
         load
+    }
+
+    /// How many batches there are, lent ones too.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether every batch there is is lent, so that the next one to go would be a new one.
+    pub fn all_lent(&self) -> bool {
+        self.entries.len() == self.lent
     }
 
     /// Whether anything is lent to a sender.

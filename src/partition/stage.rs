@@ -14,6 +14,8 @@ use crate::pool::Buffer;
 pub(crate) struct Extras<'a> {
     pub callback: Option<Callback>,
     pub listeners: &'a [Arc<dyn Listener>],
+    /// The partition was chosen by the sticky partitioner, which wants to know its bytes.
+    pub sticky: bool,
 }
 
 /// What became of an append.
@@ -22,7 +24,8 @@ pub(crate) enum Append {
     /// The record is accepted. With `wake`, the partition's actor has to be told.
     Done { receipt: Receipt, wake: bool },
     /// The record needs a new batch and no memory was brought along: come again with this much.
-    NeedsMemory { size: usize, wake: bool },
+    /// `run` are the bytes of sticky records that the last batches took, told once.
+    NeedsMemory { size: usize, wake: bool, run: usize },
     /// The partition takes no records any more.
     Closed,
 }
@@ -48,6 +51,8 @@ struct Inner {
     /// The actor knows that something is sealed.
     signalled: bool,
     closed: bool,
+    /// Bytes of sticky records since the partitioner was told.
+    run: usize,
 }
 
 /// What the actor sees of the stage without taking anything.
@@ -61,7 +66,11 @@ pub(crate) struct Glance {
 
 impl Stage {
     pub fn new(partition: i32, batch_size: usize) -> Self {
-        Self { partition, batch_size, inner: Mutex::default() }
+        Self {
+            partition,
+            batch_size,
+            inner: Mutex::default(),
+        }
     }
 
     fn claim(&self) -> MutexGuard<'_, Inner> {
@@ -82,27 +91,42 @@ impl Stage {
             return Append::Closed;
         }
         if let Some(open) = &mut inner.open {
+            let before = open.len();
             if let Some(receipt) = open.append(record) {
-                return Self::accepted(&mut inner, receipt, extras);
+                let length = open.len() - before;
+                return Self::accepted(&mut inner, receipt, length, extras);
             }
             inner.seal_open();
+            if inner.run > 0 {
+                // A full batch is `batch.size`, whatever did not fit at its end.
+                inner.run = inner.run.max(self.batch_size);
+            }
         }
         let size = OpenBatch::buffer_size(record, self.batch_size);
         let Some(buffer) = memory.take_if(|buffer| buffer.capacity() >= size) else {
-            return Append::NeedsMemory { size, wake: inner.signal() };
+            return inner.needs(size);
         };
         let mut open = OpenBatch::new(buffer, self.partition, now());
         match open.append(record) {
             Some(receipt) => {
+                let length = open.len();
                 inner.open = Some(open);
-                Self::accepted(&mut inner, receipt, extras)
+                Self::accepted(&mut inner, receipt, length, extras)
             }
             // `buffer_size` is an upper bound, so this cannot be; asking again is still truthful.
-            None => Append::NeedsMemory { size, wake: inner.signal() },
+            None => inner.needs(size),
         }
     }
 
-    fn accepted(inner: &mut Inner, receipt: Receipt, extras: &mut Extras<'_>) -> Append {
+    fn accepted(
+        inner: &mut Inner,
+        receipt: Receipt,
+        length: usize,
+        extras: &mut Extras<'_>,
+    ) -> Append {
+        if extras.sticky {
+            inner.run += length;
+        }
         if let Some(open) = &mut inner.open {
             if let Some(callback) = extras.callback.take() {
                 open.call_back(receipt.clone(), callback);
@@ -131,7 +155,10 @@ impl Stage {
         let inner = self.claim();
         let batches = inner.sealed.iter().chain(&inner.open);
         batches.fold((0, 0), |(records, bytes), batch| {
-            (records + batch.count().unsigned_abs() as usize, bytes + batch.len())
+            (
+                records + batch.count().unsigned_abs() as usize,
+                bytes + batch.len(),
+            )
         })
     }
 
@@ -158,6 +185,14 @@ impl Inner {
     fn seal_open(&mut self) {
         if let Some(open) = self.open.take() {
             self.sealed.push_back(open);
+        }
+    }
+
+    fn needs(&mut self, size: usize) -> Append {
+        Append::NeedsMemory {
+            size,
+            wake: self.signal(),
+            run: std::mem::take(&mut self.run),
         }
     }
 

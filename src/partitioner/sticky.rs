@@ -10,11 +10,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::TopicPartitions;
 
-/// A batch size of 0 would switch before anything was appended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a sticky partitioner needs a batch size of at least 1")]
-pub struct ZeroBatchSize;
-
 /// How much waits for one partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Load {
@@ -32,8 +27,7 @@ pub struct Load {
 /// ```
 /// use forebay::partitioner::{Sticky, TopicPartitions};
 ///
-/// # fn main() -> Result<(), forebay::partitioner::ZeroBatchSize> {
-/// let sticky = Sticky::new(true, 16_384, 7)?;
+/// let sticky = Sticky::new(true, 16_384, 7);
 /// let cluster = TopicPartitions::new(3, &[0, 1, 2]);
 ///
 /// let partition = sticky.next(&cluster);
@@ -43,8 +37,6 @@ pub struct Load {
 ///
 /// let over = sticky.appended(partition, 384, false);
 /// assert!(over); // the next `next` chooses anew
-/// # Ok(())
-/// # }
 /// ```
 #[derive(Debug)]
 pub struct Sticky {
@@ -69,24 +61,17 @@ const fn partition_of(run: u64) -> i32 {
 }
 
 impl Sticky {
-    /// Switches after `batch_size` bytes. `adaptive` is
+    /// Switches after `batch_size` bytes, 0 counting as 1. `adaptive` is
     /// `partitioner.adaptive.partitioning.enable`; without it [`Sticky::update`]
     /// does nothing. The same `seed` makes the same choices.
-    pub fn new(adaptive: bool, batch_size: usize, seed: u64) -> Result<Self, ZeroBatchSize> {
+    pub fn new(adaptive: bool, batch_size: usize, seed: u64) -> Self {
         Self::with_source(adaptive, batch_size, Source::seeded(seed))
     }
 
-    fn with_source(
-        adaptive: bool,
-        batch_size: usize,
-        source: Source,
-    ) -> Result<Self, ZeroBatchSize> {
-        if batch_size == 0 {
-            return Err(ZeroBatchSize);
-        }
-        Ok(Self {
+    fn with_source(adaptive: bool, batch_size: usize, source: Source) -> Self {
+        Self {
             adaptive,
-            switch_at: u32::try_from(batch_size).unwrap_or(u32::MAX),
+            switch_at: u32::try_from(batch_size.max(1)).unwrap_or(u32::MAX),
             run: AtomicU64::new(NONE),
             chooser: Mutex::new(Chooser {
                 source,
@@ -94,7 +79,7 @@ impl Sticky {
                 ends: Vec::new(),
                 listed: 0,
             }),
-        })
+        }
     }
 
     /// The partition for the next record. It costs one load, unless it is time

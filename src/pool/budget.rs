@@ -42,7 +42,14 @@ impl<T> Budget<T> {
     /// A budget of `total` bytes whose buffers of `pooled` bytes are kept for reuse.
     pub fn new(total: usize, pooled: usize) -> Self {
         let (free, waiters) = (Vec::new(), VecDeque::new());
-        Self { total, pooled, granted: 0, free, waiters, closed: false }
+        Self {
+            total,
+            pooled,
+            granted: 0,
+            free,
+            waiters,
+            closed: false,
+        }
     }
 
     /// Asks for `size` bytes. `ticket` comes back with the answer, now or later.
@@ -54,7 +61,11 @@ impl<T> Budget<T> {
         } else if self.waiters.is_empty() && self.fits(size) {
             Lease::Granted(self.grant(size), ticket)
         } else {
-            self.waiters.push_back(Waiter { size, deadline, ticket });
+            self.waiters.push_back(Waiter {
+                size,
+                deadline,
+                ticket,
+            });
             Lease::Parked
         }
     }
@@ -103,7 +114,10 @@ impl<T> Budget<T> {
     pub fn close(&mut self) -> Vec<T> {
         self.closed = true;
         self.free = Vec::new();
-        std::mem::take(&mut self.waiters).into_iter().map(|waiter| waiter.ticket).collect()
+        std::mem::take(&mut self.waiters)
+            .into_iter()
+            .map(|waiter| waiter.ticket)
+            .collect()
     }
 
     /// How many wait.
@@ -128,9 +142,9 @@ impl<T> Budget<T> {
             return buffer;
         }
         // What is kept for reuse is memory too: let go of it before more is allocated.
-        while self.granted + self.free.len() * self.pooled > self.total
-            && self.free.pop().is_some()
-        {}
+        while self.granted + self.free.len() * self.pooled > self.total && self.free.pop().is_some()
+        {
+        }
         Vec::with_capacity(size)
     }
 }
@@ -143,7 +157,10 @@ mod tests {
     const POOLED: usize = 1024;
 
     fn budget(total: usize) -> (Budget<u32>, Instant) {
-        (Budget::new(total, POOLED), Instant::now() + Duration::from_secs(60))
+        (
+            Budget::new(total, POOLED),
+            Instant::now() + Duration::from_secs(60),
+        )
     }
 
     fn granted(lease: Lease<u32>) -> Vec<u8> {
@@ -169,14 +186,19 @@ mod tests {
     #[test]
     fn more_than_there_will_ever_be_is_refused_at_once() {
         let (mut budget, later) = budget(2 * POOLED);
-        assert!(matches!(budget.lease(2 * POOLED + 1, later, 7), Lease::TooLarge(7)));
+        assert!(matches!(
+            budget.lease(2 * POOLED + 1, later, 7),
+            Lease::TooLarge(7)
+        ));
         assert_eq!(budget.waiting(), 0);
     }
 
     #[test]
     fn a_large_waiter_is_not_starved_by_small_ones() {
         let (mut budget, later) = budget(4 * POOLED);
-        let held: Vec<_> = (0..4).map(|i| granted(budget.lease(POOLED, later, i))).collect();
+        let held: Vec<_> = (0..4)
+            .map(|i| granted(budget.lease(POOLED, later, i)))
+            .collect();
         assert!(matches!(budget.lease(3 * POOLED, later, 10), Lease::Parked));
         assert!(matches!(budget.lease(1, later, 11), Lease::Parked));
         for (returned, bytes) in held.into_iter().enumerate() {
@@ -189,7 +211,10 @@ mod tests {
         assert!(budget.ahead().is_none(), "nothing goes ahead of a waiter");
         let (ticket, bytes) = budget.next_grant().expect("three are back");
         assert_eq!((ticket, bytes.capacity()), (10, 3 * POOLED));
-        assert!(budget.free.is_empty(), "kept buffers gave way to the large one");
+        assert!(
+            budget.free.is_empty(),
+            "kept buffers gave way to the large one"
+        );
         budget.reclaim(bytes, 3 * POOLED);
         assert_eq!(budget.next_grant().map(|(ticket, _)| ticket), Some(11));
     }
@@ -201,7 +226,10 @@ mod tests {
         let held = granted(budget.lease(POOLED, later, 0));
         for ticket in 1..=3 {
             let deadline = if ticket == 1 { now } else { later };
-            assert!(matches!(budget.lease(POOLED, deadline, ticket), Lease::Parked));
+            assert!(matches!(
+                budget.lease(POOLED, deadline, ticket),
+                Lease::Parked
+            ));
         }
         assert_eq!(budget.next_deadline(), Some(now));
         assert_eq!(budget.expire(now, |ticket| *ticket == 2), [1, 2]);

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use crate::figures::PoolFigures;
+
 /// Called when the PoolActor has something to do; sends it a message.
 type Wake = Box<dyn Fn() + Send + Sync>;
 
@@ -24,7 +26,7 @@ pub(crate) struct Shelf {
     wake: OnceLock<Wake>,
     /// Somebody waits for memory, so batches are to leave as they are.
     pressure: AtomicBool,
-    pub figures: ShelfFigures,
+    figures: Waits,
 }
 
 #[derive(Default)]
@@ -38,24 +40,11 @@ struct Stock {
     closed: bool,
 }
 
-/// What the pool has been through; Java's `bufferpool-*` and `buffer-exhausted-*` figures.
+/// What callers have been through.
 #[derive(Debug, Default)]
-pub(crate) struct ShelfFigures {
-    /// Nanoseconds that callers waited for memory, summed.
-    pub waited_ns: AtomicU64,
-    /// Requests that ended at `max.block.ms` without memory.
-    pub exhausted: AtomicU64,
-}
-
-impl ShelfFigures {
-    pub fn exhausted(&self) {
-        self.exhausted.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub fn waited(&self, time: Duration) {
-        let ns = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        self.waited_ns.fetch_add(ns, Ordering::Relaxed);
-    }
+struct Waits {
+    nanos: AtomicU64,
+    in_vain: AtomicU64,
 }
 
 impl Shelf {
@@ -66,7 +55,7 @@ impl Shelf {
             capacity: (total / 8 / pooled.max(1)).min(16),
             wake: OnceLock::new(),
             pressure: AtomicBool::new(false),
-            figures: ShelfFigures::default(),
+            figures: Waits::default(),
         })
     }
 
@@ -104,7 +93,11 @@ impl Shelf {
 
     /// Makes an owned buffer of a grant.
     pub fn buffer(self: &Arc<Self>, bytes: Vec<u8>, size: usize) -> Buffer {
-        Buffer { bytes, size, home: Arc::clone(self) }
+        Buffer {
+            bytes,
+            size,
+            home: Arc::clone(self),
+        }
     }
 
     fn put_back(&self, mut bytes: Vec<u8>, size: usize) {
@@ -113,7 +106,8 @@ impl Shelf {
         // lie there while the waiter waits.
         let pressure = self.pressure();
         let reusable = size == self.pooled && bytes.capacity() == size;
-        let signal = if reusable && !pressure && !stock.closed && stock.ready.len() < self.capacity {
+        let signal = if reusable && !pressure && !stock.closed && stock.ready.len() < self.capacity
+        {
             bytes.clear();
             stock.ready.push(bytes);
             false
@@ -166,6 +160,24 @@ impl Shelf {
         self.stock().closed = true;
     }
 
+    /// Somebody waited for memory, and perhaps did not get it.
+    pub fn count_wait(&self, time: Duration, in_vain: bool) {
+        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        self.figures.nanos.fetch_add(nanos, Ordering::Relaxed);
+        self.figures
+            .in_vain
+            .fetch_add(u64::from(in_vain), Ordering::Relaxed);
+    }
+
+    /// All waits so far.
+    pub fn figures(&self) -> PoolFigures {
+        PoolFigures {
+            waited: Duration::from_nanos(self.figures.nanos.load(Ordering::Relaxed)),
+            exhausted: self.figures.in_vain.load(Ordering::Relaxed),
+            ..PoolFigures::default()
+        }
+    }
+
     /// Bytes lying here that no record uses.
     pub fn idle_bytes(&self) -> usize {
         let stock = self.stock();
@@ -203,7 +215,10 @@ impl Deref for Buffer {
 
 impl fmt::Debug for Buffer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Buffer").field("len", &self.len()).field("size", &self.size).finish()
+        f.debug_struct("Buffer")
+            .field("len", &self.len())
+            .field("size", &self.size)
+            .finish()
     }
 }
 

@@ -4,8 +4,6 @@
 //! decoders reserve memory for whatever count an answer claims: a count of `i32::MAX` would abort
 //! the process. Here a count is believed only as far as the bytes behind it reach.
 
-#![allow(dead_code, unused_imports)]
-
 mod error;
 mod header;
 #[cfg(test)]

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 
 fn sequential(batch_size: usize) -> Sticky {
-    Sticky::with_source(true, batch_size, Source::Counting(0)).unwrap()
+    Sticky::with_source(true, batch_size, Source::Counting(0))
 }
 
 /// The partition of the next record, which is then appended as one byte.
@@ -44,17 +44,17 @@ fn sticky_partitioning() {
 #[test]
 fn unavailable_partitions() {
     let a = TopicPartitions::new(3, &[0, 2]);
-    let sticky = Sticky::new(true, 1, 1).unwrap();
+    let sticky = Sticky::new(true, 1, 1);
     let chosen: Vec<i32> = (0..100).map(|_| send(&sticky, &a)).collect();
     assert!(chosen.contains(&0) && chosen.contains(&2) && !chosen.contains(&1));
 
     let b = TopicPartitions::new(2, &[1]);
-    let sticky = Sticky::new(true, 1, 1).unwrap();
+    let sticky = Sticky::new(true, 1, 1);
     assert!((0..100).all(|_| send(&sticky, &b) == 1));
 
     // With none available there is still a choice.
     let c = TopicPartitions::new(1, &[]);
-    let sticky = Sticky::new(true, 1, 1).unwrap();
+    let sticky = Sticky::new(true, 1, 1);
     assert!((0..100).all(|_| send(&sticky, &c) == 0));
 }
 
@@ -74,9 +74,10 @@ fn adaptive_partitions() {
 }
 
 #[test]
-fn sticky_batch_size_more_than_zero() {
-    assert_eq!(Sticky::new(true, 0, 1).unwrap_err(), ZeroBatchSize);
-    assert!(Sticky::new(true, 1, 1).is_ok());
+fn a_batch_size_of_zero_counts_as_one() {
+    let topic = TopicPartitions::new(3, &[0, 1, 2]);
+    let sticky = Sticky::new(true, 0, 1);
+    assert!(sticky.appended(sticky.next(&topic), 1, false));
 }
 
 #[test]
@@ -109,7 +110,7 @@ fn bytes_of_another_partition_do_not_count() {
 #[test]
 fn numbers_at_the_edge_do_not_overflow() {
     let topic = TopicPartitions::new(3, &[0, 1, 2]);
-    let sticky = Sticky::new(true, usize::MAX, 1).unwrap();
+    let sticky = Sticky::new(true, usize::MAX, 1);
     let first = sticky.next(&topic);
     assert!(!sticky.appended(first, 1 << 31, true));
     assert_eq!(sticky.next(&topic), first);
@@ -122,7 +123,7 @@ fn numbers_at_the_edge_do_not_overflow() {
 fn equal_queues_and_no_adaptation_are_uniform() {
     let topic = TopicPartitions::new(3, &[0, 1, 2]);
     for (adaptive, queues) in [(true, [4, 4, 4]), (false, [9, 0, 0])] {
-        let sticky = Sticky::with_source(adaptive, 1, Source::Counting(0)).unwrap();
+        let sticky = Sticky::with_source(adaptive, 1, Source::Counting(0));
         sticky.update(&loads(&queues));
         let chosen = [(); 6].map(|()| send(&sticky, &topic));
         assert_eq!(chosen, [0, 1, 2, 0, 1, 2]);
@@ -132,19 +133,19 @@ fn equal_queues_and_no_adaptation_are_uniform() {
 #[test]
 fn what_is_not_available_is_left_and_not_chosen() {
     let topic = TopicPartitions::new(3, &[0, 1, 2]);
-    let sticky = Sticky::new(true, 1_000_000, 1).unwrap();
+    let sticky = Sticky::new(true, 1_000_000, 1);
     let current = sticky.next(&topic);
     let mut seen = loads(&[1, 1, 1]);
     seen[current as usize].available = false;
     sticky.update(&seen);
     assert_ne!(sticky.next(&topic), current);
 
-    let sticky = Sticky::new(true, 1, 1).unwrap();
+    let sticky = Sticky::new(true, 1, 1);
     sticky.update(&seen);
     assert!((0..100).all(|_| send(&sticky, &topic) != current));
 
     // If nothing is available, nothing is gained by leaving.
-    let sticky = Sticky::new(true, 1_000_000, 1).unwrap();
+    let sticky = Sticky::new(true, 1_000_000, 1);
     let current = sticky.next(&topic);
     seen.iter_mut().for_each(|load| load.available = false);
     sticky.update(&seen);
@@ -168,7 +169,7 @@ fn loads_older_than_the_view_do_no_harm() {
 
 #[test]
 fn a_topic_that_shrank_under_the_current_partition_is_chosen_anew() {
-    let sticky = Sticky::new(true, 1_000_000, 1).unwrap();
+    let sticky = Sticky::new(true, 1_000_000, 1);
     assert_eq!(sticky.next(&TopicPartitions::new(10, &[9])), 9);
     assert_eq!(sticky.next(&TopicPartitions::new(2, &[1])), 1);
 }
@@ -177,7 +178,7 @@ fn a_topic_that_shrank_under_the_current_partition_is_chosen_anew() {
 fn the_same_seed_makes_the_same_choices() {
     let topic = TopicPartitions::new(8, &[0, 1, 2, 3, 4, 5, 6, 7]);
     let choices = |seed| {
-        let sticky = Sticky::new(true, 1, seed).unwrap();
+        let sticky = Sticky::new(true, 1, seed);
         [(); 32].map(|()| send(&sticky, &topic))
     };
     assert_eq!(choices(3), choices(3));
@@ -190,7 +191,7 @@ fn the_same_seed_makes_the_same_choices() {
 fn threads_count_into_one_run() {
     let all: Vec<i32> = (0..8).collect();
     let topic = TopicPartitions::new(8, &all);
-    let sticky = Sticky::new(true, 1000, 1).unwrap();
+    let sticky = Sticky::new(true, 1000, 1);
     let first = sticky.next(&topic);
     // Four threads append 999 bytes between them; the last byte is ours.
     std::thread::scope(|scope| {
@@ -225,7 +226,7 @@ proptest! {
     fn without_loads_the_choice_is_uniform(seed: u64, count in 1i32..12) {
         let all: Vec<i32> = (0..count).collect();
         let topic = TopicPartitions::new(count, &all);
-        let sticky = Sticky::new(true, 1, seed).unwrap();
+        let sticky = Sticky::new(true, 1, seed);
         let mut chosen = vec![0_u32; all.len()];
         let each = 2000;
         for _ in 0..each * all.len() {
@@ -245,7 +246,7 @@ proptest! {
     ) {
         let all: Vec<i32> = (0..queues.len() as i32).collect();
         let topic = TopicPartitions::new(all.len() as i32, &all);
-        let sticky = Sticky::new(true, 1, seed).unwrap();
+        let sticky = Sticky::new(true, 1, seed);
         sticky.update(&loads(&queues));
         let longest = queues.iter().max().copied().unwrap_or(0);
         let weights: Vec<f64> = queues.iter().map(|q| (longest + 1 - q) as f64).collect();
@@ -272,7 +273,7 @@ proptest! {
         let topic = TopicPartitions::new(total, &available);
         let load = |(partition, queue_len, available)| Load { partition, queue_len, available };
         let seen: Vec<Load> = seen.into_iter().map(load).collect();
-        let sticky = Sticky::new(true, 3, seed).unwrap();
+        let sticky = Sticky::new(true, 3, seed);
         for round in 0..30 {
             let partition = send(&sticky, &topic);
             prop_assert!((0..total).contains(&partition));

@@ -1,0 +1,408 @@
+//! The MetadataActor: owns the picture of the cluster, and keeps it true.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix::prelude::*;
+use tokio::sync::oneshot;
+
+use super::clock::{Alarm, ClockActor, Sleeper, Stop, Tick};
+use super::identity::{IdentityActor, Nodes};
+use super::now;
+use super::runtime::{Install, RuntimeActor};
+use crate::broker_error::BrokerError;
+use crate::error::SendError;
+use crate::metadata::ClusterView;
+use crate::net::{ControlClient, NetError};
+use crate::record::TopicPartition;
+use crate::topics::{Topic, Topics};
+use crate::wire::{LeaderHint, MetadataAnswer, Node};
+
+/// Where a caller's answer goes.
+pub(crate) type TopicReply = oneshot::Sender<Result<Arc<Topic>, SendError>>;
+
+/// A caller needs a topic that is not among the routes.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct WantTopic {
+    pub topic: Arc<str>,
+    pub asked: Instant,
+    pub deadline: Instant,
+    pub reply: TopicReply,
+}
+
+/// Somebody was told that the picture is old. One request tells of all topics, which costs less
+/// than to keep them apart.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct RefreshMetadata;
+
+/// A produce answer names the new leader (KIP-951).
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Hint {
+    pub topic_partition: TopicPartition,
+    pub leader: LeaderHint,
+    pub nodes: Vec<Node>,
+}
+
+/// The runtime is there: pictures go to it.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Serve(pub Addr<RuntimeActor>);
+
+/// What the configuration says of metadata.
+pub(crate) struct MetadataRules {
+    pub max_age: Duration,
+    pub max_idle: Duration,
+    /// How long to wait between two looks at a picture that is known to be old.
+    pub backoff: Duration,
+}
+
+struct Waiter {
+    asked: Instant,
+    deadline: Instant,
+    reply: TopicReply,
+}
+
+/// A topic somebody produces to, or waits for.
+struct Interest {
+    waiters: Vec<Waiter>,
+    last_used: Instant,
+    last_error: Option<Arc<str>>,
+}
+
+/// Owns the cluster view, the waiters, and a connection of its own.
+pub(crate) struct MetadataActor {
+    view: ClusterView,
+    rules: MetadataRules,
+    control: Option<ControlClient>,
+    topics: Arc<Topics>,
+    interests: HashMap<Arc<str>, Interest>,
+    clock: Addr<ClockActor>,
+    identity: Addr<IdentityActor>,
+    runtime: Option<Addr<RuntimeActor>>,
+    alarm: Alarm,
+    /// When to ask next, if nothing calls for it before.
+    due: Option<Instant>,
+    /// Not before, whatever calls.
+    not_before: Instant,
+    last_trouble: Option<Arc<str>>,
+}
+
+impl MetadataActor {
+    pub fn new(
+        rules: MetadataRules,
+        control: ControlClient,
+        topics: Arc<Topics>,
+        clock: Addr<ClockActor>,
+        identity: Addr<IdentityActor>,
+    ) -> Self {
+        Self {
+            view: ClusterView::default(),
+            rules,
+            control: Some(control),
+            topics,
+            interests: HashMap::new(),
+            clock,
+            identity,
+            runtime: None,
+            alarm: Alarm::default(),
+            due: None,
+            not_before: now(),
+            last_trouble: None,
+        }
+    }
+
+    fn soon(&mut self, at: Instant, ctx: &mut Context<Self>) {
+        let at = at.max(self.not_before);
+        self.due = Some(self.due.map_or(at, |due| due.min(at)));
+        self.work(ctx);
+    }
+
+    /// Asks a broker if it is time, and sets the alarm for what comes next.
+    fn work(&mut self, ctx: &mut Context<Self>) {
+        let now = now();
+        if self.due.is_some_and(|due| due <= now) && !self.interests.is_empty() {
+            self.ask(ctx);
+        }
+        let deadlines = self
+            .interests
+            .values()
+            .flat_map(|i| &i.waiters)
+            .map(|w| w.deadline);
+        let due = self.due.filter(|_| self.control.is_some());
+        if let Some(at) = deadlines.chain(due).min() {
+            self.alarm
+                .set(&self.clock, at, || Sleeper::Metadata(ctx.address()));
+        }
+    }
+
+    fn ask(&mut self, ctx: &mut Context<Self>) {
+        let Some(mut control) = self.control.take() else {
+            return;
+        };
+        self.due = None;
+        self.forget_idle();
+        let topics: Vec<_> = self
+            .interests
+            .keys()
+            .map(|topic| topic.to_string())
+            .collect();
+        let asking = async move {
+            let answer = control.metadata(&topics).await;
+            (control, answer)
+        };
+        ctx.spawn(
+            asking
+                .into_actor(self)
+                .map(|(control, answer), actor, ctx| {
+                    actor.control = Some(control);
+                    actor.answered(answer, ctx);
+                }),
+        );
+    }
+
+    /// Topics nobody has sent to for `metadata.max.idle.ms` are looked up anew when somebody does.
+    fn forget_idle(&mut self) {
+        let (now, idle) = (now(), self.rules.max_idle);
+        let (view, topics) = (&mut self.view, &self.topics);
+        self.interests.retain(|name, interest| {
+            if topics.get(name).is_some_and(|topic| topic.was_used()) {
+                interest.last_used = now;
+            }
+            let keep = !interest.waiters.is_empty() || now < interest.last_used + idle;
+            if !keep {
+                view.forget(name);
+                topics.remove(name);
+            }
+            keep
+        });
+    }
+
+    fn answered(&mut self, answer: Result<MetadataAnswer, NetError>, ctx: &mut Context<Self>) {
+        let now = now();
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(error) => {
+                let text: Arc<str> = error.to_string().into();
+                if self.last_trouble.as_ref() != Some(&text) {
+                    tracing::warn!(%error, "the cluster's metadata cannot be had");
+                }
+                for interest in self.interests.values_mut() {
+                    interest.last_error = Some(Arc::clone(&text));
+                }
+                self.trouble(Some(text));
+                let delay = self
+                    .control
+                    .as_mut()
+                    .map_or(self.rules.backoff, |c| c.next_delay());
+                self.not_before = now + delay;
+                return self.soon(now + delay, ctx);
+            }
+        };
+        self.not_before = now + self.rules.backoff;
+        self.trouble(None);
+        let changes = self.view.apply(answer);
+        if changes.nodes {
+            self.nodes_changed();
+        }
+        tracing::debug!(
+            version = self.view.version(),
+            topics = changes.topics.len(),
+            "metadata"
+        );
+        let mut again = false;
+        for (name, code) in changes.failed {
+            again |= self.failed(&name, code);
+        }
+        let mut ready = Vec::new();
+        for topic in &changes.topics {
+            again |= topic.leaders.iter().any(|leader| leader.node.is_none());
+            if let Some(interest) = self.interests.get_mut(&topic.name) {
+                interest.last_error = None;
+                let waiters = interest.waiters.drain(..).map(|waiter| waiter.reply);
+                ready.extend(waiters.map(|reply| (Arc::clone(&topic.name), reply)));
+            }
+        }
+        if let Some(runtime) = &self.runtime {
+            let nodes = self.view.nodes().clone();
+            runtime.do_send(Install {
+                nodes,
+                topics: changes.topics,
+                ready,
+            });
+        }
+        // Topics that came up while the question was on its way.
+        again |= self
+            .interests
+            .values()
+            .any(|interest| !interest.waiters.is_empty());
+        let at = now
+            + if again {
+                self.rules.backoff
+            } else {
+                self.rules.max_age
+            };
+        self.soon(at, ctx);
+    }
+
+    fn trouble(&mut self, trouble: Option<Arc<str>>) {
+        self.topics.set_trouble(trouble.clone());
+        self.last_trouble = trouble;
+    }
+
+    fn nodes_changed(&mut self) {
+        let nodes: Vec<_> = self
+            .view
+            .nodes()
+            .iter()
+            .map(|(id, at)| (*id, at.clone()))
+            .collect();
+        if let Some(control) = &mut self.control {
+            control.set_nodes(nodes.clone());
+        }
+        self.identity.do_send(Nodes(nodes.into()));
+    }
+
+    /// A broker could not tell of a topic. Returns whether to ask again.
+    fn failed(&mut self, name: &Arc<str>, code: i16) -> bool {
+        let Some(interest) = self.interests.get_mut(name) else {
+            return false;
+        };
+        let error = BrokerError::new(code);
+        interest.last_error = Some(format!("the broker answered {error}").into());
+        // INVALID_TOPIC_EXCEPTION, TOPIC_AUTHORIZATION_FAILED: waiting will not help.
+        if !matches!(code, 17 | 29) {
+            return true;
+        }
+        for waiter in interest.waiters.drain(..) {
+            let refused = SendError::TopicRefused {
+                topic: Arc::clone(name),
+                error: error.clone(),
+            };
+            let _ = waiter.reply.send(Err(refused));
+        }
+        self.interests.remove(name);
+        false
+    }
+
+    fn expire_waiters(&mut self) {
+        let now = now();
+        for (name, interest) in &mut self.interests {
+            let (late, waiting) = std::mem::take(&mut interest.waiters)
+                .into_iter()
+                .partition::<Vec<_>, _>(|w| w.deadline <= now || w.reply.is_closed());
+            interest.waiters = waiting;
+            for waiter in late {
+                let why = interest.last_error.clone();
+                let _ = waiter.reply.send(Err(SendError::TopicUnknown {
+                    topic: Arc::clone(name),
+                    waited: waiter.deadline - waiter.asked,
+                    why: why.unwrap_or_else(|| "no broker has answered yet".into()),
+                }));
+            }
+        }
+        // A topic that never was costs no further requests.
+        let (view, topics) = (&self.view, &self.topics);
+        self.interests.retain(|name, interest| {
+            !interest.waiters.is_empty() || view.topic(name).is_some() || topics.get(name).is_some()
+        });
+    }
+}
+
+impl Actor for MetadataActor {
+    type Context = Context<Self>;
+}
+
+impl Handler<Serve> for MetadataActor {
+    type Result = ();
+
+    fn handle(&mut self, Serve(runtime): Serve, _: &mut Context<Self>) {
+        self.runtime = Some(runtime);
+    }
+}
+
+impl Handler<WantTopic> for MetadataActor {
+    type Result = ();
+
+    fn handle(&mut self, message: WantTopic, ctx: &mut Context<Self>) {
+        let WantTopic {
+            topic,
+            asked,
+            deadline,
+            reply,
+        } = message;
+        // It may have come while the message was on its way.
+        if let Some(known) = self.topics.get(&topic) {
+            return drop(reply.send(Ok(known)));
+        }
+        let interest = self.interests.entry(topic).or_insert_with(|| Interest {
+            waiters: Vec::new(),
+            last_used: now(),
+            last_error: None,
+        });
+        interest.waiters.push(Waiter {
+            asked,
+            deadline,
+            reply,
+        });
+        self.soon(now(), ctx);
+    }
+}
+
+impl Handler<RefreshMetadata> for MetadataActor {
+    type Result = ();
+
+    fn handle(&mut self, _: RefreshMetadata, ctx: &mut Context<Self>) {
+        self.soon(now(), ctx);
+    }
+}
+
+impl Handler<Hint> for MetadataActor {
+    type Result = ();
+
+    fn handle(&mut self, hint: Hint, _: &mut Context<Self>) {
+        let Hint {
+            topic_partition: TopicPartition { topic, partition },
+            leader,
+            nodes,
+        } = hint;
+        if let Some(view) = self.view.hint(&topic, partition, leader, &nodes)
+            && let Some(runtime) = &self.runtime
+        {
+            let nodes = self.view.nodes().clone();
+            runtime.do_send(Install {
+                nodes,
+                topics: vec![view],
+                ready: Vec::new(),
+            });
+        }
+    }
+}
+
+impl Handler<Tick> for MetadataActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Tick, ctx: &mut Context<Self>) {
+        self.alarm.rang();
+        self.expire_waiters();
+        self.work(ctx);
+    }
+}
+
+impl Handler<Stop> for MetadataActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Stop, ctx: &mut Context<Self>) {
+        for waiter in self
+            .interests
+            .values_mut()
+            .flat_map(|i| i.waiters.drain(..))
+        {
+            let _ = waiter.reply.send(Err(SendError::Closed));
+        }
+        ctx.stop();
+    }
+}

@@ -1,0 +1,434 @@
+//! The PartitionActor: one per TopicPartition, owner of its batch deque.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use actix::prelude::*;
+use uuid::Uuid;
+
+use super::clock::{Alarm, ClockActor, Sleeper, Stop, Tick};
+use super::delivery::{Deliver, DeliveryActor};
+use super::identity::{Bump, Identified, IdentityActor, WantIdentity};
+use super::loan::{Loan, LoanBack};
+use super::metadata::{MetadataActor, RefreshMetadata};
+use super::now;
+use super::sender::{Offer, Ready, SenderActor, Take};
+use crate::ack::Receipt;
+use crate::compress::Compressor;
+use crate::error::SendError;
+use crate::figures::PartitionFigures;
+use crate::intake::Intake;
+use crate::meters::TopicMeters;
+use crate::partition::{Effects, Ledger, Readiness, Stage, Token};
+use crate::pool::Shelf;
+use crate::record::{Record, TopicPartition};
+use crate::topics::Gauge;
+
+/// The stage has something new.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Wake;
+
+/// Who leads the partition now. An older leader epoch has been sorted out before.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Lead {
+    pub topic_id: Uuid,
+    /// `None` while nobody leads.
+    pub leader: Option<Led>,
+}
+
+/// A leader, and the sender that talks to it.
+#[derive(Clone)]
+pub(crate) struct Led {
+    pub node: i32,
+    pub sender: Addr<SenderActor>,
+    /// A new value means that the sender knows nothing of what its predecessor was told.
+    pub incarnation: u64,
+}
+
+/// Everything accepted so far is to go out. The token's last clone goes when it has its outcome.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct FlushPartition(pub Token);
+
+/// Something stands in the way of every partition; a later time-out carries it.
+#[derive(Message, Clone)]
+#[rtype(result = "()")]
+pub(crate) struct Trouble(pub Arc<str>);
+
+/// What a partition works with.
+#[derive(Clone)]
+pub(crate) struct PartitionParts {
+    pub shelf: Arc<Shelf>,
+    pub compressor: Rc<RefCell<Compressor>>,
+    pub linger: Duration,
+    pub delivery_timeout: Duration,
+    pub clock: Addr<ClockActor>,
+    pub identity: Addr<IdentityActor>,
+    pub metadata: Addr<MetadataActor>,
+    pub delivery: Addr<DeliveryActor>,
+}
+
+/// Owns what the rules of one partition need: its stage (shared with callers), its ledger, and
+/// who leads it.
+///
+/// Applications meet it through its address, [`Producer::partition`](crate::Producer::partition),
+/// to send it [`Produce`].
+pub struct PartitionActor {
+    topic_partition: TopicPartition,
+    topic_id: Uuid,
+    stage: Arc<Stage>,
+    /// Outside the actor's value, so that it outlives the actor.
+    ledger: Arc<Mutex<Ledger>>,
+    parts: PartitionParts,
+    gauge: Arc<Gauge>,
+    meters: TopicMeters,
+    intake: Arc<Intake>,
+    leader: Option<Led>,
+    /// The leader's sender knows that there is something to take.
+    announced: bool,
+    /// The incarnation of the sender that holds loans, if any are out.
+    lender: u64,
+    asked_identity: bool,
+    alarm: Alarm,
+}
+
+impl PartitionActor {
+    pub(crate) fn new(
+        topic_partition: TopicPartition,
+        stage: Arc<Stage>,
+        ledger: Arc<Mutex<Ledger>>,
+        parts: PartitionParts,
+        gauge: Arc<Gauge>,
+        meters: TopicMeters,
+        intake: Arc<Intake>,
+    ) -> Self {
+        Self {
+            topic_partition,
+            topic_id: Uuid::nil(),
+            stage,
+            ledger,
+            parts,
+            gauge,
+            meters,
+            intake,
+            leader: None,
+            announced: false,
+            lender: 0,
+            asked_identity: false,
+            alarm: Alarm::default(),
+        }
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Moves what is sealed from the stage to the deque, with `open` the open batch too.
+    fn collect(&self, open: bool) {
+        for batch in self.stage.collect(open) {
+            self.meters.sealed(&batch);
+            self.ledger().push(batch);
+        }
+    }
+
+    /// Looks at everything and does what follows: announces what is ready, asks for what is
+    /// missing, sets the alarm for what is to come.
+    fn look(&mut self, ctx: &mut Context<Self>) {
+        let now = now();
+        let glance = self.stage.glance();
+        if glance.sealed {
+            self.collect(false);
+        }
+        let expired = self.ledger().expire(now);
+        self.apply(expired, ctx);
+
+        let ripe_at = glance.open_since.map(|since| since + self.parts.linger);
+        let ripe = ripe_at.is_some_and(|at| at <= now || self.parts.shelf.pressure());
+        let outlived = glance
+            .open_since
+            .map(|since| since + self.parts.delivery_timeout);
+        if outlived.is_some_and(|at| at <= now) {
+            self.collect(true);
+            let expired = self.ledger().expire(now);
+            self.apply(expired, ctx);
+        }
+
+        let (readiness, room, wants_identity, batches, expiry, lent) = {
+            let ledger = self.ledger();
+            let wants = ledger.wants_identity();
+            let room = ledger.has_room() && ledger.all_lent() && !wants;
+            let (batches, lent) = (ledger.len(), ledger.is_lent());
+            (
+                ledger.readiness(now),
+                room,
+                wants,
+                batches,
+                ledger.next_expiry(),
+                lent,
+            )
+        };
+        let something = batches > 0 || glance.open_since.is_some();
+        if wants_identity && something && !std::mem::replace(&mut self.asked_identity, true) {
+            self.parts.identity.do_send(WantIdentity(ctx.address()));
+        }
+        self.gauge.queued(batches);
+        if (readiness == Readiness::Now || (room && ripe))
+            && !self.announced
+            && let Some(leader) = &self.leader
+            && (!lent || self.lender == leader.incarnation)
+        {
+            self.announced = true;
+            self.gauge.ready_since(now);
+            leader.sender.do_send(Ready(ctx.address()));
+        }
+
+        let later = match readiness {
+            Readiness::At(at) => Some(at),
+            _ => None,
+        };
+        let ripening = ripe_at.filter(|_| !ripe);
+        if let Some(at) = [later, ripening, expiry, outlived]
+            .into_iter()
+            .flatten()
+            .min()
+        {
+            let me = ctx.address();
+            self.alarm
+                .set(&self.parts.clock, at, || Sleeper::Partition(me));
+        }
+    }
+
+    /// A batch for the sender, if there is one.
+    fn lend(&mut self, now: Instant, ctx: &mut Context<Self>) -> Option<Loan> {
+        self.collect(false);
+        let mut compressor = self.parts.compressor.borrow_mut();
+        let mut lent = self.ledger().take(now, &mut compressor);
+        if lent.is_none() && self.ledger().has_room() && self.ledger().all_lent() {
+            let since = self.stage.glance().open_since;
+            if since.is_some_and(|at| at + self.parts.linger <= now || self.parts.shelf.pressure())
+            {
+                self.collect(true);
+                lent = self.ledger().take(now, &mut compressor);
+            }
+        }
+        let lent = lent?;
+        self.meters.taken(&lent);
+        Some(Loan::new(
+            self.topic_partition.clone(),
+            self.topic_id,
+            lent,
+            ctx.address(),
+        ))
+    }
+
+    fn apply(&mut self, effects: Effects, ctx: &mut Context<Self>) {
+        let Effects {
+            settled,
+            bump,
+            refresh_metadata,
+        } = effects;
+        for settled in settled {
+            self.meters.settled(&settled);
+            if !settled.listeners.is_empty() {
+                let topic_partition = self.topic_partition.clone();
+                self.parts.delivery.do_send(Deliver {
+                    topic_partition,
+                    settled,
+                });
+            }
+        }
+        if let Some(seen) = bump {
+            tracing::info!(partition = %self.topic_partition, ?seen, "the epoch is to be bumped");
+            self.parts.identity.do_send(Bump {
+                seen,
+                who: ctx.address(),
+            });
+        }
+        if refresh_metadata {
+            self.parts.metadata.do_send(RefreshMetadata);
+        }
+    }
+}
+
+impl Actor for PartitionActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        self.look(ctx);
+    }
+}
+
+impl Handler<Wake> for PartitionActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Wake, ctx: &mut Context<Self>) {
+        self.look(ctx);
+    }
+}
+
+impl Handler<Tick> for PartitionActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Tick, ctx: &mut Context<Self>) {
+        self.alarm.rang();
+        self.look(ctx);
+    }
+}
+
+impl Handler<Lead> for PartitionActor {
+    type Result = ();
+
+    fn handle(&mut self, Lead { topic_id, leader }: Lead, ctx: &mut Context<Self>) {
+        let of = |led: &Option<Led>| led.as_ref().map(|led| (led.node, led.incarnation));
+        if of(&leader) != of(&self.leader) || topic_id != self.topic_id {
+            self.ledger().rearm();
+            self.topic_id = topic_id;
+            self.leader = leader;
+            self.announced = false;
+        }
+        self.look(ctx);
+    }
+}
+
+impl Handler<Take> for PartitionActor {
+    type Result = ();
+
+    fn handle(&mut self, take: Take, ctx: &mut Context<Self>) {
+        let ours = self
+            .leader
+            .as_ref()
+            .filter(|leader| leader.incarnation == take.incarnation);
+        let Some(leader) = ours.cloned() else {
+            // A sender that no longer leads, or not yet again: it gets nothing.
+            return take.sender.do_send(Offer {
+                from: ctx.address(),
+                loan: None,
+                more: false,
+            });
+        };
+        self.announced = false;
+        self.gauge.not_ready();
+        let held_elsewhere = self.ledger().is_lent() && self.lender != take.incarnation;
+        let loan = if held_elsewhere {
+            None
+        } else {
+            self.lend(now(), ctx)
+        };
+        if loan.is_some() {
+            self.lender = take.incarnation;
+        }
+        let more = loan.is_some() && self.ledger().readiness(now()) == Readiness::Now;
+        self.announced = more;
+        leader.sender.do_send(Offer {
+            from: ctx.address(),
+            loan,
+            more,
+        });
+        self.look(ctx);
+    }
+}
+
+impl Handler<LoanBack> for PartitionActor {
+    type Result = ();
+
+    fn handle(&mut self, LoanBack { id, report }: LoanBack, ctx: &mut Context<Self>) {
+        let effects = self.ledger().report(id, report, now());
+        self.apply(effects, ctx);
+        self.look(ctx);
+    }
+}
+
+impl Handler<Identified> for PartitionActor {
+    type Result = ();
+
+    fn handle(&mut self, Identified(identity): Identified, ctx: &mut Context<Self>) {
+        self.asked_identity = false;
+        let effects = self.ledger().adopt(identity);
+        self.apply(effects, ctx);
+        self.look(ctx);
+    }
+}
+
+impl Handler<FlushPartition> for PartitionActor {
+    type Result = ();
+
+    fn handle(&mut self, FlushPartition(token): FlushPartition, ctx: &mut Context<Self>) {
+        self.collect(true);
+        self.ledger().tie(&token);
+        self.look(ctx);
+    }
+}
+
+impl Handler<Trouble> for PartitionActor {
+    type Result = ();
+
+    fn handle(&mut self, Trouble(error): Trouble, _: &mut Context<Self>) {
+        self.ledger().note(&error);
+    }
+}
+
+impl Handler<Stop> for PartitionActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Stop, ctx: &mut Context<Self>) {
+        self.stage.close();
+        self.collect(true);
+        let effects = self.ledger().abandon();
+        self.apply(effects, ctx);
+        ctx.stop();
+    }
+}
+
+/// Asks a partition for its figures.
+#[derive(Message)]
+#[rtype(result = "PartitionFigures")]
+pub(crate) struct PartitionCensus;
+
+impl Handler<PartitionCensus> for PartitionActor {
+    type Result = MessageResult<PartitionCensus>;
+
+    fn handle(&mut self, _: PartitionCensus, _: &mut Context<Self>) -> Self::Result {
+        let now = now();
+        let (staged_records, staged_bytes) = self.stage.load();
+        let ledger = self.ledger();
+        let load = ledger.load();
+        let opened = self.stage.glance().open_since;
+        MessageResult(PartitionFigures {
+            topic_partition: self.topic_partition.clone(),
+            leader: self.leader.as_ref().map(|leader| leader.node),
+            queued_records: load.records + staged_records,
+            queued_bytes: load.bytes + staged_bytes,
+            oldest: load
+                .oldest
+                .or(opened)
+                .map(|at| now.saturating_duration_since(at)),
+            in_flight: load.in_flight,
+            retries: ledger.retried,
+            splits: ledger.splits,
+        })
+    }
+}
+
+/// A record for this partition, as a message: the door for those who think in actors.
+///
+/// The answer is that of [`Producer::send`](crate::Producer::send): a [`Receipt`] once the record is accepted. The
+/// record's own topic and partition are overridden by the partition's. A message per record costs
+/// about ten times what `send` costs; use that where it matters.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Receipt, SendError>")]
+pub struct Produce(pub Record);
+
+impl Handler<Produce> for PartitionActor {
+    type Result = ResponseFuture<Result<Receipt, SendError>>;
+
+    fn handle(&mut self, Produce(mut record): Produce, _: &mut Context<Self>) -> Self::Result {
+        record.topic = Arc::clone(&self.topic_partition.topic);
+        record.partition = Some(self.topic_partition.partition);
+        let intake = Arc::clone(&self.intake);
+        Box::pin(async move { intake.send(record, None, &intake.listeners).await })
+    }
+}

@@ -1,0 +1,543 @@
+//! The RuntimeActor: creates and retires every other actor, and nothing else does.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use actix::prelude::*;
+use futures_util::future::join_all;
+use tokio::sync::oneshot;
+
+use super::clock::{ClockActor, Stop};
+use super::delivery::DeliveryActor;
+use super::identity::IdentityActor;
+use super::metadata::{MetadataActor, MetadataRules, Serve, TopicReply};
+use super::now;
+use super::partition::{
+    FlushPartition, Lead, Led, PartitionActor, PartitionCensus, PartitionParts,
+};
+use super::pool::{PoolActor, PoolCensus, Restock};
+use super::sender::{MoveTo, SenderActor, SenderCensus, SenderRules};
+use crate::compress::Compressor;
+use crate::config::Config;
+use crate::error::{CloseError, SendError};
+use crate::figures::{Figures, PoolFigures};
+use crate::intake::Intake;
+use crate::metadata::TopicView;
+use crate::meters::{NodeMeters, PoolMeters, TopicMeters};
+use crate::net::{ConnectOptions, ControlClient, Endpoint};
+use crate::partition::{Ledger, Rules, Stage, Token};
+use crate::partitioner::{RoundRobin, Sticky};
+use crate::pool::Shelf;
+use crate::record::TopicPartition;
+use crate::topics::{Door, Gauge, Topic, Topics};
+
+/// The picture of the cluster has changed, or somebody waits for a part of it.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Install {
+    pub nodes: BTreeMap<i32, Endpoint>,
+    pub topics: Vec<TopicView>,
+    pub ready: Vec<(Arc<str>, TopicReply)>,
+}
+
+/// Everything accepted so far is to go out now; answered when all of it has its outcome.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Flush(pub oneshot::Sender<()>);
+
+/// The producer is to end: what is accepted is delivered if that takes no longer than `within`,
+/// then everything has its outcome and every actor stops.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Close {
+    pub within: Duration,
+    pub reply: Option<oneshot::Sender<Result<(), CloseError>>>,
+}
+
+/// The last handle was dropped.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct HandlesGone;
+
+/// Asks for the figures of the whole producer.
+#[derive(Message)]
+#[rtype(result = "Figures")]
+pub(crate) struct Census;
+
+/// The addresses a handle needs, once the actors run.
+pub(crate) struct Runtime {
+    pub runtime: Addr<RuntimeActor>,
+    pub pool: Addr<PoolActor>,
+    pub metadata: Addr<MetadataActor>,
+    /// Resolves when every actor has stopped.
+    pub ended: oneshot::Receiver<()>,
+}
+
+struct Slot {
+    door: Door,
+    /// What the partition was told last: (node, incarnation of its sender, topic id).
+    told: Option<(Option<(i32, u64)>, uuid::Uuid)>,
+}
+
+struct Sender {
+    addr: Addr<SenderActor>,
+    endpoint: Endpoint,
+    incarnation: u64,
+}
+
+/// Owns the lists of what there is, and the writes to the routes.
+pub(crate) struct RuntimeActor {
+    config: Arc<Config>,
+    client_id: Arc<str>,
+    topics: Arc<Topics>,
+    intake: Option<Arc<Intake>>,
+    shelf: Arc<Shelf>,
+    parts: PartitionParts,
+    pool: Addr<PoolActor>,
+    started: Instant,
+
+    /// Partitions outlive the metadata that named them: a topic that vanishes and returns goes on
+    /// counting its sequences.
+    partitions: HashMap<Arc<str>, Vec<Slot>>,
+    stickies: HashMap<Arc<str>, (Arc<Sticky>, Arc<RoundRobin>)>,
+    senders: BTreeMap<i32, Sender>,
+    next_incarnation: u64,
+
+    closing: Option<Closing>,
+    ended: Option<oneshot::Sender<()>>,
+}
+
+struct Closing {
+    replies: Vec<oneshot::Sender<Result<(), CloseError>>>,
+    timer: SpawnHandle,
+}
+
+/// Dropped with its last clone, it tells that all batches it was tied to have their outcome.
+struct Barrier(Option<oneshot::Sender<()>>);
+
+impl Drop for Barrier {
+    fn drop(&mut self) {
+        if let Some(done) = self.0.take() {
+            let _ = done.send(());
+        }
+    }
+}
+
+impl RuntimeActor {
+    /// Starts all actors on the arbiter it is called on.
+    pub fn start_all(
+        config: &Arc<Config>,
+        topics: &Arc<Topics>,
+        shelf: &Arc<Shelf>,
+        intake: oneshot::Receiver<Arc<Intake>>,
+    ) -> Runtime {
+        let client_id: Arc<str> = config.client_id.as_str().into();
+        let clock = ClockActor::default().start();
+        let meters = PoolMeters::new(&client_id, config.buffer_memory);
+        let pool = PoolActor::new(
+            config.buffer_memory,
+            config.batch_size,
+            Arc::clone(shelf),
+            clock.clone(),
+            meters,
+        )
+        .start();
+        let waker = pool.clone();
+        shelf.wake_with(move || waker.do_send(Restock));
+        pool.do_send(Restock);
+
+        let identity = IdentityActor::new(control(config, 1), clock.clone()).start();
+        let rules = MetadataRules {
+            max_age: config.metadata_max_age,
+            max_idle: config.metadata_max_idle,
+            backoff: config.retry_backoff,
+        };
+        let metadata = MetadataActor::new(
+            rules,
+            control(config, 2),
+            Arc::clone(topics),
+            clock.clone(),
+            identity.clone(),
+        )
+        .start();
+        let parts = PartitionParts {
+            shelf: Arc::clone(shelf),
+            compressor: Rc::new(RefCell::new(Compressor::new(config.compression))),
+            linger: config.linger,
+            delivery_timeout: config.delivery_timeout,
+            clock,
+            identity,
+            metadata: metadata.clone(),
+            delivery: DeliveryActor.start(),
+        };
+        let (end, ended) = oneshot::channel();
+        let actor = Self {
+            config: Arc::clone(config),
+            client_id,
+            topics: Arc::clone(topics),
+            intake: None,
+            shelf: Arc::clone(shelf),
+            parts,
+            pool: pool.clone(),
+            started: now(),
+            partitions: HashMap::new(),
+            stickies: HashMap::new(),
+            senders: BTreeMap::new(),
+            next_incarnation: 1,
+            closing: None,
+            ended: Some(end),
+        };
+        let runtime = Self::create(|ctx| {
+            // The intake needs our address, and partitions need the intake.
+            ctx.wait(
+                intake
+                    .into_actor(&actor)
+                    .map(|intake, actor, ctx| match intake {
+                        Ok(intake) => actor.intake = Some(intake),
+                        Err(_) => ctx.stop(),
+                    }),
+            );
+            actor
+        });
+        metadata.do_send(Serve(runtime.clone()));
+        Runtime {
+            runtime,
+            pool,
+            metadata,
+            ended,
+        }
+    }
+
+    fn sender(&mut self, node: i32, endpoint: &Endpoint) {
+        if let Some(sender) = self.senders.get_mut(&node) {
+            if sender.endpoint != *endpoint {
+                sender.endpoint = endpoint.clone();
+                sender.addr.do_send(MoveTo(endpoint.clone()));
+            }
+            return;
+        }
+        let incarnation = self.next_incarnation;
+        self.next_incarnation += 1;
+        let config = &self.config;
+        let rules = SenderRules {
+            acks: config.acks,
+            max_in_flight: config.max_in_flight,
+            max_request_size: config.max_request_size,
+            batch_size: config.batch_size,
+            request_timeout: config.request_timeout,
+            max_idle: config.connections_max_idle,
+            reconnect_backoff: (config.reconnect_backoff, config.reconnect_backoff_max),
+            connect: connect_options(config),
+        };
+        let addr = SenderActor::new(
+            node,
+            endpoint.clone(),
+            incarnation,
+            rules,
+            self.parts.clock.clone(),
+            self.parts.metadata.clone(),
+            NodeMeters::new(&self.client_id, node),
+        )
+        .start();
+        self.senders.insert(
+            node,
+            Sender {
+                addr,
+                endpoint: endpoint.clone(),
+                incarnation,
+            },
+        );
+    }
+
+    fn slot(&self, topic: &Arc<str>, partition: i32, meters: &TopicMeters) -> Option<Slot> {
+        let config = &self.config;
+        let stage = Arc::new(Stage::new(partition, config.batch_size));
+        let ledger = Arc::new(Mutex::new(Ledger::new(Rules {
+            idempotent: config.enable_idempotence,
+            max_in_flight: config.max_in_flight,
+            retries: config.retries,
+            backoff: config.retry_backoff,
+            backoff_max: config.retry_backoff_max,
+            delivery_timeout: config.delivery_timeout,
+            codec: config.compression,
+        })));
+        let gauge = Arc::new(Gauge::new(self.started));
+        let addr = PartitionActor::new(
+            TopicPartition {
+                topic: Arc::clone(topic),
+                partition,
+            },
+            Arc::clone(&stage),
+            ledger,
+            self.parts.clone(),
+            Arc::clone(&gauge),
+            meters.clone(),
+            self.intake.clone()?,
+        )
+        .start();
+        Some(Slot {
+            door: Door { stage, addr, gauge },
+            told: None,
+        })
+    }
+
+    fn topic(&mut self, view: &TopicView) {
+        let mut slots = self.partitions.remove(&view.name).unwrap_or_default();
+        if slots.len() < view.leaders.len() {
+            let meters = TopicMeters::new(&self.client_id, &view.name);
+            for partition in slots.len()..view.leaders.len() {
+                slots.extend(self.slot(&view.name, partition as i32, &meters));
+            }
+        }
+        for (at, slot) in slots.iter_mut().enumerate() {
+            let node = view.leaders.get(at).and_then(|leader| leader.node);
+            let leader = node.and_then(|node| {
+                let Sender {
+                    addr, incarnation, ..
+                } = self.senders.get(&node)?;
+                Some(Led {
+                    node,
+                    sender: addr.clone(),
+                    incarnation: *incarnation,
+                })
+            });
+            let tell = (
+                leader.as_ref().map(|led| (led.node, led.incarnation)),
+                view.id,
+            );
+            if slot.told != Some(tell) {
+                slot.told = Some(tell);
+                slot.door.addr.do_send(Lead {
+                    topic_id: view.id,
+                    leader,
+                });
+            }
+        }
+        let available: Vec<i32> = (0i32..)
+            .zip(&view.leaders)
+            .filter(|(_, l)| l.node.is_some())
+            .map(|(p, _)| p)
+            .collect();
+        let count = view.leaders.len().min(slots.len());
+        let known = self.topics.get(&view.name);
+        if known.is_none_or(|topic| topic.partitions.len() != count || topic.available != available)
+        {
+            let (sticky, round_robin) = self.choosers(&view.name);
+            let doors = slots[..count]
+                .iter()
+                .map(|slot| slot.door.clone())
+                .collect();
+            let name = Arc::clone(&view.name);
+            self.topics
+                .insert(Topic::new(name, doors, available, sticky, round_robin));
+        }
+        self.partitions.insert(Arc::clone(&view.name), slots);
+    }
+
+    fn choosers(&mut self, topic: &Arc<str>) -> (Arc<Sticky>, Arc<RoundRobin>) {
+        let config = &self.config;
+        let seed = u64::from_be_bytes(rand::random());
+        let made = || {
+            let adaptive = config.partitioner_adaptive;
+            (
+                Arc::new(Sticky::new(adaptive, config.batch_size, seed)),
+                Arc::new(RoundRobin::new()),
+            )
+        };
+        self.stickies
+            .entry(Arc::clone(topic))
+            .or_insert_with(made)
+            .clone()
+    }
+
+    /// Gives every partition a clone of a token; `done` hears when the last one is gone.
+    fn barrier(&self, done: oneshot::Sender<()>) {
+        let token: Token = Arc::new(Mutex::new(Barrier(Some(done))));
+        for slot in self.partitions.values().flatten() {
+            slot.door.addr.do_send(FlushPartition(Arc::clone(&token)));
+        }
+    }
+
+    fn close(&mut self, close: Close, ctx: &mut Context<Self>) {
+        let Close { within, reply } = close;
+        if let Some(closing) = &mut self.closing {
+            closing.replies.extend(reply);
+            return;
+        }
+        self.topics.clear();
+        for slot in self.partitions.values().flatten() {
+            slot.door.stage.close();
+        }
+        self.pool.do_send(Stop);
+        let (done, delivered) = oneshot::channel();
+        self.barrier(done);
+        let waiting = delivered.into_actor(self);
+        ctx.spawn(waiting.map(|_, actor, ctx| actor.end(Ok(()), ctx)));
+        let timer = ctx.run_later(within, |actor, ctx| {
+            actor.end(Err(CloseError::TimedOut), ctx)
+        });
+        self.closing = Some(Closing {
+            replies: reply.into_iter().collect(),
+            timer,
+        });
+    }
+
+    /// Stops everything: partitions first, so that what they settle is still told.
+    fn end(&mut self, outcome: Result<(), CloseError>, ctx: &mut Context<Self>) {
+        let Some(Closing { replies, timer }) = self.closing.take() else {
+            return;
+        };
+        ctx.cancel_future(timer);
+        let slots = std::mem::take(&mut self.partitions);
+        let partitions: Vec<_> = slots.into_values().flatten().map(|s| s.door.addr).collect();
+        let senders = std::mem::take(&mut self.senders);
+        let PartitionParts {
+            clock,
+            identity,
+            metadata,
+            delivery,
+            ..
+        } = self.parts.clone();
+        let ended = self.ended.take();
+        let stopping = async move {
+            join_all(partitions.iter().map(|partition| partition.send(Stop))).await;
+            for sender in senders.into_values() {
+                sender.addr.do_send(Stop);
+            }
+            let _ = delivery.send(Stop).await;
+            metadata.do_send(Stop);
+            identity.do_send(Stop);
+            let _ = clock.send(Stop).await;
+            for reply in replies {
+                let _ = reply.send(outcome);
+            }
+            if let Some(ended) = ended {
+                let _ = ended.send(());
+            }
+        };
+        // Not a future of this actor: it stops too, and that would drop it.
+        actix_rt::spawn(stopping);
+        self.intake = None;
+        ctx.stop();
+    }
+}
+
+fn connect_options(config: &Config) -> ConnectOptions {
+    ConnectOptions {
+        client_id: config.client_id.clone(),
+        setup_timeout: config.connection_setup_timeout,
+        request_timeout: config.request_timeout,
+        send_buffer: config.send_buffer,
+        receive_buffer: config.receive_buffer,
+    }
+}
+
+fn control(config: &Config, seed: u64) -> ControlClient {
+    let backoff = (config.retry_backoff, config.retry_backoff_max);
+    ControlClient::new(
+        config.bootstrap_servers.clone(),
+        connect_options(config),
+        backoff,
+        seed,
+    )
+}
+
+impl Actor for RuntimeActor {
+    type Context = Context<Self>;
+}
+
+impl Handler<Install> for RuntimeActor {
+    type Result = ();
+
+    fn handle(&mut self, install: Install, _: &mut Context<Self>) {
+        let Install {
+            nodes,
+            topics,
+            ready,
+        } = install;
+        for (node, endpoint) in &nodes {
+            self.sender(*node, endpoint);
+        }
+        if self.closing.is_none() {
+            for view in &topics {
+                self.topic(view);
+            }
+        }
+        for (name, reply) in ready {
+            let _ = reply.send(self.topics.get(&name).ok_or(SendError::Closed));
+        }
+    }
+}
+
+impl Handler<Flush> for RuntimeActor {
+    type Result = ();
+
+    fn handle(&mut self, Flush(done): Flush, _: &mut Context<Self>) {
+        self.barrier(done);
+    }
+}
+
+impl Handler<Close> for RuntimeActor {
+    type Result = ();
+
+    fn handle(&mut self, close: Close, ctx: &mut Context<Self>) {
+        self.close(close, ctx);
+    }
+}
+
+impl Handler<HandlesGone> for RuntimeActor {
+    type Result = ();
+
+    fn handle(&mut self, _: HandlesGone, ctx: &mut Context<Self>) {
+        let within = self.config.delivery_timeout;
+        self.close(
+            Close {
+                within,
+                reply: None,
+            },
+            ctx,
+        );
+    }
+}
+
+impl Handler<Census> for RuntimeActor {
+    type Result = ResponseFuture<Figures>;
+
+    fn handle(&mut self, _: Census, _: &mut Context<Self>) -> Self::Result {
+        let doors = self
+            .partitions
+            .values()
+            .flatten()
+            .map(|slot| slot.door.addr.clone());
+        let doors: Vec<_> = doors.collect();
+        let senders: Vec<_> = self
+            .senders
+            .values()
+            .map(|sender| sender.addr.clone())
+            .collect();
+        let (pool, shelf) = (self.pool.clone(), Arc::clone(&self.shelf));
+        let total_bytes = self.config.buffer_memory;
+        Box::pin(async move {
+            let partitions = join_all(doors.iter().map(|door| door.send(PartitionCensus))).await;
+            let brokers = join_all(senders.iter().map(|sender| sender.send(SenderCensus))).await;
+            let mut pool_figures = PoolFigures {
+                total_bytes,
+                ..shelf.figures()
+            };
+            if let Ok(state) = pool.send(PoolCensus).await {
+                pool_figures.available_bytes = state.available;
+                pool_figures.waiting = state.waiting;
+            }
+            let mut partitions: Vec<_> = partitions.into_iter().flatten().collect();
+            partitions.sort_by(|a, b| a.topic_partition.cmp(&b.topic_partition));
+            Figures {
+                pool: pool_figures,
+                partitions,
+                brokers: brokers.into_iter().flatten().collect(),
+            }
+        })
+    }
+}

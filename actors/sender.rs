@@ -1,0 +1,624 @@
+//! The SenderActor: one per broker. Gathers ready batches of many partitions into requests.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use actix::prelude::*;
+use bytes::Bytes;
+use tokio::sync::mpsc::{self, UnboundedSender};
+
+use super::clock::{Alarm, ClockActor, Sleeper, Stop, Tick};
+use super::loan::Loan;
+use super::metadata::{Hint, MetadataActor, RefreshMetadata};
+use super::{PartitionActor, now};
+use crate::broker_error::BrokerError;
+use crate::config::Acks;
+use crate::figures::BrokerFigures;
+use crate::meters::NodeMeters;
+use crate::net::{self, Backoff, ConnectOptions, Endpoint, LinkEvent, NetError, Outbound};
+use crate::partition::{Attempt, Report};
+use crate::sender::{InFlight, Parcel, Request, gather};
+use crate::wire::{
+    self, Api, Batch, PartitionAnswer, ProduceAnswer, TopicBatches, TopicKey, Versions,
+};
+
+/// A partition has a batch to take. Said once, on the edge; the sender takes when it can send.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Ready(pub Addr<PartitionActor>);
+
+/// Asks a partition for one batch.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Take {
+    pub sender: Addr<SenderActor>,
+    /// A partition that knows another incarnation as its leader's gives nothing.
+    pub incarnation: u64,
+}
+
+/// A partition's answer to [`Take`]. With `more` it stays in the ring.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Offer {
+    pub from: Addr<PartitionActor>,
+    pub loan: Option<Loan>,
+    pub more: bool,
+}
+
+/// The broker has moved to another address.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct MoveTo(pub Endpoint);
+
+/// Every partition that was asked has had its turn to answer.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct SendWhatCame;
+
+/// The connection of this number says something.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct FromLink {
+    number: u64,
+    event: LinkEvent,
+}
+
+/// What the configuration says to senders.
+#[derive(Clone)]
+pub(crate) struct SenderRules {
+    pub acks: Acks,
+    pub max_in_flight: usize,
+    pub max_request_size: usize,
+    pub batch_size: usize,
+    pub request_timeout: Duration,
+    pub max_idle: Option<Duration>,
+    pub reconnect_backoff: (Duration, Duration),
+    pub connect: ConnectOptions,
+}
+
+enum Link {
+    /// Nothing to send, or not yet tried again.
+    Down,
+    Connecting,
+    Up {
+        versions: Versions,
+    },
+}
+
+/// Owns the connection to one broker, the ring of partitions that have something for it, and the
+/// requests it has not answered.
+pub(crate) struct SenderActor {
+    node: i32,
+    endpoint: Endpoint,
+    incarnation: u64,
+    rules: SenderRules,
+    clock: Addr<ClockActor>,
+    metadata: Addr<MetadataActor>,
+    meters: NodeMeters,
+
+    /// Partitions with something to take, in the order of their turns.
+    ring: VecDeque<Addr<PartitionActor>>,
+    /// Batches taken and not yet in a request.
+    taken: VecDeque<Loan>,
+    /// Partitions asked and not heard yet.
+    asked: usize,
+
+    link: Link,
+    number: u64,
+    outbox: Option<UnboundedSender<Outbound>>,
+    task: Option<SpawnHandle>,
+    in_flight: InFlight<Loan>,
+    backoff: Backoff,
+    not_before: Option<Instant>,
+    throttled_until: Option<Instant>,
+    last_used: Instant,
+    last_error: Option<Arc<str>>,
+    alarm: Alarm,
+}
+
+/// Partitions asked at once, at most: a bound on the work between two looks at the mailbox.
+const MAX_ASKED: usize = 256;
+
+/// A connection that is past its idle time and yet has something to do is looked at again later.
+const IDLE_LOOK: Duration = Duration::from_secs(1);
+
+impl Parcel for Loan {
+    fn same_partition(&self, other: &Self) -> bool {
+        self.topic_partition == other.topic_partition
+    }
+
+    fn len(&self) -> usize {
+        Loan::len(self)
+    }
+}
+
+impl SenderActor {
+    pub fn new(
+        node: i32,
+        endpoint: Endpoint,
+        incarnation: u64,
+        rules: SenderRules,
+        clock: Addr<ClockActor>,
+        metadata: Addr<MetadataActor>,
+        meters: NodeMeters,
+    ) -> Self {
+        let (min, max) = rules.reconnect_backoff;
+        Self {
+            node,
+            endpoint,
+            incarnation,
+            clock,
+            metadata,
+            meters,
+            ring: VecDeque::new(),
+            taken: VecDeque::new(),
+            asked: 0,
+            link: Link::Down,
+            number: 0,
+            outbox: None,
+            task: None,
+            in_flight: InFlight::new(rules.max_in_flight),
+            backoff: Backoff::new(min, max, incarnation),
+            not_before: None,
+            throttled_until: None,
+            last_used: now(),
+            last_error: None,
+            alarm: Alarm::default(),
+            rules,
+        }
+    }
+
+    fn set_alarm(&mut self, at: Instant, ctx: &Context<Self>) {
+        self.alarm
+            .set(&self.clock, at, || Sleeper::Sender(ctx.address()));
+    }
+
+    /// Does whatever can be done now: connect, ask partitions, send.
+    fn pump(&mut self, ctx: &mut Context<Self>) {
+        if self.ring.is_empty() && self.taken.is_empty() {
+            return;
+        }
+        let now = now();
+        match self.link {
+            Link::Connecting => return,
+            Link::Down => return self.connect(now, ctx),
+            Link::Up { .. } => {}
+        }
+        if let Some(until) = self.throttled_until.filter(|until| *until > now) {
+            return self.set_alarm(until, ctx);
+        }
+        if self.asked > 0 || !self.in_flight.has_room() {
+            return;
+        }
+        if self.ring.is_empty() {
+            return self.send(ctx);
+        }
+        // A batch is seldom larger than `batch.size`; what comes too much waits for the next one.
+        let fitting = (self.rules.max_request_size / self.rules.batch_size.max(1)).max(1);
+        let ask = self.ring.len().min(fitting).min(MAX_ASKED);
+        for partition in self.ring.drain(..ask) {
+            if partition.connected() {
+                self.asked += 1;
+                let incarnation = self.incarnation;
+                partition.do_send(Take {
+                    sender: ctx.address(),
+                    incarnation,
+                });
+            }
+        }
+        // A gather never waits for a partition: yielding once gives each that is alive its turn.
+        let turn = tokio::task::yield_now().into_actor(self);
+        ctx.spawn(turn.map(|(), sender, ctx| {
+            if sender.asked > 0 {
+                sender.asked = 0;
+                sender.send(ctx);
+            }
+        }));
+    }
+
+    fn connect(&mut self, now: Instant, ctx: &mut Context<Self>) {
+        if let Some(at) = self.not_before.filter(|at| *at > now) {
+            return self.set_alarm(at, ctx);
+        }
+        self.number += 1;
+        let (number, me) = (self.number, ctx.address());
+        let (outbox, inbox) = mpsc::unbounded_channel();
+        let tell = move |event| me.do_send(FromLink { number, event });
+        let task = net::run_link(
+            self.endpoint.clone(),
+            self.rules.connect.clone(),
+            inbox,
+            tell,
+        );
+        self.task = Some(ctx.spawn(task.into_actor(self)));
+        self.outbox = Some(outbox);
+        self.link = Link::Connecting;
+    }
+
+    /// Sends one request with what has been taken.
+    fn send(&mut self, ctx: &mut Context<Self>) {
+        let Link::Up { versions } = &self.link else {
+            return;
+        };
+        if self.taken.is_empty() || !self.in_flight.has_room() {
+            return;
+        }
+        let version = match versions.best(Api::Produce) {
+            Ok(version) => version,
+            Err(error) => {
+                let error = NetError::wire(&self.endpoint, error);
+                return self.lost(&error, ctx);
+            }
+        };
+        let mut loans = gather(&mut self.taken, self.rules.max_request_size);
+        // Kafka wants each topic once: batches of one topic stand together.
+        loans.sort_by(|a, b| a.topic_partition.topic.cmp(&b.topic_partition.topic));
+        // Produce names topics by their ids from version 13 on; a topic without one needs 12.
+        let version = match loans.iter().any(|loan| loan.topic_id.is_nil()) {
+            true => version.min(12),
+            false => version,
+        };
+        let encoded = self.encode(version, &loans);
+        let envelope = match encoded {
+            Ok(envelope) => envelope,
+            Err(error) => {
+                let error: Arc<str> = error.to_string().into();
+                tracing::error!(%error, "a request could not be encoded");
+                return loans.into_iter().for_each(|loan| loan.give_back(&error));
+            }
+        };
+        let written = Arc::new(AtomicBool::new(false));
+        let records = loans
+            .iter()
+            .map(|loan| Arc::clone(loan.records()))
+            .collect();
+        for loan in &mut loans {
+            loan.goes_with(&written);
+        }
+        self.meters.sent(loans.len());
+        let now = now();
+        self.last_used = now;
+        self.in_flight.push(version, loans, now);
+        if let Some(outbox) = &self.outbox {
+            // A closed outbox says `Lost` in a message of its own; the loans wait for that.
+            let _ = outbox.send(Outbound {
+                envelope,
+                records,
+                written,
+            });
+        }
+        if self.rules.acks != Acks::None {
+            self.set_alarm(now + self.rules.request_timeout, ctx);
+        }
+        self.pump(ctx);
+    }
+
+    fn encode(&self, version: i16, loans: &[Loan]) -> Result<wire::Envelope, wire::WireError> {
+        let topics: Vec<_> = loans
+            .chunk_by(|a, b| a.topic_partition.topic == b.topic_partition.topic)
+            .map(|of_topic| TopicBatches {
+                topic: &of_topic[0].topic_partition.topic,
+                topic_id: of_topic[0].topic_id,
+                batches: of_topic.iter().map(|loan| Batch {
+                    partition: loan.topic_partition.partition,
+                    header: loan.header(),
+                    records_len: loan.records().len(),
+                }),
+            })
+            .collect();
+        let acks = match self.rules.acks {
+            Acks::None => 0,
+            Acks::Leader => 1,
+            Acks::All => -1,
+        };
+        let timeout = i32::try_from(self.rules.request_timeout.as_millis()).unwrap_or(i32::MAX);
+        let id = self.in_flight.next_correlation_id();
+        wire::encode_produce(
+            version,
+            id,
+            &self.rules.connect.client_id,
+            acks,
+            timeout,
+            topics,
+        )
+    }
+
+    fn answer(&mut self, frame: Bytes, ctx: &mut Context<Self>) {
+        let error = match self.settle(frame, ctx) {
+            Ok(()) => return self.pump(ctx),
+            Err(error) => error,
+        };
+        tracing::error!(%error, node = self.node, "the connection is not to be trusted any more");
+        self.lost(&error, ctx);
+    }
+
+    fn settle(&mut self, frame: Bytes, ctx: &mut Context<Self>) -> Result<(), NetError> {
+        let endpoint = &self.endpoint;
+        let wire_error = |error| NetError::wire(endpoint, error);
+        let got = wire::correlation_id(&frame).map_err(wire_error)?;
+        let request = self
+            .in_flight
+            .answered(got)
+            .map_err(|unexpected| NetError::Correlation {
+                endpoint: endpoint.clone(),
+                expected: unexpected.expected.unwrap_or(-1),
+                got,
+            })?;
+        let version = request.version;
+        // Whatever goes wrong from here on drops the loans: they go back as written, unanswered.
+        let (_, body) = wire::split_answer(Api::Produce, version, frame).map_err(wire_error)?;
+        let answer = ProduceAnswer::decode(version, &body).map_err(wire_error)?;
+        let now = now();
+        self.last_used = now;
+        self.backoff.reset();
+        self.last_error = None;
+        self.meters.answered(
+            now.saturating_duration_since(request.sent_at),
+            answer.throttle,
+        );
+        if !answer.throttle.is_zero() {
+            self.throttled_until = Some(now + answer.throttle);
+            self.in_flight.postpone(answer.throttle);
+            self.set_alarm(now + answer.throttle, ctx);
+        }
+        self.settle_each(request, answer);
+        Ok(())
+    }
+
+    /// Matches answers to batches by what the request said. Answers usually come in its order.
+    fn settle_each(&self, request: Request<Loan>, answer: ProduceAnswer) {
+        let ProduceAnswer {
+            mut partitions,
+            nodes,
+            ..
+        } = answer;
+        let mut next = 0;
+        for loan in request.loans {
+            let is_for = |answer: &PartitionAnswer| {
+                answer.partition == loan.topic_partition.partition
+                    && match &answer.topic {
+                        TopicKey::Name(name) => **name == *loan.topic_partition.topic,
+                        TopicKey::Id(id) => *id == loan.topic_id,
+                    }
+            };
+            let at = match partitions.get(next) {
+                Some(answer) if is_for(answer) => Some(next),
+                _ => partitions.iter().position(is_for),
+            };
+            let Some(at) = at else {
+                // Dropped, so it goes back as written and unanswered.
+                tracing::warn!(partition = %loan.topic_partition, "the answer leaves a batch out");
+                loan.give_back(&"the broker's answer left the batch out".into());
+                continue;
+            };
+            next = at + 1;
+            let answer = &mut partitions[at];
+            if let Some(hint) = answer.leader {
+                self.metadata.do_send(Hint {
+                    topic_partition: loan.topic_partition.clone(),
+                    leader: hint,
+                    nodes: nodes.clone(),
+                });
+            }
+            let message = answer.error_message.take().map(Into::into);
+            let invalid = std::mem::take(&mut answer.record_errors)
+                .into_iter()
+                .filter_map(|e| {
+                    let why = e.message.unwrap_or_else(|| "no reason given".to_owned());
+                    Some((u32::try_from(e.index).ok()?, why.into()))
+                });
+            loan.settle(Report::Answered(Attempt {
+                error: BrokerError {
+                    code: answer.error_code,
+                    message,
+                },
+                base_offset: Some(answer.base_offset).filter(|offset| *offset >= 0),
+                log_append_time: Some(answer.log_append_time_ms).filter(|time| *time >= 0),
+                invalid: invalid.collect(),
+            }));
+        }
+    }
+
+    /// The connection is gone: what was on it goes back, in the order of its batches.
+    fn lost(&mut self, error: &NetError, ctx: &mut Context<Self>) {
+        if let Some(task) = self.task.take() {
+            ctx.cancel_future(task);
+        }
+        self.outbox = None;
+        let was_up = matches!(self.link, Link::Up { .. });
+        self.link = Link::Down;
+        self.number += 1; // what the old connection still says is not heard
+        self.asked = 0;
+        let idle = self.in_flight.is_empty() && self.taken.is_empty();
+        let text: Arc<str> = error.to_string().into();
+        if was_up && idle && error.is_closed() {
+            tracing::debug!(node = self.node, %error, "an idle connection ended");
+        } else {
+            if self.last_error.as_ref() != Some(&text) {
+                tracing::warn!(node = self.node, %error, "the connection to a broker failed");
+            }
+            self.not_before = Some(now() + self.backoff.next());
+            self.last_error = Some(Arc::clone(&text));
+        }
+        self.meters.lost(self.in_flight.len());
+        for request in self.in_flight.drain() {
+            request
+                .loans
+                .into_iter()
+                .for_each(|loan| loan.give_back(&text));
+        }
+        for loan in self.taken.drain(..) {
+            loan.give_back(&text);
+        }
+        if !idle || !was_up {
+            self.metadata.do_send(RefreshMetadata);
+        }
+        self.pump(ctx);
+    }
+}
+
+impl Actor for SenderActor {
+    type Context = Context<Self>;
+}
+
+impl Handler<Ready> for SenderActor {
+    type Result = ();
+
+    fn handle(&mut self, Ready(partition): Ready, ctx: &mut Context<Self>) {
+        self.ring.push_back(partition);
+        if self.asked == 0 {
+            ctx.notify(SendWhatCame);
+        }
+    }
+}
+
+impl Handler<SendWhatCame> for SenderActor {
+    type Result = ();
+
+    fn handle(&mut self, _: SendWhatCame, ctx: &mut Context<Self>) {
+        self.pump(ctx);
+    }
+}
+
+impl Handler<Offer> for SenderActor {
+    type Result = ();
+
+    fn handle(&mut self, Offer { from, loan, more }: Offer, ctx: &mut Context<Self>) {
+        self.asked = self.asked.saturating_sub(1);
+        if more {
+            self.ring.push_back(from);
+        }
+        if let Some(loan) = loan {
+            match self.link {
+                Link::Up { .. } => self.taken.push_back(loan),
+                _ => loan.give_back(&"the connection was lost before the batch was sent".into()),
+            }
+        }
+        if self.asked == 0 {
+            match self.taken.is_empty() {
+                true => self.pump(ctx),
+                false => self.send(ctx),
+            }
+        }
+    }
+}
+
+impl Handler<FromLink> for SenderActor {
+    type Result = ();
+
+    fn handle(&mut self, FromLink { number, event }: FromLink, ctx: &mut Context<Self>) {
+        if number != self.number {
+            return;
+        }
+        match event {
+            LinkEvent::Connected(versions) => {
+                tracing::debug!(node = self.node, endpoint = %self.endpoint, "connected");
+                self.link = Link::Up { versions };
+                self.not_before = None;
+                self.last_used = now();
+                if let Some(idle) = self.rules.max_idle {
+                    self.set_alarm(self.last_used + idle, ctx);
+                }
+                self.pump(ctx);
+            }
+            LinkEvent::Wrote => {
+                self.in_flight.wrote();
+                if self.rules.acks == Acks::None {
+                    while let Some(request) = self.in_flight.pop_written() {
+                        request
+                            .loans
+                            .into_iter()
+                            .for_each(|loan| loan.settle(Report::Unasked));
+                    }
+                }
+                self.pump(ctx);
+            }
+            // Some brokers answer acks=0 too; nothing waits for that.
+            LinkEvent::Answer(_) if self.rules.acks == Acks::None => {}
+            LinkEvent::Answer(frame) => self.answer(frame, ctx),
+            LinkEvent::Lost(error) => self.lost(&error, ctx),
+        }
+    }
+}
+
+impl Handler<MoveTo> for SenderActor {
+    type Result = ();
+
+    fn handle(&mut self, MoveTo(endpoint): MoveTo, ctx: &mut Context<Self>) {
+        if endpoint != self.endpoint {
+            tracing::info!(node = self.node, from = %self.endpoint, to = %endpoint, "a broker moved");
+            let error = NetError::Moved {
+                from: self.endpoint.clone(),
+                to: endpoint.clone(),
+            };
+            self.endpoint = endpoint;
+            self.lost(&error, ctx);
+            self.not_before = None;
+            self.pump(ctx);
+        }
+    }
+}
+
+impl Handler<Tick> for SenderActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Tick, ctx: &mut Context<Self>) {
+        self.alarm.rang();
+        let now = now();
+        let timeout = self.rules.request_timeout;
+        if let Some(at) = self.in_flight.deadline(timeout) {
+            if at <= now && self.rules.acks != Acks::None {
+                let endpoint = self.endpoint.clone();
+                let error = NetError::RequestTimeout {
+                    endpoint,
+                    api: Api::Produce,
+                    after: timeout,
+                };
+                return self.lost(&error, ctx);
+            }
+            self.set_alarm(at, ctx);
+        } else if let (Link::Up { .. }, Some(idle)) = (&self.link, self.rules.max_idle) {
+            let at = self.last_used + idle;
+            if at <= now && self.taken.is_empty() && self.asked == 0 && self.ring.is_empty() {
+                tracing::debug!(node = self.node, "closing an idle connection");
+                self.task.take().map(|task| ctx.cancel_future(task));
+                self.outbox = None;
+                self.link = Link::Down;
+                self.number += 1;
+            } else {
+                self.set_alarm(at.max(now + IDLE_LOOK), ctx);
+            }
+        }
+        self.pump(ctx);
+    }
+}
+
+impl Handler<Stop> for SenderActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Stop, ctx: &mut Context<Self>) {
+        ctx.stop();
+    }
+}
+
+/// Asks a sender for its figures.
+#[derive(Message)]
+#[rtype(result = "BrokerFigures")]
+pub(crate) struct SenderCensus;
+
+impl Handler<SenderCensus> for SenderActor {
+    type Result = MessageResult<SenderCensus>;
+
+    fn handle(&mut self, _: SenderCensus, _: &mut Context<Self>) -> Self::Result {
+        MessageResult(BrokerFigures {
+            node: self.node,
+            address: self.endpoint.to_string(),
+            connected: matches!(self.link, Link::Up { .. }),
+            requests_in_flight: self.in_flight.len(),
+            throttled: self.throttled_until.is_some_and(|until| until > now()),
+            last_error: self.last_error.as_deref().map(str::to_owned),
+        })
+    }
+}

@@ -1,0 +1,137 @@
+//! The same figures as running counters, through the `metrics` facade, under Java's names.
+//!
+//! Handles are made once, so a batch costs a few atomic additions, and a record nothing. Install
+//! the application's recorder before the producer starts.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics::{Counter, Gauge, Histogram};
+
+use crate::ack::Settlement;
+use crate::batch::{SealedBatch, Settled};
+use crate::partition::Lent;
+
+/// `producer-topic-metrics`, and those of `producer-metrics` that batches feed.
+#[derive(Clone)]
+pub(crate) struct TopicMeters {
+    records: Counter,
+    bytes: Counter,
+    errors: Counter,
+    retries: Counter,
+    batch_size: Histogram,
+    records_per_batch: Histogram,
+}
+
+impl TopicMeters {
+    pub fn new(client_id: &Arc<str>, topic: &Arc<str>) -> Self {
+        let labels = [
+            ("client-id", Arc::clone(client_id)),
+            ("topic", Arc::clone(topic)),
+        ];
+        let labels = labels.map(|(name, value)| metrics::Label::new(name, value.to_string()));
+        let labels = labels.to_vec();
+        Self {
+            records: metrics::counter!("record-send-total", labels.clone()),
+            bytes: metrics::counter!("byte-total", labels.clone()),
+            errors: metrics::counter!("record-error-total", labels.clone()),
+            retries: metrics::counter!("record-retry-total", labels.clone()),
+            batch_size: metrics::histogram!("batch-size", labels.clone()),
+            records_per_batch: metrics::histogram!("records-per-batch", labels),
+        }
+    }
+
+    pub fn sealed(&self, batch: &SealedBatch) {
+        self.batch_size.record(batch.uncompressed_len() as f64);
+        self.records_per_batch.record(f64::from(batch.count()));
+    }
+
+    pub fn taken(&self, lent: &Lent) {
+        self.bytes.increment(lent.records.len() as u64);
+        if lent.again {
+            self.retries.increment(u64::from(lent.count.unsigned_abs()));
+        }
+    }
+
+    pub fn settled(&self, settled: &Settled) {
+        let count = u64::from(settled.count.unsigned_abs());
+        match settled.settlement {
+            Settlement::Acked { .. } => self.records.increment(count),
+            _ => self.errors.increment(count),
+        }
+    }
+}
+
+/// `producer-node-metrics`.
+pub(crate) struct NodeMeters {
+    requests: Counter,
+    batches: Counter,
+    latency: Histogram,
+    throttle: Histogram,
+    in_flight: Gauge,
+}
+
+impl NodeMeters {
+    pub fn new(client_id: &Arc<str>, node: i32) -> Self {
+        let labels = vec![
+            metrics::Label::new("client-id", client_id.to_string()),
+            metrics::Label::new("node-id", node.to_string()),
+        ];
+        Self {
+            requests: metrics::counter!("request-total", labels.clone()),
+            batches: metrics::counter!("batch-total", labels.clone()),
+            latency: metrics::histogram!("request-latency", labels.clone()),
+            throttle: metrics::histogram!("produce-throttle-time", labels.clone()),
+            in_flight: metrics::gauge!("requests-in-flight", labels),
+        }
+    }
+
+    pub fn sent(&self, batches: usize) {
+        self.requests.increment(1);
+        self.batches.increment(batches as u64);
+        self.in_flight.increment(1.0);
+    }
+
+    /// Milliseconds, as Java has them.
+    pub fn answered(&self, latency: Duration, throttle: Duration) {
+        self.latency.record(latency.as_secs_f64() * 1e3);
+        self.throttle.record(throttle.as_secs_f64() * 1e3);
+        self.in_flight.decrement(1.0);
+    }
+
+    pub fn lost(&self, requests: usize) {
+        self.in_flight.decrement(requests as f64);
+    }
+}
+
+/// The pool's.
+pub(crate) struct PoolMeters {
+    available: Gauge,
+    waiting: Gauge,
+    waited: Counter,
+    exhausted: Counter,
+}
+
+impl PoolMeters {
+    pub fn new(client_id: &Arc<str>, total: usize) -> Self {
+        let labels = vec![metrics::Label::new("client-id", client_id.to_string())];
+        metrics::gauge!("buffer-total-bytes", labels.clone()).set(total as f64);
+        Self {
+            available: metrics::gauge!("buffer-available-bytes", labels.clone()),
+            waiting: metrics::gauge!("waiting-threads", labels.clone()),
+            waited: metrics::counter!("bufferpool-wait-time-ns-total", labels.clone()),
+            exhausted: metrics::counter!("buffer-exhausted-total", labels),
+        }
+    }
+
+    pub fn set(&self, available: usize, waiting: usize) {
+        self.available.set(available as f64);
+        self.waiting.set(waiting as f64);
+    }
+
+    pub fn waited(&self, time: Duration, in_vain: bool) {
+        self.waited
+            .increment(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+        self.exhausted.increment(u64::from(in_vain));
+    }
+}

@@ -1,0 +1,364 @@
+//! The handle an application holds.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use actix::prelude::*;
+use tokio::sync::oneshot;
+use tokio::task::LocalSet;
+
+use crate::ack::Receipt;
+use crate::actors::{
+    Census, Close, Flush, HandlesGone, PartitionActor, Runtime, RuntimeActor, ToRecipient, now,
+};
+use crate::config::Config;
+use crate::delivery::{Delivered, Listener};
+use crate::error::{CloseError, SendError, StartError};
+use crate::figures::Figures;
+use crate::intake::Intake;
+use crate::interceptor::{Acknowledge, Interceptor};
+use crate::outcome::Outcome;
+use crate::partitioner::Partitioner;
+use crate::pool::Shelf;
+use crate::record::Record;
+use crate::serializer::{Serializer, TypedProducer};
+use crate::topics::Topics;
+
+/// Where the runtime's actors run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Placement {
+    /// On a thread of the runtime's own, which ends when the producer is closed. The default.
+    #[default]
+    OwnThread,
+    /// On the arbiter (or tokio `LocalSet`) that `start` is called on. Awaited sends from there
+    /// are quickest, and share its time with everything else that runs there. When its `System`
+    /// stops first, what was not delivered is lost.
+    CurrentArbiter,
+}
+
+/// Sends records to Kafka.
+///
+/// A cheap handle: clone it, move it to any thread, use it on any tokio runtime. Records that one
+/// clone sends to one partition are written in the order in which its `send` calls returned.
+/// When the last clone is dropped the runtime delivers what it holds, for `delivery.timeout.ms`
+/// at most, and ends; to know that it did, [`close`](Self::close).
+///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use forebay::{Config, Producer, Record};
+///
+/// let producer = Producer::start(Config::new("localhost:9092")?)?;
+/// let receipt = producer.send(Record::to("orders").key("7").value("shoes")).await?;
+/// let acked = receipt.await?;
+/// println!("partition {} offset {:?}", acked.partition, acked.offset);
+/// producer.close(std::time::Duration::from_secs(10)).await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Producer {
+    intake: Arc<Intake>,
+    listeners: Arc<[Arc<dyn Listener>]>,
+    last: Arc<LastHandle>,
+}
+
+/// Tells the runtime when no handle is left.
+struct LastHandle {
+    runtime: Addr<RuntimeActor>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Drop for LastHandle {
+    fn drop(&mut self) {
+        self.runtime.do_send(HandlesGone);
+    }
+}
+
+/// A producer that has not started yet.
+#[derive(Default)]
+#[must_use = "nothing runs until `start`"]
+pub struct ProducerBuilder {
+    placement: Placement,
+    interceptors: Vec<Arc<dyn Interceptor>>,
+    partitioner: Option<Arc<dyn Partitioner>>,
+}
+
+impl ProducerBuilder {
+    /// Where the actors run. Default: a thread of their own.
+    pub fn placement(mut self, placement: Placement) -> Self {
+        self.placement = placement;
+        self
+    }
+
+    /// Adds an interceptor behind those already there.
+    pub fn interceptor(mut self, interceptor: impl Interceptor) -> Self {
+        self.interceptors.push(Arc::new(interceptor));
+        self
+    }
+
+    /// Chooses the partition of every record that names none, in place of `partitioner.class`.
+    pub fn partitioner(mut self, partitioner: impl Partitioner) -> Self {
+        self.partitioner = Some(Arc::new(partitioner));
+        self
+    }
+
+    /// Starts the runtime. No broker is contacted before the first record.
+    pub fn start(self, config: Config) -> Result<Producer, StartError> {
+        if cfg!(panic = "abort") {
+            return Err(StartError::PanicAbort);
+        }
+        let config = Arc::new(config);
+        let topics = Topics::new();
+        let shelf = Shelf::new(config.buffer_memory, config.batch_size);
+        let (give_intake, intake) = oneshot::channel();
+        let start = {
+            let (config, topics, shelf) = (config.clone(), topics.clone(), shelf.clone());
+            move || RuntimeActor::start_all(&config, &topics, &shelf, intake)
+        };
+        let (runtime, thread) = match self.placement {
+            Placement::OwnThread => {
+                let (runtime, thread) = on_own_thread(&config.client_id, start)?;
+                (runtime, Some(thread))
+            }
+            Placement::CurrentArbiter => (on_current_arbiter(start)?, None),
+        };
+        let interceptors: Arc<[Arc<dyn Interceptor>]> = self.interceptors.into();
+        let mut listeners: Vec<Arc<dyn Listener>> = Vec::new();
+        if !interceptors.is_empty() {
+            listeners.push(Arc::new(Acknowledge(Arc::clone(&interceptors))));
+        }
+        let intake = Arc::new(Intake {
+            config,
+            topics,
+            shelf,
+            runtime: runtime.runtime.clone(),
+            pool: runtime.pool,
+            metadata: runtime.metadata,
+            interceptors,
+            partitioner: self.partitioner,
+            listeners: listeners.into(),
+            closed: AtomicBool::new(false),
+        });
+        // If the runtime is gone already, whatever is sent finds that out.
+        let _ = give_intake.send(Arc::clone(&intake));
+        let last = LastHandle {
+            runtime: runtime.runtime,
+            thread: Mutex::new(thread),
+        };
+        let listeners = Arc::clone(&intake.listeners);
+        Ok(Producer {
+            intake,
+            listeners,
+            last: Arc::new(last),
+        })
+    }
+}
+
+fn on_own_thread(
+    client_id: &str,
+    start: impl FnOnce() -> Runtime + Send + 'static,
+) -> Result<(Runtime, JoinHandle<()>), StartError> {
+    let arbiter = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let (started, runtime) = std::sync::mpsc::channel();
+    let thread = std::thread::Builder::new()
+        .name(client_id.to_owned())
+        .spawn(move || {
+            LocalSet::new().block_on(&arbiter, async move {
+                let mut runtime = start();
+                let (_keep, never) = oneshot::channel();
+                let ended = std::mem::replace(&mut runtime.ended, never);
+                // The receiver is there: `start` waits for this.
+                let _ = started.send(runtime);
+                // An error means that the RuntimeActor is gone, and then so is everything.
+                let _ = ended.await;
+            });
+        })?;
+    let gone = || std::io::Error::other("the runtime's thread ended at once");
+    Ok((runtime.recv().map_err(|_| gone())?, thread))
+}
+
+fn on_current_arbiter(start: impl FnOnce() -> Runtime) -> Result<Runtime, StartError> {
+    // `spawn_local` panics outside a LocalSet, and tokio has no way to ask before.
+    let probe = std::panic::catch_unwind(|| drop(actix_rt::spawn(async {})));
+    probe.map_err(|_| StartError::NoArbiter)?;
+    Ok(start())
+}
+
+impl Producer {
+    /// Starts a producer with the runtime on a thread of its own. Takes as long as it takes to
+    /// start a thread; no broker is contacted before the first record.
+    pub fn start(config: Config) -> Result<Self, StartError> {
+        Self::builder().start(config)
+    }
+
+    /// For a producer with interceptors, a partitioner, or another placement.
+    pub fn builder() -> ProducerBuilder {
+        ProducerBuilder::default()
+    }
+
+    /// Sends a record.
+    ///
+    /// Waits until the record is accepted, which takes up to `max.block.ms` where its topic is
+    /// not known yet or memory is short, and no time otherwise. Every refusal is an error here.
+    /// The returned [`Receipt`] is a future of the record's one outcome; it may be dropped.
+    ///
+    /// Dropped before it is ready, the future leaves nothing behind: the record was never
+    /// accepted.
+    pub async fn send(&self, record: Record) -> Result<Receipt, SendError> {
+        self.intake.send(record, None, &self.listeners).await
+    }
+
+    /// Sends a record and has `callback` called with its outcome.
+    ///
+    /// Callbacks run on the runtime's arbiter, in the order of a partition's records, and hold
+    /// everything up while they run. A callback may send; it may not wait for a flush.
+    pub async fn send_with(
+        &self,
+        record: Record,
+        callback: impl FnOnce(Outcome) + Send + 'static,
+    ) -> Result<Receipt, SendError> {
+        self.intake
+            .send(record, Some(Box::new(callback)), &self.listeners)
+            .await
+    }
+
+    /// Sends a record if that needs no waiting, for those who may not: otherwise it is refused
+    /// with [`SendError::WouldBlock`].
+    ///
+    /// The first records for a topic are refused so, while its metadata is on its way; and so is
+    /// a record larger than `batch.size`, whose memory has to be asked for.
+    pub fn try_send(&self, record: Record) -> Result<Receipt, SendError> {
+        self.intake.try_send(record, None, &self.listeners)
+    }
+
+    /// A handle whose records' outcomes go to `recipient`: one [`Delivered`] per batch. Which
+    /// records are in it is found with [`Receipt::id`].
+    pub fn delivering_to(&self, recipient: Recipient<Delivered>) -> Self {
+        let to: Arc<dyn Listener> = Arc::new(ToRecipient::new(recipient));
+        let listeners = self.intake.listeners.iter().cloned().chain([to]).collect();
+        Self {
+            listeners,
+            ..self.clone()
+        }
+    }
+
+    /// A handle that serializes keys and values by type.
+    pub fn typed<K: ?Sized + 'static, V: ?Sized + 'static>(
+        &self,
+        key: impl Serializer<K>,
+        value: impl Serializer<V>,
+    ) -> TypedProducer<K, V> {
+        TypedProducer::new(self.clone(), key, value)
+    }
+
+    /// The numbers of a topic's partitions. Waits up to `max.block.ms` for a topic that is not
+    /// known yet.
+    pub async fn partitions_for(&self, topic: &str) -> Result<Vec<i32>, SendError> {
+        let name = Arc::from(topic);
+        let topic = match self.intake.topics.get(&name) {
+            Some(topic) => topic,
+            None => self.intake.topic(&name, now()).await?,
+        };
+        Ok((0i32..)
+            .zip(&topic.partitions)
+            .map(|(partition, _)| partition)
+            .collect())
+    }
+
+    /// The address of a partition's actor, for [`Produce`](crate::Produce) messages.
+    pub async fn partition(
+        &self,
+        topic: &str,
+        partition: i32,
+    ) -> Result<Addr<PartitionActor>, SendError> {
+        let name = Arc::from(topic);
+        let topic = match self.intake.topics.get(&name) {
+            Some(topic) => topic,
+            None => self.intake.topic(&name, now()).await?,
+        };
+        let at = usize::try_from(partition).ok();
+        let door = at
+            .and_then(|at| topic.partitions.get(at))
+            .map(|door| door.addr.clone());
+        let count = topic.partitions.len();
+        door.ok_or(SendError::PartitionOutOfRange {
+            topic: name,
+            partition,
+            count,
+        })
+    }
+
+    /// Has everything accepted so far go out now, and waits until all of it has its outcome:
+    /// `delivery.timeout.ms` at most.
+    pub async fn flush(&self) -> Result<(), CloseError> {
+        let (done, flushed) = oneshot::channel();
+        self.intake.runtime.do_send(Flush(done));
+        flushed.await.map_err(|_| CloseError::Gone)
+    }
+
+    /// Ends the producer: refuses new records, delivers what is accepted for as long as `within`,
+    /// settles the rest, stops every actor and the runtime's thread.
+    ///
+    /// Await it before the actix `System` stops. All clones are closed with it; closing twice is
+    /// no error.
+    pub async fn close(&self, within: Duration) -> Result<(), CloseError> {
+        self.intake.closed.store(true, Ordering::Relaxed);
+        let (reply, closed) = oneshot::channel();
+        self.intake.runtime.do_send(Close {
+            within,
+            reply: Some(reply),
+        });
+        let outcome = match closed.await {
+            Ok(outcome) => outcome,
+            // A runtime that has been closed before is as closed as one can be.
+            Err(_) if !self.intake.runtime.connected() => Ok(()),
+            Err(_) => Err(CloseError::Gone),
+        };
+        let mut thread = self
+            .last
+            .thread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(thread) = thread.take() {
+            // All that is left for it is to return.
+            let _ = thread.join();
+        }
+        outcome
+    }
+
+    /// What the producer holds and has done.
+    pub async fn figures(&self) -> Result<Figures, CloseError> {
+        self.intake
+            .runtime
+            .send(Census)
+            .await
+            .map_err(|_| CloseError::Gone)
+    }
+
+    /// The configuration it was started with.
+    pub fn config(&self) -> &Config {
+        &self.intake.config
+    }
+}
+
+impl fmt::Debug for Producer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Producer")
+            .field("client_id", &self.intake.config.client_id)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for ProducerBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ProducerBuilder")
+            .field("placement", &self.placement)
+            .finish_non_exhaustive()
+    }
+}

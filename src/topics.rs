@@ -1,0 +1,178 @@
+//! The routes: which topics are known, and where a record for one of their partitions goes.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use actix::Addr;
+use dashmap::DashMap;
+
+use crate::actors::PartitionActor;
+use crate::partition::Stage;
+use crate::partitioner::{Load, RoundRobin, Sticky};
+
+/// Every topic that is known, read by every send and written when a topic's partitions change.
+#[derive(Debug)]
+pub(crate) struct Topics {
+    by_name: DashMap<Arc<str>, Arc<Topic>>,
+    /// What keeps brokers from being asked, for those who wait in vain.
+    trouble: Mutex<Option<Arc<str>>>,
+}
+
+/// One topic with its partitions: a snapshot that is replaced when partitions are added.
+#[derive(Debug)]
+pub(crate) struct Topic {
+    pub name: Arc<str>,
+    pub partitions: Vec<Door>,
+    /// The partitions that have a leader.
+    pub available: Vec<i32>,
+    pub sticky: Arc<Sticky>,
+    pub round_robin: Arc<RoundRobin>,
+    used: AtomicBool,
+    sealed: AtomicU32,
+}
+
+/// How to reach a partition.
+#[derive(Debug, Clone)]
+pub(crate) struct Door {
+    pub stage: Arc<Stage>,
+    pub addr: Addr<PartitionActor>,
+    pub gauge: Arc<Gauge>,
+}
+
+/// What the partitioner wants to know of a partition, written by its actor.
+#[derive(Debug)]
+pub(crate) struct Gauge {
+    started: Instant,
+    batches: AtomicU32,
+    /// Milliseconds since `started` at which it became ready and was not taken from, plus one.
+    ready_since: AtomicU64,
+}
+
+impl Gauge {
+    pub fn new(started: Instant) -> Self {
+        Self {
+            started,
+            batches: AtomicU32::new(0),
+            ready_since: AtomicU64::new(0),
+        }
+    }
+
+    /// Batches without an outcome.
+    pub fn queued(&self, batches: usize) {
+        self.batches.store(
+            u32::try_from(batches).unwrap_or(u32::MAX),
+            Ordering::Relaxed,
+        );
+    }
+
+    pub fn ready_since(&self, now: Instant) {
+        let since = now.saturating_duration_since(self.started).as_millis() as u64 + 1;
+        self.ready_since.store(since, Ordering::Relaxed);
+    }
+
+    pub fn not_ready(&self) {
+        self.ready_since.store(0, Ordering::Relaxed);
+    }
+
+    /// Whether its broker has taken nothing for `timeout` although there was something.
+    fn is_stuck(&self, now: Instant, timeout: Duration) -> bool {
+        let since = self.ready_since.load(Ordering::Relaxed);
+        let now = now.saturating_duration_since(self.started);
+        since > 0 && now.saturating_sub(Duration::from_millis(since)) > timeout
+    }
+}
+
+/// Batches of a topic between two looks at its partitions' queues.
+const LOOK_EVERY: u32 = 32;
+
+impl Topics {
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self {
+            by_name: DashMap::new(),
+            trouble: Mutex::default(),
+        })
+    }
+
+    pub fn get(&self, name: &str) -> Option<Arc<Topic>> {
+        self.by_name.get(name).map(|topic| Arc::clone(&topic))
+    }
+
+    pub fn insert(&self, topic: Topic) -> Arc<Topic> {
+        let topic = Arc::new(topic);
+        self.by_name
+            .insert(Arc::clone(&topic.name), Arc::clone(&topic));
+        topic
+    }
+
+    pub fn remove(&self, name: &str) {
+        self.by_name.remove(name);
+    }
+
+    pub fn clear(&self) {
+        self.by_name.clear();
+    }
+
+    pub fn set_trouble(&self, trouble: Option<Arc<str>>) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+    }
+
+    pub fn trouble(&self) -> Option<Arc<str>> {
+        self.trouble
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
+impl Topic {
+    pub fn new(
+        name: Arc<str>,
+        partitions: Vec<Door>,
+        available: Vec<i32>,
+        sticky: Arc<Sticky>,
+        round_robin: Arc<RoundRobin>,
+    ) -> Self {
+        let (used, sealed) = (AtomicBool::new(true), AtomicU32::new(0));
+        Self {
+            name,
+            partitions,
+            available,
+            sticky,
+            round_robin,
+            used,
+            sealed,
+        }
+    }
+
+    /// Marks that somebody sends to it; a plain read once it is marked.
+    pub fn mark_used(&self) {
+        if !self.used.load(Ordering::Relaxed) {
+            self.used.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether somebody has sent to it since the last call.
+    pub fn was_used(&self) -> bool {
+        self.used.swap(false, Ordering::Relaxed)
+    }
+
+    /// A batch of the topic is full: now and then the partitioner looks at all queues.
+    pub fn batch_full(&self, now: Instant, availability_timeout: Option<Duration>) {
+        if self
+            .sealed
+            .fetch_add(1, Ordering::Relaxed)
+            .is_multiple_of(LOOK_EVERY)
+        {
+            let loads = self.partitions.iter().zip(0..).map(|(door, partition)| {
+                let stuck = availability_timeout.is_some_and(|t| door.gauge.is_stuck(now, t));
+                Load {
+                    partition,
+                    queue_len: door.gauge.batches.load(Ordering::Relaxed) as usize,
+                    available: !stuck && self.available.binary_search(&partition).is_ok(),
+                }
+            });
+            self.sticky.update(&loads.collect::<Vec<_>>());
+        }
+    }
+}

@@ -50,22 +50,24 @@ pub(crate) struct WakeAt {
 #[rtype(result = "()")]
 pub(crate) struct Pressure;
 
-/// The alarm that an actor has set, so that it sets no second one for the same time or later.
+/// The ticks an actor has asked for, so that it asks for none that one coming earlier makes
+/// needless: few stand here at any time, a near one for the linger, a far one for a time-out.
 #[derive(Debug, Default)]
-pub(crate) struct Alarm(Option<Instant>);
+pub(crate) struct Alarm(Vec<Instant>);
 
 impl Alarm {
     /// Asks the clock for a tick, unless one comes by then anyway.
     pub fn set(&mut self, clock: &Addr<ClockActor>, at: Instant, who: impl FnOnce() -> Sleeper) {
-        if self.0.is_none_or(|set| at < set) {
-            self.0 = Some(at);
+        if self.0.iter().all(|set| at < *set) {
+            self.0.push(at);
             clock.do_send(WakeAt { at, who: who() });
         }
     }
 
-    /// The tick has come.
+    /// A tick has come.
     pub fn rang(&mut self) {
-        self.0 = None;
+        let now = now();
+        self.0.retain(|set| *set > now);
     }
 }
 
@@ -149,13 +151,11 @@ impl Handler<Pressure> for ClockActor {
     type Result = ();
 
     fn handle(&mut self, _: Pressure, _: &mut Context<Self>) {
-        // Every partition with an open batch has an alarm here, and sets it anew when it is woken.
-        let (partitions, others): (Vec<_>, Vec<_>) = std::mem::take(&mut self.heap)
-            .into_iter()
-            .partition(|Reverse(entry)| matches!(entry.who, Sleeper::Partition(_)));
-        self.heap = others.into();
-        for Reverse(entry) in partitions {
-            entry.who.wake();
+        // Every partition with an open batch has an alarm here.
+        for Reverse(entry) in &self.heap {
+            if let Sleeper::Partition(partition) = &entry.who {
+                partition.do_send(Tick);
+            }
         }
     }
 }

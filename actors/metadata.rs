@@ -14,7 +14,7 @@ use super::runtime::{Install, RuntimeActor};
 use crate::broker_error::BrokerError;
 use crate::error::SendError;
 use crate::metadata::ClusterView;
-use crate::net::{ControlClient, NetError};
+use crate::net::{Backoff, ControlClient, NetError};
 use crate::record::TopicPartition;
 use crate::topics::{Topic, Topics};
 use crate::wire::{LeaderHint, MetadataAnswer, Node};
@@ -56,8 +56,8 @@ pub(crate) struct Serve(pub Addr<RuntimeActor>);
 pub(crate) struct MetadataRules {
     pub max_age: Duration,
     pub max_idle: Duration,
-    /// How long to wait between two looks at a picture that is known to be old.
-    pub backoff: Duration,
+    /// How long to wait between two looks at a picture that is known to be old: from, to.
+    pub backoff: (Duration, Duration),
 }
 
 struct Waiter {
@@ -88,6 +88,8 @@ pub(crate) struct MetadataActor {
     due: Option<Instant>,
     /// Not before, whatever calls.
     not_before: Instant,
+    /// Grows while answers leave something open.
+    backoff: Backoff,
     last_trouble: Option<Arc<str>>,
 }
 
@@ -99,6 +101,7 @@ impl MetadataActor {
         clock: Addr<ClockActor>,
         identity: Addr<IdentityActor>,
     ) -> Self {
+        let backoff = Backoff::new(rules.backoff.0, rules.backoff.1, 3);
         Self {
             view: ClusterView::default(),
             rules,
@@ -111,6 +114,7 @@ impl MetadataActor {
             alarm: Alarm::default(),
             due: None,
             not_before: now(),
+            backoff,
             last_trouble: None,
         }
     }
@@ -197,12 +201,11 @@ impl MetadataActor {
                 let delay = self
                     .control
                     .as_mut()
-                    .map_or(self.rules.backoff, |c| c.next_delay());
+                    .map_or(self.rules.backoff.0, |c| c.next_delay());
                 self.not_before = now + delay;
                 return self.soon(now + delay, ctx);
             }
         };
-        self.not_before = now + self.rules.backoff;
         self.trouble(None);
         let changes = self.view.apply(answer);
         if changes.nodes {
@@ -239,13 +242,15 @@ impl MetadataActor {
             .interests
             .values()
             .any(|interest| !interest.waiters.is_empty());
-        let at = now
-            + if again {
-                self.rules.backoff
-            } else {
-                self.rules.max_age
-            };
-        self.soon(at, ctx);
+        let wait = if again {
+            self.backoff.next()
+        } else {
+            self.backoff.reset();
+            self.rules.max_age
+        };
+        // Whoever finds the picture old again need not ask more often than this.
+        self.not_before = now + wait.min(self.rules.backoff.0);
+        self.soon(now + wait, ctx);
     }
 
     fn trouble(&mut self, trouble: Option<Arc<str>>) {

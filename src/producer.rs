@@ -184,9 +184,12 @@ fn on_own_thread(
 }
 
 fn on_current_arbiter(start: impl FnOnce() -> Runtime) -> Result<Runtime, StartError> {
-    // `spawn_local` panics outside a LocalSet, and tokio has no way to ask before.
-    let probe = std::panic::catch_unwind(|| drop(actix_rt::spawn(async {})));
-    probe.map_err(|_| StartError::NoArbiter)?;
+    // Outside a System there may still be a LocalSet. Without one `spawn_local` panics, and tokio
+    // has no way to ask before.
+    if System::try_current().is_none() {
+        let probe = std::panic::catch_unwind(|| drop(actix_rt::spawn(async {})));
+        probe.map_err(|_| StartError::NoArbiter)?;
+    }
     Ok(start())
 }
 
@@ -325,7 +328,9 @@ impl Producer {
             .thread
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        if let Some(thread) = thread.take() {
+        // Closed on the runtime's own thread, it ends when this returns to it.
+        let elsewhere = |it: &mut JoinHandle<()>| it.thread().id() != std::thread::current().id();
+        if let Some(thread) = thread.take_if(elsewhere) {
             // All that is left for it is to return.
             let _ = thread.join();
         }

@@ -21,17 +21,11 @@ struct Shop {
     topic: Arc<str>,
     /// The number of the order that each record carries.
     open: HashMap<RecordId, u32>,
-    written: u32,
-    failed: Vec<u32>,
+    written: usize,
 }
 
 impl Actor for Shop {
     type Context = Context<Self>;
-
-    fn started(&mut self, ctx: &mut Context<Self>) {
-        // From here on the outcomes of what this handle sends come to this actor.
-        self.producer = self.producer.delivering_to(ctx.address().recipient());
-    }
 }
 
 #[derive(Message)]
@@ -65,34 +59,31 @@ impl Handler<Delivered> for Shop {
     type Result = ();
 
     fn handle(&mut self, delivered: Delivered, _: &mut Context<Self>) {
-        let (mut own, place) = (0, &delivered.topic_partition);
-        for id in delivered.ids() {
-            // A batch may hold the records of others too.
-            let Some(number) = self.open.remove(&id) else {
-                continue;
-            };
-            own += 1;
-            match &delivered.result {
-                Ok(_) => self.written += 1,
-                Err(_) => self.failed.push(number),
-            }
-        }
+        // A batch may hold the records of others too.
+        let orders: Vec<u32> = delivered
+            .ids()
+            .filter_map(|id| self.open.remove(&id))
+            .collect();
+        let place = &delivered.topic_partition;
         match &delivered.result {
-            Ok(offset) => println!("{place}: {own} orders written from offset {offset:?} on"),
-            Err(undelivered) => println!("{place}: {own} orders: {undelivered}"),
+            Ok(offset) => {
+                self.written += orders.len();
+                println!("{place}: {} orders, offset {offset:?}", orders.len());
+            }
+            Err(undelivered) => println!("{place}: {undelivered}: {orders:?}"),
         }
     }
 }
 
 #[derive(Message)]
-#[rtype(result = "(u32, Vec<u32>, usize)")]
+#[rtype(result = "(usize, usize)")]
 struct Account;
 
 impl Handler<Account> for Shop {
     type Result = MessageResult<Account>;
 
     fn handle(&mut self, _: Account, _: &mut Context<Self>) -> Self::Result {
-        MessageResult((self.written, self.failed.clone(), self.open.len()))
+        MessageResult((self.written, self.open.len()))
     }
 }
 
@@ -103,14 +94,13 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let topic: Arc<str> = args.next().unwrap_or_else(|| "orders".into()).into();
 
     let producer = Producer::start(Config::new(&bootstrap_servers)?)?;
-    let shop = Shop {
-        producer: producer.clone(),
+    let shop = Shop::create(|ctx| Shop {
+        // The outcomes of what this handle sends come to this actor.
+        producer: producer.delivering_to(ctx.address().recipient()),
         topic: Arc::clone(&topic),
         open: HashMap::new(),
         written: 0,
-        failed: Vec::new(),
-    }
-    .start();
+    });
     for number in 0..1000 {
         let customer = number % 50;
         shop.send(Order { number, customer }).await??;
@@ -121,14 +111,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let partition = producer.partition(&topic, 0).await?;
     let record = Record::to(topic).value("by message");
     let acked = partition.send(Produce(record)).await??.await?;
-    println!(
-        "by message: partition {} offset {:?}",
-        acked.partition, acked.offset
-    );
+    println!("by message: offset {:?}", acked.offset);
 
     // When `close` is over, every `Delivered` is in the mailbox it was meant for.
     producer.close(Duration::from_secs(30)).await?;
-    let (written, failed, open) = shop.send(Account).await?;
-    println!("{written} orders written, failed: {failed:?}, without an outcome: {open}");
+    let (written, open) = shop.send(Account).await?;
+    println!("{written} orders written, {open} without an outcome");
     Ok(())
 }

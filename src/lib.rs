@@ -17,6 +17,19 @@
 //! }
 //! ```
 
+// A test may unwrap, panic and read a clock; the library may not.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::disallowed_methods,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::todo,
+        clippy::unreachable,
+        clippy::unwrap_used
+    )
+)]
+
 mod ack;
 #[path = "../actors/mod.rs"]
 pub mod actors;

@@ -178,6 +178,8 @@ fn on_own_thread(
                 // An error means that the RuntimeActor is gone, and then so is everything.
                 let _ = ended.await;
             });
+            // A name lookup that hangs has a thread of its own, which dropping would wait for.
+            arbiter.shutdown_background();
         })?;
     let gone = || std::io::Error::other("the runtime's thread ended at once");
     Ok((runtime.recv().map_err(|_| gone())?, thread))

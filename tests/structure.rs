@@ -89,6 +89,23 @@ fn whoever_opens_the_folder_of_actors_sees_them_all() {
 }
 
 #[test]
+fn the_tests_named_beside_kafkas_exist() {
+    let table = fs::read_to_string(root("tests/kafka_names.md")).expect("the table");
+    let ours = table
+        .lines()
+        .filter_map(|row| row.strip_prefix('|')?.split('|').nth(1));
+    let names = ours.flat_map(|cell| cell.split('`').skip(1).step_by(2));
+    let names: Vec<_> = names.filter(|name| name.contains('_')).collect();
+    assert!(names.len() > 100, "{names:?}");
+    let folders = ["src", "actors", "tests"].map(|folder| sources(&root(folder)));
+    let text = folders.iter().flatten().map(fs::read_to_string);
+    let text: String = text.map(|text| text.expect("a source file")).collect();
+    for name in names {
+        assert!(text.contains(&format!("fn {name}()")), "no test {name}");
+    }
+}
+
+#[test]
 fn a_forbidden_word_is_found() {
     let files = sources(&root("src/producer.rs"));
     assert!(!mentions(&files, &["actix"]).is_empty());

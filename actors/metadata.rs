@@ -120,7 +120,6 @@ impl MetadataActor {
     }
 
     fn soon(&mut self, at: Instant, ctx: &mut Context<Self>) {
-        let at = at.max(self.not_before);
         self.due = Some(self.due.map_or(at, |due| due.min(at)));
         self.work(ctx);
     }
@@ -128,7 +127,8 @@ impl MetadataActor {
     /// Asks a broker if it is time, and sets the alarm for what comes next.
     fn work(&mut self, ctx: &mut Context<Self>) {
         let now = now();
-        if self.due.is_some_and(|due| due <= now) && !self.interests.is_empty() {
+        let due = self.due.map(|due| due.max(self.not_before));
+        if due.is_some_and(|due| due <= now) && !self.interests.is_empty() {
             self.ask(ctx);
         }
         let deadlines = self
@@ -136,7 +136,7 @@ impl MetadataActor {
             .values()
             .flat_map(|i| &i.waiters)
             .map(|w| w.deadline);
-        let due = self.due.filter(|_| self.control.is_some());
+        let due = due.filter(|_| self.control.is_some() && self.due.is_some());
         if let Some(at) = deadlines.chain(due).min() {
             self.alarm
                 .set(&self.clock, at, || Sleeper::Metadata(ctx.address()));

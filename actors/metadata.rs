@@ -120,7 +120,6 @@ impl MetadataActor {
     }
 
     fn soon(&mut self, at: Instant, ctx: &mut Context<Self>) {
-        let at = at.max(self.not_before);
         self.due = Some(self.due.map_or(at, |due| due.min(at)));
         self.work(ctx);
     }
@@ -128,15 +127,17 @@ impl MetadataActor {
     /// Asks a broker if it is time, and sets the alarm for what comes next.
     fn work(&mut self, ctx: &mut Context<Self>) {
         let now = now();
-        if self.due.is_some_and(|due| due <= now) && !self.interests.is_empty() {
+        if self.due.is_some_and(|due| due.max(self.not_before) <= now) && !self.interests.is_empty()
+        {
             self.ask(ctx);
         }
-        let deadlines = self
+        let waiters = self
             .interests
             .values()
-            .flat_map(|i| &i.waiters)
-            .map(|w| w.deadline);
+            .flat_map(|interest| &interest.waiters);
+        let deadlines = waiters.map(|waiter| waiter.deadline);
         let due = self.due.filter(|_| self.control.is_some());
+        let due = due.map(|due| due.max(self.not_before));
         if let Some(at) = deadlines.chain(due).min() {
             self.alarm
                 .set(&self.clock, at, || Sleeper::Metadata(ctx.address()));

@@ -14,7 +14,7 @@ use super::identity::{Bump, Identified, IdentityActor, WantIdentity};
 use super::loan::{Loan, LoanBack};
 use super::metadata::{MetadataActor, RefreshMetadata};
 use super::now;
-use super::sender::{Offer, Ready, SenderActor, Take};
+use super::sender::{NotReady, Offer, Ready, SenderActor, Take};
 use crate::ack::Receipt;
 use crate::compress::Compressor;
 use crate::error::SendError;
@@ -287,8 +287,11 @@ impl Handler<Lead> for PartitionActor {
         if of(&leader) != of(&self.leader) || topic_id != self.topic_id {
             self.ledger().rearm();
             self.topic_id = topic_id;
-            self.leader = leader;
-            self.announced = false;
+            if let Some(former) = std::mem::replace(&mut self.leader, leader)
+                && std::mem::take(&mut self.announced)
+            {
+                former.sender.do_send(NotReady(ctx.address()));
+            }
         }
         self.look(ctx);
     }

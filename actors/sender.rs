@@ -30,6 +30,11 @@ use crate::wire::{
 #[rtype(result = "()")]
 pub(crate) struct Ready(pub Addr<PartitionActor>);
 
+/// A partition that was ready is led by another broker now.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct NotReady(pub Addr<PartitionActor>);
+
 /// Asks a partition for one batch.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -484,6 +489,15 @@ impl Handler<Ready> for SenderActor {
         if self.asked == 0 && !std::mem::replace(&mut self.nudged, true) {
             ctx.notify(Pump);
         }
+    }
+}
+
+impl Handler<NotReady> for SenderActor {
+    type Result = ();
+
+    fn handle(&mut self, NotReady(partition): NotReady, _: &mut Context<Self>) {
+        // Else a broker that is gone would be dialled for ever on behalf of those that left it.
+        self.ring.retain(|waiting| *waiting != partition);
     }
 }
 

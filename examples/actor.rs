@@ -60,10 +60,8 @@ impl Handler<Delivered> for Shop {
 
     fn handle(&mut self, delivered: Delivered, _: &mut Context<Self>) {
         // A batch may hold the records of others too.
-        let orders: Vec<u32> = delivered
-            .ids()
-            .filter_map(|id| self.open.remove(&id))
-            .collect();
+        let own = delivered.ids().filter_map(|id| self.open.remove(&id));
+        let orders: Vec<u32> = own.collect();
         let place = &delivered.topic_partition;
         match &delivered.result {
             Ok(offset) => {
@@ -109,8 +107,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     // The third door: a partition has an actor with an address, and takes typed messages. It
     // costs a message per record, where `Producer::send` costs none.
     let partition = producer.partition(&topic, 0).await?;
-    let record = Record::to(topic).value("by message");
-    let acked = partition.send(Produce(record)).await??.await?;
+    let by_message = Produce(Record::to(topic).value("by message"));
+    let acked = partition.send(by_message).await??.await?;
     println!("by message: offset {:?}", acked.offset);
 
     // When `close` is over, every `Delivered` is in the mailbox it was meant for.

@@ -117,6 +117,9 @@ pub(crate) struct Ledger {
     identity: Option<Identity>,
     /// What new batches will be stamped with once the old identity's are resolved.
     newer: Option<Identity>,
+    /// The identity under which the line broke. Others may still have it told to us, but its
+    /// sequences are used: numbered from 0 again, batches would look like duplicates.
+    left: Option<Identity>,
     next_sequence: i32,
     /// The line of sequences has a hole or the broker lost it: nothing is taken until what is lent
     /// has come back; then everything starts anew under another identity.
@@ -140,6 +143,7 @@ impl Ledger {
             lent: 0,
             identity: None,
             newer: None,
+            left: None,
             next_sequence: 0,
             broken: false,
             proven: false,
@@ -481,7 +485,7 @@ impl Ledger {
     /// once those under the old one are resolved.
     pub fn adopt(&mut self, identity: Identity) -> Effects {
         let mut effects = Effects::default();
-        let known = self.newer.or(self.identity);
+        let known = self.newer.or(self.identity).or(self.left);
         let older = known.is_some_and(|known| {
             known.producer_id == identity.producer_id && known.epoch >= identity.epoch
         });
@@ -507,7 +511,7 @@ impl Ledger {
                 self.remove(at, Settlement::Failed(fate), effects);
             }
             self.broken = false;
-            self.identity = None;
+            self.left = self.identity.take();
         }
         if self.identity.is_some() && self.newer.is_none() || !self.rules.idempotent {
             return;
@@ -651,3 +655,6 @@ impl Entry {
         self.batch.set_unresolved();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -639,6 +639,15 @@ impl Ledger {
     }
 }
 
+impl Drop for Ledger {
+    /// The bytes of what is lent may have left: the batches' own drop guards have to know.
+    fn drop(&mut self) {
+        for entry in self.entries.iter_mut().filter(|entry| entry.lent) {
+            entry.batch.set_unresolved();
+        }
+    }
+}
+
 /// What a partition holds.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Load {

@@ -226,6 +226,18 @@ fn closing_settles_everything_truthfully() {
     assert!(sent[0].is_unknown());
 }
 
+#[test]
+fn a_ledger_that_is_dropped_settles_everything_truthfully() {
+    let mut line = Line::proven();
+    let sent = line.push_many(3);
+    let lent = line.take_many(2);
+    line.lost(&lent[1]);
+    drop(line);
+    assert!(sent[0].is_unknown(), "lent: its bytes may have left");
+    assert!(sent[1].is_unknown(), "unresolved");
+    assert!(sent[2].is_not_written());
+}
+
 /// Whether the flush that tied `token` still waits.
 fn waits(token: &std::sync::Weak<dyn Any + Send + Sync>) -> bool {
     token.strong_count() > 0

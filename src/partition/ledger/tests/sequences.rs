@@ -148,6 +148,21 @@ fn a_written_batch_keeps_its_sequence_when_those_behind_it_give_theirs_back() {
 }
 
 #[test]
+fn a_new_leader_has_to_prove_itself() {
+    let mut line = Line::proven();
+    line.push_many(4);
+    let lent = line.take_many(2);
+    line.ledger.rearm();
+    // Answers of the old one prove nothing of the new one.
+    line.acked(&lent[0], 1);
+    line.acked(&lent[1], 3);
+    let first = line.take();
+    assert!(line.try_take().is_none());
+    line.acked(&first, 5);
+    line.take();
+}
+
+#[test]
 fn brokers_forget_a_producer_that_is_silent_for_a_day() {
     let mut line = Line::with(Rules {
         delivery_timeout: 3 * REMEMBERED,

@@ -71,6 +71,7 @@ struct Interest {
     waiters: Vec<Waiter>,
     last_used: Instant,
     last_error: Option<Arc<str>>,
+    last_answer: Option<BrokerError>,
 }
 
 /// Owns the cluster view, the waiters, and a connection of its own.
@@ -197,6 +198,7 @@ impl MetadataActor {
                 }
                 for interest in self.interests.values_mut() {
                     interest.last_error = Some(Arc::clone(&text));
+                    interest.last_answer = None;
                 }
                 self.trouble(Some(text));
                 let delay = self
@@ -279,6 +281,7 @@ impl MetadataActor {
         };
         let error = BrokerError::new(code);
         interest.last_error = Some(format!("the broker answered {error}").into());
+        interest.last_answer = Some(error.clone());
         // INVALID_TOPIC_EXCEPTION, TOPIC_AUTHORIZATION_FAILED: waiting will not help.
         if !matches!(code, 17 | 29) {
             return true;
@@ -307,6 +310,7 @@ impl MetadataActor {
                     topic: Arc::clone(name),
                     waited: waiter.deadline - waiter.asked,
                     why: why.unwrap_or_else(|| "no broker has answered yet".into()),
+                    error: interest.last_answer.clone(),
                 }));
             }
         }
@@ -348,6 +352,7 @@ impl Handler<WantTopic> for MetadataActor {
             waiters: Vec::new(),
             last_used: now(),
             last_error: None,
+            last_answer: None,
         });
         interest.waiters.push(Waiter {
             asked,

@@ -20,6 +20,7 @@ use super::partition::{
 };
 use super::pool::{PoolActor, PoolCensus, Restock};
 use super::sender::{MoveTo, SenderActor, SenderCensus, SenderRules};
+use crate::batch::Token;
 use crate::compress::Compressor;
 use crate::config::{Config, MetadataRecovery};
 use crate::error::{CloseError, SendError};
@@ -28,7 +29,7 @@ use crate::intake::Intake;
 use crate::metadata::TopicView;
 use crate::meters::{NodeMeters, PoolMeters, TopicMeters};
 use crate::net::{ConnectOptions, ControlClient, Endpoint};
-use crate::partition::{Ledger, Rules, Stage, Token};
+use crate::partition::{Ledger, Rules, Stage};
 use crate::partitioner::{RoundRobin, Sticky};
 use crate::pool::Shelf;
 use crate::record::TopicPartition;

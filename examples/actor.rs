@@ -107,7 +107,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     // The third door: a partition has an actor with an address, and takes typed messages. It
     // costs a message per record, where `Producer::send` costs none.
     let partition = producer.partition(&topic, 0).await?;
-    let by_message = Produce(Record::to(topic).value("by message"));
+    let by_message = Produce::new(Record::to(topic).value("by message"));
     let acked = partition.send(by_message).await??.await?;
     println!("by message: offset {:?}", acked.offset);
 

@@ -252,6 +252,10 @@ impl Producer {
         }
     }
 
+    pub(crate) fn listeners(&self) -> Arc<[Arc<dyn Listener>]> {
+        Arc::clone(&self.listeners)
+    }
+
     /// The numbers of a topic's partitions. Waits up to `max.block.ms` for a topic that is not
     /// known yet.
     pub async fn partitions_for(&self, topic: &str) -> Result<Vec<i32>, SendError> {

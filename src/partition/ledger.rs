@@ -1,12 +1,11 @@
 //! Every sealed batch of a partition, from its sealing to its outcome.
 
-use std::any::Any;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::ack::Settlement;
-use crate::batch::{HEADER_LEN, Payload, SealedBatch, Settled, Stamp};
+use crate::batch::{HEADER_LEN, Payload, SealedBatch, Settled, Stamp, Token};
 use crate::broker_error::{BrokerError, Class, asks_for_metadata, class_of};
 use crate::compress::{Compression, Compressor};
 use crate::identity::{Identity, sequence_after};
@@ -98,9 +97,6 @@ struct Entry {
     last_error: Option<Arc<str>>,
     tokens: Vec<Token>,
 }
-
-/// What a flush waits for: that the last clone is dropped.
-pub(crate) type Token = Arc<dyn Any + Send + Sync>;
 
 /// The deque: batches in the order of their records, which is the order of their sequences. A
 /// batch keeps its place while it is lent, so a retry is at the head again without being moved.
@@ -414,7 +410,7 @@ impl Ledger {
 
     fn remove(&mut self, at: usize, settlement: Settlement, effects: &mut Effects) {
         if let Some(mut entry) = self.entries.remove(at) {
-            effects.settled.extend(entry.batch.settle(settlement));
+            effects.settled.extend(entry.settle(settlement));
         }
     }
 
@@ -560,8 +556,7 @@ impl Ledger {
             };
             if entry.lent {
                 let fate = Settlement::Failed(Undelivered::Unknown(reason));
-                effects.settled.extend(entry.batch.settle(fate));
-                entry.tokens.clear();
+                effects.settled.extend(entry.settle(fate));
                 at += 1;
             } else {
                 self.fail(at, reason, &mut effects);
@@ -589,7 +584,7 @@ impl Ledger {
         let mut effects = Effects::default();
         for mut entry in std::mem::take(&mut self.entries) {
             let reason = Reason::Closed {
-                last: entry.last_error,
+                last: entry.last_error.take(),
             };
             let fate = match entry.lent || entry.unresolved {
                 true => Undelivered::Unknown(reason),
@@ -597,7 +592,7 @@ impl Ledger {
             };
             effects
                 .settled
-                .extend(entry.batch.settle(Settlement::Failed(fate)));
+                .extend(entry.settle(Settlement::Failed(fate)));
         }
         self.lent = 0;
         effects
@@ -669,6 +664,12 @@ pub(crate) struct Load {
 }
 
 impl Entry {
+    fn settle(&mut self, settlement: Settlement) -> Option<Settled> {
+        let mut settled = self.batch.settle(settlement)?;
+        settled.tokens = std::mem::take(&mut self.tokens);
+        Some(settled)
+    }
+
     fn doubt(&mut self) {
         self.unresolved = true;
         self.batch.set_unresolved();

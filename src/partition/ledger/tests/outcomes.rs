@@ -1,5 +1,7 @@
 //! How batches end.
 
+use std::any::Any;
+
 use super::*;
 
 #[test]
@@ -299,6 +301,7 @@ fn a_flush_ends_when_the_line_breaks_or_the_producer_closes() {
     line.push(1);
     let flush = tie(&mut line);
     let effects = line.ledger.abandon();
-    assert!(!waits(&flush));
+    assert!(waits(&flush), "nobody has been told yet");
     line.note(effects);
+    assert!(!waits(&flush));
 }

@@ -28,7 +28,7 @@ pub async fn read_back(
         let consumer = kafka
             .consumer_without_group()
             .auto_offset_reset(AutoOffsetReset::Earliest)
-            .max_poll_records(0)
+            .max_poll_records(-1)
             .build()
             .await
             .map_err(failed)?;

@@ -10,7 +10,7 @@ use krafka::testing::{ApiKey, Control, FakeBroker};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, Command};
 
 /// Beyond this a command hangs.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -74,11 +74,11 @@ fn text(bytes: &[u8]) -> String {
 type KeyValue<'a> = (Option<&'a [u8]>, Option<&'a [u8]>);
 
 fn keys_and_values(records: &[ConsumerRecord]) -> Vec<KeyValue<'_>> {
-    let pair = |it| -> KeyValue<'_> {
-        let ConsumerRecord { key, value, .. } = it;
-        (key.as_deref(), value.as_deref())
-    };
-    records.iter().map(pair).collect()
+    let mut pairs = Vec::new();
+    for ConsumerRecord { key, value, .. } in records {
+        pairs.push((key.as_deref(), value.as_deref()));
+    }
+    pairs
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -260,15 +260,15 @@ fn interrupt(child: &Child) {
     kill_process(pid, Signal::INT).expect("a signal");
 }
 
-/// Starts `produce`, gives it `lines`, and leaves its input open.
-async fn produce_on(servers: &str, topic: &str, lines: &[u8]) -> Child {
+/// Starts `produce` and gives it `lines`. Its input stays open until the pipe is dropped.
+async fn produce_on(servers: &str, topic: &str, lines: &[u8]) -> (Child, ChildStdin) {
     let mut args = vec!["produce", "--topic", topic, "--bootstrap-server", servers];
     args.push("--json");
     let mut child = forebay(&args).spawn().expect("the command starts");
-    let stdin = child.stdin.as_mut().expect("a pipe");
+    let mut stdin = child.stdin.take().expect("a pipe");
     stdin.write_all(lines).await.expect("written");
     stdin.flush().await.expect("written");
-    child
+    (child, stdin)
 }
 
 async fn end(child: &mut Child) -> Output {
@@ -303,10 +303,9 @@ async fn ctrl_c_delivers_what_was_read() {
     let (broker, servers) = start("stopped", 3).await;
     // The answers come after the signal.
     broker.on(ApiKey::Produce, |_| Control::Delay(Duration::from_secs(1)));
-    let mut child = produce_on(&servers, "stopped", b"a\nb\nc\nhalf a li").await;
+    let (mut child, _open) = produce_on(&servers, "stopped", b"a\nb\nc\nhalf a li").await;
     wait_for_produce(&broker).await;
     interrupt(&child);
-    // The input is still open.
     let output = end(&mut child).await;
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     assert_counts(&output, [3, 3, 0, 0]);
@@ -317,7 +316,7 @@ async fn ctrl_c_delivers_what_was_read() {
 async fn ctrl_c_ends_in_bounded_time_and_tells_the_truth() {
     let (broker, servers) = start("stuck", 1).await;
     broker.on(ApiKey::Produce, |_| Control::Silence);
-    let mut child = produce_on(&servers, "stuck", b"a\nb\n").await;
+    let (mut child, _open) = produce_on(&servers, "stuck", b"a\nb\n").await;
     wait_for_produce(&broker).await;
     interrupt(&child);
     let output = end(&mut child).await;
@@ -330,7 +329,7 @@ async fn ctrl_c_while_no_broker_answers_leaves_the_lines_not_written() {
     // It takes connections and says nothing.
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address").to_string();
-    let mut child = produce_on(&address, "nowhere", b"a\nb\n").await;
+    let (mut child, _open) = produce_on(&address, "nowhere", b"a\nb\n").await;
     let listener = tokio::net::TcpListener::from_std({
         listener.set_nonblocking(true).expect("set");
         listener
@@ -348,7 +347,7 @@ async fn ctrl_c_while_no_broker_answers_leaves_the_lines_not_written() {
 async fn a_second_ctrl_c_ends_at_once() {
     let (broker, servers) = start("impatient", 1).await;
     broker.on(ApiKey::Produce, |_| Control::Silence);
-    let mut child = produce_on(&servers, "impatient", b"a\nb\n").await;
+    let (mut child, _open) = produce_on(&servers, "impatient", b"a\nb\n").await;
     wait_for_produce(&broker).await;
     interrupt(&child);
     let stderr = child.stderr.take().expect("a pipe");

@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
@@ -18,7 +17,7 @@ use crate::broker_error::BrokerError;
 use crate::config::Acks;
 use crate::figures::BrokerFigures;
 use crate::meters::NodeMeters;
-use crate::net::{self, Backoff, ConnectOptions, Endpoint, LinkEvent, NetError, Outbound};
+use crate::net::{self, Backoff, ConnectOptions, Endpoint, Gate, LinkEvent, NetError, Outbound};
 use crate::partition::{Attempt, Report};
 use crate::sender::{InFlight, Parcel, Request, gather};
 use crate::wire::{
@@ -283,13 +282,13 @@ impl SenderActor {
                 return loans.into_iter().for_each(|loan| loan.give_back(&error));
             }
         };
-        let written = Arc::new(AtomicBool::new(false));
+        let gate = Arc::new(Gate::default());
         let records = loans
             .iter()
             .map(|loan| Arc::clone(loan.records()))
             .collect();
         for loan in &mut loans {
-            loan.goes_with(&written);
+            loan.goes_with(&gate);
         }
         self.meters.sent(loans.len());
         let now = now();
@@ -300,7 +299,7 @@ impl SenderActor {
             let _ = outbox.send(Outbound {
                 envelope,
                 records,
-                written,
+                gate,
             });
         }
         if self.rules.acks != Acks::None {

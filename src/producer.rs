@@ -24,7 +24,6 @@ use crate::outcome::Outcome;
 use crate::partitioner::Partitioner;
 use crate::pool::Shelf;
 use crate::record::Record;
-use crate::serializer::{Serializer, TypedProducer};
 use crate::topics::Topics;
 
 /// Where the runtime's actors run.
@@ -178,6 +177,8 @@ fn on_own_thread(
                 // An error means that the RuntimeActor is gone, and then so is everything.
                 let _ = ended.await;
             });
+            // A name lookup that hangs has a thread of its own, which dropping would wait for.
+            arbiter.shutdown_background();
         })?;
     let gone = || std::io::Error::other("the runtime's thread ended at once");
     Ok((runtime.recv().map_err(|_| gone())?, thread))
@@ -249,15 +250,6 @@ impl Producer {
             listeners,
             ..self.clone()
         }
-    }
-
-    /// A handle that serializes keys and values by type.
-    pub fn typed<K: ?Sized + 'static, V: ?Sized + 'static>(
-        &self,
-        key: impl Serializer<K>,
-        value: impl Serializer<V>,
-    ) -> TypedProducer<K, V> {
-        TypedProducer::new(self.clone(), key, value)
     }
 
     /// The numbers of a topic's partitions. Waits up to `max.block.ms` for a topic that is not

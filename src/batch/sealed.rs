@@ -227,3 +227,6 @@ impl SealedBatch {
         Ok(parts)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,4 +21,4 @@ pub use connection::{ConnectOptions, Connection, connect};
 pub use control::ControlClient;
 pub use error::NetError;
 pub use frames::{FrameReader, FrameWriter};
-pub(crate) use link::{LinkEvent, Outbound, run as run_link};
+pub(crate) use link::{Gate, LinkEvent, Outbound, run as run_link};

@@ -92,6 +92,8 @@ struct Entry {
     /// An attempt ended in a way that leaves open whether the batch is in the log. Sticky.
     unresolved: bool,
     stamp: Option<Stamp>,
+    /// The ledger's reign when it was lent last.
+    reign: u32,
     not_before: Option<Instant>,
     last_error: Option<Arc<str>>,
     tokens: Vec<Token>,
@@ -117,6 +119,9 @@ pub(crate) struct Ledger {
     identity: Option<Identity>,
     /// What new batches will be stamped with once the old identity's are resolved.
     newer: Option<Identity>,
+    /// The identity under which the line broke. Others may still have it told to us, but its
+    /// sequences are used: numbered from 0 again, batches would look like duplicates.
+    left: Option<Identity>,
     next_sequence: i32,
     /// The line of sequences has a hole or the broker lost it: nothing is taken until what is lent
     /// has come back; then everything starts anew under another identity.
@@ -125,6 +130,8 @@ pub(crate) struct Ledger {
     /// error. Until then one batch is lent at a time: brokers accept any first sequence, so a
     /// second one could get in before a retry of the first.
     proven: bool,
+    /// Counts the leaders: what an earlier one accepts proves nothing of the present one.
+    reign: u32,
     last_success: Option<Instant>,
     /// Attempts after a batch's first, and batches that were split.
     pub retried: u64,
@@ -140,9 +147,11 @@ impl Ledger {
             lent: 0,
             identity: None,
             newer: None,
+            left: None,
             next_sequence: 0,
             broken: false,
             proven: false,
+            reign: 0,
             last_success: None,
             retried: 0,
             splits: 0,
@@ -164,6 +173,7 @@ impl Ledger {
             attempts: 0,
             unresolved: false,
             stamp,
+            reign: 0,
             not_before: None,
             last_error: None,
             tokens: Vec::new(),
@@ -219,6 +229,7 @@ impl Ledger {
             entries,
             identity,
             next_sequence,
+            reign,
             ..
         } = self;
         let entry = entries.iter_mut().find(|entry| !entry.lent)?;
@@ -240,6 +251,7 @@ impl Ledger {
         };
         let (header, records) = entry.batch.stamped(stamp);
         entry.lent = true;
+        entry.reign = *reign;
         entry.not_before = None;
         entry.attempts += 1;
         self.retried += u64::from(entry.attempts > 1);
@@ -304,12 +316,13 @@ impl Ledger {
         let class = class_of(error.code);
         let first = at == 0;
         let entry = &mut self.entries[at];
+        let proves = first && entry.reign == self.reign;
         if class != Class::Success {
             entry.last_error = Some(error.to_string().into());
         }
         match class {
             Class::Success => {
-                self.proven |= first;
+                self.proven |= proves;
                 self.last_success = Some(now);
                 let settlement = Settlement::Acked {
                     base_offset,
@@ -318,7 +331,7 @@ impl Ledger {
                 self.remove(at, settlement, effects);
             }
             Class::Duplicate if entry.unresolved => {
-                self.proven |= first;
+                self.proven |= proves;
                 self.last_success = Some(now);
                 let base_offset = base_offset.filter(|offset| *offset >= 0);
                 let settlement = Settlement::Acked {
@@ -481,7 +494,7 @@ impl Ledger {
     /// once those under the old one are resolved.
     pub fn adopt(&mut self, identity: Identity) -> Effects {
         let mut effects = Effects::default();
-        let known = self.newer.or(self.identity);
+        let known = self.newer.or(self.identity).or(self.left);
         let older = known.is_some_and(|known| {
             known.producer_id == identity.producer_id && known.epoch >= identity.epoch
         });
@@ -507,7 +520,7 @@ impl Ledger {
                 self.remove(at, Settlement::Failed(fate), effects);
             }
             self.broken = false;
-            self.identity = None;
+            self.left = self.identity.take();
         }
         if self.identity.is_some() && self.newer.is_none() || !self.rules.idempotent {
             return;
@@ -529,6 +542,7 @@ impl Ledger {
     /// The leader or the topic's id has changed: what the new one accepts has to be seen first.
     pub fn rearm(&mut self) {
         self.proven = false;
+        self.reign = self.reign.wrapping_add(1);
     }
 
     /// Settles every batch whose `delivery.timeout.ms` has run out. A lent one keeps its place.
@@ -635,6 +649,15 @@ impl Ledger {
     }
 }
 
+impl Drop for Ledger {
+    /// The bytes of what is lent may have left: the batches' own drop guards have to know.
+    fn drop(&mut self) {
+        for entry in self.entries.iter_mut().filter(|entry| entry.lent) {
+            entry.batch.set_unresolved();
+        }
+    }
+}
+
 /// What a partition holds.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Load {
@@ -651,3 +674,6 @@ impl Entry {
         self.batch.set_unresolved();
     }
 }
+
+#[cfg(test)]
+mod tests;

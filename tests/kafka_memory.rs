@@ -193,8 +193,8 @@ async fn send_until_refused(producer: Producer, sender: u64) -> Vec<forebay::Rec
     let mut receipts = Vec::new();
     let mut refused = 0;
     for place in 0.. {
-        // All senders go through the partitions together, a batch or so in each.
-        let partition = (place / 18 % PARTITIONS as u64) as i32;
+        // About a batch for each partition: a batch holds all its memory, full or not.
+        let partition = (place / 140 % PARTITIONS as u64) as i32;
         let record = Record::to(TOPIC).partition(partition);
         let record = record.value(counter(sender, partition, place));
         let begin = Instant::now();

@@ -95,6 +95,51 @@ fn each_broker_hangs_for_longer_than_a_request_may_take() {
     outcomes.as_ref().inspect(|it| assert_all_acked(it));
 }
 
+/// What runs out of time is not acked, but what is said of it is true, and whatever comes later
+/// arrives: each kind of outcome is held against the log.
+#[test]
+fn outcomes_are_true_when_time_runs_out() {
+    let outcomes = stream_through(
+        "outcomes_are_true_when_time_runs_out",
+        150_000,
+        |config| {
+            let hurry = config
+                .set("request.timeout.ms", 1000)
+                .set("max.block.ms", 1000);
+            hurry.set("delivery.timeout.ms", 2500)
+        },
+        |cluster, topic, running| {
+            for broker in cluster.brokers() {
+                broker.freeze().unwrap();
+                std::thread::sleep(Duration::from_secs(4));
+                broker.thaw().unwrap();
+                cluster.wait_in_sync(topic).unwrap();
+                cluster.elect_leaders(topic).unwrap();
+                running.wait_for(1000);
+            }
+            // All at once: nobody is left to turn to.
+            for broker in cluster.brokers() {
+                broker.freeze().unwrap();
+            }
+            std::thread::sleep(Duration::from_secs(4));
+            for broker in cluster.brokers() {
+                broker.thaw().unwrap();
+            }
+            cluster.wait_in_sync(topic).unwrap();
+            running.wait_for(1000);
+        },
+    );
+    let Some(outcomes) = outcomes else { return };
+    let late = outcomes.unknown.len() + outcomes.not_written.len();
+    assert!(late > 0, "nothing ran out of time");
+    let last = outcomes.acked.iter().map(|(counter, _)| *counter).max();
+    let sent = outcomes.records() as i64;
+    assert!(
+        last > Some(sent - 1000),
+        "nothing was acked after the faults"
+    );
+}
+
 /// A broker that hangs is replaced as leader, and wakes up with requests of before in its sockets.
 #[test]
 fn a_broker_hangs_until_it_has_lost_its_partitions() {

@@ -1,0 +1,247 @@
+//! Whatever happens to the cluster in the middle of a stream: nothing lost, doubled or reordered,
+//! and every outcome true.
+//!
+//! A stream of its own cluster is paced so that the faults fall into it, and it goes on until the
+//! last one is over.
+
+mod kafka;
+
+use std::time::{Duration, Instant};
+
+use forebay::config::ConfigBuilder;
+use forebay::{Config, Producer, Record, SendError};
+use kafka::{Cluster, ClusterOptions, Load, Outcomes, Running, scaled};
+
+const PARTITIONS: i32 = 12;
+
+fn config(cluster: &Cluster) -> ConfigBuilder {
+    Config::builder().bootstrap_servers(cluster.bootstrap())
+}
+
+/// Streams to a new topic while `faults` does its worst, then holds the log against the outcomes.
+fn stream_through(
+    name: &str,
+    records: u64,
+    set: impl Fn(ConfigBuilder) -> ConfigBuilder,
+    faults: impl Fn(&Cluster, &str, &Running),
+) -> Option<Outcomes> {
+    if !kafka::require_or_skip(name) {
+        return None;
+    }
+    let _turn = kafka::one_at_a_time();
+    let cluster = Cluster::start(ClusterOptions::default()).unwrap();
+    let topic = "stream";
+    cluster.create_topic(topic, PARTITIONS, 3, &[]).unwrap();
+    let records = scaled(records);
+    // Half a minute for three faults, each of which takes ten seconds or more.
+    let config = set(config(&cluster)).build().unwrap();
+    let running = Load::new(topic, records)
+        .per_second(records / 30)
+        .start(config);
+    running.wait_for(records / 30);
+    faults(&cluster, topic, &running);
+    running.wait_for(records / 30);
+    let outcomes = running.finish();
+    cluster.wait_in_sync(topic).unwrap();
+    println!("{name}");
+    outcomes.agree_with(&cluster.seen(topic));
+    cluster.check_segments(topic);
+    Some(outcomes)
+}
+
+fn assert_all_acked(outcomes: &Outcomes) {
+    let failed = [&outcomes.not_written, &outcomes.unknown, &outcomes.refused];
+    let first = failed.map(|list| list.first().cloned());
+    assert_eq!(first, [None, None, None], "the faults were over in time");
+}
+
+#[test]
+fn each_broker_is_killed_once() {
+    let outcomes = stream_through(
+        "each_broker_is_killed_once",
+        300_000,
+        |config| config,
+        |cluster, topic, running| {
+            for broker in cluster.brokers() {
+                broker.kill().unwrap();
+                running.wait_for(1);
+                broker.restart().unwrap();
+                broker.wait_ready().unwrap();
+                cluster.wait_in_sync(topic).unwrap();
+                // Else the last broker would lead nothing when its turn comes.
+                cluster.elect_leaders(topic).unwrap();
+            }
+        },
+    );
+    outcomes.as_ref().inspect(|it| assert_all_acked(it));
+}
+
+#[test]
+fn each_broker_hangs_for_longer_than_a_request_may_take() {
+    let outcomes = stream_through(
+        "each_broker_hangs_for_longer_than_a_request_may_take",
+        150_000,
+        |config| config.set("request.timeout.ms", 3000),
+        |cluster, topic, _| {
+            for broker in cluster.brokers() {
+                broker.freeze().unwrap();
+                std::thread::sleep(Duration::from_secs(5));
+                broker.thaw().unwrap();
+                cluster.wait_in_sync(topic).unwrap();
+                cluster.elect_leaders(topic).unwrap();
+            }
+        },
+    );
+    outcomes.as_ref().inspect(|it| assert_all_acked(it));
+}
+
+/// What runs out of time is not acked, but what is said of it is true, and whatever comes later
+/// arrives: each kind of outcome is held against the log.
+#[test]
+fn outcomes_are_true_when_time_runs_out() {
+    let outcomes = stream_through(
+        "outcomes_are_true_when_time_runs_out",
+        150_000,
+        |config| {
+            let hurry = config
+                .set("request.timeout.ms", 1000)
+                .set("max.block.ms", 1000);
+            hurry.set("delivery.timeout.ms", 2500)
+        },
+        |cluster, topic, running| {
+            for broker in cluster.brokers() {
+                broker.freeze().unwrap();
+                std::thread::sleep(Duration::from_secs(4));
+                broker.thaw().unwrap();
+                cluster.wait_in_sync(topic).unwrap();
+                cluster.elect_leaders(topic).unwrap();
+                running.wait_for(1000);
+            }
+            // All at once: nobody is left to turn to.
+            for broker in cluster.brokers() {
+                broker.freeze().unwrap();
+            }
+            std::thread::sleep(Duration::from_secs(4));
+            for broker in cluster.brokers() {
+                broker.thaw().unwrap();
+            }
+            cluster.wait_in_sync(topic).unwrap();
+            running.wait_for(1000);
+        },
+    );
+    let Some(outcomes) = outcomes else { return };
+    let late = outcomes.unknown.len() + outcomes.not_written.len();
+    assert!(late > 0, "nothing ran out of time");
+    let last = outcomes.acked.iter().map(|(counter, _)| *counter).max();
+    let sent = outcomes.records() as i64;
+    assert!(
+        last > Some(sent - 1000),
+        "nothing was acked after the faults"
+    );
+}
+
+/// A broker that hangs is replaced as leader, and wakes up with requests of before in its sockets.
+#[test]
+fn a_broker_hangs_until_it_has_lost_its_partitions() {
+    let outcomes = stream_through(
+        "a_broker_hangs_until_it_has_lost_its_partitions",
+        100_000,
+        |config| config.set("request.timeout.ms", 3000),
+        |cluster, topic, running| {
+            let broker = cluster.broker(1);
+            broker.freeze().unwrap();
+            let others_lead = |cluster: &Cluster| {
+                let partitions = cluster.partitions(topic).unwrap();
+                partitions.iter().all(|p| p.leader.is_some_and(|l| l != 1))
+            };
+            let frozen = Instant::now();
+            while !others_lead(cluster) {
+                assert!(frozen.elapsed() < Duration::from_secs(60));
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            running.wait_for(1000);
+            broker.thaw().unwrap();
+            cluster.wait_in_sync(topic).unwrap();
+        },
+    );
+    outcomes.as_ref().inspect(|it| assert_all_acked(it));
+}
+
+#[test]
+fn a_rolling_restart_and_the_elections_after_it() {
+    let outcomes = stream_through(
+        "a_rolling_restart_and_the_elections_after_it",
+        150_000,
+        |config| config,
+        |cluster, topic, running| {
+            for broker in cluster.brokers() {
+                broker.terminate().unwrap();
+                running.wait_for(1);
+                broker.restart().unwrap();
+                broker.wait_ready().unwrap();
+                cluster.wait_in_sync(topic).unwrap();
+                cluster.elect_leaders(topic).unwrap();
+            }
+        },
+    );
+    outcomes.as_ref().inspect(|it| assert_all_acked(it));
+}
+
+#[test]
+fn partitions_are_added() {
+    const MORE: i32 = 20;
+    let outcomes = stream_through(
+        "partitions_are_added",
+        50_000,
+        |config| config.set("metadata.max.age.ms", 500),
+        |cluster, topic, running| {
+            cluster.add_partitions(topic, MORE).unwrap();
+            running.wait_for(20_000);
+        },
+    );
+    let Some(outcomes) = outcomes else { return };
+    assert_all_acked(&outcomes);
+    for partition in 0..MORE {
+        let arrived = |(_, acked): &(i64, forebay::Acked)| acked.partition == partition;
+        assert!(
+            outcomes.acked.iter().any(arrived),
+            "nothing for partition {partition}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_topic_is_waited_for() {
+    if !kafka::require_or_skip("a_topic_is_waited_for") {
+        return;
+    }
+    let _turn = kafka::one_at_a_time();
+    let cluster = Cluster::start(ClusterOptions::default().brokers(1)).unwrap();
+    let config = config(&cluster).set("max.block.ms", 8000).build().unwrap();
+    let producer = Producer::start(config).unwrap();
+
+    let sender = producer.clone();
+    let waiting = tokio::spawn(async move {
+        let begin = Instant::now();
+        let receipt = sender.send(Record::to("late").value("1")).await;
+        (receipt, begin.elapsed())
+    });
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(!waiting.is_finished(), "the topic is not there yet");
+    cluster.create_topic("late", 1, 1, &[]).unwrap();
+    let (receipt, waited) = waiting.await.unwrap();
+    receipt.unwrap().await.unwrap();
+    assert!(waited < Duration::from_secs(6), "{waited:?}");
+
+    let begin = Instant::now();
+    let never = producer.send(Record::to("never").value("1")).await;
+    let waited = begin.elapsed();
+    let Err(SendError::TopicUnknown { topic, why, .. }) = never else {
+        panic!("{never:?}");
+    };
+    assert_eq!(&*topic, "never");
+    assert!(why.contains("UNKNOWN_TOPIC_OR_PARTITION"), "{why}");
+    let limit = Duration::from_secs(8)..Duration::from_secs(9);
+    assert!(limit.contains(&waited), "{waited:?}");
+    producer.close(Duration::from_secs(5)).await.unwrap();
+}

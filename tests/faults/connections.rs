@@ -116,6 +116,36 @@ async fn an_answer_that_comes_too_late_is_not_taken_for_another() {
 }
 
 #[tokio::test]
+async fn a_frozen_broker_does_not_stop_acks_0_for_good() {
+    let broker = broker().await;
+    let keys = [
+        ("acks", "0"),
+        ("enable.idempotence", "false"),
+        ("request.timeout.ms", "300"),
+        ("send.buffer.bytes", "65536"),
+        ("batch.size", "262144"),
+    ];
+    let producer = producer(&broker, &keys);
+    drop(send(&producer, "first").await);
+    producer.flush().await.expect("flushed");
+    // It reads no more, so what is sent fills the sockets and stays.
+    broker.on_once(ApiKey::Produce, |_| Control::Silence);
+    let value = "x".repeat(200_000);
+    let receipts = send_all(&producer, std::iter::repeat_n(value, 100)).await;
+    for receipt in receipts {
+        assert!(is_unknown(&outcome(receipt).await));
+    }
+    drop(send(&producer, "last").await);
+    close(producer).await;
+    let arrived = async {
+        while log(&broker).last().is_none_or(|last| last != "last") {
+            tokio::task::yield_now().await;
+        }
+    };
+    within(arrived).await;
+}
+
+#[tokio::test]
 async fn what_no_broker_takes_expires() {
     let broker = broker().await;
     let keys = [

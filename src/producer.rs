@@ -178,6 +178,8 @@ fn on_own_thread(
                 // An error means that the RuntimeActor is gone, and then so is everything.
                 let _ = ended.await;
             });
+            // A name that is still being looked up is not waited for.
+            arbiter.shutdown_background();
         })?;
     let gone = || std::io::Error::other("the runtime's thread ended at once");
     Ok((runtime.recv().map_err(|_| gone())?, thread))
@@ -325,7 +327,9 @@ impl Producer {
             .thread
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        if let Some(thread) = thread.take() {
+        // A task on the runtime's own thread may close too, and must not wait for itself.
+        let itself = std::thread::current().id();
+        if let Some(thread) = thread.take_if(|thread| thread.thread().id() != itself) {
             // All that is left for it is to return.
             let _ = thread.join();
         }

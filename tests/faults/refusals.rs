@@ -131,3 +131,24 @@ async fn a_send_that_was_dropped_leaves_nothing() {
     close(producer).await;
     assert_eq!(log(&broker), ["kept"]);
 }
+
+#[tokio::test]
+async fn what_would_have_to_wait() {
+    let broker = broker().await;
+    let producer = producer(&broker, &[]);
+    let refused = producer.try_send(to("x")).expect_err("refused");
+    assert!(matches!(refused, SendError::WouldBlock(_)), "{refused:?}");
+    // The refusal has asked for the topic.
+    let sent = async {
+        loop {
+            match producer.try_send(to("later")) {
+                Ok(receipt) => return receipt,
+                Err(SendError::WouldBlock(_)) => tokio::task::yield_now().await,
+                Err(other) => panic!("{other:?}"),
+            }
+        }
+    };
+    acked(within(sent).await).await;
+    close(producer).await;
+    assert_eq!(log(&broker), ["later"]);
+}

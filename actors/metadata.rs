@@ -237,12 +237,14 @@ impl MetadataActor {
         let mut ready = Vec::new();
         for topic in &changes.topics {
             again |= topic.leaders.iter().any(|leader| leader.node.is_none());
-            if let Some(interest) = self.interests.get_mut(&topic.name) {
-                interest.last_error = None;
-                interest.wanted_until = None;
-                let waiters = interest.waiters.drain(..).map(|waiter| waiter.reply);
-                ready.extend(waiters.map(|reply| (Arc::clone(&topic.name), reply)));
-            }
+            // Those who wanted it may have given up meanwhile. It is among the routes from now on
+            // all the same, so it has to be kept up to date.
+            let interest = self.interests.entry(Arc::clone(&topic.name));
+            let interest = interest.or_insert_with(Interest::new);
+            interest.last_error = None;
+            interest.wanted_until = None;
+            let waiters = interest.waiters.drain(..).map(|waiter| waiter.reply);
+            ready.extend(waiters.map(|reply| (Arc::clone(&topic.name), reply)));
         }
         if let Some(runtime) = &self.runtime {
             let nodes = self.view.nodes().clone();
@@ -302,7 +304,10 @@ impl MetadataActor {
             };
             let _ = waiter.reply.send(Err(refused));
         }
-        self.interests.remove(name);
+        // While it is among the routes somebody has to look after it.
+        if self.topics.get(name).is_none() {
+            self.interests.remove(name);
+        }
         false
     }
 

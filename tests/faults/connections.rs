@@ -173,3 +173,27 @@ async fn what_no_broker_takes_expires() {
     assert_eq!(log(&broker), ["0", "3"]);
     close(producer).await;
 }
+
+#[tokio::test]
+async fn a_topic_that_came_too_late_for_its_record_is_kept_up_to_date() {
+    let broker = cluster(2).await;
+    broker.set_leader("t", 0, 0);
+    broker.on_once(ApiKey::Metadata, |_| {
+        Control::Delay(Duration::from_millis(200))
+    });
+    let producer = producer(&broker, &[("max.block.ms", "50")]);
+    assert!(within(producer.send(to("late"))).await.is_err());
+    let known = async {
+        let figures = || async { producer.figures().await.expect("figures") };
+        while figures().await.partitions.is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    within(known).await;
+    acked(send(&producer, 0).await).await;
+    broker.set_leader("t", 0, 1);
+    broker.crash(0);
+    acked(send(&producer, 1).await).await;
+    assert_eq!(log(&broker), numbers(2));
+    close(producer).await;
+}

@@ -197,3 +197,40 @@ async fn a_topic_that_came_too_late_for_its_record_is_kept_up_to_date() {
     assert_eq!(log(&broker), numbers(2));
     close(producer).await;
 }
+
+#[tokio::test]
+async fn a_topic_made_anew_goes_on() {
+    let broker = broker().await;
+    let producer = producer(&broker, &[]);
+    all_acked(send_all(&producer, 0..10).await).await;
+    assert!(broker.delete_topic("t"));
+    let receipts = send_all(&producer, 0..10).await;
+    assert!(broker.create_topic("t", 1));
+    all_acked(receipts).await;
+    all_acked(send_all(&producer, 10..20).await).await;
+    assert_eq!(log(&broker), numbers(20));
+    close(producer).await;
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_closed_and_made_again() {
+    let broker = broker().await;
+    let producer = producer(&broker, &[("connections.max.idle.ms", "50")]);
+    for i in 0..3 {
+        acked(send(&producer, i).await).await;
+        let idle = async {
+            let figures = || async { producer.figures().await.expect("figures") };
+            while figures().await.brokers[0].connected {
+                tokio::task::yield_now().await;
+            }
+        };
+        within(idle).await;
+    }
+    // Sends that meet the end of a connection.
+    for i in 3..15 {
+        acked(send(&producer, i).await).await;
+        tokio::time::sleep(Duration::from_millis(43 + i)).await;
+    }
+    assert_eq!(log(&broker), numbers(15));
+    close(producer).await;
+}

@@ -305,13 +305,11 @@ impl RuntimeActor {
                     incarnation: sender.incarnation,
                 })
             });
-            let by = leader
-                .as_ref()
-                .map(|by| (by.node, by.epoch, by.incarnation));
-            if slot.told != Some((by, view.id)) {
-                slot.told = Some((by, view.id));
-                let topic_id = view.id;
-                slot.door.addr.do_send(Lead { topic_id, leader });
+            let topic_id = view.id;
+            let lead = Lead { topic_id, leader };
+            if slot.told.as_ref() != Some(&lead) {
+                slot.told = Some(lead.clone());
+                slot.door.addr.do_send(lead);
             }
         }
         if self.closing.is_none() {

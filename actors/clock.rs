@@ -7,7 +7,7 @@ use std::time::Instant;
 use actix::prelude::*;
 
 use super::identity::IdentityActor;
-use super::{MetadataActor, PartitionActor, PoolActor, now, sender::SenderActor};
+use super::{MetadataActor, PartitionActor, PoolActor, Wake, now, sender::SenderActor};
 
 /// A deadline that was asked for has passed. It may be late, and it may have lost its reason
 /// meanwhile: whoever gets it looks at his own state.
@@ -23,6 +23,8 @@ pub(crate) enum Sleeper {
     Pool(Addr<PoolActor>),
     Metadata(Addr<MetadataActor>),
     Identity(Addr<IdentityActor>),
+    #[cfg(test)]
+    Test(Recipient<Tick>),
 }
 
 impl Sleeper {
@@ -33,6 +35,8 @@ impl Sleeper {
             Self::Pool(addr) => addr.do_send(Tick),
             Self::Metadata(addr) => addr.do_send(Tick),
             Self::Identity(addr) => addr.do_send(Tick),
+            #[cfg(test)]
+            Self::Test(recipient) => recipient.do_send(Tick),
         }
     }
 }
@@ -50,22 +54,24 @@ pub(crate) struct WakeAt {
 #[rtype(result = "()")]
 pub(crate) struct Pressure;
 
-/// The alarm that an actor has set, so that it sets no second one for the same time or later.
+/// The ticks that an actor has asked for and not yet got, the latest first. It asks for no second
+/// one at the same time or later, also when an earlier one has come meanwhile: else every linger
+/// would leave a deadline behind in the clock.
 #[derive(Debug, Default)]
-pub(crate) struct Alarm(Option<Instant>);
+pub(crate) struct Alarm(Vec<Instant>);
 
 impl Alarm {
     /// Asks the clock for a tick, unless one comes by then anyway.
     pub fn set(&mut self, clock: &Addr<ClockActor>, at: Instant, who: impl FnOnce() -> Sleeper) {
-        if self.0.is_none_or(|set| at < set) {
-            self.0 = Some(at);
+        if self.0.last().is_none_or(|next| at < *next) {
+            self.0.push(at);
             clock.do_send(WakeAt { at, who: who() });
         }
     }
 
-    /// The tick has come.
+    /// A tick has come: the earliest, since the clock rings in order.
     pub fn rang(&mut self) {
-        self.0 = None;
+        self.0.pop();
     }
 }
 
@@ -149,13 +155,11 @@ impl Handler<Pressure> for ClockActor {
     type Result = ();
 
     fn handle(&mut self, _: Pressure, _: &mut Context<Self>) {
-        // Every partition with an open batch has an alarm here, and sets it anew when it is woken.
-        let (partitions, others): (Vec<_>, Vec<_>) = std::mem::take(&mut self.heap)
-            .into_iter()
-            .partition(|Reverse(entry)| matches!(entry.who, Sleeper::Partition(_)));
-        self.heap = others.into();
-        for Reverse(entry) in partitions {
-            entry.who.wake();
+        // Every partition with an open batch has an alarm here.
+        for Reverse(entry) in &self.heap {
+            if let Sleeper::Partition(partition) = &entry.who {
+                partition.do_send(Wake);
+            }
         }
     }
 }
@@ -170,5 +174,54 @@ impl Handler<Stop> for ClockActor {
 
     fn handle(&mut self, _: Stop, ctx: &mut Context<Self>) {
         ctx.stop();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    impl Handler<Deadlines> for ClockActor {
+        type Result = usize;
+
+        fn handle(&mut self, _: Deadlines, _: &mut Context<Self>) -> usize {
+            self.heap.len()
+        }
+    }
+
+    #[derive(Message)]
+    #[rtype(result = "usize")]
+    struct Deadlines;
+
+    struct Nobody;
+
+    impl Actor for Nobody {
+        type Context = Context<Self>;
+    }
+
+    impl Handler<Tick> for Nobody {
+        type Result = ();
+
+        fn handle(&mut self, _: Tick, _: &mut Context<Self>) {}
+    }
+
+    #[actix::test]
+    async fn a_later_deadline_is_not_asked_for_again_with_every_earlier_one() {
+        let clock = ClockActor::default().start();
+        let nobody = Nobody.start();
+        let mut alarm = Alarm::default();
+        let start = now() + Duration::from_secs(60);
+        for batch in 0..100 {
+            let opened = start + Duration::from_millis(10 * batch);
+            let who = || Sleeper::Test(nobody.clone().recipient());
+            alarm.set(&clock, opened + Duration::from_millis(5), who);
+            // The linger's tick comes; what is left is the delivery timeout.
+            alarm.rang();
+            alarm.set(&clock, opened + Duration::from_secs(120), who);
+        }
+        let lingers = 100;
+        assert_eq!(clock.send(Deadlines).await.expect("alive"), lingers + 1);
     }
 }

@@ -42,6 +42,7 @@ impl Handler<Deliver> for DeliveryActor {
             count,
             settlement,
             listeners,
+            tokens,
         } = settled;
         if let Some(delivered) = Delivered::new(topic_partition, first, count, &settlement) {
             for listener in listeners.listeners() {
@@ -53,6 +54,7 @@ impl Handler<Deliver> for DeliveryActor {
                 guard("a callback", || callback(outcome));
             }
         }
+        drop(tokens); // a flush has waited for all of this
     }
 }
 

@@ -1,13 +1,13 @@
 //! A batch lent to a sender, and its way back.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use actix::prelude::*;
 use uuid::Uuid;
 
 use super::PartitionActor;
 use crate::batch::{HEADER_LEN, Payload};
+use crate::net::Gate;
 use crate::partition::{Lent, Report};
 use crate::record::TopicPartition;
 
@@ -27,8 +27,8 @@ pub(crate) struct Loan {
     pub topic_id: Uuid,
     lent: Lent,
     home: Addr<PartitionActor>,
-    /// Set by the connection before the first byte of the request that carries the batch.
-    written: Option<Arc<AtomicBool>>,
+    /// Passed by the request that carries the batch, before its first byte is written.
+    gate: Option<Arc<Gate>>,
     /// Why it comes back without an answer.
     error: Option<Arc<str>>,
     settled: bool,
@@ -41,13 +41,13 @@ impl Loan {
         lent: Lent,
         home: Addr<PartitionActor>,
     ) -> Self {
-        let (written, error, settled) = (None, None, false);
+        let (gate, error, settled) = (None, None, false);
         Self {
             topic_partition,
             topic_id,
             lent,
             home,
-            written,
+            gate,
             error,
             settled,
         }
@@ -66,9 +66,9 @@ impl Loan {
         HEADER_LEN + self.lent.records.len()
     }
 
-    /// The batch goes out with the request that owns `written`.
-    pub fn goes_with(&mut self, written: &Arc<AtomicBool>) {
-        self.written = Some(Arc::clone(written));
+    /// The batch goes out with the request behind this gate.
+    pub fn goes_with(&mut self, gate: &Arc<Gate>) {
+        self.gate = Some(Arc::clone(gate));
     }
 
     /// Gives the loan back with what the broker said.
@@ -89,10 +89,7 @@ impl Loan {
 impl Drop for Loan {
     fn drop(&mut self) {
         if !self.settled {
-            let written = self
-                .written
-                .as_ref()
-                .is_some_and(|it| it.load(Ordering::Acquire));
+            let written = self.gate.as_ref().is_some_and(|gate| gate.shut());
             let error = self
                 .error
                 .take()

@@ -14,7 +14,7 @@ use super::runtime::{Install, RuntimeActor};
 use crate::broker_error::BrokerError;
 use crate::error::SendError;
 use crate::metadata::ClusterView;
-use crate::net::{ControlClient, NetError};
+use crate::net::{Backoff, ControlClient, NetError};
 use crate::record::TopicPartition;
 use crate::topics::{Topic, Topics};
 use crate::wire::{LeaderHint, MetadataAnswer, Node};
@@ -56,8 +56,8 @@ pub(crate) struct Serve(pub Addr<RuntimeActor>);
 pub(crate) struct MetadataRules {
     pub max_age: Duration,
     pub max_idle: Duration,
-    /// How long to wait between two looks at a picture that is known to be old.
-    pub backoff: Duration,
+    /// How long to wait between two looks at a picture that is known to be old: from, to.
+    pub backoff: (Duration, Duration),
 }
 
 struct Waiter {
@@ -71,6 +71,7 @@ struct Interest {
     waiters: Vec<Waiter>,
     last_used: Instant,
     last_error: Option<Arc<str>>,
+    last_answer: Option<BrokerError>,
 }
 
 /// Owns the cluster view, the waiters, and a connection of its own.
@@ -88,6 +89,8 @@ pub(crate) struct MetadataActor {
     due: Option<Instant>,
     /// Not before, whatever calls.
     not_before: Instant,
+    /// Grows while answers leave something open.
+    backoff: Backoff,
     last_trouble: Option<Arc<str>>,
 }
 
@@ -99,6 +102,7 @@ impl MetadataActor {
         clock: Addr<ClockActor>,
         identity: Addr<IdentityActor>,
     ) -> Self {
+        let backoff = Backoff::new(rules.backoff.0, rules.backoff.1, 3);
         Self {
             view: ClusterView::default(),
             rules,
@@ -111,12 +115,12 @@ impl MetadataActor {
             alarm: Alarm::default(),
             due: None,
             not_before: now(),
+            backoff,
             last_trouble: None,
         }
     }
 
     fn soon(&mut self, at: Instant, ctx: &mut Context<Self>) {
-        let at = at.max(self.not_before);
         self.due = Some(self.due.map_or(at, |due| due.min(at)));
         self.work(ctx);
     }
@@ -124,15 +128,17 @@ impl MetadataActor {
     /// Asks a broker if it is time, and sets the alarm for what comes next.
     fn work(&mut self, ctx: &mut Context<Self>) {
         let now = now();
-        if self.due.is_some_and(|due| due <= now) && !self.interests.is_empty() {
+        if self.due.is_some_and(|due| due.max(self.not_before) <= now) && !self.interests.is_empty()
+        {
             self.ask(ctx);
         }
-        let deadlines = self
+        let waiters = self
             .interests
             .values()
-            .flat_map(|i| &i.waiters)
-            .map(|w| w.deadline);
+            .flat_map(|interest| &interest.waiters);
+        let deadlines = waiters.map(|waiter| waiter.deadline);
         let due = self.due.filter(|_| self.control.is_some());
+        let due = due.map(|due| due.max(self.not_before));
         if let Some(at) = deadlines.chain(due).min() {
             self.alarm
                 .set(&self.clock, at, || Sleeper::Metadata(ctx.address()));
@@ -192,17 +198,17 @@ impl MetadataActor {
                 }
                 for interest in self.interests.values_mut() {
                     interest.last_error = Some(Arc::clone(&text));
+                    interest.last_answer = None;
                 }
                 self.trouble(Some(text));
                 let delay = self
                     .control
                     .as_mut()
-                    .map_or(self.rules.backoff, |c| c.next_delay());
+                    .map_or(self.rules.backoff.0, |c| c.next_delay());
                 self.not_before = now + delay;
                 return self.soon(now + delay, ctx);
             }
         };
-        self.not_before = now + self.rules.backoff;
         self.trouble(None);
         let changes = self.view.apply(answer);
         if changes.nodes {
@@ -239,13 +245,15 @@ impl MetadataActor {
             .interests
             .values()
             .any(|interest| !interest.waiters.is_empty());
-        let at = now
-            + if again {
-                self.rules.backoff
-            } else {
-                self.rules.max_age
-            };
-        self.soon(at, ctx);
+        let wait = if again {
+            self.backoff.next()
+        } else {
+            self.backoff.reset();
+            self.rules.max_age
+        };
+        // Whoever finds the picture old again need not ask more often than this.
+        self.not_before = now + wait.min(self.rules.backoff.0);
+        self.soon(now + wait, ctx);
     }
 
     fn trouble(&mut self, trouble: Option<Arc<str>>) {
@@ -273,6 +281,7 @@ impl MetadataActor {
         };
         let error = BrokerError::new(code);
         interest.last_error = Some(format!("the broker answered {error}").into());
+        interest.last_answer = Some(error.clone());
         // INVALID_TOPIC_EXCEPTION, TOPIC_AUTHORIZATION_FAILED: waiting will not help.
         if !matches!(code, 17 | 29) {
             return true;
@@ -301,6 +310,7 @@ impl MetadataActor {
                     topic: Arc::clone(name),
                     waited: waiter.deadline - waiter.asked,
                     why: why.unwrap_or_else(|| "no broker has answered yet".into()),
+                    error: interest.last_answer.clone(),
                 }));
             }
         }
@@ -342,6 +352,7 @@ impl Handler<WantTopic> for MetadataActor {
             waiters: Vec::new(),
             last_used: now(),
             last_error: None,
+            last_answer: None,
         });
         interest.waiters.push(Waiter {
             asked,

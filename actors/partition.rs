@@ -14,15 +14,18 @@ use super::identity::{Bump, Identified, IdentityActor, WantIdentity};
 use super::loan::{Loan, LoanBack};
 use super::metadata::{MetadataActor, RefreshMetadata};
 use super::now;
-use super::sender::{Offer, Ready, SenderActor, Take};
+use super::sender::{NotReady, Offer, Ready, SenderActor, Take};
 use crate::ack::Receipt;
+use crate::batch::Token;
 use crate::compress::Compressor;
+use crate::delivery::Listener;
 use crate::error::SendError;
 use crate::figures::PartitionFigures;
 use crate::intake::Intake;
 use crate::meters::TopicMeters;
-use crate::partition::{Effects, Ledger, Readiness, Stage, Token};
+use crate::partition::{Effects, Ledger, Readiness, Stage};
 use crate::pool::Shelf;
+use crate::producer::Producer;
 use crate::record::{Record, TopicPartition};
 use crate::topics::Gauge;
 
@@ -93,6 +96,8 @@ pub struct PartitionActor {
     /// The incarnation of the sender that holds loans, if any are out.
     lender: u64,
     asked_identity: bool,
+    /// What stands in the way of batches that have not been tried; a time-out carries it.
+    trouble: Option<Arc<str>>,
     alarm: Alarm,
 }
 
@@ -119,6 +124,7 @@ impl PartitionActor {
             announced: false,
             lender: 0,
             asked_identity: false,
+            trouble: None,
             alarm: Alarm::default(),
         }
     }
@@ -143,6 +149,9 @@ impl PartitionActor {
         if glance.sealed {
             self.collect(false);
         }
+        if self.ledger().next_expiry().is_some_and(|at| at <= now) {
+            self.note_trouble();
+        }
         let expired = self.ledger().expire(now);
         self.apply(expired, ctx);
 
@@ -153,6 +162,7 @@ impl PartitionActor {
             .map(|since| since + self.parts.delivery_timeout);
         if outlived.is_some_and(|at| at <= now) {
             self.collect(true);
+            self.note_trouble();
             let expired = self.ledger().expire(now);
             self.apply(expired, ctx);
         }
@@ -199,6 +209,19 @@ impl PartitionActor {
             let me = ctx.address();
             self.alarm
                 .set(&self.parts.clock, at, || Sleeper::Partition(me));
+        }
+    }
+
+    /// Batches that were never tried are about to expire: they are to say why they were not.
+    fn note_trouble(&self) {
+        let no_leader = || "no leader of the partition is known".into();
+        let trouble = match (&self.trouble, &self.leader) {
+            (Some(trouble), _) => Some(Arc::clone(trouble)),
+            (None, None) => Some(no_leader()),
+            (None, Some(_)) => None,
+        };
+        if let Some(trouble) = trouble {
+            self.ledger().note(&trouble);
         }
     }
 
@@ -287,8 +310,11 @@ impl Handler<Lead> for PartitionActor {
         if of(&leader) != of(&self.leader) || topic_id != self.topic_id {
             self.ledger().rearm();
             self.topic_id = topic_id;
-            self.leader = leader;
-            self.announced = false;
+            if let Some(former) = std::mem::replace(&mut self.leader, leader)
+                && std::mem::take(&mut self.announced)
+            {
+                former.sender.do_send(NotReady(ctx.address()));
+            }
         }
         self.look(ctx);
     }
@@ -320,6 +346,7 @@ impl Handler<Take> for PartitionActor {
         };
         if loan.is_some() {
             self.lender = take.incarnation;
+            self.trouble = None;
         }
         let more = loan.is_some() && self.ledger().readiness(now()) == Readiness::Now;
         self.announced = more;
@@ -367,7 +394,7 @@ impl Handler<Trouble> for PartitionActor {
     type Result = ();
 
     fn handle(&mut self, Trouble(error): Trouble, _: &mut Context<Self>) {
-        self.ledger().note(&error);
+        self.trouble = Some(error);
     }
 }
 
@@ -418,17 +445,49 @@ impl Handler<PartitionCensus> for PartitionActor {
 /// The answer is that of [`Producer::send`](crate::Producer::send): a [`Receipt`] once the record is accepted. The
 /// record's own topic and partition are overridden by the partition's. A message per record costs
 /// about ten times what `send` costs; use that where it matters.
-#[derive(Debug, Message)]
+#[derive(Message)]
 #[rtype(result = "Result<Receipt, SendError>")]
-pub struct Produce(pub Record);
+pub struct Produce {
+    record: Record,
+    listeners: Option<Arc<[Arc<dyn Listener>]>>,
+}
+
+impl Produce {
+    /// A record whose outcome is known by its receipt.
+    pub fn new(record: Record) -> Self {
+        let listeners = None;
+        Self { record, listeners }
+    }
+
+    /// Has the outcome told to whomever `producer` tells of its records; see
+    /// [`Producer::delivering_to`](crate::Producer::delivering_to).
+    #[must_use]
+    pub fn delivering_like(mut self, producer: &Producer) -> Self {
+        self.listeners = Some(producer.listeners());
+        self
+    }
+}
+
+impl std::fmt::Debug for Produce {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Produce").field(&self.record).finish()
+    }
+}
 
 impl Handler<Produce> for PartitionActor {
     type Result = ResponseFuture<Result<Receipt, SendError>>;
 
-    fn handle(&mut self, Produce(mut record): Produce, _: &mut Context<Self>) -> Self::Result {
+    fn handle(&mut self, produce: Produce, _: &mut Context<Self>) -> Self::Result {
+        let Produce {
+            mut record,
+            listeners,
+        } = produce;
         record.topic = Arc::clone(&self.topic_partition.topic);
         record.partition = Some(self.topic_partition.partition);
         let intake = Arc::clone(&self.intake);
-        Box::pin(async move { intake.send(record, None, &intake.listeners).await })
+        Box::pin(async move {
+            let listeners = listeners.as_ref().unwrap_or(&intake.listeners);
+            intake.send(record, None, listeners).await
+        })
     }
 }

@@ -36,6 +36,10 @@ pub(crate) struct Restock;
 
 type Ticket = (oneshot::Sender<Result<Buffer, Refusal>>, usize, Instant);
 
+fn has_left((reply, ..): &Ticket) -> bool {
+    reply.is_closed()
+}
+
 /// Owns the budget.
 pub(crate) struct PoolActor {
     budget: Budget<Ticket>,
@@ -74,10 +78,10 @@ impl PoolActor {
         for (bytes, size) in self.shelf.collect() {
             self.budget.reclaim(bytes, size);
         }
-        while let Some(((reply, size, asked), bytes)) = self.budget.next_grant() {
+        while let Some(((reply, size, asked), bytes)) = self.budget.next_grant(has_left) {
             self.waited(asked, false);
-            // If nobody is there any more the buffer is dropped, comes back to the shelf, and is
-            // collected in the next round.
+            // If somebody leaves this very moment the buffer is dropped, comes back to the shelf,
+            // and is collected in the next round.
             let _ = reply.send(Ok(self.shelf.buffer(bytes, size)));
         }
         let waiting = self.budget.waiting() > 0;
@@ -151,7 +155,7 @@ impl Handler<Tick> for PoolActor {
 
     fn handle(&mut self, _: Tick, ctx: &mut Context<Self>) {
         self.alarm.rang();
-        for (reply, _, asked) in self.budget.expire(now(), |(reply, ..)| reply.is_closed()) {
+        for (reply, _, asked) in self.budget.expire(now(), has_left) {
             let in_vain = reply.send(Err(Refusal::TimedOut)).is_ok();
             self.waited(asked, in_vain);
         }

@@ -20,15 +20,16 @@ use super::partition::{
 };
 use super::pool::{PoolActor, PoolCensus, Restock};
 use super::sender::{MoveTo, SenderActor, SenderCensus, SenderRules};
+use crate::batch::Token;
 use crate::compress::Compressor;
-use crate::config::Config;
+use crate::config::{Config, MetadataRecovery};
 use crate::error::{CloseError, SendError};
 use crate::figures::{Figures, PoolFigures};
 use crate::intake::Intake;
 use crate::metadata::TopicView;
 use crate::meters::{NodeMeters, PoolMeters, TopicMeters};
 use crate::net::{ConnectOptions, ControlClient, Endpoint};
-use crate::partition::{Ledger, Rules, Stage, Token};
+use crate::partition::{Ledger, Rules, Stage};
 use crate::partitioner::{RoundRobin, Sticky};
 use crate::pool::Shelf;
 use crate::record::TopicPartition;
@@ -153,7 +154,7 @@ impl RuntimeActor {
         let rules = MetadataRules {
             max_age: config.metadata_max_age,
             max_idle: config.metadata_max_idle,
-            backoff: config.retry_backoff,
+            backoff: (config.retry_backoff, config.retry_backoff_max),
         };
         let metadata = MetadataActor::new(
             rules,
@@ -231,6 +232,7 @@ impl RuntimeActor {
             max_idle: config.connections_max_idle,
             reconnect_backoff: (config.reconnect_backoff, config.reconnect_backoff_max),
             connect: connect_options(config),
+            setup_timeout_max: config.connection_setup_timeout_max,
         };
         let addr = SenderActor::new(
             node,
@@ -316,6 +318,14 @@ impl RuntimeActor {
                 });
             }
         }
+        if self.closing.is_none() {
+            self.route(view, &slots);
+        }
+        self.partitions.insert(Arc::clone(&view.name), slots);
+    }
+
+    /// Makes the topic known to those who send.
+    fn route(&mut self, view: &TopicView, slots: &[Slot]) {
         let available: Vec<i32> = (0i32..)
             .zip(&view.leaders)
             .filter(|(_, l)| l.node.is_some())
@@ -334,7 +344,6 @@ impl RuntimeActor {
             self.topics
                 .insert(Topic::new(name, doors, available, sticky, round_robin));
         }
-        self.partitions.insert(Arc::clone(&view.name), slots);
     }
 
     fn choosers(&mut self, topic: &Arc<str>) -> (Arc<Sticky>, Arc<RoundRobin>) {
@@ -443,6 +452,7 @@ fn control(config: &Config, seed: u64) -> ControlClient {
         backoff,
         seed,
     )
+    .rebootstraps(config.metadata_recovery == MetadataRecovery::Rebootstrap)
 }
 
 impl Actor for RuntimeActor {
@@ -461,10 +471,8 @@ impl Handler<Install> for RuntimeActor {
         for (node, endpoint) in &nodes {
             self.sender(*node, endpoint);
         }
-        if self.closing.is_none() {
-            for view in &topics {
-                self.topic(view);
-            }
+        for view in &topics {
+            self.topic(view);
         }
         for (name, reply) in ready {
             let _ = reply.send(self.topics.get(&name).ok_or(SendError::Closed));

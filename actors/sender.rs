@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
@@ -12,12 +11,13 @@ use tokio::sync::mpsc::{self, UnboundedSender};
 use super::clock::{Alarm, ClockActor, Sleeper, Stop, Tick};
 use super::loan::Loan;
 use super::metadata::{Hint, MetadataActor, RefreshMetadata};
+use super::partition::Trouble;
 use super::{PartitionActor, now};
 use crate::broker_error::BrokerError;
 use crate::config::Acks;
 use crate::figures::BrokerFigures;
 use crate::meters::NodeMeters;
-use crate::net::{self, Backoff, ConnectOptions, Endpoint, LinkEvent, NetError, Outbound};
+use crate::net::{self, Backoff, ConnectOptions, Endpoint, Gate, LinkEvent, NetError, Outbound};
 use crate::partition::{Attempt, Report};
 use crate::sender::{InFlight, Parcel, Request, gather};
 use crate::wire::{
@@ -28,6 +28,11 @@ use crate::wire::{
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Ready(pub Addr<PartitionActor>);
+
+/// A partition that was ready is led by another broker now.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct NotReady(pub Addr<PartitionActor>);
 
 /// Asks a partition for one batch.
 #[derive(Message)]
@@ -52,10 +57,10 @@ pub(crate) struct Offer {
 #[rtype(result = "()")]
 pub(crate) struct MoveTo(pub Endpoint);
 
-/// Every partition that was asked has had its turn to answer.
+/// Partitions have become ready.
 #[derive(Message)]
 #[rtype(result = "()")]
-struct SendWhatCame;
+struct Pump;
 
 /// The connection of this number says something.
 #[derive(Message)]
@@ -76,6 +81,8 @@ pub(crate) struct SenderRules {
     pub max_idle: Option<Duration>,
     pub reconnect_backoff: (Duration, Duration),
     pub connect: ConnectOptions,
+    /// `socket.connection.setup.timeout.max.ms`
+    pub setup_timeout_max: Duration,
 }
 
 enum Link {
@@ -104,6 +111,8 @@ pub(crate) struct SenderActor {
     taken: VecDeque<Loan>,
     /// Partitions asked and not heard yet.
     asked: usize,
+    /// A look at the ring is on its way.
+    nudged: bool,
 
     link: Link,
     number: u64,
@@ -111,6 +120,7 @@ pub(crate) struct SenderActor {
     task: Option<SpawnHandle>,
     in_flight: InFlight<Loan>,
     backoff: Backoff,
+    setup_timeout: Backoff,
     not_before: Option<Instant>,
     throttled_until: Option<Instant>,
     last_used: Instant,
@@ -145,6 +155,7 @@ impl SenderActor {
         meters: NodeMeters,
     ) -> Self {
         let (min, max) = rules.reconnect_backoff;
+        let setup_timeout = rules.connect.setup_timeout;
         Self {
             node,
             endpoint,
@@ -155,12 +166,14 @@ impl SenderActor {
             ring: VecDeque::new(),
             taken: VecDeque::new(),
             asked: 0,
+            nudged: false,
             link: Link::Down,
             number: 0,
             outbox: None,
             task: None,
             in_flight: InFlight::new(rules.max_in_flight),
             backoff: Backoff::new(min, max, incarnation),
+            setup_timeout: Backoff::new(setup_timeout, rules.setup_timeout_max, incarnation),
             not_before: None,
             throttled_until: None,
             last_used: now(),
@@ -226,12 +239,12 @@ impl SenderActor {
         let (number, me) = (self.number, ctx.address());
         let (outbox, inbox) = mpsc::unbounded_channel();
         let tell = move |event| me.do_send(FromLink { number, event });
-        let task = net::run_link(
-            self.endpoint.clone(),
-            self.rules.connect.clone(),
-            inbox,
-            tell,
-        );
+        let setup_timeout = self.setup_timeout.next();
+        let options = ConnectOptions {
+            setup_timeout,
+            ..self.rules.connect.clone()
+        };
+        let task = net::run_link(self.endpoint.clone(), options, inbox, tell);
         self.task = Some(ctx.spawn(task.into_actor(self)));
         self.outbox = Some(outbox);
         self.link = Link::Connecting;
@@ -269,13 +282,13 @@ impl SenderActor {
                 return loans.into_iter().for_each(|loan| loan.give_back(&error));
             }
         };
-        let written = Arc::new(AtomicBool::new(false));
+        let gate = Arc::new(Gate::default());
         let records = loans
             .iter()
             .map(|loan| Arc::clone(loan.records()))
             .collect();
         for loan in &mut loans {
-            loan.goes_with(&written);
+            loan.goes_with(&gate);
         }
         self.meters.sent(loans.len());
         let now = now();
@@ -286,7 +299,7 @@ impl SenderActor {
             let _ = outbox.send(Outbound {
                 envelope,
                 records,
-                written,
+                gate,
             });
         }
         if self.rules.acks != Acks::None {
@@ -443,6 +456,9 @@ impl SenderActor {
             self.last_error = Some(Arc::clone(&text));
         }
         self.meters.lost(self.in_flight.len());
+        for partition in &self.ring {
+            partition.do_send(Trouble(Arc::clone(&text)));
+        }
         for request in self.in_flight.drain() {
             request
                 .loans
@@ -468,16 +484,27 @@ impl Handler<Ready> for SenderActor {
 
     fn handle(&mut self, Ready(partition): Ready, ctx: &mut Context<Self>) {
         self.ring.push_back(partition);
-        if self.asked == 0 {
-            ctx.notify(SendWhatCame);
+        // Behind whatever else is in the mailbox: more partitions may be ready by then.
+        if self.asked == 0 && !std::mem::replace(&mut self.nudged, true) {
+            ctx.notify(Pump);
         }
     }
 }
 
-impl Handler<SendWhatCame> for SenderActor {
+impl Handler<NotReady> for SenderActor {
     type Result = ();
 
-    fn handle(&mut self, _: SendWhatCame, ctx: &mut Context<Self>) {
+    fn handle(&mut self, NotReady(partition): NotReady, _: &mut Context<Self>) {
+        // Else a broker that is gone would be dialled for ever on behalf of those that left it.
+        self.ring.retain(|waiting| *waiting != partition);
+    }
+}
+
+impl Handler<Pump> for SenderActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Pump, ctx: &mut Context<Self>) {
+        self.nudged = false;
         self.pump(ctx);
     }
 }
@@ -516,6 +543,7 @@ impl Handler<FromLink> for SenderActor {
             LinkEvent::Connected(versions) => {
                 tracing::debug!(node = self.node, endpoint = %self.endpoint, "connected");
                 self.link = Link::Up { versions };
+                self.setup_timeout.reset();
                 self.not_before = None;
                 self.last_used = now();
                 if let Some(idle) = self.rules.max_idle {

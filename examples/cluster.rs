@@ -1,6 +1,11 @@
-//! A three-broker Kafka cluster by hand: `cargo run --example cluster`.
+//! A three-broker Kafka cluster by hand, with the topics that are named:
 //!
-//! It runs until Ctrl-C or the end of standard input.
+//! ```text
+//! cargo run --example cluster -- orders:12 payments:3
+//! ```
+//!
+//! It needs Java 17 and Maven, prints its bootstrap servers, and runs until Ctrl-C or the end of
+//! standard input.
 
 #[path = "../tests/kafka/mod.rs"]
 mod kafka;
@@ -9,6 +14,16 @@ use std::time::Instant;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let topics = std::env::args()
+        .skip(1)
+        .map(|topic| {
+            let (name, partitions) = topic.split_once(':').unwrap_or((&topic, "1"));
+            let partitions = partitions
+                .parse::<i32>()
+                .map_err(|e| format!("{topic}: {e}"))?;
+            Ok((name.to_owned(), partitions))
+        })
+        .collect::<Result<Vec<_>, String>>()?;
     kafka::available()?;
     eprintln!("starting three brokers");
     let begin = Instant::now();
@@ -25,6 +40,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             broker.id(),
             broker.address()
         );
+    }
+    for (topic, partitions) in topics {
+        cluster.create_topic(&topic, partitions, 3, &[])?;
+        eprintln!("topic {topic}, {partitions} partitions");
     }
     println!("{}", cluster.bootstrap());
 

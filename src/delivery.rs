@@ -65,6 +65,15 @@ impl Delivered {
                 .is_some_and(|at| at < self.count)
     }
 
+    /// The records of the run, in order.
+    pub fn ids(&self) -> impl Iterator<Item = RecordId> + use<> {
+        let first = self.first;
+        (0..self.count).map(move |at| RecordId {
+            index: first.index + at,
+            ..first
+        })
+    }
+
     /// The offset of a record of this run, where the broker named one.
     pub fn offset_of(&self, id: RecordId) -> Option<i64> {
         let base = self.result.as_ref().ok().copied().flatten()?;

@@ -18,6 +18,9 @@ pub enum SendError {
         waited: Duration,
         /// What the brokers, or the connections to them, said last.
         why: Arc<str>,
+        /// The brokers' last answer for the topic, if they could be asked:
+        /// `UNKNOWN_TOPIC_OR_PARTITION` where it does not exist.
+        error: Option<BrokerError>,
     },
     /// A broker refuses the topic for good: its name is not legal, or access is denied.
     #[error("the topic {topic:?} cannot be used: the broker answered {error}")]

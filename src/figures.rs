@@ -6,7 +6,8 @@ use serde::Serialize;
 
 use crate::record::TopicPartition;
 
-/// A snapshot of a producer; see [`Producer::figures`](crate::Producer::figures).
+/// A snapshot of a producer; see [`Producer::figures`](crate::Producer::figures). Serialized, its
+/// times are milliseconds.
 #[derive(Debug, Clone, Default, Serialize)]
 #[non_exhaustive]
 pub struct Figures {
@@ -47,6 +48,7 @@ pub struct PoolFigures {
     /// Callers that wait for memory (Java's `waiting-threads`).
     pub waiting: usize,
     /// Time that callers have waited, summed (Java's `bufferpool-wait-time-ns-total`).
+    #[serde(serialize_with = "as_millis")]
     pub waited: Duration,
     /// Records refused for want of memory (Java's `buffer-exhausted-total`).
     pub exhausted: u64,
@@ -66,6 +68,7 @@ pub struct PartitionFigures {
     /// Their bytes.
     pub queued_bytes: usize,
     /// Age of the oldest batch without an outcome.
+    #[serde(serialize_with = "as_optional_millis")]
     pub oldest: Option<Duration>,
     /// Batches sent and not yet answered.
     pub in_flight: usize,
@@ -91,6 +94,18 @@ pub struct BrokerFigures {
     pub throttled: bool,
     /// What went wrong last, until an answer comes.
     pub last_error: Option<String>,
+}
+
+fn as_millis<S: serde::Serializer>(it: &Duration, s: S) -> Result<S::Ok, S::Error> {
+    s.serialize_f64(it.as_secs_f64() * 1e3)
+}
+
+#[allow(clippy::ref_option, reason = "serde passes fields by reference")]
+fn as_optional_millis<S: serde::Serializer>(
+    it: &Option<Duration>,
+    s: S,
+) -> Result<S::Ok, S::Error> {
+    it.map(|it| it.as_secs_f64() * 1e3).serialize(s)
 }
 
 fn as_text<S: serde::Serializer>(it: &TopicPartition, s: S) -> Result<S::Ok, S::Error> {

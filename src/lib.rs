@@ -17,6 +17,19 @@
 //! }
 //! ```
 
+// A test may unwrap, panic and read a clock; the library may not.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::disallowed_methods,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::todo,
+        clippy::unreachable,
+        clippy::unwrap_used
+    )
+)]
+
 mod ack;
 #[path = "../actors/mod.rs"]
 pub mod actors;
@@ -43,6 +56,7 @@ mod record;
 mod sender;
 mod serializer;
 mod topics;
+mod typed_producer;
 mod wall_clock;
 mod wire;
 
@@ -57,4 +71,5 @@ pub use interceptor::Interceptor;
 pub use outcome::{Acked, Outcome, Reason, Undelivered};
 pub use producer::{Placement, Producer, ProducerBuilder};
 pub use record::{Header, Record, TopicPartition};
-pub use serializer::{BigEndian, FromFn, SerializeError, Serializer, TypedProducer, Utf8};
+pub use serializer::{BigEndian, FromFn, SerializeError, Serializer, Utf8};
+pub use typed_producer::TypedProducer;

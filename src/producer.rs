@@ -24,7 +24,6 @@ use crate::outcome::Outcome;
 use crate::partitioner::Partitioner;
 use crate::pool::Shelf;
 use crate::record::Record;
-use crate::serializer::{Serializer, TypedProducer};
 use crate::topics::Topics;
 
 /// Where the runtime's actors run.
@@ -178,15 +177,20 @@ fn on_own_thread(
                 // An error means that the RuntimeActor is gone, and then so is everything.
                 let _ = ended.await;
             });
+            // A name lookup that hangs has a thread of its own, which dropping would wait for.
+            arbiter.shutdown_background();
         })?;
     let gone = || std::io::Error::other("the runtime's thread ended at once");
     Ok((runtime.recv().map_err(|_| gone())?, thread))
 }
 
 fn on_current_arbiter(start: impl FnOnce() -> Runtime) -> Result<Runtime, StartError> {
-    // `spawn_local` panics outside a LocalSet, and tokio has no way to ask before.
-    let probe = std::panic::catch_unwind(|| drop(actix_rt::spawn(async {})));
-    probe.map_err(|_| StartError::NoArbiter)?;
+    // Outside a System there may still be a LocalSet. Without one `spawn_local` panics, and tokio
+    // has no way to ask before.
+    if System::try_current().is_none() {
+        let probe = std::panic::catch_unwind(|| drop(actix_rt::spawn(async {})));
+        probe.map_err(|_| StartError::NoArbiter)?;
+    }
     Ok(start())
 }
 
@@ -248,13 +252,8 @@ impl Producer {
         }
     }
 
-    /// A handle that serializes keys and values by type.
-    pub fn typed<K: ?Sized + 'static, V: ?Sized + 'static>(
-        &self,
-        key: impl Serializer<K>,
-        value: impl Serializer<V>,
-    ) -> TypedProducer<K, V> {
-        TypedProducer::new(self.clone(), key, value)
+    pub(crate) fn listeners(&self) -> Arc<[Arc<dyn Listener>]> {
+        Arc::clone(&self.listeners)
     }
 
     /// The numbers of a topic's partitions. Waits up to `max.block.ms` for a topic that is not
@@ -325,7 +324,9 @@ impl Producer {
             .thread
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        if let Some(thread) = thread.take() {
+        // Closed on the runtime's own thread, it ends when this returns to it.
+        let elsewhere = |it: &mut JoinHandle<()>| it.thread().id() != std::thread::current().id();
+        if let Some(thread) = thread.take_if(elsewhere) {
             // All that is left for it is to return.
             let _ = thread.join();
         }

@@ -1,20 +1,12 @@
 //! Values to bytes.
 
-use std::marker::PhantomData;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
-
 use bytes::Bytes;
 
-use crate::ack::Receipt;
-use crate::error::SendError;
-use crate::panics;
-use crate::producer::Producer;
-use crate::record::{Header, Record};
+use crate::record::Header;
 
 /// Turns keys or values of one type into bytes.
 ///
-/// Runs on the caller. An error or a panic refuses the record with [`SendError::Serialize`].
+/// Runs on the caller. An error or a panic refuses the record with [`SendError::Serialize`](crate::SendError::Serialize).
 pub trait Serializer<T: ?Sized>: Send + Sync + 'static {
     /// The bytes for `value`, or `None` for Kafka's null. `headers` are those of the record, and
     /// may be added to.
@@ -83,81 +75,4 @@ where
     ) -> Result<Option<Bytes>, SerializeError> {
         Ok(Some((self.0)(value).map_err(Into::into)?.into()))
     }
-}
-
-/// A [`Producer`] for keys of type `K` and values of type `V`; see
-/// [`Producer::typed`].
-pub struct TypedProducer<K: ?Sized + 'static, V: ?Sized + 'static> {
-    producer: Producer,
-    key: Arc<dyn Serializer<K>>,
-    value: Arc<dyn Serializer<V>>,
-    types: PhantomData<fn(&K, &V)>,
-}
-
-impl<K: ?Sized + 'static, V: ?Sized + 'static> Clone for TypedProducer<K, V> {
-    fn clone(&self) -> Self {
-        Self {
-            producer: self.producer.clone(),
-            key: Arc::clone(&self.key),
-            value: Arc::clone(&self.value),
-            types: PhantomData,
-        }
-    }
-}
-
-impl<K: ?Sized + 'static, V: ?Sized + 'static> std::fmt::Debug for TypedProducer<K, V> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("TypedProducer")
-            .field("producer", &self.producer)
-            .finish_non_exhaustive()
-    }
-}
-
-impl<K: ?Sized + 'static, V: ?Sized + 'static> TypedProducer<K, V> {
-    pub(crate) fn new(
-        producer: Producer,
-        key: impl Serializer<K>,
-        value: impl Serializer<V>,
-    ) -> Self {
-        Self {
-            producer,
-            key: Arc::new(key),
-            value: Arc::new(value),
-            types: PhantomData,
-        }
-    }
-
-    /// Serializes and sends. `record` carries everything but key and value: the topic, and if
-    /// wanted partition, headers, timestamp.
-    pub async fn send(
-        &self,
-        mut record: Record,
-        key: Option<&K>,
-        value: Option<&V>,
-    ) -> Result<Receipt, SendError> {
-        record.key = serialize(&*self.key, &mut record, "key", key)?;
-        record.value = serialize(&*self.value, &mut record, "value", value)?;
-        self.producer.send(record).await
-    }
-}
-
-fn serialize<T: ?Sized + 'static>(
-    serializer: &dyn Serializer<T>,
-    record: &mut Record,
-    part: &'static str,
-    value: Option<&T>,
-) -> Result<Option<Bytes>, SendError> {
-    let Some(value) = value else { return Ok(None) };
-    let Record { topic, headers, .. } = record;
-    let attempt = AssertUnwindSafe(|| serializer.serialize(topic, headers, value));
-    let why: Arc<str> = match catch_unwind(attempt) {
-        Ok(Ok(bytes)) => return Ok(bytes),
-        Ok(Err(error)) => error.to_string().into(),
-        Err(panic) => format!("it panicked: {}", panics::message(&*panic)).into(),
-    };
-    Err(SendError::Serialize {
-        topic: Arc::clone(topic),
-        part,
-        why,
-    })
 }

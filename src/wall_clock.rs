@@ -12,6 +12,10 @@ pub(crate) fn millis() -> i64 {
         now.tv_sec * 1000 + now.tv_nsec / 1_000_000
     }
     #[cfg(not(target_os = "linux"))]
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "the one place that stamps records"
+    )]
     {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         now.map_or(0, |since| {

@@ -2,15 +2,11 @@
 
 use std::time::Duration;
 
-use forebay::{Config, Producer, Record};
+use forebay::{BigEndian, Config, FromFn, Producer, Record, SendError, TypedProducer};
 use krafka::testing::FakeBroker;
 
 #[actix::test]
 async fn acked_records_are_in_the_log_in_order() {
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter("debug")
-        .with_test_writer()
-        .try_init();
     let broker = FakeBroker::start_cluster(3).await.expect("a cluster");
     broker.create_topic("orders", 4);
     let config = Config::new(&broker.bootstrap_servers()).expect("a configuration");
@@ -31,4 +27,36 @@ async fn acked_records_are_in_the_log_in_order() {
         .expect("closed in time");
     let records = broker.all_records("orders").expect("records");
     assert_eq!(records.len(), 1000);
+}
+
+#[actix::test]
+async fn typed_records_are_serialized_and_a_serializer_may_fail_or_panic() {
+    let broker = FakeBroker::start().await.expect("a broker");
+    broker.create_topic("orders", 1);
+    let config = Config::new(&broker.bootstrap_servers()).expect("a configuration");
+    let producer = Producer::start(config).expect("a producer");
+    let sized = FromFn(|value: &u8| match value {
+        0 => panic!("no zeroes"),
+        1 => Err("no ones"),
+        n => Ok(vec![b'x'; usize::from(*n)]),
+    });
+    let orders = TypedProducer::<i64, u8>::new(producer, BigEndian, sized);
+    for refused in [0, 1] {
+        let sent = orders
+            .send(Record::to("orders"), Some(&7), Some(&refused))
+            .await;
+        assert!(
+            matches!(sent, Err(SendError::Serialize { part: "value", .. })),
+            "{sent:?}"
+        );
+    }
+    let sent = orders.send(Record::to("orders"), Some(&7), Some(&3)).await;
+    sent.expect("accepted").await.expect("acked");
+    let sent = orders.send(Record::to("orders"), None, None).await;
+    sent.expect("accepted").await.expect("acked");
+    let records = broker.all_records("orders").expect("records");
+    assert_eq!(records[0].key.as_deref(), Some(&7i64.to_be_bytes()[..]));
+    assert_eq!(records[0].value.as_deref(), Some(&b"xxx"[..]));
+    assert_eq!((&records[1].key, &records[1].value), (&None, &None));
+    assert_eq!(records.len(), 2);
 }

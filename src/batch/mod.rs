@@ -14,4 +14,4 @@ pub use header::HEADER_LEN;
 pub(crate) use header::Stamp;
 pub(crate) use open::OpenBatch;
 pub(crate) use record::RecordRef;
-pub(crate) use sealed::{Payload, SealedBatch, Settled};
+pub(crate) use sealed::{Payload, SealedBatch, Settled, Token};

@@ -110,3 +110,85 @@ impl fmt::Debug for OpenBatch {
             .finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::Stamp;
+    use crate::pool::Shelf;
+
+    const SIZE: usize = 200;
+
+    fn open(size: usize) -> OpenBatch {
+        let shelf = Shelf::new(1 << 20, size);
+        let memory = shelf.buffer(Vec::with_capacity(size), size);
+        OpenBatch::new(memory, 0, Instant::now())
+    }
+
+    fn record(value: &[u8], timestamp: i64) -> RecordRef<'_> {
+        RecordRef {
+            key: None,
+            value: Some(value),
+            headers: &[],
+            timestamp,
+        }
+    }
+
+    #[test]
+    fn the_size_bounds_the_whole_batch_and_is_used_to_the_last_byte() {
+        for length in 1..SIZE - HEADER_LEN {
+            let mut batch = open(SIZE);
+            let value = vec![1; length];
+            let mut count = 0;
+            while batch.append(&record(&value, 0)).is_some() {
+                count += 1;
+            }
+            let (records, each) = (batch.len(), length + 6 + usize::from(length > 63));
+            assert!(HEADER_LEN + records <= SIZE, "{length}");
+            assert_eq!(batch.count(), count);
+            // Lengths from 57 on take a second byte for the record's own length.
+            let room = SIZE - HEADER_LEN - records;
+            assert!(room < each + 2, "{length}: {room} bytes are left");
+            let sealed = batch.seal();
+            assert_eq!(sealed.wire_len(), HEADER_LEN + records);
+        }
+    }
+
+    #[test]
+    fn memory_made_for_a_record_takes_it_whatever_its_timestamp() {
+        for length in [0, 1, 63, 64, 300, 10_000] {
+            let value = vec![1; length];
+            let large = record(&value, i64::MAX);
+            let mut batch = open(OpenBatch::buffer_size(&large, SIZE));
+            assert!(batch.append(&large).is_some(), "{length}");
+        }
+    }
+
+    #[test]
+    fn a_refused_record_leaves_no_trace() {
+        let mut batch = open(SIZE);
+        assert!(batch.append(&record(b"first", 10)).is_some());
+        let before = (batch.len(), batch.count());
+        assert!(batch.append(&record(&[0; SIZE], 99)).is_none());
+        assert_eq!((batch.len(), batch.count()), before);
+        let (header, _) = batch.seal().stamped(Stamp::NONE);
+        let latest = i64::from_be_bytes(header[35..43].try_into().expect("eight bytes"));
+        assert_eq!(latest, 10, "its timestamp is not the batch's");
+    }
+
+    #[test]
+    fn timestamps_may_go_back_and_forth() {
+        let mut batch = open(SIZE);
+        for timestamp in [500, 0, i64::MAX, 3] {
+            assert!(batch.append(&record(b"x", timestamp)).is_some());
+        }
+        let (header, records) = batch.seal().stamped(Stamp::NONE);
+        let mut bytes = bytes::Bytes::from([&header[..], &records[..]].concat());
+        let set =
+            kafka_protocol::records::RecordBatchDecoder::decode(&mut bytes).expect("a valid batch");
+        let timestamps: Vec<_> = set.records.iter().map(|record| record.timestamp).collect();
+        assert_eq!(timestamps, [500, 0, i64::MAX, 3]);
+        let latest = i64::from_be_bytes(header[35..43].try_into().expect("eight bytes"));
+        assert_eq!(latest, i64::MAX);
+    }
+}

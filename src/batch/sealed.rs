@@ -1,5 +1,6 @@
 //! A batch whose records never change again.
 
+use std::any::Any;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -58,6 +59,9 @@ pub(crate) struct SealedBatch {
     header: Option<(Stamp, [u8; HEADER_LEN])>,
 }
 
+/// What a flush waits for: that the last clone is dropped.
+pub(crate) type Token = Arc<dyn Any + Send + Sync>;
+
 /// A batch that has its outcome; what is left to do is to tell.
 #[derive(Debug)]
 pub(crate) struct Settled {
@@ -65,6 +69,8 @@ pub(crate) struct Settled {
     pub count: i32,
     pub settlement: Settlement,
     pub listeners: Listeners,
+    /// What waits until this has been told; the ledger's to fill in.
+    pub tokens: Vec<Token>,
 }
 
 impl SealedBatch {
@@ -163,6 +169,7 @@ impl SealedBatch {
             count: self.count(),
             settlement,
             listeners,
+            tokens: Vec::new(),
         })
     }
 
@@ -227,3 +234,6 @@ impl SealedBatch {
         Ok(parts)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -237,7 +237,7 @@ fn encoder(compression: Compression) -> Result<Box<dyn Encode>, CompressError> {
         Compression::Lz4 { .. } => Ok(Box::new(lz4::Encoder::new())),
         #[cfg(feature = "zstd")]
         Compression::Zstd { level } => Ok(Box::new(zstd::Encoder::new(level)?)),
-        #[allow(unreachable_patterns)]
+        #[allow(unreachable_patterns, reason = "every codec may be built in")]
         other => Err(not_built(other.name())),
     }
 }
@@ -319,7 +319,7 @@ pub fn decompress(bits: i16, input: &[u8], limit: usize) -> Result<Vec<u8>, Comp
     }
 }
 
-#[allow(dead_code)] // with every codec built in, nobody asks
+#[allow(dead_code, reason = "with every codec built in, nobody asks")]
 fn not_built(codec: &'static str) -> CompressError {
     let feature = codec;
     CompressError::NotBuilt { codec, feature }
@@ -352,13 +352,13 @@ fn read_bounded(
     }
 }
 
-#[allow(dead_code)] // without any codec, nothing is corrupt
+#[allow(dead_code, reason = "without any codec, nothing is corrupt")]
 fn corrupt(codec: &'static str, reason: impl ToString) -> CompressError {
     let reason = reason.to_string();
     CompressError::Corrupt { codec, reason }
 }
 
-#[allow(dead_code)] // without any codec, nothing fails
+#[allow(dead_code, reason = "without any codec, nothing fails")]
 fn failed(codec: &'static str, reason: impl ToString) -> CompressError {
     let reason = reason.to_string();
     CompressError::Failed { codec, reason }

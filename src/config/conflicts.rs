@@ -29,6 +29,7 @@ pub(super) fn find(values: &mut Values<'_>) {
     }
     partitioner(values);
     codec(values);
+    dns(values);
     security(values);
 }
 
@@ -169,6 +170,16 @@ fn codec(values: &mut Values<'_>) {
         );
         let problem = values.problem(ProblemKind::FeatureOff, "compression.type", wrong);
         let advice = "build with the feature, or choose another codec";
+        values.problems.push(problem.advice(advice));
+    }
+}
+
+fn dns(values: &mut Values<'_>) {
+    const KEY: &str = "client.dns.lookup";
+    if values.text(KEY) == Some("resolve_canonical_bootstrap_servers_only") {
+        let wrong = "known but not served yet: canonical names, which Kerberos wants".to_owned();
+        let problem = values.problem(ProblemKind::NotServedYet, KEY, wrong);
+        let advice = "only use_all_dns_ips is served";
         values.problems.push(problem.advice(advice));
     }
 }

@@ -174,7 +174,7 @@ fn endpoint(node: Node) -> (i32, Endpoint) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::PartitionInfo;
+    use crate::wire::metadata::PartitionInfo;
     use std::time::Duration;
 
     fn answer(id: u128, leaders: &[(i32, i32)]) -> MetadataAnswer {

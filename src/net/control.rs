@@ -29,9 +29,11 @@ pub struct ControlClient {
     round: VecDeque<Endpoint>,
     /// Whether the next round goes to `nodes`, or to `bootstrap` because all nodes failed.
     nodes_next: bool,
+    /// Whether to go back to the bootstrap list when all known nodes failed
+    /// (`metadata.recovery.strategy`).
+    rebootstraps: bool,
     live: Option<Live>,
     correlation_id: i32,
-    last_error: Option<NetError>,
 }
 
 struct Live {
@@ -56,9 +58,9 @@ impl ControlClient {
             random: SmallRng::seed_from_u64(seed),
             round: VecDeque::new(),
             nodes_next: true,
+            rebootstraps: true,
             live: None,
             correlation_id: 0,
-            last_error: None,
         }
     }
 
@@ -77,9 +79,10 @@ impl ControlClient {
         }
     }
 
-    /// Why the last attempt failed, until one succeeds.
-    pub fn last_error(&self) -> Option<&NetError> {
-        self.last_error.as_ref()
+    /// Whether to go back to the bootstrap list when all known nodes have failed. Default: yes.
+    pub fn rebootstraps(mut self, rebootstraps: bool) -> Self {
+        self.rebootstraps = rebootstraps;
+        self
     }
 
     /// How long to wait before the next attempt: longer with each failure, from the start again
@@ -122,12 +125,8 @@ impl ControlClient {
         decode: impl Fn(i16, &Bytes) -> Result<A, WireError>,
     ) -> Result<A, NetError> {
         let outcome = self.try_attempt(api, encode, decode).await;
-        match &outcome {
-            Ok(_) => {
-                self.last_error = None;
-                self.backoff.reset();
-            }
-            Err(error) => self.last_error = Some(error.clone()),
+        if outcome.is_ok() {
+            self.backoff.reset();
         }
         outcome
     }
@@ -204,7 +203,7 @@ impl ControlClient {
     /// The known nodes in random order, then the bootstrap list, and so on (KIP-899).
     fn next_endpoint(&mut self) -> Option<Endpoint> {
         if self.round.is_empty() {
-            let to_nodes = self.nodes_next && !self.nodes.is_empty();
+            let to_nodes = (self.nodes_next || !self.rebootstraps) && !self.nodes.is_empty();
             let brokers = if to_nodes {
                 &self.nodes
             } else {
@@ -225,12 +224,10 @@ impl ControlClient {
             .map(|live| live.connection.reader.endpoint().clone());
         self.nodes.clear();
         self.round.clear();
-        let error = match endpoint {
+        match endpoint {
             Some(endpoint) => NetError::RebootstrapRequired { endpoint },
             None => NetError::NoBrokers,
-        };
-        self.last_error = Some(error.clone());
-        error
+        }
     }
 }
 
@@ -315,7 +312,6 @@ mod tests {
         let second = client.init_producer_id().await.expect("an answer");
         assert_eq!((first.error_code, second.error_code), (0, 0));
         assert_ne!(first.producer_id, second.producer_id);
-        assert!(client.last_error().is_none());
     }
 
     #[tokio::test]
@@ -350,11 +346,9 @@ mod tests {
         for _ in 0..2 {
             let error = client.init_producer_id().await.expect_err("a dead node");
             assert!(matches!(error, NetError::Connect { .. }), "{error:?}");
-            assert!(client.last_error().is_some());
         }
         let answer = client.init_producer_id().await.expect("bootstrap answers");
         assert_eq!(answer.producer_id, 1);
-        assert!(client.last_error().is_none());
 
         // The live connection stays; when it is lost, the new nodes come first.
         client.set_nodes(vec![(1, node)]);
@@ -528,7 +522,7 @@ mod tests {
             matches!(error, NetError::RebootstrapRequired { .. }),
             "{error:?}"
         );
-        assert!(client.nodes.is_empty() && client.last_error().is_some());
+        assert!(client.nodes.is_empty());
         let answer = client.init_producer_id().await.expect("bootstrap answers");
         assert_eq!(answer.producer_id, 5);
     }

@@ -118,10 +118,6 @@ impl FrameWriter {
         Self { half, endpoint }
     }
 
-    pub fn endpoint(&self) -> &Endpoint {
-        &self.endpoint
-    }
-
     /// Writes all bytes of all slices, and leaves the slices in no particular state.
     pub async fn write(&mut self, mut slices: &mut [IoSlice<'_>]) -> Result<(), NetError> {
         // Takes empty slices off the front, so that a write of 0 bytes can only be a failure.

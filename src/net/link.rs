@@ -2,7 +2,7 @@
 
 use std::io::IoSlice;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use bytes::Bytes;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -17,8 +17,34 @@ use crate::wire::{Envelope, Versions};
 pub(crate) struct Outbound {
     pub envelope: Envelope,
     pub records: Vec<Arc<Payload>>,
-    /// Set before the first byte goes to the socket.
-    pub written: Arc<AtomicBool>,
+    pub gate: Arc<Gate>,
+}
+
+/// Whether a request goes to the socket, decided once, by whoever comes first: the writer, or
+/// those who give its batches back. A task that is cancelled runs on for a moment, and must not
+/// write what others were told is unwritten.
+#[derive(Debug, Default)]
+pub(crate) struct Gate(AtomicU8);
+
+const OPEN: u8 = 0;
+const PASSED: u8 = 1;
+const SHUT: u8 = 2;
+
+impl Gate {
+    fn decide(&self, state: u8) -> Result<u8, u8> {
+        self.0
+            .compare_exchange(OPEN, state, Ordering::AcqRel, Ordering::Acquire)
+    }
+
+    /// For the writer, before the first byte. `false` if the request is not to go any more.
+    fn pass(&self) -> bool {
+        self.decide(PASSED).is_ok()
+    }
+
+    /// Stops a request that has not gone. Returns whether it has.
+    pub fn shut(&self) -> bool {
+        self.decide(SHUT) == Err(PASSED)
+    }
 }
 
 /// What the task tells its SenderActor.
@@ -85,9 +111,11 @@ async fn write(
         let Outbound {
             envelope,
             records,
-            written,
+            gate,
         } = outbound;
-        written.store(true, Ordering::Release);
+        if !gate.pass() {
+            continue;
+        }
         let mut slices = Vec::with_capacity(2 * records.len() + 1);
         let mut from = 0;
         for (&cut, payload) in envelope.cuts.iter().zip(&records) {
@@ -100,4 +128,61 @@ async fn write(
         tell(LinkEvent::Wrote);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc;
+
+    use super::super::fake::{listen, options, read_request, shake_hands};
+    use super::*;
+    use crate::wire;
+
+    fn outbound(correlation_id: i32) -> Outbound {
+        let bytes = wire::encode_api_versions(0, correlation_id, "test").expect("a request");
+        Outbound {
+            envelope: Envelope {
+                bytes: bytes[..].into(),
+                cuts: Vec::new(),
+            },
+            records: Vec::new(),
+            gate: Arc::default(),
+        }
+    }
+
+    #[test]
+    fn a_gate_is_passed_or_shut_and_stays_so() {
+        let gate = Gate::default();
+        assert!(gate.pass());
+        assert!(gate.shut() && gate.shut());
+        let gate = Gate::default();
+        assert!(!gate.shut());
+        assert!(!gate.pass() && !gate.shut());
+    }
+
+    #[tokio::test]
+    async fn what_was_given_back_is_not_written() {
+        let (seen, mut requests) = mpsc::unbounded_channel();
+        let endpoint = listen(move |_, mut stream| {
+            let seen = seen.clone();
+            async move {
+                shake_hands(&mut stream).await;
+                while let Some(request) = read_request(&mut stream).await {
+                    let _ = seen.send(request.correlation_id);
+                }
+            }
+        })
+        .await;
+        let (outbox, inbox) = mpsc::unbounded_channel();
+        let given_back = outbound(1);
+        assert!(!given_back.gate.shut());
+        let sent = outbound(2);
+        let gate = Arc::clone(&sent.gate);
+        outbox.send(given_back).expect("a link");
+        outbox.send(sent).expect("a link");
+        drop(outbox);
+        run(endpoint, options(), inbox, |_| {}).await;
+        assert_eq!(requests.recv().await, Some(2));
+        assert!(gate.shut(), "it has gone");
+    }
 }

@@ -20,5 +20,5 @@ pub use backoff::Backoff;
 pub use connection::{ConnectOptions, Connection, connect};
 pub use control::ControlClient;
 pub use error::NetError;
-pub use frames::{FrameReader, FrameWriter, MAX_ANSWER};
-pub(crate) use link::{LinkEvent, Outbound, run as run_link};
+pub use frames::{FrameReader, FrameWriter};
+pub(crate) use link::{Gate, LinkEvent, Outbound, run as run_link};

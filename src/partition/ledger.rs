@@ -1,12 +1,11 @@
 //! Every sealed batch of a partition, from its sealing to its outcome.
 
-use std::any::Any;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::ack::Settlement;
-use crate::batch::{HEADER_LEN, Payload, SealedBatch, Settled, Stamp};
+use crate::batch::{HEADER_LEN, Payload, SealedBatch, Settled, Stamp, Token};
 use crate::broker_error::{BrokerError, Class, asks_for_metadata, class_of};
 use crate::compress::{Compression, Compressor};
 use crate::identity::{Identity, sequence_after};
@@ -92,13 +91,12 @@ struct Entry {
     /// An attempt ended in a way that leaves open whether the batch is in the log. Sticky.
     unresolved: bool,
     stamp: Option<Stamp>,
+    /// The ledger's reign when it was lent last.
+    reign: u32,
     not_before: Option<Instant>,
     last_error: Option<Arc<str>>,
     tokens: Vec<Token>,
 }
-
-/// What a flush waits for: that the last clone is dropped.
-pub(crate) type Token = Arc<dyn Any + Send + Sync>;
 
 /// The deque: batches in the order of their records, which is the order of their sequences. A
 /// batch keeps its place while it is lent, so a retry is at the head again without being moved.
@@ -117,6 +115,9 @@ pub(crate) struct Ledger {
     identity: Option<Identity>,
     /// What new batches will be stamped with once the old identity's are resolved.
     newer: Option<Identity>,
+    /// The identity under which the line broke. Others may still have it told to us, but its
+    /// sequences are used: numbered from 0 again, batches would look like duplicates.
+    left: Option<Identity>,
     next_sequence: i32,
     /// The line of sequences has a hole or the broker lost it: nothing is taken until what is lent
     /// has come back; then everything starts anew under another identity.
@@ -125,6 +126,8 @@ pub(crate) struct Ledger {
     /// error. Until then one batch is lent at a time: brokers accept any first sequence, so a
     /// second one could get in before a retry of the first.
     proven: bool,
+    /// Counts the leaders: what an earlier one accepts proves nothing of the present one.
+    reign: u32,
     last_success: Option<Instant>,
     /// Attempts after a batch's first, and batches that were split.
     pub retried: u64,
@@ -140,9 +143,11 @@ impl Ledger {
             lent: 0,
             identity: None,
             newer: None,
+            left: None,
             next_sequence: 0,
             broken: false,
             proven: false,
+            reign: 0,
             last_success: None,
             retried: 0,
             splits: 0,
@@ -164,6 +169,7 @@ impl Ledger {
             attempts: 0,
             unresolved: false,
             stamp,
+            reign: 0,
             not_before: None,
             last_error: None,
             tokens: Vec::new(),
@@ -219,6 +225,7 @@ impl Ledger {
             entries,
             identity,
             next_sequence,
+            reign,
             ..
         } = self;
         let entry = entries.iter_mut().find(|entry| !entry.lent)?;
@@ -240,6 +247,7 @@ impl Ledger {
         };
         let (header, records) = entry.batch.stamped(stamp);
         entry.lent = true;
+        entry.reign = *reign;
         entry.not_before = None;
         entry.attempts += 1;
         self.retried += u64::from(entry.attempts > 1);
@@ -304,12 +312,13 @@ impl Ledger {
         let class = class_of(error.code);
         let first = at == 0;
         let entry = &mut self.entries[at];
+        let proves = first && entry.reign == self.reign;
         if class != Class::Success {
             entry.last_error = Some(error.to_string().into());
         }
         match class {
             Class::Success => {
-                self.proven |= first;
+                self.proven |= proves;
                 self.last_success = Some(now);
                 let settlement = Settlement::Acked {
                     base_offset,
@@ -318,7 +327,7 @@ impl Ledger {
                 self.remove(at, settlement, effects);
             }
             Class::Duplicate if entry.unresolved => {
-                self.proven |= first;
+                self.proven |= proves;
                 self.last_success = Some(now);
                 let base_offset = base_offset.filter(|offset| *offset >= 0);
                 let settlement = Settlement::Acked {
@@ -401,7 +410,7 @@ impl Ledger {
 
     fn remove(&mut self, at: usize, settlement: Settlement, effects: &mut Effects) {
         if let Some(mut entry) = self.entries.remove(at) {
-            effects.settled.extend(entry.batch.settle(settlement));
+            effects.settled.extend(entry.settle(settlement));
         }
     }
 
@@ -481,7 +490,7 @@ impl Ledger {
     /// once those under the old one are resolved.
     pub fn adopt(&mut self, identity: Identity) -> Effects {
         let mut effects = Effects::default();
-        let known = self.newer.or(self.identity);
+        let known = self.newer.or(self.identity).or(self.left);
         let older = known.is_some_and(|known| {
             known.producer_id == identity.producer_id && known.epoch >= identity.epoch
         });
@@ -507,7 +516,7 @@ impl Ledger {
                 self.remove(at, Settlement::Failed(fate), effects);
             }
             self.broken = false;
-            self.identity = None;
+            self.left = self.identity.take();
         }
         if self.identity.is_some() && self.newer.is_none() || !self.rules.idempotent {
             return;
@@ -529,6 +538,7 @@ impl Ledger {
     /// The leader or the topic's id has changed: what the new one accepts has to be seen first.
     pub fn rearm(&mut self) {
         self.proven = false;
+        self.reign = self.reign.wrapping_add(1);
     }
 
     /// Settles every batch whose `delivery.timeout.ms` has run out. A lent one keeps its place.
@@ -546,8 +556,7 @@ impl Ledger {
             };
             if entry.lent {
                 let fate = Settlement::Failed(Undelivered::Unknown(reason));
-                effects.settled.extend(entry.batch.settle(fate));
-                entry.tokens.clear();
+                effects.settled.extend(entry.settle(fate));
                 at += 1;
             } else {
                 self.fail(at, reason, &mut effects);
@@ -575,7 +584,7 @@ impl Ledger {
         let mut effects = Effects::default();
         for mut entry in std::mem::take(&mut self.entries) {
             let reason = Reason::Closed {
-                last: entry.last_error,
+                last: entry.last_error.take(),
             };
             let fate = match entry.lent || entry.unresolved {
                 true => Undelivered::Unknown(reason),
@@ -583,7 +592,7 @@ impl Ledger {
             };
             effects
                 .settled
-                .extend(entry.batch.settle(Settlement::Failed(fate)));
+                .extend(entry.settle(Settlement::Failed(fate)));
         }
         self.lent = 0;
         effects
@@ -635,6 +644,15 @@ impl Ledger {
     }
 }
 
+impl Drop for Ledger {
+    /// The bytes of what is lent may have left: the batches' own drop guards have to know.
+    fn drop(&mut self) {
+        for entry in self.entries.iter_mut().filter(|entry| entry.lent) {
+            entry.batch.set_unresolved();
+        }
+    }
+}
+
 /// What a partition holds.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Load {
@@ -646,8 +664,17 @@ pub(crate) struct Load {
 }
 
 impl Entry {
+    fn settle(&mut self, settlement: Settlement) -> Option<Settled> {
+        let mut settled = self.batch.settle(settlement)?;
+        settled.tokens = std::mem::take(&mut self.tokens);
+        Some(settled)
+    }
+
     fn doubt(&mut self) {
         self.unresolved = true;
         self.batch.set_unresolved();
     }
 }
+
+#[cfg(test)]
+mod tests;

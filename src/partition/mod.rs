@@ -3,5 +3,5 @@
 mod ledger;
 mod stage;
 
-pub(crate) use ledger::{Attempt, Effects, Ledger, Lent, Readiness, Report, Rules, Token};
+pub(crate) use ledger::{Attempt, Effects, Ledger, Lent, Readiness, Report, Rules};
 pub(crate) use stage::{Append, Extras, Stage};

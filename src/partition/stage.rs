@@ -201,3 +201,6 @@ impl Inner {
         !self.sealed.is_empty() && !std::mem::replace(&mut self.signalled, true)
     }
 }
+
+#[cfg(test)]
+mod tests;

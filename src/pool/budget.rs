@@ -86,8 +86,14 @@ impl<T> Budget<T> {
         }
     }
 
-    /// The next waiter whose turn has come, with its memory.
-    pub fn next_grant(&mut self) -> Option<(T, Vec<u8>)> {
+    /// The next waiter whose turn has come, with its memory. A ticket that nobody holds any more
+    /// loses its turn, so that a large one does not keep others waiting.
+    pub fn next_grant(&mut self, gone: impl Fn(&T) -> bool) -> Option<(T, Vec<u8>)> {
+        while self
+            .waiters
+            .pop_front_if(|waiter| gone(&waiter.ticket))
+            .is_some()
+        {}
         let size = self.waiters.front()?.size;
         if !self.fits(size) {
             return None;
@@ -202,21 +208,27 @@ mod tests {
         assert!(matches!(budget.lease(3 * POOLED, later, 10), Lease::Parked));
         assert!(matches!(budget.lease(1, later, 11), Lease::Parked));
         for (returned, bytes) in held.into_iter().enumerate() {
-            assert!(budget.next_grant().is_none(), "{returned} returned");
+            assert!(
+                budget.next_grant(|_| false).is_none(),
+                "{returned} returned"
+            );
             budget.reclaim(bytes, POOLED);
             if returned == 2 {
                 break;
             }
         }
         assert!(budget.ahead().is_none(), "nothing goes ahead of a waiter");
-        let (ticket, bytes) = budget.next_grant().expect("three are back");
+        let (ticket, bytes) = budget.next_grant(|_| false).expect("three are back");
         assert_eq!((ticket, bytes.capacity()), (10, 3 * POOLED));
         assert!(
             budget.free.is_empty(),
             "kept buffers gave way to the large one"
         );
         budget.reclaim(bytes, 3 * POOLED);
-        assert_eq!(budget.next_grant().map(|(ticket, _)| ticket), Some(11));
+        assert_eq!(
+            budget.next_grant(|_| false).map(|(ticket, _)| ticket),
+            Some(11)
+        );
     }
 
     #[test]
@@ -234,7 +246,26 @@ mod tests {
         assert_eq!(budget.next_deadline(), Some(now));
         assert_eq!(budget.expire(now, |ticket| *ticket == 2), [1, 2]);
         budget.reclaim(held, POOLED);
-        assert_eq!(budget.next_grant().map(|(ticket, _)| ticket), Some(3));
+        assert_eq!(
+            budget.next_grant(|_| false).map(|(ticket, _)| ticket),
+            Some(3)
+        );
+        assert_eq!(budget.waiting(), 0);
+    }
+
+    #[test]
+    fn a_large_waiter_that_has_left_keeps_nobody_waiting() {
+        let (mut budget, later) = budget(4 * POOLED);
+        let held: Vec<_> = (0..4)
+            .map(|i| granted(budget.lease(POOLED, later, i)))
+            .collect();
+        assert!(matches!(budget.lease(4 * POOLED, later, 10), Lease::Parked));
+        assert!(matches!(budget.lease(POOLED, later, 11), Lease::Parked));
+        for bytes in held.into_iter().take(1) {
+            budget.reclaim(bytes, POOLED);
+        }
+        let next = budget.next_grant(|ticket| *ticket == 10);
+        assert_eq!(next.map(|(ticket, _)| ticket), Some(11));
         assert_eq!(budget.waiting(), 0);
     }
 
@@ -281,7 +312,7 @@ mod tests {
                         budget.reclaim(bytes, size);
                     },
                 }
-                while let Some((ticket, bytes)) = budget.next_grant() {
+                while let Some((ticket, bytes)) = budget.next_grant(|_| false) {
                     let (first, size) = parked.pop_front().expect("a waiter");
                     proptest::prop_assert_eq!(first, ticket);
                     held.push((bytes, size));

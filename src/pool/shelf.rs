@@ -21,7 +21,7 @@ pub(crate) struct Shelf {
     stock: Mutex<Stock>,
     /// The size of pooled buffers.
     pooled: usize,
-    /// How many may lie here: an eighth of the budget, at most 16.
+    /// How many may lie here: an eighth of the budget, from 1 to 16.
     capacity: usize,
     wake: OnceLock<Wake>,
     /// Somebody waits for memory, so batches are to leave as they are.
@@ -52,7 +52,7 @@ impl Shelf {
         Arc::new(Self {
             stock: Mutex::default(),
             pooled,
-            capacity: (total / 8 / pooled.max(1)).min(16),
+            capacity: (total / 8 / pooled.max(1)).clamp(1, 16),
             wake: OnceLock::new(),
             pressure: AtomicBool::new(false),
             figures: Waits::default(),

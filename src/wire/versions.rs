@@ -17,8 +17,6 @@ const UNSUPPORTED_VERSION: i16 = 35;
 pub struct Versions {
     /// Api key to lowest and highest version.
     ranges: HashMap<i16, (i16, i16)>,
-    /// Finalized feature to its level.
-    features: HashMap<String, i16>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,19 +61,8 @@ impl Versions {
         if version >= 1 {
             let _throttle = reader.throttle()?;
         }
-        reader.tags(|tag, field| {
-            if tag != 2 {
-                return Ok(false);
-            }
-            for _ in 0..field.count(6)? {
-                let name = field.text()?.to_owned();
-                let level = field.i16()?;
-                let _min_level = field.i16()?;
-                field.skip_tags()?;
-                versions.features.insert(name, level);
-            }
-            Ok(true)
-        })?;
+        // Among them the finalized features, which only transactions would need.
+        reader.skip_tags()?;
         reader.finish()?;
         if versions.ranges.is_empty() {
             return Err(WireError::NoVersions);
@@ -105,11 +92,6 @@ impl Versions {
 
     pub fn range(&self, api: Api) -> Option<(i16, i16)> {
         self.ranges.get(&api.key()).copied()
-    }
-
-    /// The finalized level of a feature, such as `transaction.version`.
-    pub fn feature(&self, name: &str) -> Option<i16> {
-        self.features.get(name).copied()
     }
 }
 
@@ -188,8 +170,6 @@ mod tests {
             let versions = versions(version, &[(0, 3, 13), (3, 0, 20)]);
             assert_eq!(versions.range(Api::Produce), Some((3, 13)));
             assert_eq!(versions.range(Api::InitProducerId), None);
-            let level = versions.feature("transaction.version");
-            assert_eq!(level, (version >= 3).then_some(2));
         }
     }
 

@@ -3,8 +3,12 @@
 //! started again.
 //!
 //! Everything here is synchronous and may be called from any thread, also from
-//! one that drives an async runtime. Not every test binary uses every part.
-#![allow(dead_code, unused_imports)]
+//! one that drives an async runtime.
+#![allow(
+    dead_code,
+    unused_imports,
+    reason = "not every test binary uses every part"
+)]
 
 mod admin;
 mod broker;

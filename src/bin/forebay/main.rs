@@ -1,0 +1,95 @@
+//! The command `forebay`: shows the producer at work, sends lines, measures.
+
+mod check;
+mod demo;
+mod follow;
+mod lines;
+mod payload;
+mod perf;
+mod produce;
+mod read_back;
+mod settings;
+mod tally;
+mod text;
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use forebay::{ConfigError, StartError};
+use tracing_subscriber::EnvFilter;
+
+/// A Kafka producer, in Kafka's own words. Logs go to stderr; RUST_LOG sets what is logged.
+#[derive(Parser)]
+#[command(name = "forebay", version)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Demo(demo::Demo),
+    Produce(produce::Produce),
+    Perf(perf::Perf),
+}
+
+/// Why a command did not do its work.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    /// The configuration's problems, one per line.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// An argument that cannot be used.
+    #[error("{0}")]
+    Usage(String),
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// What the command needed beside the producer failed.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl Failure {
+    /// 2 is what clap ends with when the arguments are wrong.
+    fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Config(_) | Self::Usage(_) => ExitCode::from(2),
+            Self::Start(_) | Self::Failed(_) => ExitCode::FAILURE,
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    log_to_stderr();
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("no threads or event queue for the command: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let ended = runtime.block_on(async {
+        match args.command {
+            Command::Demo(demo) => demo::run(demo).await,
+            Command::Produce(produce) => produce::run(produce).await,
+            Command::Perf(perf) => perf::run(perf).await,
+        }
+    });
+    // Nothing that is left to run may keep the process: the outcomes are told.
+    runtime.shutdown_background();
+    ended.unwrap_or_else(|failure| {
+        eprintln!("{failure}");
+        failure.exit_code()
+    })
+}
+
+fn log_to_stderr() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .init();
+}

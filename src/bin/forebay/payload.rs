@@ -1,0 +1,89 @@
+//! The values that `forebay perf` sends, made before the clock starts.
+
+use std::fs;
+use std::path::Path;
+
+use bytes::Bytes;
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+
+use crate::Failure;
+
+/// At least this many random bytes lie in the ring.
+const RING: usize = 1 << 20;
+/// From one value to the next; odd, so that few begin at the same place.
+const STEP: usize = 4099;
+
+pub enum Payload {
+    /// Windows of one buffer of random letters.
+    Ring { ring: Bytes, size: usize, at: usize },
+    /// The lines of a file, chosen at random.
+    Lines { lines: Vec<Bytes>, random: SmallRng },
+}
+
+impl Payload {
+    /// Letters from A to Z, as Kafka's tool sends them, so that both compress alike.
+    pub fn random(size: usize) -> Self {
+        let mut random = SmallRng::seed_from_u64(0);
+        let ring: Vec<u8> = (0..RING + size)
+            .map(|_| random.random_range(b'A'..=b'Z'))
+            .collect();
+        let ring = ring.into();
+        Self::Ring { ring, size, at: 0 }
+    }
+
+    pub fn file(path: &Path) -> Result<Self, Failure> {
+        let read = fs::read(path);
+        let text = read.map_err(|e| Failure::Usage(format!("{}: {e}", path.display())))?;
+        let text = Bytes::from(text);
+        let lines: Vec<_> = text
+            .strip_suffix(b"\n")
+            .unwrap_or(&text)
+            .split(|byte| *byte == b'\n')
+            .map(|line| text.slice_ref(line))
+            .collect();
+        if text.is_empty() {
+            return Err(Failure::Usage(format!("{} is empty", path.display())));
+        }
+        let random = SmallRng::seed_from_u64(0);
+        Ok(Self::Lines { lines, random })
+    }
+
+    pub fn next(&mut self) -> Bytes {
+        match self {
+            Self::Ring { ring, size, at } => {
+                let value = ring.slice(*at..*at + *size);
+                *at = (*at + STEP) % RING;
+                value
+            }
+            Self::Lines { lines, random } => lines[random.random_range(0..lines.len())].clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_have_their_size_and_differ() {
+        let mut payload = Payload::random(100);
+        let first = payload.next();
+        assert_eq!(first.len(), 100);
+        assert!(first.iter().all(u8::is_ascii_uppercase));
+        assert!((0..10_000).all(|_| payload.next().len() == 100));
+        assert_ne!(first, payload.next());
+        assert_eq!(Payload::random(3 << 20).next().len(), 3 << 20);
+    }
+
+    #[test]
+    fn a_file_gives_its_lines() {
+        let dir = std::env::temp_dir().join(format!("forebay-payload-{}", std::process::id()));
+        fs::write(&dir, "one\ntwo\n").expect("a file");
+        let mut payload = Payload::file(&dir).ok().expect("a payload");
+        fs::remove_file(&dir).expect("removed");
+        for _ in 0..100 {
+            assert!([&b"one"[..], b"two"].contains(&&*payload.next()));
+        }
+    }
+}

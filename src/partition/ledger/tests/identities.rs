@@ -1,0 +1,261 @@
+//! Lines that break, and the identities they go on under.
+
+use super::*;
+
+#[test]
+fn out_of_order_behind_the_head_says_nothing_new() {
+    for out in 2..=5 {
+        let mut line = Line::proven();
+        let sent = line.push_many(out);
+        let lent = line.take_many(out);
+        line.error(&lent[0], NOT_ENOUGH_REPLICAS);
+        for lent in &lent[1..] {
+            line.error(lent, OUT_OF_ORDER);
+        }
+        assert!(line.bumps.is_empty());
+        for (at, old) in lent.iter().enumerate() {
+            line.back_off();
+            let again = line.take();
+            assert_eq!(again.header, old.header);
+            line.acked(&again, 1 + 2 * at as i64);
+        }
+        assert!(sent.iter().all(Sent::is_acked));
+    }
+}
+
+#[test]
+fn out_of_order_at_the_head_starts_anew_when_all_are_back() {
+    for out in 1..=5 {
+        let mut line = Line::proven();
+        let sent = line.push_many(out + 1);
+        let lent = line.take_many(out);
+        line.error(&lent[0], OUT_OF_ORDER);
+        assert_eq!(line.bumps, [FIRST]);
+        line.adopt(SECOND);
+        for lent in &lent[1..] {
+            line.back_off();
+            assert!(line.try_take().is_none(), "not while any is out");
+            line.error(lent, OUT_OF_ORDER);
+        }
+        assert_eq!(line.bumps, [FIRST], "asked for once");
+        line.back_off();
+        let head = line.take();
+        assert_eq!(stamp(&head), (7, 1, 0));
+        assert!(line.try_take().is_none(), "the new epoch is not proven");
+        line.acked(&head, 1);
+        for at in 1..=out {
+            let next = line.take();
+            assert_eq!(stamp(&next), (7, 1, 2 * at as i32));
+            line.acked(&next, 1 + 2 * at as i64);
+        }
+        assert!(sent.iter().all(Sent::is_acked));
+    }
+}
+
+#[test]
+fn a_broker_that_forgot_the_producer_is_told_a_new_epoch() {
+    let mut line = Line::proven();
+    let sent = line.push(2);
+    let lent = line.take();
+    assert_eq!(sequence(&lent), 1);
+    line.error(&lent, UNKNOWN_PRODUCER_ID);
+    assert_eq!(line.bumps, [FIRST]);
+    assert!(line.ledger.wants_identity(), "the old one is gone at once");
+    line.adopt(SECOND);
+    line.back_off();
+    let again = line.take();
+    assert_eq!(stamp(&again), (7, 1, 0));
+    line.acked(&again, 5);
+    assert_eq!(sent.offsets(), [Some(5), Some(6)]);
+}
+
+#[test]
+fn a_broken_line_with_an_unresolved_head_cannot_be_told_from_written() {
+    let mut line = Line::proven();
+    let sent = line.push_many(2);
+    let lent = line.take_many(2);
+    line.lost(&lent[0]);
+    line.unwritten(&lent[1]);
+    line.back_off();
+    let again = line.take();
+    line.error(&again, OUT_OF_ORDER);
+    assert!(sent[0].is_unknown());
+    assert_eq!(line.bumps, [FIRST]);
+    line.adopt(SECOND);
+    let next = line.take();
+    assert_eq!(stamp(&next), (7, 1, 0));
+    line.acked(&next, 3);
+    assert!(sent[1].is_acked());
+}
+
+#[test]
+fn an_expired_unresolved_head_takes_unresolved_successors_with_it_and_no_others() {
+    let mut line = Line::proven();
+    let head = line.push(2);
+    line.pass(rules().delivery_timeout / 2);
+    let sent = line.push_many(4);
+    let lent = line.take_many(4);
+    line.lost(&lent[0]);
+    line.lost(&lent[1]); // unresolved too
+    line.error(&lent[2], NOT_ENOUGH_REPLICAS); // attempted, and certainly not written
+    line.unwritten(&lent[3]); // untouched, like the one that was never taken
+    line.pass(rules().delivery_timeout / 2);
+    line.expire();
+    assert!(head.is_unknown());
+    assert!(matches!(
+        sent[0].outcome(),
+        Err(Undelivered::Unknown(Reason::AfterUnresolved(_)))
+    ));
+    assert_eq!(line.told, [head.batch, sent[0].batch]);
+    assert_eq!(line.bumps, [FIRST]);
+    assert!(sent[1..].iter().all(Sent::is_open));
+    line.adopt(SECOND);
+    for (at, sent) in sent[1..].iter().enumerate() {
+        let lent = line.take();
+        assert_eq!(stamp(&lent), (7, 1, 2 * at as i32));
+        line.acked(&lent, 5);
+        assert!(sent.is_acked());
+    }
+}
+
+#[test]
+fn successors_still_out_when_the_head_expires_get_the_answer_they_are_given() {
+    let mut line = Line::proven();
+    let head = line.push(2);
+    line.pass(rules().delivery_timeout / 2);
+    let sent = line.push_many(4);
+    let lent = line.take_many(4);
+    line.lost(&lent[0]);
+    line.pass(rules().delivery_timeout / 2);
+    line.expire();
+    assert!(head.is_unknown() && sent.iter().all(Sent::is_open));
+    line.adopt(SECOND);
+    line.acked(&lent[1], 5);
+    line.error(&lent[2], OUT_OF_ORDER);
+    assert!(line.try_take().is_none());
+    line.lost(&lent[3]);
+    assert!(sent[0].is_acked() && sent[1].is_open() && sent[2].is_unknown());
+    assert_eq!(line.bumps, [FIRST]);
+    line.back_off();
+    assert_eq!(stamp(&line.take()), (7, 1, 0));
+}
+
+#[test]
+fn an_identity_that_was_left_behind_is_never_taken_again() {
+    let mut line = Line::proven();
+    line.push(1);
+    let lent = line.take();
+    line.error(&lent, OUT_OF_ORDER);
+    assert!(line.ledger.wants_identity());
+    // Somebody else's late request had the current identity, still the old one, told to all.
+    line.adopt(FIRST);
+    line.back_off();
+    assert!(
+        line.try_take().is_none(),
+        "its sequences are used up: numbered anew from 0, batches would look like duplicates"
+    );
+    line.adopt(SECOND);
+    assert_eq!(stamp(&line.take()), (7, 1, 0));
+}
+
+#[test]
+fn a_bump_is_adopted_when_all_are_back_and_resolved() {
+    let mut line = Line::proven();
+    line.push_many(4);
+    let lent = line.take_many(2);
+    line.adopt(SECOND);
+    assert!(line.try_take().is_none(), "the window does not go on");
+    line.acked(&lent[0], 1);
+    line.lost(&lent[1]);
+    line.back_off();
+    // Unresolved, so it goes again as it was.
+    let again = line.take();
+    assert_eq!(again.header, lent[1].header);
+    assert!(line.try_take().is_none());
+    line.acked(&again, 3);
+    assert_eq!(stamp(&line.take()), (7, 1, 0));
+}
+
+#[test]
+fn stale_identities_are_ignored() {
+    let mut line = Line::new();
+    line.adopt(SECOND);
+    line.adopt(FIRST);
+    line.adopt(SECOND);
+    line.push_many(2);
+    let first = line.take();
+    assert_eq!(stamp(&first), (7, 1, 0));
+    line.adopt(FIRST);
+    line.acked(&first, 0);
+    assert_eq!(stamp(&line.take()), (7, 1, 2));
+    assert!(line.bumps.is_empty());
+}
+
+#[test]
+fn behind_the_last_epoch_comes_another_producer_id() {
+    let last = Identity {
+        producer_id: 7,
+        epoch: i16::MAX,
+    };
+    let fresh = Identity {
+        producer_id: 8,
+        epoch: 0,
+    };
+    let mut line = Line::with(rules());
+    line.adopt(last);
+    line.push(1);
+    let lent = line.take();
+    line.error(&lent, UNKNOWN_PRODUCER_ID);
+    assert_eq!(line.bumps, [last]);
+    line.adopt(fresh);
+    line.back_off();
+    assert_eq!(stamp(&line.take()), (8, 0, 0));
+}
+
+#[test]
+fn duplicate_after_an_unresolved_attempt_is_success_without_an_offset() {
+    let mut line = Line::proven();
+    let sent = line.push_many(2);
+    let lent = line.take();
+    line.lost(&lent);
+    line.back_off();
+    let again = line.take();
+    line.error(&again, DUPLICATE);
+    assert_eq!(sent[0].offsets(), [None, None]);
+    assert!(line.bumps.is_empty());
+    assert_eq!(sequence(&line.take()), 3, "the sequence goes on");
+}
+
+#[test]
+fn duplicate_on_a_first_attempt_is_unknown_and_bumps() {
+    let mut line = Line::proven();
+    let sent = line.push_many(2);
+    let lent = line.take_many(2);
+    line.error(&lent[0], DUPLICATE);
+    assert!(sent[0].is_unknown());
+    assert_eq!(line.bumps, [FIRST]);
+    line.error(&lent[1], OUT_OF_ORDER);
+    line.adopt(SECOND);
+    line.back_off();
+    assert_eq!(stamp(&line.take()), (7, 1, 0));
+}
+
+#[test]
+fn a_refusal_at_the_tail_leaves_no_hole_and_one_before_it_does() {
+    let mut line = Line::proven();
+    let sent = line.push_many(2);
+    let lent = line.take_many(2);
+    line.error(&lent[1], INVALID_RECORD);
+    assert!(sent[1].is_not_written());
+    assert!(line.bumps.is_empty());
+    assert_eq!(line.ledger.next_sequence, 3, "used again");
+
+    line.push(2);
+    let behind = line.take();
+    line.error(&lent[0], INVALID_RECORD);
+    assert_eq!(line.bumps, [FIRST]);
+    line.error(&behind, OUT_OF_ORDER);
+    line.adopt(SECOND);
+    line.back_off();
+    assert_eq!(stamp(&line.take()), (7, 1, 0));
+}

@@ -1,0 +1,203 @@
+//! Who may go, under which sequence.
+
+use super::*;
+
+#[test]
+fn one_in_flight_until_the_first_success_then_five() {
+    let mut line = Line::new();
+    line.push_many(8);
+    let first = line.take();
+    assert!(line.try_take().is_none(), "nothing is proven yet");
+    assert_eq!(line.ledger.readiness(line.now), Readiness::No);
+    line.acked(&first, 0);
+    let five = line.take_many(5);
+    assert!(line.try_take().is_none());
+    let sequences: Vec<_> = five.iter().map(sequence).collect();
+    assert_eq!(sequences, [2, 4, 6, 8, 10]);
+    line.acked(&five[0], 2);
+    assert_eq!(sequence(&line.take()), 12);
+}
+
+#[test]
+fn nothing_is_taken_without_an_identity() {
+    let mut line = Line::with(rules());
+    line.push(1);
+    assert!(line.ledger.wants_identity());
+    assert!(line.try_take().is_none());
+    line.adopt(FIRST);
+    assert!(!line.ledger.wants_identity());
+    assert_eq!(stamp(&line.take()), (7, 0, 0));
+}
+
+#[test]
+fn after_an_error_only_the_head_may_go() {
+    let mut line = Line::proven();
+    line.push_many(4);
+    let lent = line.take_many(3);
+    line.error(&lent[0], NOT_ENOUGH_REPLICAS);
+    line.back_off();
+    assert!(line.try_take().is_none(), "two are still out");
+    line.error(&lent[1], OUT_OF_ORDER);
+    line.error(&lent[2], OUT_OF_ORDER);
+    line.back_off();
+    let head = line.take();
+    assert_eq!((head.id, head.again), (lent[0].id, true));
+    assert!(line.try_take().is_none());
+    line.acked(&head, 1);
+    let rest = line.take_many(3);
+    let sequences: Vec<_> = rest.iter().map(sequence).collect();
+    assert_eq!(sequences, [3, 5, 7]);
+    assert!(line.bumps.is_empty());
+}
+
+#[test]
+fn a_retry_sends_the_same_bytes() {
+    for codec in [Compression::None, Compression::Gzip { level: 6 }] {
+        if !codec.is_built_in() {
+            continue;
+        }
+        let mut line = Line::with(Rules { codec, ..rules() });
+        line.adopt(FIRST);
+        line.push(60);
+        let first = line.take();
+        line.lost(&first);
+        line.back_off();
+        let again = line.take();
+        assert_eq!(first.header, again.header);
+        assert!(Arc::ptr_eq(&first.records, &again.records));
+        assert!(again.again && !first.again);
+        assert_eq!(line.ledger.retried, 1);
+    }
+}
+
+#[test]
+fn a_retry_waits_for_its_backoff_which_grows() {
+    let mut line = Line::new();
+    line.push(1);
+    let mut last = Duration::ZERO;
+    for expected in [100, 200, 400, 800, 1000, 1000] {
+        let lent = line.take();
+        line.lost(&lent);
+        let Readiness::At(at) = line.ledger.readiness(line.now) else {
+            panic!("a retry has a time");
+        };
+        let wait = at - line.now;
+        let expected = Duration::from_millis(expected);
+        assert!(wait >= expected.mul_f64(0.8) && wait <= expected.mul_f64(1.2));
+        assert!(wait > last || expected == rules().backoff_max);
+        last = wait;
+        line.pass(wait - Duration::from_millis(1));
+        assert!(line.try_take().is_none());
+        line.pass(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn sequences_wrap_behind_the_largest() {
+    let mut line = Line::proven();
+    line.ledger.next_sequence = i32::MAX - 1;
+    let sent = line.push_many(3);
+    let lent = line.take_many(3);
+    let sequences: Vec<_> = lent.iter().map(sequence).collect();
+    assert_eq!(sequences, [i32::MAX - 1, 0, 2]);
+    // Given back across the wrap, they are used again.
+    for lent in lent.iter().rev() {
+        line.unwritten(lent);
+    }
+    let lent = line.take_many(3);
+    assert_eq!(
+        lent.iter().map(sequence).collect::<Vec<_>>(),
+        [i32::MAX - 1, 0, 2]
+    );
+    for (at, lent) in lent.iter().enumerate() {
+        line.acked(lent, 10 * at as i64);
+    }
+    assert_eq!(sent[2].offsets(), [Some(20), Some(21)]);
+}
+
+#[test]
+fn what_was_never_written_gives_its_sequences_back() {
+    let mut line = Line::proven();
+    line.push_many(3);
+    let lent = line.take_many(3);
+    for lent in &lent {
+        line.unwritten(lent);
+    }
+    assert_eq!(line.ledger.next_sequence, 1);
+    assert_eq!(line.ledger.retried, 0, "nothing was tried");
+    // At once: the sender has a backoff of its own.
+    let again = line.take_many(3);
+    assert_eq!(again.iter().map(sequence).collect::<Vec<_>>(), [1, 3, 5]);
+    assert!(again.iter().all(|lent| !lent.again));
+}
+
+#[test]
+fn a_written_batch_keeps_its_sequence_when_those_behind_it_give_theirs_back() {
+    let mut line = Line::proven();
+    line.push_many(3);
+    let lent = line.take_many(3);
+    line.lost(&lent[0]);
+    line.unwritten(&lent[1]);
+    line.unwritten(&lent[2]);
+    assert_eq!(line.ledger.next_sequence, 3);
+    line.back_off();
+    let head = line.take();
+    assert_eq!(head.header, lent[0].header);
+    line.acked(&head, 1);
+    assert_eq!(sequence(&line.take()), 3);
+}
+
+#[test]
+fn a_new_leader_has_to_prove_itself() {
+    let mut line = Line::proven();
+    line.push_many(4);
+    let lent = line.take_many(2);
+    line.ledger.rearm();
+    // Answers of the old one prove nothing of the new one.
+    line.acked(&lent[0], 1);
+    line.acked(&lent[1], 3);
+    let first = line.take();
+    assert!(line.try_take().is_none());
+    line.acked(&first, 5);
+    line.take();
+}
+
+#[test]
+fn brokers_forget_a_producer_that_is_silent_for_a_day() {
+    let mut line = Line::with(Rules {
+        delivery_timeout: 3 * REMEMBERED,
+        ..rules()
+    });
+    line.adopt(FIRST);
+    line.push_many(4);
+    let first = line.take();
+    line.acked(&first, 0);
+    line.pass(REMEMBERED + Duration::from_secs(1));
+    let first = line.take();
+    assert!(line.try_take().is_none());
+    line.acked(&first, 2);
+    line.take_many(2);
+}
+
+#[test]
+fn without_idempotence_nothing_is_stamped_and_nothing_holds_back() {
+    let mut line = Line::with(Rules {
+        idempotent: false,
+        max_in_flight: 2,
+        ..rules()
+    });
+    assert!(!line.ledger.wants_identity());
+    let sent = line.push_many(3);
+    let lent = line.take_many(2);
+    assert!(line.try_take().is_none());
+    assert!(lent.iter().all(|lent| stamp(lent) == (-1, -1, -1)));
+    line.lost(&lent[0]);
+    line.acked(&lent[1], 0);
+    line.back_off();
+    let again = line.take_many(2);
+    assert_eq!(again[0].id, lent[0].id);
+    line.error(&again[0], OUT_OF_ORDER);
+    line.acked(&again[1], 2);
+    assert!(sent[0].is_unknown() && sent[1].is_acked() && sent[2].is_acked());
+    assert!(line.bumps.is_empty());
+}

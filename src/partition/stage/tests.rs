@@ -1,0 +1,272 @@
+use std::collections::HashMap;
+use std::sync::mpsc;
+
+use bytes::Bytes;
+use kafka_protocol::records::RecordBatchDecoder;
+
+use super::*;
+use crate::batch::{HEADER_LEN, Stamp};
+use crate::pool::Shelf;
+
+const BATCH: usize = 256;
+
+struct Scene {
+    stage: Stage,
+    shelf: Arc<Shelf>,
+}
+
+impl Scene {
+    fn new() -> Self {
+        Self {
+            stage: Stage::new(0, BATCH),
+            shelf: Shelf::new(1 << 20, BATCH),
+        }
+    }
+
+    fn memory(&self, size: usize) -> Option<Buffer> {
+        Some(self.shelf.buffer(Vec::with_capacity(size), size))
+    }
+
+    fn append(&self, value: &[u8], memory: &mut Option<Buffer>, sticky: bool) -> Append {
+        let mut extras = Extras {
+            sticky,
+            ..Extras::default()
+        };
+        self.stage
+            .append(&record(value), memory, &mut extras, Instant::now)
+    }
+
+    /// Appends with as much memory as it takes; returns how often the actor had to be told.
+    fn send(&self, value: &[u8]) -> usize {
+        let (mut memory, mut wakes) = (None, 0);
+        loop {
+            match self.append(value, &mut memory, false) {
+                Append::Done { wake, .. } => return wakes + usize::from(wake),
+                Append::NeedsMemory { size, wake, .. } => {
+                    wakes += usize::from(wake);
+                    memory = self.memory(size);
+                }
+                Append::Closed => panic!("closed"),
+            }
+        }
+    }
+
+    fn collect(&self, open: bool) -> Vec<Vec<Bytes>> {
+        self.stage.collect(open).into_iter().map(values).collect()
+    }
+}
+
+fn record(value: &[u8]) -> RecordRef<'_> {
+    RecordRef {
+        key: None,
+        value: Some(value),
+        headers: &[],
+        timestamp: 5,
+    }
+}
+
+fn values(mut batch: SealedBatch) -> Vec<Bytes> {
+    let (header, records) = batch.stamped(Stamp::NONE);
+    let mut bytes: Bytes = [&header[..], &records[..]].concat().into();
+    let set = RecordBatchDecoder::decode(&mut bytes).expect("a valid batch");
+    let values = set.records.into_iter().map(|record| record.value);
+    values.map(|value| value.expect("a value")).collect()
+}
+
+#[test]
+fn the_actor_is_told_once_of_an_open_batch() {
+    let scene = Scene::new();
+    let wakes: Vec<_> = (0..4).map(|_| scene.send(b"x")).collect();
+    assert_eq!(wakes, [1, 0, 0, 0]);
+    assert!(scene.stage.glance().open_since.is_some());
+    assert_eq!(scene.send(b"x"), 0, "it has seen the batch");
+    assert_eq!(scene.collect(true).len(), 1);
+    assert_eq!(scene.stage.glance(), Glance::default());
+    assert_eq!(scene.send(b"x"), 1, "another batch");
+}
+
+#[test]
+fn the_actor_is_told_once_that_something_is_sealed() {
+    let scene = Scene::new();
+    let large = [7; 150];
+    let wakes: Vec<_> = (0..5).map(|_| scene.send(&large)).collect();
+    assert_eq!(wakes, [1, 1, 0, 0, 0], "one a batch, four of them sealed");
+    let glance = scene.stage.glance();
+    assert!(glance.sealed && glance.open_since.is_some());
+    assert_eq!(scene.send(&large), 0, "what is sealed is known");
+    assert_eq!(scene.collect(false).len(), 5);
+    assert_eq!(scene.send(&large), 1, "the sixth is sealed, and news");
+    assert_eq!(scene.collect(true).len(), 2);
+}
+
+#[test]
+fn a_batch_is_sealed_as_soon_as_a_record_does_not_fit() {
+    let scene = Scene::new();
+    scene.send(&[1; 150]);
+    // Whoever is refused memory now has sealed the batch all the same.
+    let refused = scene.append(&[2; 150], &mut None, false);
+    assert!(matches!(refused, Append::NeedsMemory { wake: true, .. }));
+    let refused = scene.append(&[2; 150], &mut None, false);
+    assert!(matches!(refused, Append::NeedsMemory { wake: false, .. }));
+    assert_eq!(scene.collect(false).len(), 1);
+    assert_eq!(scene.stage.load(), (0, 0));
+}
+
+#[test]
+fn batches_leave_in_the_order_in_which_they_were_filled() {
+    let scene = Scene::new();
+    for i in 0..40u8 {
+        scene.send(&[i; 60]);
+    }
+    let sealed = scene.collect(false);
+    scene.send(&[40; 60]);
+    let rest = scene.collect(true);
+    let all = [sealed, rest].concat().concat();
+    assert!(all.iter().map(|value| value[0]).eq(0..=40));
+}
+
+#[test]
+fn a_record_larger_than_a_batch_gets_one_of_its_own() {
+    let scene = Scene::new();
+    scene.send(b"small");
+    let large = [9; 10 * BATCH];
+    let Append::NeedsMemory { size, .. } = scene.append(&large, &mut None, false) else {
+        panic!("it does not fit");
+    };
+    assert!(size > large.len() + HEADER_LEN && size < large.len() + BATCH);
+    let mut too_little = scene.memory(BATCH);
+    let again = scene.append(&large, &mut too_little, false);
+    assert!(matches!(again, Append::NeedsMemory { .. }) && too_little.is_some());
+    scene.send(&large);
+    scene.send(&[1; 100]);
+    let batches = scene.collect(true);
+    let lengths: Vec<_> = batches
+        .iter()
+        .map(|batch| batch.iter().map(Bytes::len).collect::<Vec<_>>())
+        .collect();
+    assert_eq!(lengths, [vec![5], vec![10 * BATCH], vec![100]]);
+}
+
+#[test]
+fn memory_that_is_not_needed_is_left_to_whoever_brought_it() {
+    let scene = Scene::new();
+    scene.send(b"opens");
+    let mut memory = scene.memory(BATCH);
+    assert!(matches!(
+        scene.append(b"fits", &mut memory, false),
+        Append::Done { .. }
+    ));
+    assert!(memory.is_some());
+}
+
+#[test]
+fn a_closed_stage_takes_nothing_and_gives_what_it_has() {
+    let scene = Scene::new();
+    scene.send(b"before");
+    scene.stage.close();
+    let mut memory = scene.memory(BATCH);
+    assert!(matches!(
+        scene.append(b"after", &mut memory, false),
+        Append::Closed
+    ));
+    assert_eq!(scene.collect(true), [[Bytes::from("before")]]);
+}
+
+#[test]
+fn the_bytes_of_sticky_records_are_told_when_a_batch_is_full() {
+    let scene = Scene::new();
+    let append = |value: &[u8], memory: &mut Option<Buffer>| scene.append(value, memory, true);
+    let run = |appended| match appended {
+        Append::NeedsMemory { run, .. } => run,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(run(append(&[0; 100], &mut None)), 0, "the first batch");
+    append(&[0; 100], &mut scene.memory(BATCH));
+    // What does not fit at the end counts as used.
+    assert_eq!(run(append(&[0; 100], &mut None)), BATCH);
+    assert_eq!(run(append(&[0; 100], &mut None)), 0, "told once");
+    // A batch that left before it was full counts by its bytes.
+    append(&[0; 100], &mut scene.memory(BATCH));
+    scene.collect(true);
+    let bytes = run(append(&[0; 100], &mut None));
+    assert!((100..BATCH / 2).contains(&bytes), "{bytes}");
+    // Records with a partition of their own do not count.
+    scene.send(&[0; 100]);
+    assert_eq!(run(append(&[0; 100], &mut None)), 0);
+}
+
+#[test]
+fn callbacks_and_listeners_go_with_the_batch() {
+    struct Deaf;
+    impl Listener for Deaf {
+        fn delivered(&self, _: &crate::Delivered) {}
+    }
+    let scene = Scene::new();
+    let listeners: [Arc<dyn Listener>; 1] = [Arc::new(Deaf)];
+    for _ in 0..3 {
+        let mut extras = Extras {
+            callback: Some(Box::new(|_| {})),
+            listeners: &listeners,
+            sticky: false,
+        };
+        let mut memory = scene.memory(BATCH);
+        scene
+            .stage
+            .append(&record(b"x"), &mut memory, &mut extras, Instant::now);
+        assert!(extras.callback.is_none(), "taken with the record");
+    }
+    let mut batch = scene.stage.collect(true).pop_front().expect("a batch");
+    let settled = batch
+        .settle(crate::ack::Settlement::Split(Vec::new()))
+        .expect("the first outcome");
+    assert_eq!(settled.listeners.listeners().len(), 1, "once a batch");
+    assert_eq!(settled.listeners.into_callbacks().len(), 3);
+}
+
+/// Threads append while the actor's part collects only when it is told to. A lost wake-up leaves
+/// records behind.
+#[test]
+fn nothing_is_lost_and_each_thread_keeps_its_order() {
+    const THREADS: u8 = 4;
+    const EACH: u32 = 20_000;
+    let scene = &Scene::new();
+    let (bell, woken) = mpsc::channel();
+    let seen = std::thread::scope(|scope| {
+        let collector = scope.spawn(move || {
+            let mut seen: HashMap<u8, u32> = HashMap::new();
+            while woken.recv().is_ok() {
+                // As the actor does: it looks, takes what is sealed, and now and then what is open.
+                let glance = scene.stage.glance();
+                let take_open = glance.open_since.is_some();
+                for value in scene.collect(take_open).concat() {
+                    let next = seen.entry(value[0]).or_default();
+                    let number = u32::from_be_bytes(value[1..5].try_into().expect("a number"));
+                    assert_eq!(number, *next, "thread {}", value[0]);
+                    *next += 1;
+                }
+            }
+            seen
+        });
+        let appenders: Vec<_> = (0..THREADS)
+            .map(|thread| {
+                let bell = bell.clone();
+                scope.spawn(move || {
+                    for number in 0..EACH {
+                        let value = [&[thread][..], &number.to_be_bytes()].concat();
+                        for _ in 0..scene.send(&value) {
+                            bell.send(()).expect("a collector");
+                        }
+                    }
+                })
+            })
+            .collect();
+        for appender in appenders {
+            appender.join().expect("no panic");
+        }
+        drop(bell);
+        collector.join().expect("no panic")
+    });
+    assert_eq!(scene.stage.load(), (0, 0), "left without a wake-up");
+    assert_eq!(seen.len(), usize::from(THREADS));
+    assert!(seen.values().all(|count| *count == EACH));
+}

@@ -148,6 +148,11 @@ fn outcomes_are_true_when_time_runs_out() {
     let Some(outcomes) = outcomes else { return };
     let late = outcomes.unknown.len() + outcomes.not_written.len();
     assert!(late > 0, "nothing ran out of time");
+    assert_eq!(
+        outcomes.unexplained(),
+        0,
+        "a time-out says what was in the way"
+    );
     let last = outcomes.acked.iter().map(|(counter, _)| *counter).max();
     let sent = outcomes.records() as i64;
     assert!(

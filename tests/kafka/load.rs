@@ -202,6 +202,12 @@ impl Outcomes {
         }
     }
 
+    /// Records that ran out of time without a word of what was in the way.
+    pub fn unexplained(&self) -> usize {
+        let failed = self.not_written.iter().chain(&self.unknown);
+        failed.filter(|(_, why)| why.ends_with("ran out")).count()
+    }
+
     pub fn records(&self) -> usize {
         let unconfirmed = self.not_written.len() + self.unknown.len() + self.missing.len();
         self.acked.len() + unconfirmed + self.refused.len()
@@ -265,7 +271,8 @@ impl fmt::Display for Outcomes {
         write!(
             f,
             "{} records in {:.1?} ({rate:.0}/s): {} acked ({} without an offset), \
-             {} not written, {} unknown, {} refused, {} missing; {} retries, {} splits",
+             {} not written, {} unknown, {} refused, {} missing; {} unexplained; \
+             {} retries, {} splits",
             self.records(),
             self.took,
             self.acked.len(),
@@ -274,6 +281,7 @@ impl fmt::Display for Outcomes {
             self.unknown.len(),
             self.refused.len(),
             self.missing.len(),
+            self.unexplained(),
             self.retries,
             self.splits,
         )?;

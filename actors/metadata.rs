@@ -69,9 +69,27 @@ struct Waiter {
 /// A topic somebody produces to, or waits for.
 struct Interest {
     waiters: Vec<Waiter>,
+    /// Somebody who does not wait wants to find it known if he tries again by then.
+    wanted_until: Option<Instant>,
     last_used: Instant,
     last_error: Option<Arc<str>>,
     last_answer: Option<BrokerError>,
+}
+
+impl Interest {
+    fn new() -> Self {
+        Self {
+            waiters: Vec::new(),
+            wanted_until: None,
+            last_used: now(),
+            last_error: None,
+            last_answer: None,
+        }
+    }
+
+    fn is_wanted(&self, now: Instant) -> bool {
+        !self.waiters.is_empty() || self.wanted_until.is_some_and(|until| now < until)
+    }
 }
 
 /// Owns the cluster view, the waiters, and a connection of its own.
@@ -178,7 +196,7 @@ impl MetadataActor {
             if topics.get(name).is_some_and(|topic| topic.was_used()) {
                 interest.last_used = now;
             }
-            let keep = !interest.waiters.is_empty() || now < interest.last_used + idle;
+            let keep = interest.is_wanted(now) || now < interest.last_used + idle;
             if !keep {
                 view.forget(name);
                 topics.remove(name);
@@ -226,11 +244,14 @@ impl MetadataActor {
         let mut ready = Vec::new();
         for topic in &changes.topics {
             again |= topic.leaders.iter().any(|leader| leader.node.is_none());
-            if let Some(interest) = self.interests.get_mut(&topic.name) {
-                interest.last_error = None;
-                let waiters = interest.waiters.drain(..).map(|waiter| waiter.reply);
-                ready.extend(waiters.map(|reply| (Arc::clone(&topic.name), reply)));
-            }
+            // Those who wanted it may have given up meanwhile. It is among the routes from now on
+            // all the same, so it has to be kept up to date.
+            let interest = self.interests.entry(Arc::clone(&topic.name));
+            let interest = interest.or_insert_with(Interest::new);
+            interest.last_error = None;
+            interest.wanted_until = None;
+            let waiters = interest.waiters.drain(..).map(|waiter| waiter.reply);
+            ready.extend(waiters.map(|reply| (Arc::clone(&topic.name), reply)));
         }
         if let Some(runtime) = &self.runtime {
             let nodes = self.view.nodes().clone();
@@ -244,7 +265,7 @@ impl MetadataActor {
         again |= self
             .interests
             .values()
-            .any(|interest| !interest.waiters.is_empty());
+            .any(|interest| interest.is_wanted(now));
         let wait = if again {
             self.backoff.next()
         } else {
@@ -293,7 +314,10 @@ impl MetadataActor {
             };
             let _ = waiter.reply.send(Err(refused));
         }
-        self.interests.remove(name);
+        // While it is among the routes somebody has to look after it.
+        if self.topics.get(name).is_none() {
+            self.interests.remove(name);
+        }
         false
     }
 
@@ -317,7 +341,7 @@ impl MetadataActor {
         // A topic that never was costs no further requests.
         let (view, topics) = (&self.view, &self.topics);
         self.interests.retain(|name, interest| {
-            !interest.waiters.is_empty() || view.topic(name).is_some() || topics.get(name).is_some()
+            interest.is_wanted(now) || view.topic(name).is_some() || topics.get(name).is_some()
         });
     }
 }
@@ -348,18 +372,28 @@ impl Handler<WantTopic> for MetadataActor {
         if let Some(known) = self.topics.get(&topic) {
             return drop(reply.send(Ok(known)));
         }
-        let interest = self.interests.entry(topic).or_insert_with(|| Interest {
-            waiters: Vec::new(),
-            last_used: now(),
-            last_error: None,
-            last_answer: None,
-        });
+        let interest = self.interests.entry(topic).or_insert_with(Interest::new);
+        if reply.is_closed() {
+            // He may try again all the time: nothing here may grow with that.
+            let again = interest.wanted_until.is_some_and(|until| until > asked);
+            interest.wanted_until = Some(deadline);
+            return match again {
+                true => {}
+                false => self.soon(now(), ctx),
+            };
+        }
+        let first = interest.waiters.is_empty();
         interest.waiters.push(Waiter {
             asked,
             deadline,
             reply,
         });
-        self.soon(now(), ctx);
+        if first {
+            return self.soon(now(), ctx);
+        }
+        // The question is asked already; many may wait for its answer.
+        let me = || Sleeper::Metadata(ctx.address());
+        self.alarm.set(&self.clock, deadline, me);
     }
 }
 

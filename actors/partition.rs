@@ -35,7 +35,7 @@ use crate::topics::Gauge;
 pub(crate) struct Wake;
 
 /// Who leads the partition now. An older leader epoch has been sorted out before.
-#[derive(Message)]
+#[derive(Message, Clone, PartialEq)]
 #[rtype(result = "()")]
 pub(crate) struct Lead {
     pub topic_id: Uuid,
@@ -44,9 +44,11 @@ pub(crate) struct Lead {
 }
 
 /// A leader, and the sender that talks to it.
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub(crate) struct Led {
     pub node: i32,
+    /// The leader epoch; -1 where brokers are too old to say.
+    pub epoch: i32,
     pub sender: Addr<SenderActor>,
     /// A new value means that the sender knows nothing of what its predecessor was told.
     pub incarnation: u64,
@@ -306,8 +308,7 @@ impl Handler<Lead> for PartitionActor {
     type Result = ();
 
     fn handle(&mut self, Lead { topic_id, leader }: Lead, ctx: &mut Context<Self>) {
-        let of = |led: &Option<Led>| led.as_ref().map(|led| (led.node, led.incarnation));
-        if of(&leader) != of(&self.leader) || topic_id != self.topic_id {
+        if leader != self.leader || topic_id != self.topic_id {
             self.ledger().rearm();
             self.topic_id = topic_id;
             if let Some(former) = std::mem::replace(&mut self.leader, leader)

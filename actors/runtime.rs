@@ -79,8 +79,8 @@ pub(crate) struct Runtime {
 
 struct Slot {
     door: Door,
-    /// What the partition was told last: (node, incarnation of its sender, topic id).
-    told: Option<(Option<(i32, u64)>, uuid::Uuid)>,
+    /// What the partition was told last.
+    told: Option<Lead>,
 }
 
 struct Sender {
@@ -295,27 +295,21 @@ impl RuntimeActor {
             }
         }
         for (at, slot) in slots.iter_mut().enumerate() {
-            let node = view.leaders.get(at).and_then(|leader| leader.node);
-            let leader = node.and_then(|node| {
-                let Sender {
-                    addr, incarnation, ..
-                } = self.senders.get(&node)?;
+            let leader = view.leaders.get(at).and_then(|leader| {
+                let node = leader.node?;
+                let sender = self.senders.get(&node)?;
                 Some(Led {
                     node,
-                    sender: addr.clone(),
-                    incarnation: *incarnation,
+                    epoch: leader.epoch,
+                    sender: sender.addr.clone(),
+                    incarnation: sender.incarnation,
                 })
             });
-            let tell = (
-                leader.as_ref().map(|led| (led.node, led.incarnation)),
-                view.id,
-            );
-            if slot.told != Some(tell) {
-                slot.told = Some(tell);
-                slot.door.addr.do_send(Lead {
-                    topic_id: view.id,
-                    leader,
-                });
+            let topic_id = view.id;
+            let lead = Lead { topic_id, leader };
+            if slot.told.as_ref() != Some(&lead) {
+                slot.told = Some(lead.clone());
+                slot.door.addr.do_send(lead);
             }
         }
         if self.closing.is_none() {

@@ -221,12 +221,17 @@ impl SenderActor {
                 });
             }
         }
+        if self.asked == 0 {
+            return self.pump(ctx); // all of them are gone
+        }
         // A gather never waits for a partition: yielding once gives each that is alive its turn.
         let turn = tokio::task::yield_now().into_actor(self);
         ctx.spawn(turn.map(|(), sender, ctx| {
-            if sender.asked > 0 {
-                sender.asked = 0;
-                sender.send(ctx);
+            if std::mem::take(&mut sender.asked) > 0 {
+                match sender.taken.is_empty() {
+                    true => sender.pump(ctx),
+                    false => sender.send(ctx),
+                }
             }
         }));
     }
@@ -302,9 +307,7 @@ impl SenderActor {
                 gate,
             });
         }
-        if self.rules.acks != Acks::None {
-            self.set_alarm(now + self.rules.request_timeout, ctx);
-        }
+        self.set_alarm(now + self.rules.request_timeout, ctx);
         self.pump(ctx);
     }
 
@@ -597,7 +600,8 @@ impl Handler<Tick> for SenderActor {
         let now = now();
         let timeout = self.rules.request_timeout;
         if let Some(at) = self.in_flight.deadline(timeout) {
-            if at <= now && self.rules.acks != Acks::None {
+            // With acks=0 it is the socket that takes too long: what is written is not kept.
+            if at <= now {
                 let endpoint = self.endpoint.clone();
                 let error = NetError::RequestTimeout {
                     endpoint,

@@ -93,7 +93,7 @@ pub(crate) fn class_of(code: i16) -> Class {
         45 => Class::OutOfOrder,
         47 | 59 => Class::IdentityLost, // INVALID_PRODUCER_EPOCH, UNKNOWN_PRODUCER_ID
         // Checked before the append, and gone by itself: LEADER_NOT_AVAILABLE,
-        // NETWORK_EXCEPTION never comes from a broker, COORDINATOR_LOAD_IN_PROGRESS,
+        // COORDINATOR_LOAD_IN_PROGRESS,
         // NOT_ENOUGH_REPLICAS, FENCED_LEADER_EPOCH, UNKNOWN_LEADER_EPOCH,
         // CONCURRENT_TRANSACTIONS, THROTTLING_QUOTA_EXCEEDED.
         5 | 14 | 19 | 74 | 75 | 51 | 89 => Class::RefusedForNow,
@@ -111,8 +111,9 @@ pub(crate) fn class_of(code: i16) -> Class {
         // After the append, or by a broker that no longer knows what it did:
         // UNKNOWN_TOPIC_OR_PARTITION, NOT_LEADER_OR_FOLLOWER, REQUEST_TIMED_OUT,
         // NOT_ENOUGH_REPLICAS_AFTER_APPEND, KAFKA_STORAGE_ERROR, UNKNOWN_TOPIC_ID,
-        // INCONSISTENT_TOPIC_ID, BROKER_NOT_AVAILABLE, REPLICA_NOT_AVAILABLE.
-        3 | 6 | 7 | 8 | 9 | 20 | 56 | 100 | 103 => Class::DoubtfulForNow,
+        // INCONSISTENT_TOPIC_ID, BROKER_NOT_AVAILABLE, REPLICA_NOT_AVAILABLE. NETWORK_EXCEPTION
+        // comes from no broker, but may come from a proxy.
+        3 | 6 | 7 | 8 | 9 | 13 | 20 | 56 | 100 | 103 => Class::DoubtfulForNow,
         // UNKNOWN_SERVER_ERROR and whatever is not known here.
         _ => Class::Doubtful,
     }

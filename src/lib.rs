@@ -73,3 +73,8 @@ pub use producer::{Placement, Producer, ProducerBuilder};
 pub use record::{Header, Record, TopicPartition};
 pub use serializer::{BigEndian, FromFn, SerializeError, Serializer, Utf8};
 pub use typed_producer::TypedProducer;
+
+/// The examples in the README compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

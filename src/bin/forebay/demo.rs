@@ -1,5 +1,6 @@
 //! `forebay demo`: keyed records through the actors to somebody else's broker, and back.
 
+use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use forebay::{Config, Outcome, Producer, Record};
 use hdrhistogram::Histogram;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use krafka::testing::FakeBroker;
 
 use crate::Failure;
@@ -125,10 +126,14 @@ fn percentile(latencies: &Histogram<u64>, quantile: f64) -> f64 {
 }
 
 fn progress(records: u64, what: &'static str) -> Result<ProgressBar, Failure> {
-    let template = "{prefix} [{bar:30}] {human_pos}/{human_len} {per_sec:>14} {msg}";
+    let template = "{prefix} [{bar:30}] {human_pos}/{human_len} {rate} {msg}";
     let style = ProgressStyle::with_template(template)
         .map_err(|e| Failure::Failed(format!("no progress bar: {e}")))?;
-    let bar = ProgressBar::new(records).with_style(style.progress_chars("=> "));
+    let rate = |state: &ProgressState, to: &mut dyn fmt::Write| {
+        let _ = write!(to, "{}/s", Grouped(state.per_sec() as u64));
+    };
+    let style = style.progress_chars("=> ").with_key("rate", rate);
+    let bar = ProgressBar::new(records).with_style(style);
     bar.set_prefix(what);
     Ok(bar)
 }

@@ -78,10 +78,10 @@ mod tests {
 
     #[test]
     fn a_file_gives_its_lines() {
-        let dir = std::env::temp_dir().join(format!("forebay-payload-{}", std::process::id()));
-        fs::write(&dir, "one\ntwo\n").expect("a file");
-        let mut payload = Payload::file(&dir).ok().expect("a payload");
-        fs::remove_file(&dir).expect("removed");
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("values");
+        fs::write(&path, "one\ntwo\n").expect("written");
+        let mut payload = Payload::file(&path).expect("a payload");
         for _ in 0..100 {
             assert!([&b"one"[..], b"two"].contains(&&*payload.next()));
         }

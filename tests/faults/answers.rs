@@ -1,0 +1,144 @@
+//! Every error code of a produce answer, once.
+
+use krafka::error::ErrorCode;
+use krafka::testing::{ApiKey, Control};
+
+use crate::*;
+
+const ONE_BATCH: &[(&str, &str)] = &[("linger.ms", "20")];
+
+fn error(code: i16) -> Control {
+    Control::Error(ErrorCode::from_i16(code))
+}
+
+#[tokio::test]
+async fn what_may_succeed_later_is_tried_again() {
+    let broker = broker().await;
+    let producer = producer(&broker, &[]);
+    // Errors before the append, and those of a broker that does not know us any more.
+    let codes = [
+        2, 3, 5, 6, 7, 8, 9, 19, 20, 45, 47, 56, 59, 74, 75, 89, 100, 103,
+    ];
+    for (at, code) in codes.into_iter().enumerate() {
+        broker.on_once(ApiKey::Produce, move |_| error(code));
+        let acked = acked(send(&producer, at).await).await;
+        assert_eq!(acked.offset, Some(at as i64), "{code}");
+    }
+    assert_eq!(log(&broker), numbers(codes.len()));
+    assert_eq!(broker.request_count(ApiKey::Produce), 2 * codes.len());
+    assert_eq!(
+        broker.request_count(ApiKey::InitProducerId),
+        1,
+        "bumps are local"
+    );
+    close(producer).await;
+}
+
+#[tokio::test]
+async fn what_was_appended_all_the_same_is_not_appended_twice() {
+    let broker = broker().await;
+    let producer = producer(&broker, &[]);
+    let codes = [3, 6, 7, 20, 56, 100];
+    for (at, code) in codes.into_iter().enumerate() {
+        broker.on_once(ApiKey::Produce, move |_| {
+            Control::ApplyThen(Box::new(error(code)))
+        });
+        let acked = acked(send(&producer, at).await).await;
+        assert_eq!(acked.offset, Some(at as i64), "{code}");
+    }
+    assert_eq!(log(&broker), numbers(codes.len()));
+    close(producer).await;
+}
+
+#[tokio::test]
+async fn what_is_refused_for_good_is_not_written() {
+    let broker = broker().await;
+    let producer = producer(&broker, &[]);
+    let codes = [
+        10, 17, 18, 21, 29, 31, 32, 35, 42, 43, 44, 48, 49, 53, 76, 87, 90, 120,
+    ];
+    for code in codes {
+        broker.on_once(ApiKey::Produce, move |_| error(code));
+        let outcome = outcome(send(&producer, "refused").await).await;
+        assert!(is_not_written(&outcome), "{code}: {outcome:?}");
+        acked(send(&producer, "next").await).await;
+    }
+    assert_eq!(log(&broker), vec!["next"; codes.len()]);
+    close(producer).await;
+}
+
+#[tokio::test]
+async fn what_may_be_written_and_cannot_be_asked_again_is_unknown() {
+    let broker = broker().await;
+    let producer = producer(&broker, &[]);
+    // DUPLICATE_SEQUENCE_NUMBER for what was never sent before, and codes that nobody knows.
+    for code in [-1, -2, 46, 9999, i16::MAX] {
+        broker.on_once(ApiKey::Produce, move |_| error(code));
+        let outcome = outcome(send(&producer, "unknown").await).await;
+        assert!(is_unknown(&outcome), "{code}: {outcome:?}");
+        acked(send(&producer, "next").await).await;
+    }
+    assert_eq!(log(&broker), ["next"; 5]);
+    close(producer).await;
+}
+
+#[tokio::test]
+async fn a_batch_the_broker_finds_too_large_goes_in_parts() {
+    let broker = broker().await;
+    let producer = producer(&broker, ONE_BATCH);
+    acked(send(&producer, 0).await).await;
+    broker.on_times(ApiKey::Produce, 3, |_| error(10));
+    let receipts = send_all(&producer, 1..17).await;
+    for (at, receipt) in (1..).zip(receipts) {
+        assert_eq!(acked(receipt).await.offset, Some(at));
+    }
+    assert_eq!(log(&broker), numbers(17));
+    let figures = producer.figures().await.expect("figures");
+    assert_eq!(figures.partitions[0].splits, 3);
+    close(producer).await;
+}
+
+#[tokio::test]
+async fn an_error_in_the_middle_keeps_the_order() {
+    let broker = broker().await;
+    let producer = producer(&broker, &[]);
+    let errors = [19, 6, 0, 45, 0, 0, 20, 59, 7];
+    broker.on(ApiKey::Produce, move |request| {
+        match errors.get(request.api_call_index as usize % 31) {
+            None | Some(0) => Control::Pass,
+            Some(20) => Control::ApplyThen(Box::new(error(20))),
+            Some(code) => error(*code),
+        }
+    });
+    let receipts = send_all(&producer, 0..300).await;
+    all_acked(receipts).await;
+    assert_eq!(log(&broker), numbers(300));
+    close(producer).await;
+}
+
+#[tokio::test]
+async fn a_throttled_producer_waits_and_takes_it_for_no_failure() {
+    let broker = broker().await;
+    let producer = producer(&broker, &[("request.timeout.ms", "300")]);
+    broker.set_throttle(ApiKey::Produce, Duration::from_millis(400));
+    acked(send(&producer, 0).await).await;
+    let figures = producer.figures().await.expect("figures");
+    assert!(figures.brokers.iter().any(|broker| broker.throttled));
+    broker.set_throttle(ApiKey::Produce, Duration::ZERO);
+    acked(send(&producer, 1).await).await;
+    assert_eq!(broker.request_count(ApiKey::Produce), 2, "nothing again");
+    close(producer).await;
+}
+
+#[tokio::test]
+async fn nobody_is_asked_with_acks_0() {
+    let broker = broker().await;
+    let keys = [("acks", "0"), ("enable.idempotence", "false")];
+    let producer = producer(&broker, &keys);
+    for receipt in send_all(&producer, 0..50).await {
+        assert!(is_unknown(&outcome(receipt).await));
+    }
+    close(producer).await;
+    assert!(broker.request_count(ApiKey::Produce) > 0);
+    assert_eq!(broker.request_count(ApiKey::InitProducerId), 0);
+}

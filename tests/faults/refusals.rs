@@ -1,0 +1,160 @@
+//! Records that are never accepted, each with its reason.
+
+use forebay::SendError;
+use futures_util::FutureExt;
+use krafka::error::ErrorCode;
+use krafka::testing::{ApiKey, Control};
+
+use crate::*;
+
+async fn refusal(producer: &Producer, record: Record) -> SendError {
+    within(producer.send(record)).await.expect_err("refused")
+}
+
+#[tokio::test]
+async fn a_topic_nobody_knows() {
+    let broker = broker().await;
+    broker.on(ApiKey::Metadata, |_| Control::Error(ErrorCode::from_i16(3)));
+    let producer = producer(&broker, &[("max.block.ms", "100")]);
+    match refusal(&producer, Record::to("nowhere").value("x")).await {
+        SendError::TopicUnknown {
+            topic,
+            waited,
+            why,
+            error,
+        } => {
+            assert_eq!((&*topic, waited.as_millis()), ("nowhere", 100));
+            assert!(why.contains("UNKNOWN_TOPIC_OR_PARTITION"), "{why}");
+            assert_eq!(error.map(|error| error.code), Some(3));
+        }
+        other => panic!("{other:?}"),
+    }
+    // It may come up later.
+    broker.clear_hooks();
+    acked(send(&producer, 0).await).await;
+    close(producer).await;
+}
+
+#[tokio::test]
+async fn a_topic_that_is_not_allowed() {
+    for code in [17, 29] {
+        let broker = broker().await;
+        broker.on_once(ApiKey::Metadata, move |_| {
+            Control::Error(ErrorCode::from_i16(code))
+        });
+        let producer = producer(&broker, &[]);
+        let refused = refusal(&producer, to("x")).await;
+        assert!(
+            matches!(refused, SendError::TopicRefused { .. }),
+            "{refused:?}"
+        );
+        acked(send(&producer, 0).await).await;
+        close(producer).await;
+    }
+}
+
+#[tokio::test]
+async fn no_broker_at_all() {
+    let broker = broker().await;
+    broker.crash(0);
+    let producer = producer(&broker, &[("max.block.ms", "100")]);
+    let refused = refusal(&producer, to("x")).await;
+    assert!(
+        matches!(refused, SendError::TopicUnknown { .. }),
+        "{refused:?}"
+    );
+    close(producer).await;
+}
+
+#[tokio::test]
+async fn a_partition_the_topic_does_not_have() {
+    let broker = broker().await;
+    let producer = producer(&broker, &[]);
+    for partition in [1, -1, i32::MAX] {
+        match refusal(&producer, to("x").partition(partition)).await {
+            SendError::PartitionOutOfRange {
+                partition: told,
+                count: 1,
+                ..
+            } => assert_eq!(told, partition),
+            other => panic!("{other:?}"),
+        }
+    }
+    // Until it has it.
+    broker.add_partitions("t", 2);
+    let added = async {
+        while producer.send(to("x").partition(1)).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    within(added).await;
+    close(producer).await;
+    assert_eq!(log(&broker), ["x"]);
+}
+
+#[tokio::test]
+async fn a_record_that_is_too_large_or_too_old() {
+    let broker = broker().await;
+    let producer = producer(
+        &broker,
+        &[("max.request.size", "2000"), ("batch.size", "1000")],
+    );
+    match refusal(&producer, to("x".repeat(2000))).await {
+        SendError::TooLarge { key, limit, size } => {
+            assert_eq!((key, limit), ("max.request.size", 2000));
+            assert!(size > 2000);
+        }
+        other => panic!("{other:?}"),
+    }
+    let refused = refusal(&producer, to("x").timestamp(-1)).await;
+    assert!(matches!(refused, SendError::NegativeTimestamp(-1)));
+    // Larger than a batch is none of that.
+    acked(send(&producer, "y".repeat(1800)).await).await;
+    close(producer).await;
+}
+
+#[tokio::test]
+async fn after_the_close() {
+    let broker = broker().await;
+    let producer = producer(&broker, &[]);
+    acked(send(&producer, 0).await).await;
+    let clone = producer.clone();
+    close(producer).await;
+    let refused = refusal(&clone, to("x")).await;
+    assert!(matches!(refused, SendError::Closed));
+    let refused = clone.try_send(to("x")).expect_err("refused");
+    assert!(matches!(refused, SendError::Closed));
+    assert!(clone.close(PATIENCE).await.is_ok(), "closed is closed");
+    assert!(clone.flush().await.is_err() && clone.figures().await.is_err());
+}
+
+#[tokio::test]
+async fn a_send_that_was_dropped_leaves_nothing() {
+    let broker = broker().await;
+    let producer = producer(&broker, &[]);
+    assert!(producer.send(to("dropped")).now_or_never().is_none());
+    acked(send(&producer, "kept").await).await;
+    close(producer).await;
+    assert_eq!(log(&broker), ["kept"]);
+}
+
+#[tokio::test]
+async fn what_would_have_to_wait() {
+    let broker = broker().await;
+    let producer = producer(&broker, &[]);
+    let refused = producer.try_send(to("x")).expect_err("refused");
+    assert!(matches!(refused, SendError::WouldBlock(_)), "{refused:?}");
+    // The refusal has asked for the topic.
+    let sent = async {
+        loop {
+            match producer.try_send(to("later")) {
+                Ok(receipt) => return acked(receipt).await,
+                Err(SendError::WouldBlock(_)) => tokio::task::yield_now().await,
+                Err(other) => panic!("{other:?}"),
+            }
+        }
+    };
+    within(sent).await;
+    close(producer).await;
+    assert_eq!(log(&broker), ["later"]);
+}

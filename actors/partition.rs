@@ -23,7 +23,7 @@ use crate::error::SendError;
 use crate::figures::PartitionFigures;
 use crate::intake::Intake;
 use crate::meters::TopicMeters;
-use crate::partition::{Effects, Ledger, Readiness, Stage};
+use crate::partition::{Effects, Ledger, Readiness, Report, Stage};
 use crate::pool::Shelf;
 use crate::producer::Producer;
 use crate::record::{Record, TopicPartition};
@@ -347,7 +347,6 @@ impl Handler<Take> for PartitionActor {
         };
         if loan.is_some() {
             self.lender = take.incarnation;
-            self.trouble = None;
         }
         let more = loan.is_some() && self.ledger().readiness(now()) == Readiness::Now;
         self.announced = more;
@@ -364,6 +363,13 @@ impl Handler<LoanBack> for PartitionActor {
     type Result = ();
 
     fn handle(&mut self, LoanBack { id, report }: LoanBack, ctx: &mut Context<Self>) {
+        // What holds up one batch holds up those behind it.
+        self.trouble = match &report {
+            Report::Answered(attempt) if attempt.error.code == 0 => None,
+            Report::Answered(attempt) => Some(attempt.error.to_string().into()),
+            Report::Returned { error, .. } => Some(Arc::clone(error)),
+            Report::Unasked => None,
+        };
         let effects = self.ledger().report(id, report, now());
         self.apply(effects, ctx);
         self.look(ctx);
@@ -405,6 +411,7 @@ impl Handler<Stop> for PartitionActor {
     fn handle(&mut self, _: Stop, ctx: &mut Context<Self>) {
         self.stage.close();
         self.collect(true);
+        self.note_trouble();
         let effects = self.ledger().abandon();
         self.apply(effects, ctx);
         ctx.stop();

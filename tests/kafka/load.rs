@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use forebay::{Acked, Config, Outcome, Producer, Receipt, Record, Undelivered};
 
+use tracing_subscriber::EnvFilter;
+
 use super::{Cluster, Isolation, Partitioning, Seen};
 
 const KEYS: u64 = 10_000;
@@ -70,6 +72,11 @@ impl Load {
     }
 
     fn drive(self, config: Config, progress: &Progress) -> Outcomes {
+        // `FOREBAY_LOG=forebay=debug` shows what the producer was doing.
+        let _ = tracing_subscriber::fmt()
+            .with_env_filter(EnvFilter::from_env("FOREBAY_LOG"))
+            .with_writer(std::io::stderr)
+            .try_init();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -238,6 +245,7 @@ impl Outcomes {
         let phantom = seen.phantom(counters(&self.refused));
         assert_eq!(head(&phantom), [0; 0], "refused, and is in the log");
         let in_log = seen.phantom(counters(&self.unknown)).len();
+        println!("{in_log} of the unknown are in the log");
         assert_eq!(
             seen.records(),
             self.acked.len() + in_log,

@@ -25,7 +25,7 @@ use crate::figures::PartitionFigures;
 use crate::intake::Intake;
 use crate::meters::TopicMeters;
 use crate::outcome::Reason;
-use crate::partition::{Effects, Ledger, Readiness, Stage};
+use crate::partition::{Effects, Ledger, Readiness, Report, Stage};
 use crate::pool::Shelf;
 use crate::producer::Producer;
 use crate::record::{Record, TopicPartition};
@@ -403,7 +403,6 @@ impl On<Take> for PartitionActor {
         };
         if loan.is_some() {
             self.lender = take.incarnation;
-            self.trouble = None;
         }
         let more = loan.is_some() && self.ledger().readiness(now()) == Readiness::Now;
         self.announced = more;
@@ -419,6 +418,13 @@ impl On<Take> for PartitionActor {
 impl On<LoanBack> for PartitionActor {
     fn on(&mut self, back: LoanBack, ctx: &mut Context<Self>) {
         let LoanBack { id, report, alive } = back;
+        // What holds up one batch holds up those behind it.
+        self.trouble = match &report {
+            Report::Answered(attempt) if attempt.error.code == 0 => None,
+            Report::Answered(attempt) => Some(attempt.error.to_string().into()),
+            Report::Returned { error, .. } => Some(Arc::clone(error)),
+            Report::Unasked => None,
+        };
         let effects = self.ledger().report(id, report, now());
         drop(alive);
         self.apply(effects, ctx);
@@ -455,6 +461,7 @@ impl Handler<Stop> for PartitionActor {
     fn handle(&mut self, _: Stop, ctx: &mut Context<Self>) {
         self.shared.stage.close();
         self.collect(true);
+        self.note_trouble();
         let effects = self.ledger().abandon(|last| Reason::Closed { last });
         self.apply(effects, ctx);
         ctx.stop();

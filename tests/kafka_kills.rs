@@ -1,8 +1,7 @@
 //! Whatever happens to the cluster in the middle of a stream: nothing lost, doubled or reordered,
 //! and every outcome true.
 //!
-//! A stream of its own cluster is paced so that the faults fall into it, and it goes on until the
-//! last one is over.
+//! The stream is paced so that the faults fall into it, and goes on until the last one is over.
 
 mod kafka;
 
@@ -10,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use forebay::config::ConfigBuilder;
 use forebay::{Config, Producer, Record, SendError};
-use kafka::{Cluster, ClusterOptions, Load, Outcomes, Running, scaled};
+use kafka::{Cluster, Load, Outcomes, Running, State, scaled};
 
 const PARTITIONS: i32 = 12;
 
@@ -18,35 +17,53 @@ fn config(cluster: &Cluster) -> ConfigBuilder {
     Config::builder().bootstrap_servers(cluster.bootstrap())
 }
 
-/// Streams to a new topic while `faults` does its worst, then holds the log against the outcomes.
+/// The cluster of this binary, whole again whatever a test before has left behind.
+fn whole_cluster() -> &'static Cluster {
+    let cluster = kafka::shared();
+    for broker in cluster.brokers() {
+        match broker.state() {
+            State::Running => {}
+            State::Frozen => broker.thaw().unwrap(),
+            State::Down => broker.restart().unwrap(),
+        }
+    }
+    cluster.wait_ready().unwrap();
+    cluster
+}
+
+/// Streams to a new topic for `seconds` at least, while `faults` does its worst, then holds the
+/// log against the outcomes.
 fn stream_through(
-    name: &str,
-    records: u64,
+    topic: &str,
+    (records, seconds): (u64, u64),
     set: impl Fn(ConfigBuilder) -> ConfigBuilder,
-    faults: impl Fn(&Cluster, &str, &Running),
+    faults: impl Fn(&Cluster, &Running),
 ) -> Option<Outcomes> {
-    if !kafka::require_or_skip(name) {
+    if !kafka::require_or_skip(topic) {
         return None;
     }
     let _turn = kafka::one_at_a_time();
-    let cluster = Cluster::start(ClusterOptions::default()).unwrap();
-    let topic = "stream";
+    let cluster = whole_cluster();
     cluster.create_topic(topic, PARTITIONS, 3, &[]).unwrap();
     let records = scaled(records);
-    // Half a minute for three faults, each of which takes ten seconds or more.
-    let config = set(config(&cluster)).build().unwrap();
-    let running = Load::new(topic, records)
-        .per_second(records / 30)
-        .start(config);
-    running.wait_for(records / 30);
-    faults(&cluster, topic, &running);
-    running.wait_for(records / 30);
+    let config = set(config(cluster)).build().unwrap();
+    let a_second = records / seconds;
+    let running = Load::new(topic, records).per_second(a_second).start(config);
+    running.wait_for(a_second);
+    faults(cluster, &running);
+    running.wait_for(a_second);
     let outcomes = running.finish();
     cluster.wait_in_sync(topic).unwrap();
-    println!("{name}");
+    println!("{topic}");
     outcomes.agree_with(&cluster.seen(topic));
     cluster.check_segments(topic);
     Some(outcomes)
+}
+
+/// Before the next fault: all copies are whole, and every broker leads its share again.
+fn recover(cluster: &Cluster, topic: &str) {
+    cluster.wait_in_sync(topic).unwrap();
+    cluster.elect_leaders(topic).unwrap();
 }
 
 fn assert_all_acked(outcomes: &Outcomes) {
@@ -57,19 +74,18 @@ fn assert_all_acked(outcomes: &Outcomes) {
 
 #[test]
 fn each_broker_is_killed_once() {
+    let topic = "each-broker-is-killed-once";
     let outcomes = stream_through(
-        "each_broker_is_killed_once",
-        300_000,
+        topic,
+        (300_000, 25),
         |config| config,
-        |cluster, topic, running| {
+        |cluster, running| {
             for broker in cluster.brokers() {
                 broker.kill().unwrap();
                 running.wait_for(1);
                 broker.restart().unwrap();
                 broker.wait_ready().unwrap();
-                cluster.wait_in_sync(topic).unwrap();
-                // Else the last broker would lead nothing when its turn comes.
-                cluster.elect_leaders(topic).unwrap();
+                recover(cluster, topic);
             }
         },
     );
@@ -78,17 +94,17 @@ fn each_broker_is_killed_once() {
 
 #[test]
 fn each_broker_hangs_for_longer_than_a_request_may_take() {
+    let topic = "each-broker-hangs-for-longer-than-a-request-may-take";
     let outcomes = stream_through(
-        "each_broker_hangs_for_longer_than_a_request_may_take",
-        150_000,
+        topic,
+        (150_000, 25),
         |config| config.set("request.timeout.ms", 3000),
-        |cluster, topic, _| {
+        |cluster, _| {
             for broker in cluster.brokers() {
                 broker.freeze().unwrap();
                 std::thread::sleep(Duration::from_secs(5));
                 broker.thaw().unwrap();
-                cluster.wait_in_sync(topic).unwrap();
-                cluster.elect_leaders(topic).unwrap();
+                recover(cluster, topic);
             }
         },
     );
@@ -99,22 +115,22 @@ fn each_broker_hangs_for_longer_than_a_request_may_take() {
 /// arrives: each kind of outcome is held against the log.
 #[test]
 fn outcomes_are_true_when_time_runs_out() {
+    let topic = "outcomes-are-true-when-time-runs-out";
     let outcomes = stream_through(
-        "outcomes_are_true_when_time_runs_out",
-        150_000,
+        topic,
+        (150_000, 25),
         |config| {
             let hurry = config
                 .set("request.timeout.ms", 1000)
                 .set("max.block.ms", 1000);
             hurry.set("delivery.timeout.ms", 2500)
         },
-        |cluster, topic, running| {
+        |cluster, running| {
             for broker in cluster.brokers() {
                 broker.freeze().unwrap();
                 std::thread::sleep(Duration::from_secs(4));
                 broker.thaw().unwrap();
-                cluster.wait_in_sync(topic).unwrap();
-                cluster.elect_leaders(topic).unwrap();
+                recover(cluster, topic);
                 running.wait_for(1000);
             }
             // All at once: nobody is left to turn to.
@@ -132,6 +148,11 @@ fn outcomes_are_true_when_time_runs_out() {
     let Some(outcomes) = outcomes else { return };
     let late = outcomes.unknown.len() + outcomes.not_written.len();
     assert!(late > 0, "nothing ran out of time");
+    assert_eq!(
+        outcomes.unexplained(),
+        0,
+        "a time-out says what was in the way"
+    );
     let last = outcomes.acked.iter().map(|(counter, _)| *counter).max();
     let sent = outcomes.records() as i64;
     assert!(
@@ -143,11 +164,12 @@ fn outcomes_are_true_when_time_runs_out() {
 /// A broker that hangs is replaced as leader, and wakes up with requests of before in its sockets.
 #[test]
 fn a_broker_hangs_until_it_has_lost_its_partitions() {
+    let topic = "a-broker-hangs-until-it-has-lost-its-partitions";
     let outcomes = stream_through(
-        "a_broker_hangs_until_it_has_lost_its_partitions",
-        100_000,
+        topic,
+        (100_000, 15),
         |config| config.set("request.timeout.ms", 3000),
-        |cluster, topic, running| {
+        |cluster, running| {
             let broker = cluster.broker(1);
             broker.freeze().unwrap();
             let others_lead = |cluster: &Cluster| {
@@ -169,18 +191,18 @@ fn a_broker_hangs_until_it_has_lost_its_partitions() {
 
 #[test]
 fn a_rolling_restart_and_the_elections_after_it() {
+    let topic = "a-rolling-restart-and-the-elections-after-it";
     let outcomes = stream_through(
-        "a_rolling_restart_and_the_elections_after_it",
-        150_000,
+        topic,
+        (150_000, 25),
         |config| config,
-        |cluster, topic, running| {
+        |cluster, running| {
             for broker in cluster.brokers() {
                 broker.terminate().unwrap();
                 running.wait_for(1);
                 broker.restart().unwrap();
                 broker.wait_ready().unwrap();
-                cluster.wait_in_sync(topic).unwrap();
-                cluster.elect_leaders(topic).unwrap();
+                recover(cluster, topic);
             }
         },
     );
@@ -190,11 +212,12 @@ fn a_rolling_restart_and_the_elections_after_it() {
 #[test]
 fn partitions_are_added() {
     const MORE: i32 = 20;
+    let topic = "partitions-are-added";
     let outcomes = stream_through(
-        "partitions_are_added",
-        50_000,
+        topic,
+        (50_000, 10),
         |config| config.set("metadata.max.age.ms", 500),
-        |cluster, topic, running| {
+        |cluster, running| {
             cluster.add_partitions(topic, MORE).unwrap();
             running.wait_for(20_000);
         },
@@ -216,8 +239,8 @@ async fn a_topic_is_waited_for() {
         return;
     }
     let _turn = kafka::one_at_a_time();
-    let cluster = Cluster::start(ClusterOptions::default().brokers(1)).unwrap();
-    let config = config(&cluster).set("max.block.ms", 8000).build().unwrap();
+    let cluster = whole_cluster();
+    let config = config(cluster).set("max.block.ms", 8000).build().unwrap();
     let producer = Producer::start(config).unwrap();
 
     let sender = producer.clone();
@@ -228,7 +251,7 @@ async fn a_topic_is_waited_for() {
     });
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert!(!waiting.is_finished(), "the topic is not there yet");
-    cluster.create_topic("late", 1, 1, &[]).unwrap();
+    cluster.create_topic("late", 1, 3, &[]).unwrap();
     let (receipt, waited) = waiting.await.unwrap();
     receipt.unwrap().await.unwrap();
     assert!(waited < Duration::from_secs(6), "{waited:?}");

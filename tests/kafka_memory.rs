@@ -38,6 +38,7 @@ fn memory_is_bounded_while_all_brokers_hang() {
     }
     producer.say("go");
     let blocked: u64 = producer.hear("blocked");
+    let busy: u64 = producer.hear("busy");
     let accepted: usize = producer.hear("accepted");
     for broker in cluster.brokers() {
         broker.thaw().unwrap();
@@ -47,6 +48,9 @@ fn memory_is_bounded_while_all_brokers_hang() {
     let most: u64 = producer.hear("most");
     producer.end();
 
+    println!("{busy} ms of processor time while blocked");
+    // Nothing can be done, so nothing is: it lasted twice `max.block.ms`.
+    assert!(busy < 600, "{busy} ms");
     println!(
         "KiB: idle {idle}, warm {warm}, blocked {blocked}, most {most}; {accepted} records of 100 \
          bytes accepted, {acked} acked"
@@ -135,6 +139,18 @@ fn memory(field: &str) -> u64 {
     number.unwrap().parse().unwrap()
 }
 
+/// Processor time of this process so far, in milliseconds.
+fn busy() -> u64 {
+    const TICK: u64 = 10;
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    // Behind the name in brackets, which may hold spaces: user and system time.
+    let (_, fields) = stat.rsplit_once(") ").unwrap();
+    let times = fields.split(' ').skip(11).take(2);
+    times
+        .map(|ticks| ticks.parse::<u64>().unwrap() * TICK)
+        .sum()
+}
+
 fn told(what: &str) {
     let mut line = String::new();
     std::io::stdin().read_line(&mut line).unwrap();
@@ -167,6 +183,7 @@ async fn the_producing_process() {
     println!("warm {}", memory("VmRSS"));
 
     told("go");
+    let before = busy();
     let senders: Vec<_> = (0..SENDERS)
         .map(|sender| tokio::spawn(send_until_refused(producer.clone(), sender)))
         .collect();
@@ -175,6 +192,7 @@ async fn the_producing_process() {
         receipts.extend(sender.await.unwrap());
     }
     println!("blocked {}", memory("VmRSS"));
+    println!("busy {}", busy() - before);
     println!("accepted {}", receipts.len());
     let ids: HashSet<_> = receipts.iter().map(|receipt| receipt.id()).collect();
     assert_eq!(ids.len(), receipts.len());

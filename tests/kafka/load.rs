@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use forebay::{Acked, Config, Outcome, Producer, Receipt, Record, Undelivered};
 
+use tracing_subscriber::EnvFilter;
+
 use super::{Cluster, Isolation, Partitioning, Seen};
 
 const KEYS: u64 = 10_000;
@@ -70,6 +72,11 @@ impl Load {
     }
 
     fn drive(self, config: Config, progress: &Progress) -> Outcomes {
+        // `FOREBAY_LOG=forebay=debug` shows what the producer was doing.
+        let _ = tracing_subscriber::fmt()
+            .with_env_filter(EnvFilter::from_env("FOREBAY_LOG"))
+            .with_writer(std::io::stderr)
+            .try_init();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -202,6 +209,12 @@ impl Outcomes {
         }
     }
 
+    /// Records that ran out of time without a word of what was in the way.
+    pub fn unexplained(&self) -> usize {
+        let failed = self.not_written.iter().chain(&self.unknown);
+        failed.filter(|(_, why)| why.ends_with("ran out")).count()
+    }
+
     pub fn records(&self) -> usize {
         let unconfirmed = self.not_written.len() + self.unknown.len() + self.missing.len();
         self.acked.len() + unconfirmed + self.refused.len()
@@ -232,6 +245,7 @@ impl Outcomes {
         let phantom = seen.phantom(counters(&self.refused));
         assert_eq!(head(&phantom), [0; 0], "refused, and is in the log");
         let in_log = seen.phantom(counters(&self.unknown)).len();
+        println!("{in_log} of the unknown are in the log");
         assert_eq!(
             seen.records(),
             self.acked.len() + in_log,
@@ -265,7 +279,8 @@ impl fmt::Display for Outcomes {
         write!(
             f,
             "{} records in {:.1?} ({rate:.0}/s): {} acked ({} without an offset), \
-             {} not written, {} unknown, {} refused, {} missing; {} retries, {} splits",
+             {} not written, {} unknown, {} refused, {} missing; {} unexplained; \
+             {} retries, {} splits",
             self.records(),
             self.took,
             self.acked.len(),
@@ -274,6 +289,7 @@ impl fmt::Display for Outcomes {
             self.unknown.len(),
             self.refused.len(),
             self.missing.len(),
+            self.unexplained(),
             self.retries,
             self.splits,
         )?;

@@ -10,6 +10,7 @@ use crate::batch::{HEADER_LEN, Payload};
 use crate::net::Gate;
 use crate::partition::{Lent, Report};
 use crate::record::TopicPartition;
+use crate::sender::Parcel;
 
 /// What became of a loan.
 #[derive(Message)]
@@ -55,17 +56,8 @@ impl Loan {
         }
     }
 
-    pub fn header(&self) -> &[u8; HEADER_LEN] {
-        &self.lent.header
-    }
-
     pub fn records(&self) -> &Arc<Payload> {
         &self.lent.records
-    }
-
-    /// Bytes of the batch on the wire.
-    pub fn len(&self) -> usize {
-        HEADER_LEN + self.lent.records.len()
     }
 
     /// The batch goes out with the request behind this gate.
@@ -88,6 +80,28 @@ impl Loan {
     /// Gives the loan back without an answer.
     pub fn give_back(mut self, error: &Arc<str>) {
         self.error = Some(Arc::clone(error));
+    }
+}
+
+impl Parcel for Loan {
+    fn topic(&self) -> &str {
+        &self.topic_partition.topic
+    }
+
+    fn topic_id(&self) -> Uuid {
+        self.topic_id
+    }
+
+    fn partition(&self) -> i32 {
+        self.topic_partition.partition
+    }
+
+    fn header(&self) -> &[u8; HEADER_LEN] {
+        &self.lent.header
+    }
+
+    fn records_len(&self) -> usize {
+        self.lent.records.len()
     }
 }
 

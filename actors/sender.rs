@@ -16,17 +16,14 @@ use super::loan::Loan;
 use super::metadata::{Hint, MetadataActor, RefreshMetadata};
 use super::partition::{Revive, Trouble};
 use super::{PartitionActor, now};
-use crate::broker_error::BrokerError;
 use crate::config::Acks;
 use crate::figures::BrokerFigures;
 use crate::meters::NodeMeters;
 use crate::net::{self, Backoff, ConnectOptions, Endpoint, Gate, LinkEvent, NetError, Outbound};
 use crate::panics;
-use crate::partition::{Attempt, Report};
-use crate::sender::{InFlight, Parcel, Request, gather};
-use crate::wire::{
-    self, Api, Batch, PartitionAnswer, ProduceAnswer, TopicBatches, TopicKey, Versions,
-};
+use crate::partition::Report;
+use crate::sender::{InFlight, Request, arrange, encode, gather, match_answers};
+use crate::wire::{self, Api, ProduceAnswer, Versions};
 
 /// A partition has a batch to take. Said once, on the edge; the sender takes when it can send.
 #[derive(Message)]
@@ -140,16 +137,6 @@ const MAX_ASKED: usize = 256;
 
 /// A connection that is past its idle time and yet has something to do is looked at again later.
 const IDLE_LOOK: Duration = Duration::from_secs(1);
-
-impl Parcel for Loan {
-    fn same_partition(&self, other: &Self) -> bool {
-        self.topic_partition == other.topic_partition
-    }
-
-    fn len(&self) -> usize {
-        Loan::len(self)
-    }
-}
 
 impl SenderActor {
     pub fn new(
@@ -306,14 +293,15 @@ impl SenderActor {
             }
         };
         let mut loans = gather(&mut self.taken, self.rules.max_request_size);
-        // Kafka wants each topic once: batches of one topic stand together.
-        loans.sort_by(|a, b| a.topic_partition.topic.cmp(&b.topic_partition.topic));
-        // Produce names topics by their ids from version 13 on; a topic without one needs 12.
-        let version = match loans.iter().any(|loan| loan.topic_id.is_nil()) {
-            true => version.min(12),
-            false => version,
-        };
-        let encoded = self.encode(version, &loans);
+        let version = arrange(&mut loans, version);
+        let encoded = encode(
+            &loans,
+            version,
+            self.in_flight.next_correlation_id(),
+            &self.rules.connect.client_id,
+            self.rules.acks,
+            self.rules.request_timeout,
+        );
         let envelope = match encoded {
             Ok(envelope) => envelope,
             Err(error) => {
@@ -344,36 +332,6 @@ impl SenderActor {
         }
         self.set_alarm(now + self.rules.request_timeout, ctx);
         self.pump(ctx);
-    }
-
-    fn encode(&self, version: i16, loans: &[Loan]) -> Result<wire::Envelope, wire::WireError> {
-        let topics: Vec<_> = loans
-            .chunk_by(|a, b| a.topic_partition.topic == b.topic_partition.topic)
-            .map(|of_topic| TopicBatches {
-                topic: &of_topic[0].topic_partition.topic,
-                topic_id: of_topic[0].topic_id,
-                batches: of_topic.iter().map(|loan| Batch {
-                    partition: loan.topic_partition.partition,
-                    header: loan.header(),
-                    records_len: loan.records().len(),
-                }),
-            })
-            .collect();
-        let acks = match self.rules.acks {
-            Acks::None => 0,
-            Acks::Leader => 1,
-            Acks::All => -1,
-        };
-        let timeout = i32::try_from(self.rules.request_timeout.as_millis()).unwrap_or(i32::MAX);
-        let id = self.in_flight.next_correlation_id();
-        wire::encode_produce(
-            version,
-            id,
-            &self.rules.connect.client_id,
-            acks,
-            timeout,
-            topics,
-        )
     }
 
     fn answer(&mut self, frame: Bytes, ctx: &mut Context<Self>) {
@@ -418,57 +376,24 @@ impl SenderActor {
         Ok(())
     }
 
-    /// Matches answers to batches by what the request said. Answers usually come in its order.
     fn settle_each(&self, request: Request<Loan>, answer: ProduceAnswer) {
         let ProduceAnswer {
-            mut partitions,
-            nodes,
-            ..
+            partitions, nodes, ..
         } = answer;
-        let mut next = 0;
-        for loan in request.loans {
-            let is_for = |answer: &PartitionAnswer| {
-                answer.partition == loan.topic_partition.partition
-                    && match &answer.topic {
-                        TopicKey::Name(name) => **name == *loan.topic_partition.topic,
-                        TopicKey::Id(id) => *id == loan.topic_id,
-                    }
-            };
-            let at = match partitions.get(next) {
-                Some(answer) if is_for(answer) => Some(next),
-                _ => partitions.iter().position(is_for),
-            };
-            let Some(at) = at else {
-                // Dropped, so it goes back as written and unanswered.
+        for (loan, answer) in match_answers(request.loans, partitions) {
+            let Some(answer) = answer else {
                 tracing::warn!(partition = %loan.topic_partition, "the answer leaves a batch out");
                 loan.give_back(&"the broker's answer left the batch out".into());
                 continue;
             };
-            next = at + 1;
-            let answer = &mut partitions[at];
-            if let Some(hint) = answer.leader {
+            if let Some(leader) = answer.leader {
                 self.metadata.do_send(Hint {
                     topic_partition: loan.topic_partition.clone(),
-                    leader: hint,
+                    leader,
                     nodes: nodes.clone(),
                 });
             }
-            let message = answer.error_message.take().map(Into::into);
-            let invalid = std::mem::take(&mut answer.record_errors)
-                .into_iter()
-                .filter_map(|e| {
-                    let why = e.message.unwrap_or_else(|| "no reason given".to_owned());
-                    Some((u32::try_from(e.index).ok()?, why.into()))
-                });
-            loan.settle(Report::Answered(Attempt {
-                error: BrokerError {
-                    code: answer.error_code,
-                    message,
-                },
-                base_offset: Some(answer.base_offset).filter(|offset| *offset >= 0),
-                log_append_time: Some(answer.log_append_time_ms).filter(|time| *time >= 0),
-                invalid: invalid.collect(),
-            }));
+            loan.settle(Report::Answered(answer.into()));
         }
     }
 

@@ -2,13 +2,7 @@
 
 use std::collections::VecDeque;
 
-/// What the gather has to know of a batch.
-pub(crate) trait Parcel {
-    /// Two batches of one partition must not go in one request: Kafka takes one a partition.
-    fn same_partition(&self, other: &Self) -> bool;
-    /// Bytes on the wire.
-    fn len(&self) -> usize;
-}
+use super::Parcel;
 
 /// Takes batches off the front of `waiting` for one request of at most `max_bytes`, but at least
 /// one. A second batch of a partition stays, and so does everything of that partition behind it,
@@ -36,49 +30,37 @@ pub(crate) fn gather<P: Parcel>(waiting: &mut VecDeque<P>, max_bytes: usize) -> 
 
 #[cfg(test)]
 mod tests {
+    use super::super::parcel::tests::Batch;
     use super::*;
-
-    #[derive(Debug, PartialEq)]
-    struct Batch(char, usize);
-
-    impl Parcel for Batch {
-        fn same_partition(&self, other: &Self) -> bool {
-            self.0 == other.0
-        }
-
-        fn len(&self) -> usize {
-            self.1
-        }
-    }
 
     #[test]
     fn one_batch_a_partition_and_the_rest_in_order() {
         let mut waiting =
-            VecDeque::from([Batch('a', 1), Batch('a', 2), Batch('b', 3), Batch('a', 4)]);
-        assert_eq!(gather(&mut waiting, 100), [Batch('a', 1), Batch('b', 3)]);
-        assert_eq!(gather(&mut waiting, 100), [Batch('a', 2)]);
-        assert_eq!(gather(&mut waiting, 100), [Batch('a', 4)]);
+            VecDeque::from([Batch("a", 1), Batch("a", 2), Batch("b", 3), Batch("a", 4)]);
+        assert_eq!(gather(&mut waiting, 100), [Batch("a", 1), Batch("b", 3)]);
+        assert_eq!(gather(&mut waiting, 100), [Batch("a", 2)]);
+        assert_eq!(gather(&mut waiting, 100), [Batch("a", 4)]);
         assert!(gather(&mut waiting, 100).is_empty());
     }
 
     #[test]
     fn the_request_keeps_its_size_but_an_oversized_batch_goes_alone() {
         let mut waiting = VecDeque::from([
-            Batch('a', 500),
-            Batch('b', 60),
-            Batch('c', 60),
-            Batch('d', 40),
+            Batch("a", 500),
+            Batch("b", 60),
+            Batch("c", 60),
+            Batch("d", 40),
         ]);
-        assert_eq!(gather(&mut waiting, 100), [Batch('a', 500)]);
-        assert_eq!(gather(&mut waiting, 100), [Batch('b', 60), Batch('d', 40)]);
-        assert_eq!(gather(&mut waiting, 100), [Batch('c', 60)]);
+        assert_eq!(gather(&mut waiting, 100), [Batch("a", 500)]);
+        assert_eq!(gather(&mut waiting, 100), [Batch("b", 60), Batch("d", 40)]);
+        assert_eq!(gather(&mut waiting, 100), [Batch("c", 60)]);
     }
 
     #[test]
     fn a_batch_left_for_its_size_is_not_overtaken_by_its_own_partition() {
-        let mut waiting = VecDeque::from([Batch('a', 90), Batch('b', 20), Batch('b', 5)]);
-        assert_eq!(gather(&mut waiting, 100), [Batch('a', 90)]);
-        assert_eq!(gather(&mut waiting, 100), [Batch('b', 20)]);
-        assert_eq!(gather(&mut waiting, 100), [Batch('b', 5)]);
+        let mut waiting = VecDeque::from([Batch("a", 90), Batch("b", 20), Batch("b", 5)]);
+        assert_eq!(gather(&mut waiting, 100), [Batch("a", 90)]);
+        assert_eq!(gather(&mut waiting, 100), [Batch("b", 20)]);
+        assert_eq!(gather(&mut waiting, 100), [Batch("b", 5)]);
     }
 }

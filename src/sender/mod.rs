@@ -1,7 +1,13 @@
-//! What a sender keeps in mind: which requests are unanswered, and which batches go next.
+//! What a sender keeps in mind: which batches go next, and which requests are unanswered.
 
+mod answer;
 mod gather;
 mod in_flight;
+mod parcel;
+mod request;
 
-pub(crate) use gather::{Parcel, gather};
+pub(crate) use answer::match_answers;
+pub(crate) use gather::gather;
 pub(crate) use in_flight::{InFlight, Request};
+pub(crate) use parcel::Parcel;
+pub(crate) use request::{arrange, encode};

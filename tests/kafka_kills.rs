@@ -233,13 +233,18 @@ fn partitions_are_added() {
     }
 }
 
-#[tokio::test]
-async fn a_topic_is_waited_for() {
+#[test]
+fn a_topic_is_waited_for() {
     if !kafka::require_or_skip("a_topic_is_waited_for") {
         return;
     }
     let _turn = kafka::one_at_a_time();
     let cluster = whole_cluster();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(wait_for_a_topic(cluster));
+}
+
+async fn wait_for_a_topic(cluster: &Cluster) {
     let config = config(cluster).set("max.block.ms", 8000).build().unwrap();
     let producer = Producer::start(config).unwrap();
 

@@ -2,10 +2,12 @@
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use actix::prelude::*;
 
+use super::guard::{Guard, Guarded, On, guarded, watch_over};
 use super::identity::IdentityActor;
 use super::{MetadataActor, PartitionActor, PoolActor, Wake, now, sender::SenderActor};
 
@@ -101,8 +103,8 @@ impl PartialEq for Entry {
 impl Eq for Entry {}
 
 /// Owns the heap of deadlines and one timer.
-#[derive(Default)]
 pub(crate) struct ClockActor {
+    guard: Guard,
     heap: BinaryHeap<Reverse<Entry>>,
     timer: Option<(Instant, SpawnHandle)>,
 }
@@ -111,7 +113,33 @@ impl Actor for ClockActor {
     type Context = Context<Self>;
 }
 
+guarded!(ClockActor: WakeAt, Pressure);
+
+impl Guarded for ClockActor {
+    fn guard(&mut self) -> &mut Guard {
+        &mut self.guard
+    }
+
+    /// Everybody is told to set his alarms anew, so nothing here has to be kept.
+    fn restart(&mut self, ctx: &mut Context<Self>) -> usize {
+        self.heap.clear();
+        if let Some((_, handle)) = self.timer.take() {
+            ctx.cancel_future(handle);
+        }
+        0
+    }
+
+    fn fail(&mut self, _: &Arc<str>, ctx: &mut Context<Self>) {
+        self.restart(ctx);
+    }
+}
+
 impl ClockActor {
+    pub fn new(guard: Guard) -> Self {
+        let (heap, timer) = (BinaryHeap::new(), None);
+        Self { guard, heap, timer }
+    }
+
     fn rearm(&mut self, ctx: &mut Context<Self>) {
         let Some(Reverse(next)) = self.heap.peek() else {
             return;
@@ -125,8 +153,10 @@ impl ClockActor {
         let at = next.at;
         let wait = at.saturating_duration_since(now());
         let handle = ctx.run_later(wait, |clock, ctx| {
-            clock.timer = None;
-            clock.ring(ctx);
+            watch_over(clock, ctx, |clock, ctx| {
+                clock.timer = None;
+                clock.ring(ctx);
+            });
         });
         self.timer = Some((at, handle));
     }
@@ -142,19 +172,15 @@ impl ClockActor {
     }
 }
 
-impl Handler<WakeAt> for ClockActor {
-    type Result = ();
-
-    fn handle(&mut self, WakeAt { at, who }: WakeAt, ctx: &mut Context<Self>) {
+impl On<WakeAt> for ClockActor {
+    fn on(&mut self, WakeAt { at, who }: WakeAt, ctx: &mut Context<Self>) {
         self.heap.push(Reverse(Entry { at, who }));
         self.rearm(ctx);
     }
 }
 
-impl Handler<Pressure> for ClockActor {
-    type Result = ();
-
-    fn handle(&mut self, _: Pressure, _: &mut Context<Self>) {
+impl On<Pressure> for ClockActor {
+    fn on(&mut self, _: Pressure, _: &mut Context<Self>) {
         // Every partition with an open batch has an alarm here.
         for Reverse(entry) in &self.heap {
             if let Sleeper::Partition(partition) = &entry.who {
@@ -182,6 +208,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::actors::guard::Watch;
+    use crate::supervision::Part;
 
     impl Handler<Deadlines> for ClockActor {
         type Result = usize;
@@ -209,7 +237,8 @@ mod tests {
 
     #[actix::test]
     async fn a_later_deadline_is_not_asked_for_again_with_every_earlier_one() {
-        let clock = ClockActor::default().start();
+        let guard = Watch::new(0, Duration::ZERO).guard(Part::Clock);
+        let clock = ClockActor::new(guard).start();
         let nobody = Nobody.start();
         let mut alarm = Alarm::default();
         let start = now() + Duration::from_secs(60);

@@ -1,10 +1,12 @@
 //! The DeliveryActor: tells the application what became of its records.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use actix::prelude::*;
 
 use super::clock::Stop;
+use super::guard::{Guard, Guarded, On, guarded};
 use crate::batch::Settled;
 use crate::delivery::{Delivered, Listener};
 use crate::panics;
@@ -23,16 +25,37 @@ pub(crate) struct Deliver {
 }
 
 /// Runs user code: each piece under `catch_unwind`, in partition order.
-pub(crate) struct DeliveryActor;
+pub(crate) struct DeliveryActor {
+    guard: Guard,
+}
+
+impl DeliveryActor {
+    pub fn new(guard: Guard) -> Self {
+        Self { guard }
+    }
+}
 
 impl Actor for DeliveryActor {
     type Context = Context<Self>;
 }
 
-impl Handler<Deliver> for DeliveryActor {
-    type Result = ();
+guarded!(DeliveryActor: Deliver);
 
-    fn handle(&mut self, message: Deliver, _: &mut Context<Self>) {
+impl Guarded for DeliveryActor {
+    fn guard(&mut self) -> &mut Guard {
+        &mut self.guard
+    }
+
+    /// User code has guards of its own, and there is no other state.
+    fn restart(&mut self, _: &mut Context<Self>) -> usize {
+        0
+    }
+
+    fn fail(&mut self, _: &Arc<str>, _: &mut Context<Self>) {}
+}
+
+impl On<Deliver> for DeliveryActor {
+    fn on(&mut self, message: Deliver, _: &mut Context<Self>) {
         let Deliver {
             topic_partition,
             settled,
@@ -46,19 +69,19 @@ impl Handler<Deliver> for DeliveryActor {
         } = settled;
         if let Some(delivered) = Delivered::new(topic_partition, first, count, &settlement) {
             for listener in listeners.listeners() {
-                guard("a delivery listener", || listener.delivered(&delivered));
+                shielded("a delivery listener", || listener.delivered(&delivered));
             }
         }
         for (receipt, callback) in listeners.into_callbacks() {
             if let Some(outcome) = receipt.outcome() {
-                guard("a callback", || callback(outcome));
+                shielded("a callback", || callback(outcome));
             }
         }
         drop(tokens); // a flush has waited for all of this
     }
 }
 
-fn guard(what: &'static str, call: impl FnOnce()) {
+fn shielded(what: &'static str, call: impl FnOnce()) {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(call)) {
         tracing::error!(what, panic = panics::message(&*panic), "user code panicked");
     }

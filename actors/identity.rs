@@ -1,12 +1,15 @@
 //! The IdentityActor: the producer id and epoch under which partitions number their batches.
 
 use std::collections::HashSet;
+use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::sync::Arc;
 
 use actix::prelude::*;
+use futures_util::FutureExt;
 
 use super::PartitionActor;
 use super::clock::{Alarm, ClockActor, Sleeper, Stop, Tick};
+use super::guard::{Guard, Guarded, On, Revisit, guarded, watch_over};
 use super::now;
 use super::partition::Trouble;
 use crate::broker_error::BrokerError;
@@ -17,7 +20,11 @@ use crate::wire::InitProducerIdAnswer;
 /// A partition has batches and no identity to stamp them with.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct WantIdentity(pub Addr<PartitionActor>);
+pub(crate) struct WantIdentity {
+    pub who: Addr<PartitionActor>,
+    /// The identity it has left and cannot use again, if any.
+    pub left: Option<Identity>,
+}
 
 /// A partition cannot go on under the identity it has `seen`.
 #[derive(Message)]
@@ -39,7 +46,9 @@ pub(crate) struct Nodes(pub Arc<[(i32, Endpoint)]>);
 
 /// Owns the identity, and a connection of its own to ask for one.
 pub(crate) struct IdentityActor {
+    guard: Guard,
     identities: Identities,
+    dial: Box<dyn Fn() -> ControlClient>,
     control: Option<ControlClient>,
     nodes: Arc<[(i32, Endpoint)]>,
     members: HashSet<Addr<PartitionActor>>,
@@ -48,14 +57,28 @@ pub(crate) struct IdentityActor {
 }
 
 impl IdentityActor {
-    pub fn new(control: ControlClient, clock: Addr<ClockActor>) -> Self {
+    pub fn new(
+        dial: impl Fn() -> ControlClient + 'static,
+        clock: Addr<ClockActor>,
+        guard: Guard,
+    ) -> Self {
         Self {
+            guard,
             identities: Identities::default(),
-            control: Some(control),
+            control: Some(dial()),
+            dial: Box::new(dial),
             nodes: Arc::default(),
             members: HashSet::new(),
             clock,
             alarm: Alarm::default(),
+        }
+    }
+
+    fn revisit(&mut self, ctx: &mut Context<Self>) {
+        self.alarm = Alarm::default();
+        if self.identities.is_asking() {
+            let step = self.identities.failed();
+            self.step(step, ctx);
         }
     }
 
@@ -80,18 +103,20 @@ impl IdentityActor {
             return;
         };
         control.set_nodes(self.nodes.to_vec());
-        let asking = async move {
+        let asking = AssertUnwindSafe(async move {
             let answer = control.init_producer_id().await;
             (control, answer)
-        };
-        ctx.spawn(
-            asking
-                .into_actor(self)
-                .map(|(control, answer), actor, ctx| {
+        });
+        let asked = asking.catch_unwind().into_actor(self);
+        ctx.spawn(asked.map(|asked, actor, ctx| {
+            watch_over(actor, ctx, |actor, ctx| match asked {
+                Ok((control, answer)) => {
                     actor.control = Some(control);
                     actor.answered(answer, ctx);
-                }),
-        );
+                }
+                Err(panic) => resume_unwind(panic),
+            });
+        }));
     }
 
     fn answered(
@@ -135,42 +160,62 @@ impl Actor for IdentityActor {
     type Context = Context<Self>;
 }
 
-impl Handler<WantIdentity> for IdentityActor {
-    type Result = ();
+guarded!(IdentityActor: WantIdentity, Bump, Tick, Nodes, Revisit);
 
-    fn handle(&mut self, WantIdentity(who): WantIdentity, ctx: &mut Context<Self>) {
+impl Guarded for IdentityActor {
+    fn guard(&mut self) -> &mut Guard {
+        &mut self.guard
+    }
+
+    /// What was given out stays given out; a question on its way is asked anew.
+    fn restart(&mut self, ctx: &mut Context<Self>) -> usize {
+        self.control = Some((self.dial)());
+        self.revisit(ctx);
+        0
+    }
+
+    fn fail(&mut self, _: &Arc<str>, _: &mut Context<Self>) {}
+}
+
+impl On<Revisit> for IdentityActor {
+    fn on(&mut self, _: Revisit, ctx: &mut Context<Self>) {
+        self.revisit(ctx);
+    }
+}
+
+impl On<WantIdentity> for IdentityActor {
+    fn on(&mut self, WantIdentity { who, left }: WantIdentity, ctx: &mut Context<Self>) {
         self.members.insert(who.clone());
-        match self.identities.want() {
+        // A bump that was lost in a restart is made up for here.
+        let step = match left {
+            Some(left) => self.identities.bump(left),
+            None => self.identities.want(),
+        };
+        match step {
             Step::Use(identity) => who.do_send(Identified(identity)),
             step => self.step(step, ctx),
         }
     }
 }
 
-impl Handler<Bump> for IdentityActor {
-    type Result = ();
-
-    fn handle(&mut self, Bump { seen, who }: Bump, ctx: &mut Context<Self>) {
+impl On<Bump> for IdentityActor {
+    fn on(&mut self, Bump { seen, who }: Bump, ctx: &mut Context<Self>) {
         self.members.insert(who.clone());
         let step = self.identities.bump(seen);
         self.step(step, ctx);
     }
 }
 
-impl Handler<Tick> for IdentityActor {
-    type Result = ();
-
-    fn handle(&mut self, _: Tick, ctx: &mut Context<Self>) {
+impl On<Tick> for IdentityActor {
+    fn on(&mut self, _: Tick, ctx: &mut Context<Self>) {
         self.alarm.rang();
         let step = self.identities.failed();
         self.step(step, ctx);
     }
 }
 
-impl Handler<Nodes> for IdentityActor {
-    type Result = ();
-
-    fn handle(&mut self, Nodes(nodes): Nodes, _: &mut Context<Self>) {
+impl On<Nodes> for IdentityActor {
+    fn on(&mut self, Nodes(nodes): Nodes, _: &mut Context<Self>) {
         self.nodes = nodes;
     }
 }

@@ -17,6 +17,8 @@ use crate::record::TopicPartition;
 pub(crate) struct LoanBack {
     pub id: u64,
     pub report: Report,
+    /// As long as this lives, the ledger knows that the loan is somewhere.
+    pub alive: Arc<()>,
 }
 
 /// A batch that the partition's ledger keeps and a sender may send. Dropping it, in whatever way,
@@ -74,10 +76,13 @@ impl Loan {
     /// Gives the loan back with what the broker said.
     pub fn settle(mut self, report: Report) {
         self.settled = true;
-        self.home.do_send(LoanBack {
-            id: self.lent.id,
-            report,
-        });
+        self.come_back(report);
+    }
+
+    fn come_back(&self, report: Report) {
+        let alive = Arc::clone(&self.lent.alive);
+        let id = self.lent.id;
+        self.home.do_send(LoanBack { id, report, alive });
     }
 
     /// Gives the loan back without an answer.
@@ -94,10 +99,7 @@ impl Drop for Loan {
                 .error
                 .take()
                 .unwrap_or_else(|| "the sender is gone".into());
-            self.home.do_send(LoanBack {
-                id: self.lent.id,
-                report: Report::Returned { written, error },
-            });
+            self.come_back(Report::Returned { written, error });
         }
     }
 }

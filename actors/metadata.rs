@@ -1,19 +1,22 @@
 //! The MetadataActor: owns the picture of the cluster, and keeps it true.
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
+use futures_util::FutureExt;
 use tokio::sync::oneshot;
 
 use super::clock::{Alarm, ClockActor, Sleeper, Stop, Tick};
+use super::guard::{Guard, Guarded, On, Revisit, guarded, watch_over};
 use super::identity::{IdentityActor, Nodes};
 use super::now;
 use super::runtime::{Install, RuntimeActor};
 use crate::broker_error::BrokerError;
 use crate::error::SendError;
-use crate::metadata::ClusterView;
+use crate::metadata::{ClusterView, TopicView};
 use crate::net::{Backoff, ControlClient, NetError};
 use crate::record::TopicPartition;
 use crate::topics::{Topic, Topics};
@@ -94,6 +97,8 @@ impl Interest {
 
 /// Owns the cluster view, the waiters, and a connection of its own.
 pub(crate) struct MetadataActor {
+    guard: Guard,
+    dial: Box<dyn Fn() -> ControlClient>,
     view: ClusterView,
     rules: MetadataRules,
     control: Option<ControlClient>,
@@ -115,16 +120,19 @@ pub(crate) struct MetadataActor {
 impl MetadataActor {
     pub fn new(
         rules: MetadataRules,
-        control: ControlClient,
+        dial: impl Fn() -> ControlClient + 'static,
         topics: Arc<Topics>,
         clock: Addr<ClockActor>,
         identity: Addr<IdentityActor>,
+        guard: Guard,
     ) -> Self {
         let backoff = Backoff::new(rules.backoff.0, rules.backoff.1, 3);
         Self {
             view: ClusterView::default(),
             rules,
-            control: Some(control),
+            guard,
+            control: Some(dial()),
+            dial: Box::new(dial),
             topics,
             interests: HashMap::new(),
             clock,
@@ -135,6 +143,29 @@ impl MetadataActor {
             not_before: now(),
             backoff,
             last_trouble: None,
+        }
+    }
+
+    fn revisit(&mut self, ctx: &mut Context<Self>) {
+        self.alarm = Alarm::default();
+        self.soon(now(), ctx);
+    }
+
+    fn refuse_waiters(&mut self) {
+        let interests = self.interests.values_mut();
+        for waiter in interests.flat_map(|interest| interest.waiters.drain(..)) {
+            let _ = waiter.reply.send(Err(SendError::Closed));
+        }
+    }
+
+    fn publish(&self, topics: Vec<TopicView>, ready: Vec<(Arc<str>, TopicReply)>) {
+        if let Some(runtime) = &self.runtime {
+            let nodes = self.view.nodes().clone();
+            runtime.do_send(Install {
+                nodes,
+                topics,
+                ready,
+            });
         }
     }
 
@@ -174,18 +205,20 @@ impl MetadataActor {
             .keys()
             .map(|topic| topic.to_string())
             .collect();
-        let asking = async move {
+        let asking = AssertUnwindSafe(async move {
             let answer = control.metadata(&topics).await;
             (control, answer)
-        };
-        ctx.spawn(
-            asking
-                .into_actor(self)
-                .map(|(control, answer), actor, ctx| {
+        });
+        let asked = asking.catch_unwind().into_actor(self);
+        ctx.spawn(asked.map(|asked, actor, ctx| {
+            watch_over(actor, ctx, |actor, ctx| match asked {
+                Ok((control, answer)) => {
                     actor.control = Some(control);
                     actor.answered(answer, ctx);
-                }),
-        );
+                }
+                Err(panic) => resume_unwind(panic),
+            });
+        }));
     }
 
     /// Topics nobody has sent to for `metadata.max.idle.ms` are looked up anew when somebody does.
@@ -253,14 +286,7 @@ impl MetadataActor {
             let waiters = interest.waiters.drain(..).map(|waiter| waiter.reply);
             ready.extend(waiters.map(|reply| (Arc::clone(&topic.name), reply)));
         }
-        if let Some(runtime) = &self.runtime {
-            let nodes = self.view.nodes().clone();
-            runtime.do_send(Install {
-                nodes,
-                topics: changes.topics,
-                ready,
-            });
-        }
+        self.publish(changes.topics, ready);
         // Topics that came up while the question was on its way.
         again |= self
             .interests
@@ -350,6 +376,44 @@ impl Actor for MetadataActor {
     type Context = Context<Self>;
 }
 
+guarded!(MetadataActor: WantTopic, RefreshMetadata, Hint, Tick, Revisit, Republish);
+
+impl Guarded for MetadataActor {
+    fn guard(&mut self) -> &mut Guard {
+        &mut self.guard
+    }
+
+    /// The picture stays; a question on its way is asked anew.
+    fn restart(&mut self, ctx: &mut Context<Self>) -> usize {
+        self.control = Some((self.dial)());
+        self.nodes_changed();
+        self.revisit(ctx);
+        0
+    }
+
+    fn fail(&mut self, _: &Arc<str>, _: &mut Context<Self>) {
+        self.refuse_waiters();
+    }
+}
+
+impl On<Revisit> for MetadataActor {
+    fn on(&mut self, _: Revisit, ctx: &mut Context<Self>) {
+        self.revisit(ctx);
+    }
+}
+
+/// The RuntimeActor may have missed a picture: it is to get all of it.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Republish;
+
+impl On<Republish> for MetadataActor {
+    fn on(&mut self, _: Republish, _: &mut Context<Self>) {
+        let topics = self.view.topics().cloned().collect();
+        self.publish(topics, Vec::new());
+    }
+}
+
 impl Handler<Serve> for MetadataActor {
     type Result = ();
 
@@ -358,10 +422,8 @@ impl Handler<Serve> for MetadataActor {
     }
 }
 
-impl Handler<WantTopic> for MetadataActor {
-    type Result = ();
-
-    fn handle(&mut self, message: WantTopic, ctx: &mut Context<Self>) {
+impl On<WantTopic> for MetadataActor {
+    fn on(&mut self, message: WantTopic, ctx: &mut Context<Self>) {
         let WantTopic {
             topic,
             asked,
@@ -397,40 +459,27 @@ impl Handler<WantTopic> for MetadataActor {
     }
 }
 
-impl Handler<RefreshMetadata> for MetadataActor {
-    type Result = ();
-
-    fn handle(&mut self, _: RefreshMetadata, ctx: &mut Context<Self>) {
+impl On<RefreshMetadata> for MetadataActor {
+    fn on(&mut self, _: RefreshMetadata, ctx: &mut Context<Self>) {
         self.soon(now(), ctx);
     }
 }
 
-impl Handler<Hint> for MetadataActor {
-    type Result = ();
-
-    fn handle(&mut self, hint: Hint, _: &mut Context<Self>) {
+impl On<Hint> for MetadataActor {
+    fn on(&mut self, hint: Hint, _: &mut Context<Self>) {
         let Hint {
             topic_partition: TopicPartition { topic, partition },
             leader,
             nodes,
         } = hint;
-        if let Some(view) = self.view.hint(&topic, partition, leader, &nodes)
-            && let Some(runtime) = &self.runtime
-        {
-            let nodes = self.view.nodes().clone();
-            runtime.do_send(Install {
-                nodes,
-                topics: vec![view],
-                ready: Vec::new(),
-            });
+        if let Some(view) = self.view.hint(&topic, partition, leader, &nodes) {
+            self.publish(vec![view], Vec::new());
         }
     }
 }
 
-impl Handler<Tick> for MetadataActor {
-    type Result = ();
-
-    fn handle(&mut self, _: Tick, ctx: &mut Context<Self>) {
+impl On<Tick> for MetadataActor {
+    fn on(&mut self, _: Tick, ctx: &mut Context<Self>) {
         self.alarm.rang();
         self.expire_waiters();
         self.work(ctx);
@@ -441,13 +490,7 @@ impl Handler<Stop> for MetadataActor {
     type Result = ();
 
     fn handle(&mut self, _: Stop, ctx: &mut Context<Self>) {
-        for waiter in self
-            .interests
-            .values_mut()
-            .flat_map(|i| i.waiters.drain(..))
-        {
-            let _ = waiter.reply.send(Err(SendError::Closed));
-        }
+        self.refuse_waiters();
         ctx.stop();
     }
 }

@@ -10,6 +10,7 @@
 
 mod clock;
 mod delivery;
+mod guard;
 mod identity;
 mod loan;
 mod metadata;
@@ -23,7 +24,9 @@ pub(crate) use metadata::{MetadataActor, RefreshMetadata, WantTopic};
 pub(crate) use partition::Wake;
 pub use partition::{PartitionActor, Produce};
 pub(crate) use pool::{LeaseMemory, PoolActor, Refusal};
-pub(crate) use runtime::{Census, Close, Flush, HandlesGone, Runtime, RuntimeActor};
+pub(crate) use runtime::{
+    Census, Close, Flush, HandlesGone, RestartPart, Runtime, RuntimeActor, Subscribe,
+};
 
 use std::time::Instant;
 

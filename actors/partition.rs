@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::clock::{Alarm, ClockActor, Sleeper, Stop, Tick};
 use super::delivery::{Deliver, DeliveryActor};
+use super::guard::{Guard, Guarded, On, Revisit, guarded};
 use super::identity::{Bump, Identified, IdentityActor, WantIdentity};
 use super::loan::{Loan, LoanBack};
 use super::metadata::{MetadataActor, RefreshMetadata};
@@ -23,6 +24,7 @@ use crate::error::SendError;
 use crate::figures::PartitionFigures;
 use crate::intake::Intake;
 use crate::meters::TopicMeters;
+use crate::outcome::Reason;
 use crate::partition::{Effects, Ledger, Readiness, Report, Stage};
 use crate::pool::Shelf;
 use crate::producer::Producer;
@@ -77,19 +79,25 @@ pub(crate) struct PartitionParts {
     pub delivery: Addr<DeliveryActor>,
 }
 
+/// What a partition's actor shares: with callers, and with whoever comes after it.
+pub(crate) struct Shared {
+    pub stage: Arc<Stage>,
+    /// Outside the actor's value, so that a panic cannot take it along.
+    pub ledger: Arc<Mutex<Ledger>>,
+    pub gauge: Arc<Gauge>,
+}
+
 /// Owns what the rules of one partition need: its stage (shared with callers), its ledger, and
 /// who leads it.
 ///
 /// Applications meet it through its address, [`Producer::partition`](crate::Producer::partition),
 /// to send it [`Produce`].
 pub struct PartitionActor {
+    guard: Guard,
     topic_partition: TopicPartition,
     topic_id: Uuid,
-    stage: Arc<Stage>,
-    /// Outside the actor's value, so that it outlives the actor.
-    ledger: Arc<Mutex<Ledger>>,
+    shared: Shared,
     parts: PartitionParts,
-    gauge: Arc<Gauge>,
     meters: TopicMeters,
     intake: Arc<Intake>,
     leader: Option<Led>,
@@ -106,20 +114,18 @@ pub struct PartitionActor {
 impl PartitionActor {
     pub(crate) fn new(
         topic_partition: TopicPartition,
-        stage: Arc<Stage>,
-        ledger: Arc<Mutex<Ledger>>,
+        shared: Shared,
         parts: PartitionParts,
-        gauge: Arc<Gauge>,
         meters: TopicMeters,
         intake: Arc<Intake>,
+        guard: Guard,
     ) -> Self {
         Self {
+            guard,
             topic_partition,
             topic_id: Uuid::nil(),
-            stage,
-            ledger,
+            shared,
             parts,
-            gauge,
             meters,
             intake,
             leader: None,
@@ -132,12 +138,15 @@ impl PartitionActor {
     }
 
     fn ledger(&self) -> MutexGuard<'_, Ledger> {
-        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared
+            .ledger
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Moves what is sealed from the stage to the deque, with `open` the open batch too.
     fn collect(&self, open: bool) {
-        for batch in self.stage.collect(open) {
+        for batch in self.shared.stage.collect(open) {
             self.meters.sealed(&batch);
             self.ledger().push(batch);
         }
@@ -147,7 +156,7 @@ impl PartitionActor {
     /// missing, sets the alarm for what is to come.
     fn look(&mut self, ctx: &mut Context<Self>) {
         let now = now();
-        let glance = self.stage.glance();
+        let glance = self.shared.stage.glance();
         if glance.sealed {
             self.collect(false);
         }
@@ -185,16 +194,17 @@ impl PartitionActor {
         };
         let something = batches > 0 || glance.open_since.is_some();
         if wants_identity && something && !std::mem::replace(&mut self.asked_identity, true) {
-            self.parts.identity.do_send(WantIdentity(ctx.address()));
+            let (who, left) = (ctx.address(), self.ledger().left());
+            self.parts.identity.do_send(WantIdentity { who, left });
         }
-        self.gauge.queued(batches);
+        self.shared.gauge.queued(batches);
         if (readiness == Readiness::Now || (room && ripe))
             && !self.announced
             && let Some(leader) = &self.leader
             && (!lent || self.lender == leader.incarnation)
         {
             self.announced = true;
-            self.gauge.ready_since(now);
+            self.shared.gauge.ready_since(now);
             leader.sender.do_send(Ready(ctx.address()));
         }
 
@@ -227,13 +237,21 @@ impl PartitionActor {
         }
     }
 
+    /// Takes nothing for granted that others were told.
+    fn revisit(&mut self, ctx: &mut Context<Self>) {
+        self.announced = false;
+        self.asked_identity = false;
+        self.alarm = Alarm::default();
+        self.look(ctx);
+    }
+
     /// A batch for the sender, if there is one.
     fn lend(&mut self, now: Instant, ctx: &mut Context<Self>) -> Option<Loan> {
         self.collect(false);
         let mut compressor = self.parts.compressor.borrow_mut();
         let mut lent = self.ledger().take(now, &mut compressor);
         if lent.is_none() && self.ledger().has_room() && self.ledger().all_lent() {
-            let since = self.stage.glance().open_since;
+            let since = self.shared.stage.glance().open_since;
             if since.is_some_and(|at| at + self.parts.linger <= now || self.parts.shelf.pressure())
             {
                 self.collect(true);
@@ -287,27 +305,67 @@ impl Actor for PartitionActor {
     }
 }
 
-impl Handler<Wake> for PartitionActor {
-    type Result = ();
+guarded!(PartitionActor: Wake, Tick, Lead, Take, LoanBack, Identified, FlushPartition, Trouble, Revisit, Revive);
 
-    fn handle(&mut self, _: Wake, ctx: &mut Context<Self>) {
+impl Guarded for PartitionActor {
+    fn guard(&mut self) -> &mut Guard {
+        &mut self.guard
+    }
+
+    fn restart(&mut self, ctx: &mut Context<Self>) -> usize {
+        let effects = self.ledger().mend(now());
+        self.apply(effects, ctx);
+        self.revisit(ctx);
+        self.ledger().len()
+    }
+
+    fn fail(&mut self, why: &Arc<str>, ctx: &mut Context<Self>) {
+        self.shared.stage.close();
+        self.collect(true);
+        let part: Arc<str> = format!("the partition {}", self.topic_partition).into();
+        let reason = |_| Reason::Failed {
+            part: Arc::clone(&part),
+            why: Arc::clone(why),
+        };
+        let effects = self.ledger().abandon(reason);
+        self.apply(effects, ctx);
+    }
+}
+
+impl On<Revisit> for PartitionActor {
+    fn on(&mut self, _: Revisit, ctx: &mut Context<Self>) {
+        self.revisit(ctx);
+    }
+}
+
+/// A part that was given up is to work again.
+#[derive(Message, Clone, Copy)]
+#[rtype(result = "()")]
+pub(crate) struct Revive;
+
+impl On<Revive> for PartitionActor {
+    fn on(&mut self, _: Revive, ctx: &mut Context<Self>) {
+        self.shared.stage.reopen();
+        self.revisit(ctx);
+        self.guard.recovered();
+    }
+}
+
+impl On<Wake> for PartitionActor {
+    fn on(&mut self, _: Wake, ctx: &mut Context<Self>) {
         self.look(ctx);
     }
 }
 
-impl Handler<Tick> for PartitionActor {
-    type Result = ();
-
-    fn handle(&mut self, _: Tick, ctx: &mut Context<Self>) {
+impl On<Tick> for PartitionActor {
+    fn on(&mut self, _: Tick, ctx: &mut Context<Self>) {
         self.alarm.rang();
         self.look(ctx);
     }
 }
 
-impl Handler<Lead> for PartitionActor {
-    type Result = ();
-
-    fn handle(&mut self, Lead { topic_id, leader }: Lead, ctx: &mut Context<Self>) {
+impl On<Lead> for PartitionActor {
+    fn on(&mut self, Lead { topic_id, leader }: Lead, ctx: &mut Context<Self>) {
         if leader != self.leader || topic_id != self.topic_id {
             self.ledger().rearm();
             self.topic_id = topic_id;
@@ -321,10 +379,8 @@ impl Handler<Lead> for PartitionActor {
     }
 }
 
-impl Handler<Take> for PartitionActor {
-    type Result = ();
-
-    fn handle(&mut self, take: Take, ctx: &mut Context<Self>) {
+impl On<Take> for PartitionActor {
+    fn on(&mut self, take: Take, ctx: &mut Context<Self>) {
         let ours = self
             .leader
             .as_ref()
@@ -338,7 +394,7 @@ impl Handler<Take> for PartitionActor {
             });
         };
         self.announced = false;
-        self.gauge.not_ready();
+        self.shared.gauge.not_ready();
         let held_elsewhere = self.ledger().is_lent() && self.lender != take.incarnation;
         let loan = if held_elsewhere {
             None
@@ -359,10 +415,9 @@ impl Handler<Take> for PartitionActor {
     }
 }
 
-impl Handler<LoanBack> for PartitionActor {
-    type Result = ();
-
-    fn handle(&mut self, LoanBack { id, report }: LoanBack, ctx: &mut Context<Self>) {
+impl On<LoanBack> for PartitionActor {
+    fn on(&mut self, back: LoanBack, ctx: &mut Context<Self>) {
+        let LoanBack { id, report, alive } = back;
         // What holds up one batch holds up those behind it.
         self.trouble = match &report {
             Report::Answered(attempt) if attempt.error.code == 0 => None,
@@ -371,15 +426,14 @@ impl Handler<LoanBack> for PartitionActor {
             Report::Unasked => None,
         };
         let effects = self.ledger().report(id, report, now());
+        drop(alive);
         self.apply(effects, ctx);
         self.look(ctx);
     }
 }
 
-impl Handler<Identified> for PartitionActor {
-    type Result = ();
-
-    fn handle(&mut self, Identified(identity): Identified, ctx: &mut Context<Self>) {
+impl On<Identified> for PartitionActor {
+    fn on(&mut self, Identified(identity): Identified, ctx: &mut Context<Self>) {
         self.asked_identity = false;
         let effects = self.ledger().adopt(identity);
         self.apply(effects, ctx);
@@ -387,20 +441,16 @@ impl Handler<Identified> for PartitionActor {
     }
 }
 
-impl Handler<FlushPartition> for PartitionActor {
-    type Result = ();
-
-    fn handle(&mut self, FlushPartition(token): FlushPartition, ctx: &mut Context<Self>) {
+impl On<FlushPartition> for PartitionActor {
+    fn on(&mut self, FlushPartition(token): FlushPartition, ctx: &mut Context<Self>) {
         self.collect(true);
         self.ledger().tie(&token);
         self.look(ctx);
     }
 }
 
-impl Handler<Trouble> for PartitionActor {
-    type Result = ();
-
-    fn handle(&mut self, Trouble(error): Trouble, _: &mut Context<Self>) {
+impl On<Trouble> for PartitionActor {
+    fn on(&mut self, Trouble(error): Trouble, _: &mut Context<Self>) {
         self.trouble = Some(error);
     }
 }
@@ -409,10 +459,10 @@ impl Handler<Stop> for PartitionActor {
     type Result = ();
 
     fn handle(&mut self, _: Stop, ctx: &mut Context<Self>) {
-        self.stage.close();
+        self.shared.stage.close();
         self.collect(true);
         self.note_trouble();
-        let effects = self.ledger().abandon();
+        let effects = self.ledger().abandon(|last| Reason::Closed { last });
         self.apply(effects, ctx);
         ctx.stop();
     }
@@ -428,10 +478,10 @@ impl Handler<PartitionCensus> for PartitionActor {
 
     fn handle(&mut self, _: PartitionCensus, _: &mut Context<Self>) -> Self::Result {
         let now = now();
-        let (staged_records, staged_bytes) = self.stage.load();
+        let (staged_records, staged_bytes) = self.shared.stage.load();
         let ledger = self.ledger();
         let load = ledger.load();
-        let opened = self.stage.glance().open_since;
+        let opened = self.shared.stage.glance().open_since;
         MessageResult(PartitionFigures {
             topic_partition: self.topic_partition.clone(),
             leader: self.leader.as_ref().map(|leader| leader.node),

@@ -7,6 +7,7 @@ use actix::prelude::*;
 use tokio::sync::oneshot;
 
 use super::clock::{Alarm, ClockActor, Pressure, Sleeper, Stop, Tick};
+use super::guard::{Guard, Guarded, On, Revisit, guarded};
 use super::now;
 use crate::meters::PoolMeters;
 use crate::pool::{Budget, Buffer, Lease, Shelf};
@@ -42,6 +43,7 @@ fn has_left((reply, ..): &Ticket) -> bool {
 
 /// Owns the budget.
 pub(crate) struct PoolActor {
+    guard: Guard,
     budget: Budget<Ticket>,
     shelf: Arc<Shelf>,
     clock: Addr<ClockActor>,
@@ -56,14 +58,28 @@ impl PoolActor {
         shelf: Arc<Shelf>,
         clock: Addr<ClockActor>,
         meters: PoolMeters,
+        guard: Guard,
     ) -> Self {
         let budget = Budget::new(total, pooled);
         Self {
+            guard,
             budget,
             shelf,
             clock,
             alarm: Alarm::default(),
             meters,
+        }
+    }
+
+    fn revisit(&mut self, ctx: &mut Context<Self>) {
+        self.alarm = Alarm::default();
+        self.serve(ctx);
+    }
+
+    fn close(&mut self) {
+        self.shelf.close();
+        for (reply, ..) in self.budget.close() {
+            let _ = reply.send(Err(Refusal::Closed));
         }
     }
 
@@ -118,10 +134,33 @@ impl Actor for PoolActor {
     type Context = Context<Self>;
 }
 
-impl Handler<LeaseMemory> for PoolActor {
-    type Result = ();
+guarded!(PoolActor: LeaseMemory, Restock, Tick, Revisit);
 
-    fn handle(&mut self, message: LeaseMemory, ctx: &mut Context<Self>) {
+impl Guarded for PoolActor {
+    fn guard(&mut self) -> &mut Guard {
+        &mut self.guard
+    }
+
+    /// The budget is counted by grants and reclaims, each a single step; a waiter whose request
+    /// was lost asks again.
+    fn restart(&mut self, ctx: &mut Context<Self>) -> usize {
+        self.revisit(ctx);
+        0
+    }
+
+    fn fail(&mut self, _: &Arc<str>, _: &mut Context<Self>) {
+        self.close();
+    }
+}
+
+impl On<Revisit> for PoolActor {
+    fn on(&mut self, _: Revisit, ctx: &mut Context<Self>) {
+        self.revisit(ctx);
+    }
+}
+
+impl On<LeaseMemory> for PoolActor {
+    fn on(&mut self, message: LeaseMemory, ctx: &mut Context<Self>) {
         let LeaseMemory {
             size,
             deadline,
@@ -142,18 +181,14 @@ impl Handler<LeaseMemory> for PoolActor {
     }
 }
 
-impl Handler<Restock> for PoolActor {
-    type Result = ();
-
-    fn handle(&mut self, _: Restock, ctx: &mut Context<Self>) {
+impl On<Restock> for PoolActor {
+    fn on(&mut self, _: Restock, ctx: &mut Context<Self>) {
         self.serve(ctx);
     }
 }
 
-impl Handler<Tick> for PoolActor {
-    type Result = ();
-
-    fn handle(&mut self, _: Tick, ctx: &mut Context<Self>) {
+impl On<Tick> for PoolActor {
+    fn on(&mut self, _: Tick, ctx: &mut Context<Self>) {
         self.alarm.rang();
         for (reply, _, asked) in self.budget.expire(now(), has_left) {
             let in_vain = reply.send(Err(Refusal::TimedOut)).is_ok();
@@ -191,10 +226,7 @@ impl Handler<Stop> for PoolActor {
     type Result = ();
 
     fn handle(&mut self, _: Stop, ctx: &mut Context<Self>) {
-        self.shelf.close();
-        for (reply, ..) in self.budget.close() {
-            let _ = reply.send(Err(Refusal::Closed));
-        }
+        self.close();
         ctx.stop();
     }
 }

@@ -12,11 +12,12 @@ use tokio::sync::oneshot;
 
 use super::clock::{ClockActor, Stop};
 use super::delivery::DeliveryActor;
+use super::guard::{Guard, Guarded, On, PartFell, Revisit, Watch, guarded};
 use super::identity::IdentityActor;
-use super::metadata::{MetadataActor, MetadataRules, Serve, TopicReply};
+use super::metadata::{MetadataActor, MetadataRules, Republish, Serve, TopicReply};
 use super::now;
 use super::partition::{
-    FlushPartition, Lead, Led, PartitionActor, PartitionCensus, PartitionParts,
+    FlushPartition, Lead, Led, PartitionActor, PartitionCensus, PartitionParts, Revive, Shared,
 };
 use super::pool::{PoolActor, PoolCensus, Restock};
 use super::sender::{MoveTo, SenderActor, SenderCensus, SenderRules};
@@ -26,6 +27,7 @@ use crate::config::{Config, MetadataRecovery};
 use crate::error::{CloseError, SendError};
 use crate::figures::{Figures, PoolFigures};
 use crate::intake::Intake;
+use crate::lifecycle::Lifecycle;
 use crate::metadata::TopicView;
 use crate::meters::{NodeMeters, PoolMeters, TopicMeters};
 use crate::net::{ConnectOptions, ControlClient, Endpoint};
@@ -33,6 +35,7 @@ use crate::partition::{Ledger, Rules, Stage};
 use crate::partitioner::{RoundRobin, Sticky};
 use crate::pool::Shelf;
 use crate::record::TopicPartition;
+use crate::supervision::Part;
 use crate::topics::{Door, Gauge, Topic, Topics};
 
 /// The picture of the cluster has changed, or somebody waits for a part of it.
@@ -91,6 +94,8 @@ struct Sender {
 
 /// Owns the lists of what there is, and the writes to the routes.
 pub(crate) struct RuntimeActor {
+    guard: Guard,
+    watch: Arc<Watch>,
     config: Arc<Config>,
     client_id: Arc<str>,
     topics: Arc<Topics>,
@@ -136,7 +141,8 @@ impl RuntimeActor {
         intake: oneshot::Receiver<Arc<Intake>>,
     ) -> Runtime {
         let client_id: Arc<str> = config.client_id.as_str().into();
-        let clock = ClockActor::default().start();
+        let watch = Watch::new(config.restart_max, config.restart_window);
+        let clock = ClockActor::new(watch.guard(Part::Clock)).start();
         let meters = PoolMeters::new(&client_id, config.buffer_memory);
         let pool = PoolActor::new(
             config.buffer_memory,
@@ -144,13 +150,19 @@ impl RuntimeActor {
             Arc::clone(shelf),
             clock.clone(),
             meters,
+            watch.guard(Part::Pool),
         )
         .start();
         let waker = pool.clone();
         shelf.wake_with(move || waker.do_send(Restock));
         pool.do_send(Restock);
 
-        let identity = IdentityActor::new(control(config, 1), clock.clone()).start();
+        let dial = |seed| {
+            let config = Arc::clone(config);
+            move || control(&config, seed)
+        };
+        let guard = watch.guard(Part::Identity);
+        let identity = IdentityActor::new(dial(1), clock.clone(), guard).start();
         let rules = MetadataRules {
             max_age: config.metadata_max_age,
             max_idle: config.metadata_max_idle,
@@ -158,10 +170,11 @@ impl RuntimeActor {
         };
         let metadata = MetadataActor::new(
             rules,
-            control(config, 2),
+            dial(2),
             Arc::clone(topics),
             clock.clone(),
             identity.clone(),
+            watch.guard(Part::Metadata),
         )
         .start();
         let parts = PartitionParts {
@@ -172,10 +185,12 @@ impl RuntimeActor {
             clock,
             identity,
             metadata: metadata.clone(),
-            delivery: DeliveryActor.start(),
+            delivery: DeliveryActor::new(watch.guard(Part::Delivery)).start(),
         };
         let (end, ended) = oneshot::channel();
         let actor = Self {
+            guard: watch.guard(Part::Runtime),
+            watch: Arc::clone(&watch),
             config: Arc::clone(config),
             client_id,
             topics: Arc::clone(topics),
@@ -204,6 +219,7 @@ impl RuntimeActor {
             actor
         });
         metadata.do_send(Serve(runtime.clone()));
+        watch.report_to(runtime.clone());
         Runtime {
             runtime,
             pool,
@@ -235,13 +251,13 @@ impl RuntimeActor {
             setup_timeout_max: config.connection_setup_timeout_max,
         };
         let addr = SenderActor::new(
-            node,
-            endpoint.clone(),
+            (node, endpoint.clone()),
             incarnation,
             rules,
             self.parts.clock.clone(),
             self.parts.metadata.clone(),
             NodeMeters::new(&self.client_id, node),
+            self.watch.guard(Part::Sender(node)),
         )
         .start();
         self.senders.insert(
@@ -267,17 +283,19 @@ impl RuntimeActor {
             codec: config.compression,
         })));
         let gauge = Arc::new(Gauge::new(self.started));
-        let addr = PartitionActor::new(
-            TopicPartition {
-                topic: Arc::clone(topic),
-                partition,
-            },
-            Arc::clone(&stage),
+        let topic_partition = TopicPartition::new(Arc::clone(topic), partition);
+        let shared = Shared {
+            stage: Arc::clone(&stage),
             ledger,
+            gauge: Arc::clone(&gauge),
+        };
+        let addr = PartitionActor::new(
+            topic_partition.clone(),
+            shared,
             self.parts.clone(),
-            Arc::clone(&gauge),
             meters.clone(),
             self.intake.clone()?,
+            self.watch.guard(Part::Partition(topic_partition)),
         )
         .start();
         Some(Slot {
@@ -388,6 +406,26 @@ impl RuntimeActor {
         });
     }
 
+    fn revisit_all(&mut self) {
+        self.parts.metadata.do_send(Republish);
+        self.parts.metadata.do_send(Revisit);
+        self.parts.identity.do_send(Revisit);
+        self.pool.do_send(Revisit);
+        for sender in self.senders.values() {
+            sender.addr.do_send(Revisit);
+        }
+        for slot in self.partitions.values_mut().flatten() {
+            slot.told = None;
+            slot.door.addr.do_send(Revisit);
+        }
+    }
+
+    /// Ends the producer at once: everything that is accepted has its outcome.
+    fn give_up(&mut self, ctx: &mut Context<Self>) {
+        let (within, reply) = (Duration::ZERO, None);
+        self.close(Close { within, reply }, ctx);
+    }
+
     /// Stops everything: partitions first, so that what they settle is still told.
     fn end(&mut self, outcome: Result<(), CloseError>, ctx: &mut Context<Self>) {
         let Some(Closing { replies, timer }) = self.closing.take() else {
@@ -453,10 +491,78 @@ impl Actor for RuntimeActor {
     type Context = Context<Self>;
 }
 
-impl Handler<Install> for RuntimeActor {
+guarded!(RuntimeActor: Install, Flush, Close, HandlesGone, PartFell, RestartPart);
+
+impl Guarded for RuntimeActor {
+    fn guard(&mut self) -> &mut Guard {
+        &mut self.guard
+    }
+
+    /// The lists stay; what a lost picture would have added comes again.
+    fn restart(&mut self, _: &mut Context<Self>) -> usize {
+        0
+    }
+
+    fn fail(&mut self, _: &Arc<str>, ctx: &mut Context<Self>) {
+        self.give_up(ctx);
+    }
+}
+
+impl On<PartFell> for RuntimeActor {
+    /// The message that panicked is lost, whatever it was. Instead of telling which loss matters to
+    /// whom, everybody takes a fresh look; that is rare, and bounded by the budget of restarts.
+    fn on(&mut self, PartFell { part, failed }: PartFell, ctx: &mut Context<Self>) {
+        match (part, failed) {
+            (_, None) | (Part::Partition(_) | Part::Sender(_), Some(_)) => self.revisit_all(),
+            (part, Some(why)) => {
+                tracing::error!(%part, %why, "the producer cannot go on without this part");
+                self.give_up(ctx);
+            }
+        }
+    }
+}
+
+/// A part that was given up is to work again: a partition or a sender.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct RestartPart(pub Part);
+
+impl On<RestartPart> for RuntimeActor {
+    fn on(&mut self, RestartPart(part): RestartPart, _: &mut Context<Self>) {
+        match &part {
+            Part::Partition(TopicPartition { topic, partition }) => {
+                let at = usize::try_from(*partition).ok();
+                let slots = self.partitions.get(topic);
+                if let Some(slot) = at.zip(slots).and_then(|(at, slots)| slots.get(at)) {
+                    slot.door.addr.do_send(Revive);
+                }
+            }
+            Part::Sender(node) => {
+                if let Some(sender) = self.senders.get(node) {
+                    sender.addr.do_send(Revive);
+                    self.revisit_all();
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Somebody wants to hear what befalls the parts.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Subscribe(pub Recipient<Lifecycle>);
+
+impl Handler<Subscribe> for RuntimeActor {
     type Result = ();
 
-    fn handle(&mut self, install: Install, _: &mut Context<Self>) {
+    fn handle(&mut self, Subscribe(recipient): Subscribe, _: &mut Context<Self>) {
+        self.watch.subscribe(recipient);
+    }
+}
+
+impl On<Install> for RuntimeActor {
+    fn on(&mut self, install: Install, _: &mut Context<Self>) {
         let Install {
             nodes,
             topics,
@@ -474,26 +580,20 @@ impl Handler<Install> for RuntimeActor {
     }
 }
 
-impl Handler<Flush> for RuntimeActor {
-    type Result = ();
-
-    fn handle(&mut self, Flush(done): Flush, _: &mut Context<Self>) {
+impl On<Flush> for RuntimeActor {
+    fn on(&mut self, Flush(done): Flush, _: &mut Context<Self>) {
         self.barrier(done);
     }
 }
 
-impl Handler<Close> for RuntimeActor {
-    type Result = ();
-
-    fn handle(&mut self, close: Close, ctx: &mut Context<Self>) {
+impl On<Close> for RuntimeActor {
+    fn on(&mut self, close: Close, ctx: &mut Context<Self>) {
         self.close(close, ctx);
     }
 }
 
-impl Handler<HandlesGone> for RuntimeActor {
-    type Result = ();
-
-    fn handle(&mut self, _: HandlesGone, ctx: &mut Context<Self>) {
+impl On<HandlesGone> for RuntimeActor {
+    fn on(&mut self, _: HandlesGone, ctx: &mut Context<Self>) {
         let within = self.config.delivery_timeout;
         self.close(
             Close {

@@ -1,23 +1,27 @@
 //! The SenderActor: one per broker. Gathers ready batches of many partitions into requests.
 
 use std::collections::VecDeque;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use bytes::Bytes;
+use futures_util::FutureExt;
 use tokio::sync::mpsc::{self, UnboundedSender};
 
 use super::clock::{Alarm, ClockActor, Sleeper, Stop, Tick};
+use super::guard::{Guard, Guarded, On, Revisit, guarded, watch_over};
 use super::loan::Loan;
 use super::metadata::{Hint, MetadataActor, RefreshMetadata};
-use super::partition::Trouble;
+use super::partition::{Revive, Trouble};
 use super::{PartitionActor, now};
 use crate::broker_error::BrokerError;
 use crate::config::Acks;
 use crate::figures::BrokerFigures;
 use crate::meters::NodeMeters;
 use crate::net::{self, Backoff, ConnectOptions, Endpoint, Gate, LinkEvent, NetError, Outbound};
+use crate::panics;
 use crate::partition::{Attempt, Report};
 use crate::sender::{InFlight, Parcel, Request, gather};
 use crate::wire::{
@@ -97,6 +101,9 @@ enum Link {
 /// Owns the connection to one broker, the ring of partitions that have something for it, and the
 /// requests it has not answered.
 pub(crate) struct SenderActor {
+    guard: Guard,
+    /// Panicked too often: nothing is sent until it is restarted by hand.
+    given_up: Option<Arc<str>>,
     node: i32,
     endpoint: Endpoint,
     incarnation: u64,
@@ -146,17 +153,19 @@ impl Parcel for Loan {
 
 impl SenderActor {
     pub fn new(
-        node: i32,
-        endpoint: Endpoint,
+        (node, endpoint): (i32, Endpoint),
         incarnation: u64,
         rules: SenderRules,
         clock: Addr<ClockActor>,
         metadata: Addr<MetadataActor>,
         meters: NodeMeters,
+        guard: Guard,
     ) -> Self {
         let (min, max) = rules.reconnect_backoff;
         let setup_timeout = rules.connect.setup_timeout;
         Self {
+            guard,
+            given_up: None,
             node,
             endpoint,
             incarnation,
@@ -193,6 +202,12 @@ impl SenderActor {
         if self.ring.is_empty() && self.taken.is_empty() {
             return;
         }
+        if let Some(why) = &self.given_up {
+            for partition in self.ring.drain(..) {
+                partition.do_send(Trouble(Arc::clone(why)));
+            }
+            return;
+        }
         let now = now();
         match self.link {
             Link::Connecting => return,
@@ -227,12 +242,12 @@ impl SenderActor {
         // A gather never waits for a partition: yielding once gives each that is alive its turn.
         let turn = tokio::task::yield_now().into_actor(self);
         ctx.spawn(turn.map(|(), sender, ctx| {
-            if std::mem::take(&mut sender.asked) > 0 {
-                match sender.taken.is_empty() {
-                    true => sender.pump(ctx),
-                    false => sender.send(ctx),
+            watch_over(sender, ctx, |sender, ctx| {
+                if sender.asked > 0 {
+                    sender.asked = 0;
+                    sender.send_or_look(ctx);
                 }
-            }
+            });
         }));
     }
 
@@ -243,16 +258,36 @@ impl SenderActor {
         self.number += 1;
         let (number, me) = (self.number, ctx.address());
         let (outbox, inbox) = mpsc::unbounded_channel();
-        let tell = move |event| me.do_send(FromLink { number, event });
+        let tell = {
+            let me = me.clone();
+            move |event| me.do_send(FromLink { number, event })
+        };
         let setup_timeout = self.setup_timeout.next();
         let options = ConnectOptions {
             setup_timeout,
             ..self.rules.connect.clone()
         };
-        let task = net::run_link(self.endpoint.clone(), options, inbox, tell);
+        let endpoint = self.endpoint.clone();
+        let link = AssertUnwindSafe(net::run_link(endpoint, options, inbox, tell));
+        let endpoint = self.endpoint.clone();
+        let task = link.catch_unwind().map(move |ended| {
+            if let Err(panic) = ended {
+                let why = panics::message(&*panic).into();
+                let event = LinkEvent::Lost(NetError::Panicked { endpoint, why });
+                me.do_send(FromLink { number, event });
+            }
+        });
         self.task = Some(ctx.spawn(task.into_actor(self)));
         self.outbox = Some(outbox);
         self.link = Link::Connecting;
+    }
+
+    /// All that were asked have answered, or had their turn.
+    fn send_or_look(&mut self, ctx: &mut Context<Self>) {
+        match self.taken.is_empty() {
+            true => self.pump(ctx),
+            false => self.send(ctx),
+        }
     }
 
     /// Sends one request with what has been taken.
@@ -482,10 +517,54 @@ impl Actor for SenderActor {
     type Context = Context<Self>;
 }
 
-impl Handler<Ready> for SenderActor {
-    type Result = ();
+guarded!(SenderActor: Ready, NotReady, Pump, Offer, FromLink, MoveTo, Tick, Revisit, Revive);
 
-    fn handle(&mut self, Ready(partition): Ready, ctx: &mut Context<Self>) {
+impl Guarded for SenderActor {
+    fn guard(&mut self) -> &mut Guard {
+        &mut self.guard
+    }
+
+    /// The connection cannot be trusted any more. Every loan goes back, and the partitions, told to
+    /// revisit, announce themselves again.
+    fn restart(&mut self, ctx: &mut Context<Self>) -> usize {
+        let loans = self.in_flight.loans() + self.taken.len();
+        self.nudged = false;
+        self.ring.clear();
+        self.alarm = Alarm::default();
+        let endpoint = self.endpoint.clone();
+        self.lost(&NetError::Restarted { endpoint }, ctx);
+        loans
+    }
+
+    fn fail(&mut self, why: &Arc<str>, ctx: &mut Context<Self>) {
+        let given_up = format!("the sender to broker {} was given up: {why}", self.node);
+        self.given_up = Some(given_up.into());
+        self.restart(ctx);
+    }
+}
+
+impl On<Revisit> for SenderActor {
+    fn on(&mut self, _: Revisit, ctx: &mut Context<Self>) {
+        self.alarm = Alarm::default();
+        // Who is still in the ring announces himself again, and must not stand there twice.
+        self.ring.clear();
+        if let Some(at) = self.in_flight.deadline(self.rules.request_timeout) {
+            self.set_alarm(at, ctx);
+        }
+        self.pump(ctx);
+    }
+}
+
+impl On<Revive> for SenderActor {
+    fn on(&mut self, _: Revive, ctx: &mut Context<Self>) {
+        self.given_up = None;
+        self.guard.recovered();
+        self.pump(ctx);
+    }
+}
+
+impl On<Ready> for SenderActor {
+    fn on(&mut self, Ready(partition): Ready, ctx: &mut Context<Self>) {
         self.ring.push_back(partition);
         // Behind whatever else is in the mailbox: more partitions may be ready by then.
         if self.asked == 0 && !std::mem::replace(&mut self.nudged, true) {
@@ -494,28 +573,22 @@ impl Handler<Ready> for SenderActor {
     }
 }
 
-impl Handler<NotReady> for SenderActor {
-    type Result = ();
-
-    fn handle(&mut self, NotReady(partition): NotReady, _: &mut Context<Self>) {
+impl On<NotReady> for SenderActor {
+    fn on(&mut self, NotReady(partition): NotReady, _: &mut Context<Self>) {
         // Else a broker that is gone would be dialled for ever on behalf of those that left it.
         self.ring.retain(|waiting| *waiting != partition);
     }
 }
 
-impl Handler<Pump> for SenderActor {
-    type Result = ();
-
-    fn handle(&mut self, _: Pump, ctx: &mut Context<Self>) {
+impl On<Pump> for SenderActor {
+    fn on(&mut self, _: Pump, ctx: &mut Context<Self>) {
         self.nudged = false;
         self.pump(ctx);
     }
 }
 
-impl Handler<Offer> for SenderActor {
-    type Result = ();
-
-    fn handle(&mut self, Offer { from, loan, more }: Offer, ctx: &mut Context<Self>) {
+impl On<Offer> for SenderActor {
+    fn on(&mut self, Offer { from, loan, more }: Offer, ctx: &mut Context<Self>) {
         self.asked = self.asked.saturating_sub(1);
         if more {
             self.ring.push_back(from);
@@ -527,18 +600,13 @@ impl Handler<Offer> for SenderActor {
             }
         }
         if self.asked == 0 {
-            match self.taken.is_empty() {
-                true => self.pump(ctx),
-                false => self.send(ctx),
-            }
+            self.send_or_look(ctx);
         }
     }
 }
 
-impl Handler<FromLink> for SenderActor {
-    type Result = ();
-
-    fn handle(&mut self, FromLink { number, event }: FromLink, ctx: &mut Context<Self>) {
+impl On<FromLink> for SenderActor {
+    fn on(&mut self, FromLink { number, event }: FromLink, ctx: &mut Context<Self>) {
         if number != self.number {
             return;
         }
@@ -574,10 +642,8 @@ impl Handler<FromLink> for SenderActor {
     }
 }
 
-impl Handler<MoveTo> for SenderActor {
-    type Result = ();
-
-    fn handle(&mut self, MoveTo(endpoint): MoveTo, ctx: &mut Context<Self>) {
+impl On<MoveTo> for SenderActor {
+    fn on(&mut self, MoveTo(endpoint): MoveTo, ctx: &mut Context<Self>) {
         if endpoint != self.endpoint {
             tracing::info!(node = self.node, from = %self.endpoint, to = %endpoint, "a broker moved");
             let error = NetError::Moved {
@@ -592,10 +658,8 @@ impl Handler<MoveTo> for SenderActor {
     }
 }
 
-impl Handler<Tick> for SenderActor {
-    type Result = ();
-
-    fn handle(&mut self, _: Tick, ctx: &mut Context<Self>) {
+impl On<Tick> for SenderActor {
+    fn on(&mut self, _: Tick, ctx: &mut Context<Self>) {
         self.alarm.rang();
         let now = now();
         let timeout = self.rules.request_timeout;

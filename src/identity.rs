@@ -69,6 +69,11 @@ impl Identities {
         self.want()
     }
 
+    /// Whether a broker has been asked and has not answered.
+    pub fn is_asking(&self) -> bool {
+        self.asking
+    }
+
     fn ask(&mut self) -> Step {
         if std::mem::replace(&mut self.asking, true) {
             Step::Wait

@@ -154,7 +154,7 @@ impl Intake {
     }
 
     fn intercepted(&self, mut record: Record) -> Result<Record, SendError> {
-        if self.closed.load(Ordering::Relaxed) {
+        if self.is_closed() {
             return Err(SendError::Closed);
         }
         for interceptor in self.interceptors.iter() {
@@ -188,20 +188,38 @@ impl Intake {
 
     /// Waits for a topic to be known.
     pub async fn topic(&self, name: &Arc<str>, asked: Instant) -> Result<Arc<Topic>, SendError> {
-        let (reply, answer) = oneshot::channel();
-        self.want(name, asked, reply);
-        answer.await.unwrap_or(Err(SendError::Closed))
+        loop {
+            let (reply, answer) = oneshot::channel();
+            self.want(name, asked, reply);
+            match answer.await {
+                Ok(topic) => return topic,
+                // The question was lost in a restart; it is asked again.
+                Err(_) if self.metadata.connected() && !self.is_closed() => {}
+                Err(_) => return Err(SendError::Closed),
+            }
+        }
+    }
+
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
     }
 
     async fn memory(&self, size: usize, asked: Instant) -> Result<Buffer, SendError> {
-        let (reply, granted) = oneshot::channel();
         let deadline = asked + self.config.max_block;
-        self.pool.do_send(LeaseMemory {
-            size,
-            deadline,
-            reply,
-        });
-        match granted.await {
+        let granted = loop {
+            let (reply, granted) = oneshot::channel();
+            self.pool.do_send(LeaseMemory {
+                size,
+                deadline,
+                reply,
+            });
+            match granted.await {
+                // The request was lost in a restart; it is made again.
+                Err(_) if self.pool.connected() && !self.is_closed() => {}
+                granted => break granted,
+            }
+        };
+        match granted {
             Ok(Ok(buffer)) => Ok(buffer),
             Ok(Err(Refusal::TimedOut)) => Err(SendError::NoMemory {
                 waited: self.config.max_block,

@@ -43,6 +43,7 @@ mod figures;
 mod identity;
 mod intake;
 mod interceptor;
+mod lifecycle;
 mod metadata;
 mod meters;
 mod net;
@@ -55,6 +56,7 @@ mod producer;
 mod record;
 mod sender;
 mod serializer;
+mod supervision;
 mod topics;
 mod typed_producer;
 mod wall_clock;
@@ -68,10 +70,12 @@ pub use delivery::Delivered;
 pub use error::{CloseError, SendError, StartError};
 pub use figures::{BrokerFigures, Figures, PartitionFigures, PoolFigures};
 pub use interceptor::Interceptor;
+pub use lifecycle::{Lifecycle, LifecycleEvent};
 pub use outcome::{Acked, Outcome, Reason, Undelivered};
 pub use producer::{Placement, Producer, ProducerBuilder};
 pub use record::{Header, Record, TopicPartition};
 pub use serializer::{BigEndian, FromFn, SerializeError, Serializer, Utf8};
+pub use supervision::Part;
 pub use typed_producer::TypedProducer;
 
 /// The examples in the README compile.

@@ -73,6 +73,14 @@ pub enum Reason {
         /// The error of the last attempt, if there was one.
         last: Option<Arc<str>>,
     },
+    /// The part of the runtime that held the record panicked too often and was given up.
+    #[error("{part} was given up after too many panics, the last one: {why}")]
+    Failed {
+        /// Which part.
+        part: Arc<str>,
+        /// What the last panic said.
+        why: Arc<str>,
+    },
     /// `acks=0`: no broker was asked for an answer.
     #[error("acks=0 asks for no answer")]
     NotRequested,

@@ -12,7 +12,8 @@ use tokio::task::LocalSet;
 
 use crate::ack::Receipt;
 use crate::actors::{
-    Census, Close, Flush, HandlesGone, PartitionActor, Runtime, RuntimeActor, ToRecipient, now,
+    Census, Close, Flush, HandlesGone, PartitionActor, RestartPart, Runtime, RuntimeActor,
+    Subscribe, ToRecipient, now,
 };
 use crate::config::Config;
 use crate::delivery::{Delivered, Listener};
@@ -20,10 +21,12 @@ use crate::error::{CloseError, SendError, StartError};
 use crate::figures::Figures;
 use crate::intake::Intake;
 use crate::interceptor::{Acknowledge, Interceptor};
+use crate::lifecycle::Lifecycle;
 use crate::outcome::Outcome;
 use crate::partitioner::Partitioner;
 use crate::pool::Shelf;
 use crate::record::Record;
+use crate::supervision::Part;
 use crate::topics::Topics;
 
 /// Where the runtime's actors run.
@@ -340,6 +343,18 @@ impl Producer {
             .send(Census)
             .await
             .map_err(|_| CloseError::Gone)
+    }
+
+    /// Tells `recipient` what befalls the parts of the runtime from now on.
+    pub fn subscribe(&self, recipient: Recipient<Lifecycle>) {
+        self.intake.runtime.do_send(Subscribe(recipient));
+    }
+
+    /// Restarts a partition or a sender that was given up; see [`LifecycleEvent::Failed`].
+    ///
+    /// [`LifecycleEvent::Failed`]: crate::LifecycleEvent::Failed
+    pub fn restart(&self, part: Part) {
+        self.intake.runtime.do_send(RestartPart(part));
     }
 
     /// The configuration it was started with.

@@ -61,6 +61,11 @@ impl ClusterView {
         self.topics.get(name)
     }
 
+    /// All topics, as they are now.
+    pub fn topics(&self) -> impl Iterator<Item = &TopicView> {
+        self.topics.values()
+    }
+
     /// Lets go of a topic nobody produces to any more.
     pub fn forget(&mut self, name: &str) {
         self.topics.remove(name);

@@ -99,6 +99,12 @@ pub enum NetError {
         got: i32,
     },
 
+    #[error("the connection to {endpoint} was given up because its sender restarted")]
+    Restarted { endpoint: Endpoint },
+
+    #[error("the connection to {endpoint} panicked: {why}; please report this")]
+    Panicked { endpoint: Endpoint, why: Arc<str> },
+
     #[error("the broker at {from} has moved to {to}")]
     Moved { from: Endpoint, to: Endpoint },
 

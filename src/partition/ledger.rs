@@ -4,7 +4,7 @@ mod answers;
 mod line;
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use crate::ack::Settlement;
@@ -40,6 +40,8 @@ pub(crate) struct Lent {
     pub count: i32,
     /// Not the batch's first attempt.
     pub again: bool,
+    /// Held by whatever carries the loan or the news of it; see [`Ledger::mend`].
+    pub alive: Arc<()>,
 }
 
 /// What a sender says of a batch that was lent to it.
@@ -89,6 +91,8 @@ struct Entry {
     id: u64,
     batch: SealedBatch,
     lent: bool,
+    /// The loan, while it is lent.
+    loan: Weak<()>,
     /// Times its bytes went to a socket.
     attempts: u32,
     /// An attempt ended in a way that leaves open whether the batch is in the log. Sticky.
@@ -169,6 +173,7 @@ impl Ledger {
             id: self.next_id,
             batch,
             lent: false,
+            loan: Weak::new(),
             attempts: 0,
             unresolved: false,
             stamp,
@@ -244,6 +249,8 @@ impl Ledger {
         entry.attempts += 1;
         self.retried += u64::from(entry.attempts > 1);
         self.lent += 1;
+        let alive = Arc::new(());
+        entry.loan = Arc::downgrade(&alive);
         let (id, count, again) = (entry.id, entry.batch.count(), entry.attempts > 1);
         Some(Lent {
             id,
@@ -251,6 +258,7 @@ impl Ledger {
             records,
             count,
             again,
+            alive,
         })
     }
 
@@ -285,6 +293,26 @@ impl Ledger {
         waiting.map(|entry| entry.batch.created_at() + self.rules.delivery_timeout)
     }
 
+    /// Brings the counts in order after a panic. A loan of which nothing is left came back in the
+    /// message that panicked: whether it was written, and what was answered, is not known any more.
+    pub fn mend(&mut self, now: Instant) -> Effects {
+        self.lent = self.entries.iter().filter(|entry| entry.lent).count();
+        let gone = |entry: &&Entry| entry.lent && entry.loan.strong_count() == 0;
+        let gone: Vec<u64> = self
+            .entries
+            .iter()
+            .filter(gone)
+            .map(|entry| entry.id)
+            .collect();
+        let mut effects = Effects::default();
+        for id in gone {
+            let error = "the answer was lost when the partition restarted".into();
+            let written = true;
+            effects.extend(self.report(id, Report::Returned { written, error }, now));
+        }
+        effects
+    }
+
     /// Something stands in the way of all batches; a time-out carries it.
     pub fn note(&mut self, error: &Arc<str>) {
         for entry in &mut self.entries {
@@ -292,13 +320,15 @@ impl Ledger {
         }
     }
 
-    /// Settles everything at once: the producer closes.
-    pub fn abandon(&mut self) -> Effects {
+    /// Settles everything at once, because the producer closes or the partition is given up. `why`
+    /// is handed the last error of each batch.
+    pub fn abandon(&mut self, why: impl Fn(Option<Arc<str>>) -> Reason) -> Effects {
         let mut effects = Effects::default();
+        if self.entries.iter().any(|entry| entry.stamp.is_some()) {
+            self.break_line(&mut effects);
+        }
         for mut entry in std::mem::take(&mut self.entries) {
-            let reason = Reason::Closed {
-                last: entry.last_error.take(),
-            };
+            let reason = why(entry.last_error.take());
             let fate = match entry.lent || entry.unresolved {
                 true => Undelivered::Unknown(reason),
                 false => Undelivered::NotWritten(reason),
@@ -308,6 +338,7 @@ impl Ledger {
                 .extend(entry.settle(Settlement::Failed(fate)));
         }
         self.lent = 0;
+        self.renew(&mut effects);
         effects
     }
 
@@ -354,6 +385,14 @@ impl Ledger {
     /// Whether anything is lent to a sender.
     pub fn is_lent(&self) -> bool {
         self.lent > 0
+    }
+}
+
+impl Effects {
+    fn extend(&mut self, other: Self) {
+        self.settled.extend(other.settled);
+        self.bump = self.bump.or(other.bump);
+        self.refresh_metadata |= other.refresh_metadata;
     }
 }
 

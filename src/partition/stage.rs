@@ -175,6 +175,11 @@ impl Stage {
         sealed.into_iter().map(OpenBatch::seal).collect()
     }
 
+    /// Takes records again.
+    pub fn reopen(&self) {
+        self.claim().closed = false;
+    }
+
     /// Takes no more records from here on.
     pub fn close(&self) {
         self.claim().closed = true;

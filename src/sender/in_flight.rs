@@ -118,6 +118,14 @@ impl<L> InFlight<L> {
         self.requests.drain(..)
     }
 
+    /// How many batches the requests carry.
+    pub fn loans(&self) -> usize {
+        self.requests
+            .iter()
+            .map(|request| request.loans.len())
+            .sum()
+    }
+
     pub fn len(&self) -> usize {
         self.requests.len()
     }

@@ -17,6 +17,11 @@ impl Ledger {
         self.rules.idempotent && self.identity.is_none() && self.newer.is_none()
     }
 
+    /// The identity that the line left behind, if it has no other yet.
+    pub fn left(&self) -> Option<Identity> {
+        self.left.filter(|_| self.identity.is_none())
+    }
+
     pub(super) fn break_line(&mut self, effects: &mut Effects) {
         if self.rules.idempotent && !std::mem::replace(&mut self.broken, true) {
             effects.bump = self.identity;

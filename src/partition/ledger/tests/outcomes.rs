@@ -216,7 +216,7 @@ fn closing_settles_everything_truthfully() {
     let sent = line.push_many(4);
     let lent = line.take_many(2);
     line.lost(&lent[1]);
-    let effects = line.ledger.abandon();
+    let effects = line.ledger.abandon(|last| Reason::Closed { last });
     line.note(effects);
     assert!(sent[0].is_unknown(), "lent");
     assert!(sent[1].is_unknown(), "unresolved");
@@ -241,11 +241,11 @@ fn a_ledger_that_is_dropped_settles_everything_truthfully() {
 }
 
 /// Whether the flush that tied `token` still waits.
-fn waits(token: &std::sync::Weak<dyn Any + Send + Sync>) -> bool {
+fn waits(token: &Weak<dyn Any + Send + Sync>) -> bool {
     token.strong_count() > 0
 }
 
-fn tie(line: &mut Line) -> std::sync::Weak<dyn Any + Send + Sync> {
+fn tie(line: &mut Line) -> Weak<dyn Any + Send + Sync> {
     let token: Token = Arc::new(());
     line.ledger.tie(&token);
     Arc::downgrade(&token)
@@ -300,7 +300,7 @@ fn a_flush_ends_when_the_line_breaks_or_the_producer_closes() {
 
     line.push(1);
     let flush = tie(&mut line);
-    let effects = line.ledger.abandon();
+    let effects = line.ledger.abandon(|last| Reason::Closed { last });
     assert!(waits(&flush), "nobody has been told yet");
     line.note(effects);
     assert!(!waits(&flush));

@@ -1,0 +1,241 @@
+//! What stands between a panic and the rest: the part restarts alone, within a budget.
+//!
+//! actix drops an actor whose handler panics, with its mailbox, and tells nobody. So handlers run
+//! under `catch_unwind`: the same value goes on with the same mailbox, after it has brought its
+//! derived state in order. What a panic can break lies outside the value (a partition's ledger) or
+//! settles itself when it is dropped (a loan, an ack, a buffer).
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use actix::prelude::*;
+
+use super::{RuntimeActor, now};
+use crate::lifecycle::{Lifecycle, LifecycleEvent};
+use crate::panics;
+use crate::supervision::{Part, Restarts};
+
+/// A part has restarted or failed: the RuntimeActor sees to what follows for the others.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct PartFell {
+    pub part: Part,
+    /// Past its budget, with the reason.
+    pub failed: Option<Arc<str>>,
+}
+
+/// Another part has lost a message: take nothing for granted that somebody else was told.
+#[derive(Message, Clone, Copy)]
+#[rtype(result = "()")]
+pub(crate) struct Revisit;
+
+/// What every part's guard shares.
+pub(crate) struct Watch {
+    max: u32,
+    window: Duration,
+    runtime: OnceLock<Addr<RuntimeActor>>,
+    subscribers: Mutex<Vec<Recipient<Lifecycle>>>,
+}
+
+impl Watch {
+    pub fn new(max: u32, window: Duration) -> Arc<Self> {
+        let (runtime, subscribers) = (OnceLock::new(), Mutex::default());
+        Arc::new(Self {
+            max,
+            window,
+            runtime,
+            subscribers,
+        })
+    }
+
+    /// Says who sees to what follows a fall. Once.
+    pub fn report_to(&self, runtime: Addr<RuntimeActor>) {
+        let _ = self.runtime.set(runtime);
+    }
+
+    pub fn subscribe(&self, recipient: Recipient<Lifecycle>) {
+        self.subscribers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(recipient);
+    }
+
+    pub fn tell(&self, part: &Part, event: LifecycleEvent) {
+        let mut subscribers = self
+            .subscribers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        subscribers.retain(Recipient::connected);
+        for subscriber in subscribers.iter() {
+            subscriber.do_send(Lifecycle {
+                part: part.clone(),
+                event: event.clone(),
+            });
+        }
+    }
+
+    /// A guard for one part, which starts with it.
+    pub fn guard(self: &Arc<Self>, part: Part) -> Guard {
+        self.tell(&part, LifecycleEvent::Started);
+        let restarts = Restarts::new(self.max, self.window);
+        Guard {
+            part,
+            restarts,
+            watch: Arc::clone(self),
+        }
+    }
+}
+
+/// Guards one part.
+pub(crate) struct Guard {
+    part: Part,
+    restarts: Restarts,
+    watch: Arc<Watch>,
+}
+
+impl Guard {
+    /// A part that had failed was restarted by hand.
+    pub fn recovered(&self) {
+        tracing::info!(part = %self.part, "restarted by hand");
+        self.watch.tell(&self.part, LifecycleEvent::Recovered);
+    }
+
+    fn report(&self, failed: Option<Arc<str>>) {
+        if let Some(runtime) = self.watch.runtime.get() {
+            let part = self.part.clone();
+            runtime.do_send(PartFell { part, failed });
+        }
+    }
+}
+
+/// An actor that survives a panic in its handlers.
+pub(crate) trait Guarded: Actor<Context = Context<Self>> {
+    fn guard(&mut self) -> &mut Guard;
+
+    /// Brings what is derived in order, and drops what cannot be trusted. The message that panicked
+    /// is lost. Returns how many batches were kept.
+    fn restart(&mut self, ctx: &mut Context<Self>) -> usize;
+
+    /// Too many restarts: gives everything in its care an outcome, and does no more.
+    fn fail(&mut self, why: &Arc<str>, ctx: &mut Context<Self>);
+}
+
+/// A message whose handler is guarded: see [`guarded`](macro@guarded).
+pub(crate) trait On<M>: Guarded {
+    fn on(&mut self, message: M, ctx: &mut Context<Self>);
+}
+
+/// Lists the messages an actor handles under its guard.
+macro_rules! guarded {
+    ($actor:ty: $($message:ty),+ $(,)?) => {$(
+        impl Handler<$message> for $actor {
+            type Result = ();
+
+            fn handle(&mut self, message: $message, ctx: &mut Context<Self>) {
+                $crate::actors::guard::handle(self, message, ctx);
+            }
+        }
+    )+};
+}
+pub(crate) use guarded;
+
+pub(crate) fn handle<A: On<M>, M>(actor: &mut A, message: M, ctx: &mut Context<A>) {
+    watch_over(actor, ctx, |actor, ctx| {
+        #[cfg(test)]
+        faults::strike::<A, M>();
+        actor.on(message, ctx);
+    });
+}
+
+/// Runs a piece of an actor's work; a panic in it restarts the actor.
+pub(crate) fn watch_over<A: Guarded>(
+    actor: &mut A,
+    ctx: &mut Context<A>,
+    work: impl FnOnce(&mut A, &mut Context<A>),
+) {
+    let mut fell = catch_unwind(AssertUnwindSafe(|| work(actor, ctx))).err();
+    while let Some(panic) = fell.take() {
+        let began = now();
+        let why: Arc<str> = panics::message(&*panic).into();
+        if !actor.guard().restarts.allow(began) {
+            return give_up(actor, &why, ctx);
+        }
+        match catch_unwind(AssertUnwindSafe(|| actor.restart(ctx))) {
+            Ok(kept) => restarted(actor.guard(), why, kept, began),
+            Err(again) => fell = Some(again),
+        }
+    }
+}
+
+fn restarted(guard: &Guard, why: Arc<str>, kept: usize, began: Instant) {
+    let took = now().saturating_duration_since(began);
+    tracing::error!(part = %guard.part, panic = %why, kept, ?took, "a part panicked and restarted");
+    guard
+        .watch
+        .tell(&guard.part, LifecycleEvent::Restarted { why, kept, took });
+    guard.report(None);
+}
+
+fn give_up<A: Guarded>(actor: &mut A, why: &Arc<str>, ctx: &mut Context<A>) {
+    let part = actor.guard().part.clone();
+    tracing::error!(%part, panic = %why, "a part panicked too often and is given up");
+    // If even that panics, drop guards are what is left, and they hold.
+    let _ = catch_unwind(AssertUnwindSafe(|| actor.fail(why, ctx)));
+    let guard = actor.guard();
+    guard.watch.tell(
+        &part,
+        LifecycleEvent::Failed {
+            why: Arc::clone(why),
+        },
+    );
+    guard.report(Some(Arc::clone(why)));
+}
+
+#[cfg(test)]
+pub(crate) mod faults {
+    //! Panics at a chosen message, for tests that run the actors on their own thread.
+
+    use std::any::type_name;
+    use std::cell::{Cell, RefCell};
+
+    thread_local! {
+        static AT: RefCell<Option<String>> = const { RefCell::new(None) };
+        static EVERY: Cell<u32> = const { Cell::new(0) };
+        static SEEN: Cell<u32> = const { Cell::new(0) };
+        static STRUCK: Cell<u32> = const { Cell::new(0) };
+        static MOST: Cell<u32> = const { Cell::new(0) };
+    }
+
+    /// From now on every `every`th message named `message` panics its handler, `most` times: a
+    /// restart has everybody send messages anew, and could go on for ever. Resets the count.
+    pub(crate) fn plan(message: &str, every: u32, most: u32) {
+        AT.with(|at| *at.borrow_mut() = Some(message.to_owned()));
+        EVERY.set(every);
+        MOST.set(most);
+        SEEN.set(0);
+        STRUCK.set(0);
+    }
+
+    /// No more; returns how many there were.
+    pub(crate) fn stop() -> u32 {
+        AT.with(|at| *at.borrow_mut() = None);
+        STRUCK.get()
+    }
+
+    pub(super) fn strike<A, M>() {
+        let name = |full: &'static str| full.rsplit("::").next().unwrap_or(full);
+        let this = format!("{}:{}", name(type_name::<A>()), name(type_name::<M>()));
+        let planned = AT.with(|at| at.borrow().as_deref() == Some(&*this));
+        if planned {
+            SEEN.set(SEEN.get() + 1);
+            if SEEN.get().is_multiple_of(EVERY.get()) && STRUCK.get() < MOST.get() {
+                STRUCK.set(STRUCK.get() + 1);
+                panic!("injected at {this}");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

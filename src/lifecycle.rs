@@ -1,0 +1,46 @@
+//! What befalls the parts of a runtime, for applications that want to know.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::Message;
+
+use crate::supervision::Part;
+
+/// Something has befallen a part; see
+/// [`Producer::subscribe`](crate::Producer::subscribe).
+#[derive(Debug, Clone, PartialEq, Eq, Message)]
+#[rtype(result = "()")]
+#[non_exhaustive]
+pub struct Lifecycle {
+    /// Which part.
+    pub part: Part,
+    /// What.
+    pub event: LifecycleEvent,
+}
+
+/// What can befall a part.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LifecycleEvent {
+    /// It runs.
+    Started,
+    /// It panicked and goes on.
+    Restarted {
+        /// What the panic said.
+        why: Arc<str>,
+        /// Batches in its care that it kept.
+        kept: usize,
+        /// How long it was away.
+        took: Duration,
+    },
+    /// It panicked more often than `forebay.restart.max` in `forebay.restart.window.ms` allows, and
+    /// everything in its care has its outcome. A partition or a sender stays so until it is
+    /// restarted by hand; any other part takes the producer with it.
+    Failed {
+        /// What the last panic said.
+        why: Arc<str>,
+    },
+    /// It had failed and was restarted by hand.
+    Recovered,
+}

@@ -5,11 +5,13 @@
 //! derived state in order. What a panic can break lies outside the value (a partition's ledger) or
 //! settles itself when it is dropped (a loan, an ack, a buffer).
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use actix::fut::wrap_future;
 use actix::prelude::*;
+use futures_util::FutureExt;
 
 use super::{RuntimeActor, now};
 use crate::lifecycle::{Lifecycle, LifecycleEvent};
@@ -166,6 +168,22 @@ pub(crate) fn watch_over<A: Guarded>(
             Err(again) => fell = Some(again),
         }
     }
+}
+
+/// Runs a future beside the actor and hands it what came out; a panic in either restarts the actor,
+/// as one in a handler does.
+pub(crate) fn spawn<A: Guarded, F: Future + 'static>(
+    ctx: &mut Context<A>,
+    future: F,
+    then: impl FnOnce(&mut A, F::Output, &mut Context<A>) + 'static,
+) -> SpawnHandle {
+    let caught = AssertUnwindSafe(future).catch_unwind();
+    ctx.spawn(wrap_future(caught).map(|caught, actor: &mut A, ctx| {
+        watch_over(actor, ctx, |actor, ctx| match caught {
+            Ok(output) => then(actor, output, ctx),
+            Err(panic) => resume_unwind(panic),
+        });
+    }))
 }
 
 fn restarted(guard: &Guard, why: Arc<str>, kept: usize, began: Instant) {

@@ -1,15 +1,13 @@
 //! The IdentityActor: the producer id and epoch under which partitions number their batches.
 
 use std::collections::HashSet;
-use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::sync::Arc;
 
 use actix::prelude::*;
-use futures_util::FutureExt;
 
 use super::PartitionActor;
 use super::clock::{Alarm, ClockActor, Sleeper, Stop, Tick};
-use super::guard::{Guard, Guarded, On, Revisit, guarded, watch_over};
+use super::guard::{self, Guard, Guarded, On, Revisit, guarded};
 use super::now;
 use super::partition::Trouble;
 use crate::broker_error::BrokerError;
@@ -103,20 +101,14 @@ impl IdentityActor {
             return;
         };
         control.set_nodes(self.nodes.to_vec());
-        let asking = AssertUnwindSafe(async move {
+        let asking = async move {
             let answer = control.init_producer_id().await;
             (control, answer)
+        };
+        guard::spawn(ctx, asking, |actor: &mut Self, (control, answer), ctx| {
+            actor.control = Some(control);
+            actor.answered(answer, ctx);
         });
-        let asked = asking.catch_unwind().into_actor(self);
-        ctx.spawn(asked.map(|asked, actor, ctx| {
-            watch_over(actor, ctx, |actor, ctx| match asked {
-                Ok((control, answer)) => {
-                    actor.control = Some(control);
-                    actor.answered(answer, ctx);
-                }
-                Err(panic) => resume_unwind(panic),
-            });
-        }));
     }
 
     fn answered(

@@ -1,16 +1,14 @@
 //! The MetadataActor: owns the picture of the cluster, and keeps it true.
 
 use std::collections::HashMap;
-use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
-use futures_util::FutureExt;
 use tokio::sync::oneshot;
 
 use super::clock::{Alarm, ClockActor, Sleeper, Stop, Tick};
-use super::guard::{Guard, Guarded, On, Revisit, guarded, watch_over};
+use super::guard::{self, Guard, Guarded, On, Revisit, guarded};
 use super::identity::{IdentityActor, Nodes};
 use super::now;
 use super::runtime::{Install, RuntimeActor};
@@ -205,20 +203,14 @@ impl MetadataActor {
             .keys()
             .map(|topic| topic.to_string())
             .collect();
-        let asking = AssertUnwindSafe(async move {
+        let asking = async move {
             let answer = control.metadata(&topics).await;
             (control, answer)
+        };
+        guard::spawn(ctx, asking, |actor: &mut Self, (control, answer), ctx| {
+            actor.control = Some(control);
+            actor.answered(answer, ctx);
         });
-        let asked = asking.catch_unwind().into_actor(self);
-        ctx.spawn(asked.map(|asked, actor, ctx| {
-            watch_over(actor, ctx, |actor, ctx| match asked {
-                Ok((control, answer)) => {
-                    actor.control = Some(control);
-                    actor.answered(answer, ctx);
-                }
-                Err(panic) => resume_unwind(panic),
-            });
-        }));
     }
 
     /// Topics nobody has sent to for `metadata.max.idle.ms` are looked up anew when somebody does.

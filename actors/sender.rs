@@ -11,7 +11,7 @@ use futures_util::FutureExt;
 use tokio::sync::mpsc::{self, UnboundedSender};
 
 use super::clock::{Alarm, ClockActor, Sleeper, Stop, Tick};
-use super::guard::{Guard, Guarded, On, Revisit, guarded, watch_over};
+use super::guard::{self, Guard, Guarded, On, Revisit, guarded};
 use super::loan::Loan;
 use super::metadata::{Hint, MetadataActor, RefreshMetadata};
 use super::partition::{Revive, Trouble};
@@ -227,15 +227,12 @@ impl SenderActor {
             return self.pump(ctx); // all of them are gone
         }
         // A gather never waits for a partition: yielding once gives each that is alive its turn.
-        let turn = tokio::task::yield_now().into_actor(self);
-        ctx.spawn(turn.map(|(), sender, ctx| {
-            watch_over(sender, ctx, |sender, ctx| {
-                if sender.asked > 0 {
-                    sender.asked = 0;
-                    sender.send_or_look(ctx);
-                }
-            });
-        }));
+        let turn = tokio::task::yield_now();
+        guard::spawn(ctx, turn, |sender: &mut Self, (), ctx| {
+            if std::mem::take(&mut sender.asked) > 0 {
+                sender.send_or_look(ctx);
+            }
+        });
     }
 
     fn connect(&mut self, now: Instant, ctx: &mut Context<Self>) {

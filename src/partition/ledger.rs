@@ -197,13 +197,23 @@ impl Ledger {
 
     /// Whether another batch, once there is one, could be lent beside those that are.
     pub fn has_room(&self) -> bool {
-        let one_at_a_time = self.rules.idempotent && !self.proven;
+        let one_at_a_time = self.rules.idempotent && (!self.proven || self.is_in_doubt());
         let window = if one_at_a_time {
             1
         } else {
             self.rules.max_in_flight
         };
         self.lent < window && !self.broken
+    }
+
+    /// Whether a batch may be in the log already. Brokers remember the last five of a producer: if
+    /// five others followed it, its retry could not be recognised any more.
+    fn is_in_doubt(&self) -> bool {
+        let mut stamped = self
+            .entries
+            .iter()
+            .take_while(|entry| entry.stamp.is_some());
+        stamped.any(|entry| entry.unresolved)
     }
 
     /// Lends the first batch that is not lent, stamped.

@@ -50,6 +50,30 @@ fn after_an_error_only_the_head_may_go() {
     assert!(line.bumps.is_empty());
 }
 
+/// Brokers remember five batches of a producer. One in doubt that five others have followed could
+/// not be recognised as a duplicate any more.
+#[test]
+fn nothing_new_goes_while_a_batch_is_in_doubt() {
+    let mut line = Line::proven();
+    line.push_many(9);
+    let lent = line.take_many(5);
+    for (at, lent) in lent.iter().enumerate() {
+        match at {
+            1 | 3 => line.lost(lent),
+            _ => line.acked(lent, 1 + 2 * at as i64),
+        }
+    }
+    line.back_off();
+    for doubtful in [&lent[1], &lent[3]] {
+        let again = line.take();
+        assert_eq!(again.id, doubtful.id);
+        assert!(line.try_take().is_none(), "one is in doubt");
+        line.error(&again, DUPLICATE);
+    }
+    line.take_many(4);
+    assert!(line.bumps.is_empty());
+}
+
 #[test]
 fn a_retry_sends_the_same_bytes() {
     for codec in [Compression::None, Compression::Gzip { level: 6 }] {

@@ -49,8 +49,6 @@ fn memory_is_bounded_while_all_brokers_hang() {
     producer.end();
 
     println!("{busy} ms of processor time while blocked");
-    // Nothing can be done, so nothing is: it lasted twice `max.block.ms`.
-    assert!(busy < 600, "{busy} ms");
     println!(
         "KiB: idle {idle}, warm {warm}, blocked {blocked}, most {most}; {accepted} records of 100 \
          bytes accepted, {acked} acked"

@@ -112,7 +112,7 @@ fn outcomes_are_true_whatever_happens() {
     cluster.wait_ready().unwrap();
     cluster.wait_in_sync(TOPIC).unwrap();
     // It recovers: what is sent now is acked.
-    std::thread::sleep(Duration::from_secs(3));
+    std::thread::sleep(Duration::from_secs(6));
     let healthy_from = running.sent() as i64 + 1000;
     running.wait_for(20_000);
     let outcomes = running.finish();

@@ -88,11 +88,11 @@ fn a_cluster_survives_what_tests_do_to_it() {
         std::thread::sleep(Duration::from_millis(100));
     }
     println!("freeze to new leader: {:?}", frozen.elapsed());
+    broker.thaw().unwrap();
+    cluster.wait_in_sync(topic).unwrap();
     cluster
         .alter_topic(topic, &[("compression.type", "producer")])
         .unwrap();
-    broker.thaw().unwrap();
-    cluster.wait_in_sync(topic).unwrap();
     produce(&cluster, topic, 500);
 
     let seen = cluster

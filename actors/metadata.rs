@@ -55,6 +55,8 @@ pub(crate) struct Serve(pub Addr<RuntimeActor>);
 
 /// What the configuration says of metadata.
 pub(crate) struct MetadataRules {
+    /// `bootstrap.servers`, for those who wait in vain.
+    pub bootstrap: String,
     pub max_age: Duration,
     pub max_idle: Duration,
     /// How long to wait between two looks at a picture that is known to be old: from, to.
@@ -341,6 +343,9 @@ impl MetadataActor {
 
     fn expire_waiters(&mut self) {
         let now = now();
+        let bootstrap = &self.rules.bootstrap;
+        let silence: Arc<str> =
+            format!("no answer yet from {bootstrap}; is a Kafka broker listening there?").into();
         for (name, interest) in &mut self.interests {
             let (late, waiting) = std::mem::take(&mut interest.waiters)
                 .into_iter()
@@ -351,7 +356,7 @@ impl MetadataActor {
                 let _ = waiter.reply.send(Err(SendError::TopicUnknown {
                     topic: Arc::clone(name),
                     waited: waiter.deadline - waiter.asked,
-                    why: why.unwrap_or_else(|| "no broker has answered yet".into()),
+                    why: why.unwrap_or_else(|| Arc::clone(&silence)),
                     error: interest.last_answer.clone(),
                 }));
             }

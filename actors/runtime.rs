@@ -163,7 +163,9 @@ impl RuntimeActor {
         };
         let guard = watch.guard(Part::Identity);
         let identity = IdentityActor::new(dial(1), clock.clone(), guard).start();
+        let bootstrap = config.bootstrap_servers.iter().map(Endpoint::to_string);
         let rules = MetadataRules {
+            bootstrap: bootstrap.collect::<Vec<_>>().join(","),
             max_age: config.metadata_max_age,
             max_idle: config.metadata_max_idle,
             backoff: (config.retry_backoff, config.retry_backoff_max),

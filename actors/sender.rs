@@ -548,6 +548,7 @@ impl On<FromLink> for SenderActor {
                 self.in_flight.wrote();
                 if self.rules.acks == Acks::None {
                     while let Some(request) = self.in_flight.pop_written() {
+                        self.meters.lost(1);
                         request
                             .loans
                             .into_iter()

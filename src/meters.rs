@@ -10,6 +10,7 @@ use metrics::{Counter, Gauge, Histogram};
 
 use crate::ack::Settlement;
 use crate::batch::{SealedBatch, Settled};
+use crate::outcome::{Reason, Undelivered};
 use crate::partition::Lent;
 
 /// `producer-topic-metrics`, and those of `producer-metrics` that batches feed.
@@ -18,6 +19,8 @@ pub(crate) struct TopicMeters {
     records: Counter,
     bytes: Counter,
     errors: Counter,
+    /// `acks=0`: nobody was asked, so neither sent nor failed is known.
+    unconfirmed: Counter,
     retries: Counter,
     batch_size: Histogram,
     records_per_batch: Histogram,
@@ -35,6 +38,7 @@ impl TopicMeters {
             records: metrics::counter!("record-send-total", labels.clone()),
             bytes: metrics::counter!("byte-total", labels.clone()),
             errors: metrics::counter!("record-error-total", labels.clone()),
+            unconfirmed: metrics::counter!("record-unconfirmed-total", labels.clone()),
             retries: metrics::counter!("record-retry-total", labels.clone()),
             batch_size: metrics::histogram!("batch-size", labels.clone()),
             records_per_batch: metrics::histogram!("records-per-batch", labels),
@@ -55,8 +59,11 @@ impl TopicMeters {
 
     pub fn settled(&self, settled: &Settled) {
         let count = u64::from(settled.count.unsigned_abs());
-        match settled.settlement {
+        match &settled.settlement {
             Settlement::Acked { .. } => self.records.increment(count),
+            Settlement::Failed(Undelivered::Unknown(Reason::NotRequested)) => {
+                self.unconfirmed.increment(count);
+            }
             _ => self.errors.increment(count),
         }
     }
@@ -99,6 +106,7 @@ impl NodeMeters {
         self.in_flight.decrement(1.0);
     }
 
+    /// Requests that nothing more will be heard of.
     pub fn lost(&self, requests: usize) {
         self.in_flight.decrement(requests as f64);
     }

@@ -73,7 +73,7 @@ fn outcomes_are_true_whatever_happens() {
     let builder = Config::builder().bootstrap_servers(cluster.bootstrap());
     let builder = settings.iter().fold(builder, |b, (k, v)| b.set(*k, v));
     let running = Load::new(TOPIC, 1)
-        .per_second(10_000)
+        .per_second(3000)
         .start(builder.build().unwrap());
 
     let begin = Instant::now();
@@ -111,10 +111,11 @@ fn outcomes_are_true_whatever_happens() {
     }
     cluster.wait_ready().unwrap();
     cluster.wait_in_sync(TOPIC).unwrap();
-    // It recovers: what is sent now is acked.
-    std::thread::sleep(Duration::from_secs(6));
-    let healthy_from = running.sent() as i64 + 1000;
-    running.wait_for(20_000);
+    // It recovers. What has piled up may still run out of its time, for some settings make it slow;
+    // once that is worked off, everything is acked.
+    running.wait_for(60_000);
+    let healthy_from = running.sent() as i64;
+    running.wait_for(6000);
     let outcomes = running.finish();
     outcomes.agree_with(&cluster.seen(TOPIC));
     cluster.check_segments(TOPIC);

@@ -89,11 +89,16 @@ impl PoolActor {
         self.meters.waited(time, in_vain);
     }
 
-    /// Collects what has come back, serves the line, and with nobody waiting fills the shelf.
-    fn serve(&mut self, ctx: &mut Context<Self>) {
+    /// Takes back what has come back.
+    fn collect(&mut self) {
         for (bytes, size) in self.shelf.collect() {
             self.budget.reclaim(bytes, size);
         }
+    }
+
+    /// Collects what has come back, serves the line, and with nobody waiting fills the shelf.
+    fn serve(&mut self, ctx: &mut Context<Self>) {
+        self.collect();
         while let Some(((reply, size, asked), bytes)) = self.budget.next_grant(has_left) {
             self.waited(asked, false);
             // If somebody leaves this very moment the buffer is dropped, comes back to the shelf,
@@ -166,9 +171,7 @@ impl On<LeaseMemory> for PoolActor {
             deadline,
             reply,
         } = message;
-        for (bytes, size) in self.shelf.collect() {
-            self.budget.reclaim(bytes, size);
-        }
+        self.collect();
         match self.budget.lease(size, deadline, (reply, size, now())) {
             Lease::Granted(bytes, (reply, ..)) => {
                 let _ = reply.send(Ok(self.shelf.buffer(bytes, size)));

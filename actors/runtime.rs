@@ -378,7 +378,7 @@ impl RuntimeActor {
 
     /// Gives every partition a clone of a token; `done` hears when the last one is gone.
     fn barrier(&self, done: oneshot::Sender<()>) {
-        let token: Token = Arc::new(Mutex::new(Barrier(Some(done))));
+        let token: Token = Arc::new(Barrier(Some(done)));
         for slot in self.partitions.values().flatten() {
             slot.door.addr.do_send(FlushPartition(Arc::clone(&token)));
         }

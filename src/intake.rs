@@ -186,8 +186,16 @@ impl Intake {
         });
     }
 
+    /// A topic, waited for if it is not known yet.
+    pub async fn known_topic(&self, name: &Arc<str>) -> Result<Arc<Topic>, SendError> {
+        match self.topics.get(name) {
+            Some(topic) => Ok(topic),
+            None => self.topic(name, now()).await,
+        }
+    }
+
     /// Waits for a topic to be known.
-    pub async fn topic(&self, name: &Arc<str>, asked: Instant) -> Result<Arc<Topic>, SendError> {
+    async fn topic(&self, name: &Arc<str>, asked: Instant) -> Result<Arc<Topic>, SendError> {
         loop {
             let (reply, answer) = oneshot::channel();
             self.want(name, asked, reply);

@@ -13,7 +13,7 @@ use tokio::task::LocalSet;
 use crate::ack::Receipt;
 use crate::actors::{
     Census, Close, Flush, HandlesGone, PartitionActor, RestartPart, Runtime, RuntimeActor,
-    Subscribe, ToRecipient, now,
+    Subscribe, ToRecipient,
 };
 use crate::config::Config;
 use crate::delivery::{Delivered, Listener};
@@ -263,10 +263,7 @@ impl Producer {
     /// known yet.
     pub async fn partitions_for(&self, topic: &str) -> Result<Vec<i32>, SendError> {
         let name = Arc::from(topic);
-        let topic = match self.intake.topics.get(&name) {
-            Some(topic) => topic,
-            None => self.intake.topic(&name, now()).await?,
-        };
+        let topic = self.intake.known_topic(&name).await?;
         Ok((0i32..)
             .zip(&topic.partitions)
             .map(|(partition, _)| partition)
@@ -280,10 +277,7 @@ impl Producer {
         partition: i32,
     ) -> Result<Addr<PartitionActor>, SendError> {
         let name = Arc::from(topic);
-        let topic = match self.intake.topics.get(&name) {
-            Some(topic) => topic,
-            None => self.intake.topic(&name, now()).await?,
-        };
+        let topic = self.intake.known_topic(&name).await?;
         let at = usize::try_from(partition).ok();
         let door = at
             .and_then(|at| topic.partitions.get(at))

@@ -125,38 +125,4 @@ pub(crate) fn asks_for_metadata(code: i16) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The design's list of codes a broker may send after it has appended.
-    #[test]
-    fn codes_that_brokers_send_after_the_append_are_doubtful() {
-        for code in [-1, 3, 6, 7, 20, 56, 100, 9999, -2, i16::MAX] {
-            assert!(
-                matches!(class_of(code), Class::Doubtful | Class::DoubtfulForNow),
-                "{code}"
-            );
-        }
-    }
-
-    #[test]
-    fn codes_have_kafkas_names() {
-        assert_eq!(
-            BrokerError::new(6).to_string(),
-            "NOT_LEADER_OR_FOLLOWER (6)"
-        );
-        assert_eq!(
-            BrokerError::new(-1).to_string(),
-            "UNKNOWN_SERVER_ERROR (-1)"
-        );
-        assert_eq!(
-            BrokerError::new(9999).to_string(),
-            "the unknown error code 9999"
-        );
-        let said = BrokerError {
-            code: 87,
-            message: Some("no key".into()),
-        };
-        assert_eq!(said.to_string(), "INVALID_RECORD (87): no key");
-    }
-}
+pub(crate) mod tests;

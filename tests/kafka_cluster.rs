@@ -121,6 +121,23 @@ fn a_cluster_survives_what_tests_do_to_it() {
 }
 
 #[test]
+fn the_table_of_error_codes_is_kafkas() {
+    if !kafka::require_or_skip("the_table_of_error_codes_is_kafkas") {
+        return;
+    }
+    let libs = kafka::Libs::get().unwrap();
+    let limit = Duration::from_secs(60);
+    let theirs = libs.program("ErrorCodes.java", &[], limit).unwrap();
+    let theirs = String::from_utf8(theirs).unwrap();
+    let rows = include_str!("kafka_errors.txt").lines();
+    let ours = rows.filter(|row| !row.starts_with('#')).map(|row| {
+        let mut words = row.splitn(3, ' ');
+        format!("{} {}", words.next().unwrap(), words.next().unwrap())
+    });
+    assert_eq!(ours.collect::<Vec<_>>(), theirs.lines().collect::<Vec<_>>());
+}
+
+#[test]
 fn what_was_read_back_is_judged() {
     let mut seen = Seen::default();
     seen.partitions

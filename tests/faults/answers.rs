@@ -1,4 +1,4 @@
-//! Every error code of a produce answer, once.
+//! Answers to produce requests: what a retry makes of them, and what else they say.
 
 use krafka::error::ErrorCode;
 use krafka::testing::{ApiKey, Control};
@@ -47,38 +47,6 @@ async fn what_was_appended_all_the_same_is_not_appended_twice() {
         assert_eq!(acked.offset, Some(at as i64), "{code}");
     }
     assert_eq!(log(&broker), numbers(codes.len()));
-    close(producer).await;
-}
-
-#[tokio::test]
-async fn what_is_refused_for_good_is_not_written() {
-    let broker = broker().await;
-    let producer = producer(&broker, &[]);
-    let codes = [
-        10, 17, 18, 21, 29, 31, 32, 35, 42, 43, 44, 48, 49, 53, 76, 87, 90, 120,
-    ];
-    for code in codes {
-        broker.on_once(ApiKey::Produce, move |_| error(code));
-        let outcome = outcome(send(&producer, "refused").await).await;
-        assert!(is_not_written(&outcome), "{code}: {outcome:?}");
-        acked(send(&producer, "next").await).await;
-    }
-    assert_eq!(log(&broker), vec!["next"; codes.len()]);
-    close(producer).await;
-}
-
-#[tokio::test]
-async fn what_may_be_written_and_cannot_be_asked_again_is_unknown() {
-    let broker = broker().await;
-    let producer = producer(&broker, &[]);
-    // DUPLICATE_SEQUENCE_NUMBER for what was never sent before, and codes that nobody knows.
-    for code in [-1, -2, 46, 9999, i16::MAX] {
-        broker.on_once(ApiKey::Produce, move |_| error(code));
-        let outcome = outcome(send(&producer, "unknown").await).await;
-        assert!(is_unknown(&outcome), "{code}: {outcome:?}");
-        acked(send(&producer, "next").await).await;
-    }
-    assert_eq!(log(&broker), ["next"; 5]);
     close(producer).await;
 }
 

@@ -1,6 +1,7 @@
 //! Everything that can go wrong between a record and its outcome, against somebody else's broker.
 
 mod answers;
+mod codes;
 mod connections;
 mod doors;
 mod ends;

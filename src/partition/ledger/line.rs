@@ -94,9 +94,13 @@ impl Ledger {
         }
     }
 
-    /// The leader or the topic's id has changed: what the new one accepts has to be seen first.
+    /// The leader or the topic's id has changed: what the new one accepts has to be seen first. It
+    /// has refused nothing yet, so nothing waits for a backoff (KIP-951).
     pub fn rearm(&mut self) {
         self.proven = false;
         self.reign = self.reign.wrapping_add(1);
+        for entry in &mut self.entries {
+            entry.not_before = None;
+        }
     }
 }

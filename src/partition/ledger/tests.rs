@@ -1,5 +1,6 @@
 //! The ledger with a clock of our own: what a broker or a sender says, and what follows.
 
+mod codes;
 mod identities;
 mod model;
 mod outcomes;

@@ -1,5 +1,6 @@
 //! Lines that break, and the identities they go on under.
 
+use super::model::Broker;
 use super::*;
 
 #[test]
@@ -258,4 +259,57 @@ fn a_refusal_at_the_tail_leaves_no_hole_and_one_before_it_does() {
     line.adopt(SECOND);
     line.back_off();
     assert_eq!(stamp(&line.take()), (7, 1, 0));
+}
+
+#[test]
+fn a_duplicate_under_a_new_identity_is_success_too() {
+    let mut line = Line::proven();
+    let sent = line.push(2);
+    let lent = line.take();
+    line.error(&lent, UNKNOWN_PRODUCER_ID);
+    line.adopt(SECOND);
+    line.back_off();
+    let anew = line.take();
+    line.lost(&anew);
+    line.back_off();
+    let again = line.take();
+    assert_eq!(again.header, anew.header);
+    line.error(&again, DUPLICATE);
+    assert!(sent.is_acked());
+    assert_eq!(line.bumps, [FIRST]);
+}
+
+/// The broker appends a batch whose records have been told of as unknown.
+#[test]
+fn an_append_behind_the_delivery_timeout_is_there_once_and_hurts_nobody() {
+    // The answer comes after all.
+    let (mut broker, mut line) = (Broker::default(), Line::proven());
+    let late = line.push_values([0, 1]);
+    let lent = line.take();
+    line.time_out();
+    let next = line.push_values([2, 3]);
+    broker.answer(&mut line, &lent);
+    broker.settle_down(&mut line, SECOND);
+    assert!(late.is_unknown() && next.is_acked() && line.bumps.is_empty());
+    assert_eq!(broker.values(), [0, 1, 2, 3]);
+
+    // The connection ends instead, and the broker reads what is left of it: before the next batch,
+    // or behind it.
+    for behind in [false, true] {
+        let (mut broker, mut line) = (Broker::default(), Line::proven());
+        let late = line.push_values([0, 1]);
+        let lent = line.take();
+        line.time_out();
+        let next = line.push_values([2, 3]);
+        line.lost(&lent);
+        if !behind {
+            broker.append(&lent);
+        }
+        broker.settle_down(&mut line, SECOND);
+        broker.append(&lent);
+        assert!(late.is_unknown() && next.is_acked());
+        assert_eq!(line.bumps, [FIRST]);
+        let expected = if behind { &[2, 3][..] } else { &[0, 1, 2, 3] };
+        assert_eq!(broker.values(), expected);
+    }
 }

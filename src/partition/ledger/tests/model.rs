@@ -66,6 +66,57 @@ impl Log {
     }
 }
 
+/// A broker that does what it is asked, for tests that say themselves what goes wrong. The line has
+/// one batch of one record behind it: see [`Line::proven`].
+pub(super) struct Broker(Log);
+
+impl Default for Broker {
+    fn default() -> Self {
+        let mut log = Log::default();
+        let batches = [(0, 0, 0)].into();
+        log.producers
+            .insert(FIRST.producer_id, Remembered { epoch: 0, batches });
+        Self(log)
+    }
+}
+
+impl Broker {
+    /// Appends and says nothing.
+    pub fn append(&mut self, lent: &Lent) {
+        self.0.produce(lent, false);
+    }
+
+    /// Appends if that is right, and answers what a broker would.
+    pub fn answer(&mut self, line: &mut Line, lent: &Lent) {
+        let (code, offset) = self.0.produce(lent, false);
+        line.report(lent, Report::Answered(answer(code, offset)));
+    }
+
+    /// From here on everything works, under `next` if an identity is wanted.
+    pub fn settle_down(&mut self, line: &mut Line, next: Identity) {
+        for _ in 0..100 {
+            if line.ledger.wants_identity() || !line.bumps.is_empty() {
+                line.adopt(next);
+            }
+            line.back_off();
+            if let Some(lent) = line.try_take() {
+                self.answer(line, &lent);
+            }
+        }
+        assert_eq!(line.ledger.len(), 0, "batches are stuck");
+    }
+
+    /// What is in the log is there once, and in the order in which it was sent.
+    pub fn check_order(&self, what: &str) {
+        let values = &self.0.values;
+        assert!(values.is_sorted_by(|a, b| a < b), "{what}: {values:?}");
+    }
+
+    pub fn values(&self) -> &[u32] {
+        &self.0.values
+    }
+}
+
 /// What a broker does with the oldest request it has not read yet.
 #[derive(Debug, Clone, Copy)]
 enum Service {

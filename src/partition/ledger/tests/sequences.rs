@@ -187,6 +187,24 @@ fn a_new_leader_has_to_prove_itself() {
 }
 
 #[test]
+fn a_new_leader_is_tried_at_once() {
+    let mut line = Line::proven();
+    line.push_many(2);
+    let lent = line.take();
+    line.error(&lent, 6); // NOT_LEADER_OR_FOLLOWER
+    assert!(line.try_take().is_none(), "the same leader is not");
+    line.ledger.rearm();
+    let again = line.take();
+    assert_eq!(again.header, lent.header);
+    // By the new one it is refused for the second time, and waits twice as long as at first.
+    line.error(&again, NOT_ENOUGH_REPLICAS);
+    let Readiness::At(at) = line.ledger.readiness(line.now) else {
+        panic!("a retry has a time");
+    };
+    assert!(at - line.now >= rules().backoff.mul_f64(2.0 * 0.8));
+}
+
+#[test]
 fn brokers_forget_a_producer_that_is_silent_for_a_day() {
     let mut line = Line::with(Rules {
         delivery_timeout: 3 * REMEMBERED,

@@ -155,6 +155,8 @@ impl ClockActor {
         let handle = ctx.run_later(wait, |clock, ctx| {
             watch_over(clock, ctx, |clock, ctx| {
                 clock.timer = None;
+                #[cfg(test)]
+                super::guard::faults::strike::<Self, super::guard::faults::Timer>();
                 clock.ring(ctx);
             });
         });

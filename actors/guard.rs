@@ -6,6 +6,7 @@
 //! settles itself when it is dropped (a loan, an ack, a buffer).
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -37,23 +38,30 @@ pub(crate) struct Watch {
     max: u32,
     window: Duration,
     runtime: OnceLock<Addr<RuntimeActor>>,
+    /// A part has failed without which the producer cannot go on.
+    lost: AtomicBool,
     subscribers: Mutex<Vec<Recipient<Lifecycle>>>,
 }
 
 impl Watch {
     pub fn new(max: u32, window: Duration) -> Arc<Self> {
-        let (runtime, subscribers) = (OnceLock::new(), Mutex::default());
         Arc::new(Self {
             max,
             window,
-            runtime,
-            subscribers,
+            runtime: OnceLock::new(),
+            lost: AtomicBool::new(false),
+            subscribers: Mutex::default(),
         })
     }
 
     /// Says who sees to what follows a fall. Once.
     pub fn report_to(&self, runtime: Addr<RuntimeActor>) {
         let _ = self.runtime.set(runtime);
+    }
+
+    /// Whether a part has failed without which the producer cannot go on.
+    pub fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Relaxed)
     }
 
     pub fn subscribe(&self, recipient: Recipient<Lifecycle>) {
@@ -84,6 +92,7 @@ impl Watch {
         Guard {
             part,
             restarts,
+            failed: false,
             watch: Arc::clone(self),
         }
     }
@@ -93,14 +102,24 @@ impl Watch {
 pub(crate) struct Guard {
     part: Part,
     restarts: Restarts,
+    /// Given up, and everybody knows.
+    failed: bool,
     watch: Arc<Watch>,
 }
 
 impl Guard {
-    /// A part that had failed was restarted by hand.
-    pub fn recovered(&self) {
+    /// The part is restarted by hand.
+    pub fn recovered(&mut self) {
         tracing::info!(part = %self.part, "restarted by hand");
+        self.restarts.forgive();
+        self.failed = false;
         self.watch.tell(&self.part, LifecycleEvent::Recovered);
+    }
+
+    /// The part is retired by hand.
+    pub fn retired(&self) {
+        tracing::info!(part = %self.part, "retired by hand");
+        self.watch.tell(&self.part, LifecycleEvent::Retired);
     }
 
     fn report(&self, failed: Option<Arc<str>>) {
@@ -177,11 +196,15 @@ pub(crate) fn spawn<A: Guarded, F: Future + 'static>(
     future: F,
     then: impl FnOnce(&mut A, F::Output, &mut Context<A>) + 'static,
 ) -> SpawnHandle {
+    #[cfg(test)]
+    let future = future.inspect(|_| faults::strike::<A, faults::Spawned>());
     let caught = AssertUnwindSafe(future).catch_unwind();
     ctx.spawn(wrap_future(caught).map(|caught, actor: &mut A, ctx| {
-        watch_over(actor, ctx, |actor, ctx| match caught {
-            Ok(output) => then(actor, output, ctx),
-            Err(panic) => resume_unwind(panic),
+        watch_over(actor, ctx, |actor, ctx| {
+            let output = caught.unwrap_or_else(|panic| resume_unwind(panic));
+            #[cfg(test)]
+            faults::strike::<A, faults::Finished>();
+            then(actor, output, ctx);
         });
     }))
 }
@@ -201,6 +224,13 @@ fn give_up<A: Guarded>(actor: &mut A, why: &Arc<str>, ctx: &mut Context<A>) {
     // If even that panics, drop guards are what is left, and they hold.
     let _ = catch_unwind(AssertUnwindSafe(|| actor.fail(why, ctx)));
     let guard = actor.guard();
+    if std::mem::replace(&mut guard.failed, true) {
+        // Said again it would have everybody revisit again, and this part panic again, for ever.
+        return;
+    }
+    if !matches!(part, Part::Partition(_) | Part::Sender(_)) {
+        guard.watch.lost.store(true, Ordering::Relaxed);
+    }
     guard.watch.tell(
         &part,
         LifecycleEvent::Failed {
@@ -211,49 +241,6 @@ fn give_up<A: Guarded>(actor: &mut A, why: &Arc<str>, ctx: &mut Context<A>) {
 }
 
 #[cfg(test)]
-pub(crate) mod faults {
-    //! Panics at a chosen message, for tests that run the actors on their own thread.
-
-    use std::any::type_name;
-    use std::cell::{Cell, RefCell};
-
-    thread_local! {
-        static AT: RefCell<Option<String>> = const { RefCell::new(None) };
-        static EVERY: Cell<u32> = const { Cell::new(0) };
-        static SEEN: Cell<u32> = const { Cell::new(0) };
-        static STRUCK: Cell<u32> = const { Cell::new(0) };
-        static MOST: Cell<u32> = const { Cell::new(0) };
-    }
-
-    /// From now on every `every`th message named `message` panics its handler, `most` times: a
-    /// restart has everybody send messages anew, and could go on for ever. Resets the count.
-    pub(crate) fn plan(message: &str, every: u32, most: u32) {
-        AT.with(|at| *at.borrow_mut() = Some(message.to_owned()));
-        EVERY.set(every);
-        MOST.set(most);
-        SEEN.set(0);
-        STRUCK.set(0);
-    }
-
-    /// No more; returns how many there were.
-    pub(crate) fn stop() -> u32 {
-        AT.with(|at| *at.borrow_mut() = None);
-        STRUCK.get()
-    }
-
-    pub(super) fn strike<A, M>() {
-        let name = |full: &'static str| full.rsplit("::").next().unwrap_or(full);
-        let this = format!("{}:{}", name(type_name::<A>()), name(type_name::<M>()));
-        let planned = AT.with(|at| at.borrow().as_deref() == Some(&*this));
-        if planned {
-            SEEN.set(SEEN.get() + 1);
-            if SEEN.get().is_multiple_of(EVERY.get()) && STRUCK.get() < MOST.get() {
-                STRUCK.set(STRUCK.get() + 1);
-                panic!("injected at {this}");
-            }
-        }
-    }
-}
-
+pub(crate) mod faults;
 #[cfg(test)]
 mod tests;

@@ -24,9 +24,7 @@ pub(crate) use metadata::{MetadataActor, RefreshMetadata, WantTopic};
 pub(crate) use partition::Wake;
 pub use partition::{PartitionActor, Produce};
 pub(crate) use pool::{LeaseMemory, PoolActor, Refusal};
-pub(crate) use runtime::{
-    Census, Close, Flush, HandlesGone, RestartPart, Runtime, RuntimeActor, Subscribe,
-};
+pub(crate) use runtime::{Census, Close, Flush, HandlesGone, Runtime, RuntimeActor, Subscribe};
 
 use std::time::Instant;
 

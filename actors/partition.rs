@@ -2,10 +2,12 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
+use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use super::clock::{Alarm, ClockActor, Sleeper, Stop, Tick};
@@ -56,10 +58,41 @@ pub(crate) struct Led {
     pub incarnation: u64,
 }
 
-/// Everything accepted so far is to go out. The token's last clone goes when it has its outcome.
+/// Everything accepted so far is to go out. The barrier's last clone goes when it has its outcome.
+/// A message that is lost before it was done says so.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct FlushPartition(pub Token);
+pub(crate) struct FlushPartition(pub Option<Arc<Barrier>>);
+
+impl Drop for FlushPartition {
+    fn drop(&mut self) {
+        if let Some(barrier) = &self.0 {
+            barrier.missed.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Dropped with its last clone, it tells that all batches it was tied to have their outcome. If
+/// somebody missed it, it is silent: who waits has to ask again.
+pub(crate) struct Barrier {
+    done: Option<oneshot::Sender<()>>,
+    missed: AtomicBool,
+}
+
+impl Barrier {
+    pub fn new(done: oneshot::Sender<()>) -> Arc<Self> {
+        let (done, missed) = (Some(done), AtomicBool::new(false));
+        Arc::new(Self { done, missed })
+    }
+}
+
+impl Drop for Barrier {
+    fn drop(&mut self) {
+        if let Some(done) = self.done.take().filter(|_| !*self.missed.get_mut()) {
+            let _ = done.send(());
+        }
+    }
+}
 
 /// Something stands in the way of every partition; a later time-out carries it.
 #[derive(Message, Clone)]
@@ -305,7 +338,7 @@ impl Actor for PartitionActor {
     }
 }
 
-guarded!(PartitionActor: Wake, Tick, Lead, Take, LoanBack, Identified, FlushPartition, Trouble, Revisit, Revive);
+guarded!(PartitionActor: Wake, Tick, Lead, Take, LoanBack, Identified, FlushPartition, Trouble, Revisit, Revive, Retire);
 
 impl Guarded for PartitionActor {
     fn guard(&mut self) -> &mut Guard {
@@ -345,9 +378,23 @@ pub(crate) struct Revive;
 
 impl On<Revive> for PartitionActor {
     fn on(&mut self, _: Revive, ctx: &mut Context<Self>) {
+        self.guard.recovered();
         self.shared.stage.reopen();
         self.revisit(ctx);
-        self.guard.recovered();
+    }
+}
+
+/// A part is to take on nothing more.
+#[derive(Message, Clone, Copy)]
+#[rtype(result = "()")]
+pub(crate) struct Retire;
+
+impl On<Retire> for PartitionActor {
+    fn on(&mut self, _: Retire, ctx: &mut Context<Self>) {
+        self.shared.stage.close();
+        self.collect(true);
+        self.guard.retired();
+        self.look(ctx);
     }
 }
 
@@ -442,9 +489,13 @@ impl On<Identified> for PartitionActor {
 }
 
 impl On<FlushPartition> for PartitionActor {
-    fn on(&mut self, FlushPartition(token): FlushPartition, ctx: &mut Context<Self>) {
+    fn on(&mut self, mut message: FlushPartition, ctx: &mut Context<Self>) {
         self.collect(true);
-        self.ledger().tie(&token);
+        if let Some(barrier) = &message.0 {
+            let token: Token = Arc::clone(barrier) as Token;
+            self.ledger().tie(&token);
+        }
+        message.0 = None;
         self.look(ctx);
     }
 }

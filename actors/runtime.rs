@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
@@ -12,22 +12,22 @@ use tokio::sync::oneshot;
 
 use super::clock::{ClockActor, Stop};
 use super::delivery::DeliveryActor;
-use super::guard::{Guard, Guarded, On, PartFell, Revisit, Watch, guarded};
+use super::guard::{self, Guard, Guarded, On, PartFell, Revisit, Watch, guarded};
 use super::identity::IdentityActor;
 use super::metadata::{MetadataActor, MetadataRules, Republish, Serve, TopicReply};
 use super::now;
 use super::partition::{
-    FlushPartition, Lead, Led, PartitionActor, PartitionCensus, PartitionParts, Revive, Shared,
+    Barrier, FlushPartition, Lead, Led, PartitionActor, PartitionCensus, PartitionParts, Retire,
+    Revive, Shared,
 };
 use super::pool::{PoolActor, PoolCensus, Restock};
 use super::sender::{MoveTo, SenderActor, SenderCensus, SenderRules};
-use crate::batch::Token;
 use crate::compress::Compressor;
 use crate::config::{Config, MetadataRecovery};
 use crate::error::{CloseError, SendError};
 use crate::figures::{Figures, PoolFigures};
 use crate::intake::Intake;
-use crate::lifecycle::Lifecycle;
+use crate::lifecycle::{Lifecycle, Supervise};
 use crate::metadata::TopicView;
 use crate::meters::{NodeMeters, PoolMeters, TopicMeters};
 use crate::net::{ConnectOptions, ControlClient, Endpoint};
@@ -76,6 +76,8 @@ pub(crate) struct Runtime {
     pub runtime: Addr<RuntimeActor>,
     pub pool: Addr<PoolActor>,
     pub metadata: Addr<MetadataActor>,
+    /// Held by whoever sends [`HandlesGone`], and dropped before.
+    pub handles: Arc<()>,
     /// Resolves when every actor has stopped.
     pub ended: oneshot::Receiver<()>,
 }
@@ -100,6 +102,7 @@ pub(crate) struct RuntimeActor {
     client_id: Arc<str>,
     topics: Arc<Topics>,
     intake: Option<Arc<Intake>>,
+    handles: Weak<()>,
     shelf: Arc<Shelf>,
     parts: PartitionParts,
     pool: Addr<PoolActor>,
@@ -119,17 +122,6 @@ pub(crate) struct RuntimeActor {
 struct Closing {
     replies: Vec<oneshot::Sender<Result<(), CloseError>>>,
     timer: SpawnHandle,
-}
-
-/// Dropped with its last clone, it tells that all batches it was tied to have their outcome.
-struct Barrier(Option<oneshot::Sender<()>>);
-
-impl Drop for Barrier {
-    fn drop(&mut self) {
-        if let Some(done) = self.0.take() {
-            let _ = done.send(());
-        }
-    }
 }
 
 impl RuntimeActor {
@@ -190,6 +182,7 @@ impl RuntimeActor {
             delivery: DeliveryActor::new(watch.guard(Part::Delivery)).start(),
         };
         let (end, ended) = oneshot::channel();
+        let handles = Arc::new(());
         let actor = Self {
             guard: watch.guard(Part::Runtime),
             watch: Arc::clone(&watch),
@@ -197,6 +190,7 @@ impl RuntimeActor {
             client_id,
             topics: Arc::clone(topics),
             intake: None,
+            handles: Arc::downgrade(&handles),
             shelf: Arc::clone(shelf),
             parts,
             pool: pool.clone(),
@@ -226,6 +220,7 @@ impl RuntimeActor {
             runtime,
             pool,
             metadata,
+            handles,
             ended,
         }
     }
@@ -376,12 +371,27 @@ impl RuntimeActor {
             .clone()
     }
 
-    /// Gives every partition a clone of a token; `done` hears when the last one is gone.
+    /// Has every partition flush; `done` hears when all have, and is dropped if one has missed it.
     fn barrier(&self, done: oneshot::Sender<()>) {
-        let token: Token = Arc::new(Barrier(Some(done)));
-        for slot in self.partitions.values().flatten() {
-            slot.door.addr.do_send(FlushPartition(Arc::clone(&token)));
+        let barrier = Barrier::new(done);
+        let addrs = self.partitions.values().flatten().map(|s| &s.door.addr);
+        for addr in addrs.filter(|addr| addr.connected()) {
+            addr.do_send(FlushPartition(Some(Arc::clone(&barrier))));
         }
+    }
+
+    /// Waits until everything has its outcome, and ends.
+    fn deliver_and_end(&mut self, ctx: &mut Context<Self>) {
+        let (done, delivered) = oneshot::channel();
+        self.barrier(done);
+        guard::spawn(
+            ctx,
+            delivered,
+            |actor: &mut Self, delivered, ctx| match delivered {
+                Ok(()) => actor.end(Ok(()), ctx),
+                Err(_) => actor.deliver_and_end(ctx),
+            },
+        );
     }
 
     fn close(&mut self, close: Close, ctx: &mut Context<Self>) {
@@ -395,10 +405,6 @@ impl RuntimeActor {
             slot.door.stage.close();
         }
         self.pool.do_send(Stop);
-        let (done, delivered) = oneshot::channel();
-        self.barrier(done);
-        let waiting = delivered.into_actor(self);
-        ctx.spawn(waiting.map(|_, actor, ctx| actor.end(Ok(()), ctx)));
         let timer = ctx.run_later(within, |actor, ctx| {
             actor.end(Err(CloseError::TimedOut), ctx)
         });
@@ -406,6 +412,7 @@ impl RuntimeActor {
             replies: reply.into_iter().collect(),
             timer,
         });
+        self.deliver_and_end(ctx);
     }
 
     fn revisit_all(&mut self) {
@@ -420,6 +427,12 @@ impl RuntimeActor {
             slot.told = None;
             slot.door.addr.do_send(Revisit);
         }
+    }
+
+    /// Ends the producer when what it holds has its outcome.
+    fn drain(&mut self, ctx: &mut Context<Self>) {
+        let (within, reply) = (self.config.delivery_timeout, None);
+        self.close(Close { within, reply }, ctx);
     }
 
     /// Ends the producer at once: everything that is accepted has its outcome.
@@ -493,15 +506,24 @@ impl Actor for RuntimeActor {
     type Context = Context<Self>;
 }
 
-guarded!(RuntimeActor: Install, Flush, Close, HandlesGone, PartFell, RestartPart);
+guarded!(RuntimeActor: Install, Flush, Close, HandlesGone, PartFell, Supervise);
 
 impl Guarded for RuntimeActor {
     fn guard(&mut self) -> &mut Guard {
         &mut self.guard
     }
 
-    /// The lists stay; what a lost picture would have added comes again.
-    fn restart(&mut self, _: &mut Context<Self>) -> usize {
+    /// The lists stay; what a lost picture would have added comes again. Nobody says a second time
+    /// that everything is delivered, that the last handle is gone, or that a part failed without
+    /// which the producer must end.
+    fn restart(&mut self, ctx: &mut Context<Self>) -> usize {
+        if self.closing.is_some() {
+            self.deliver_and_end(ctx);
+        } else if self.watch.is_lost() {
+            self.give_up(ctx);
+        } else if self.handles.strong_count() == 0 {
+            self.drain(ctx);
+        }
         0
     }
 
@@ -524,28 +546,35 @@ impl On<PartFell> for RuntimeActor {
     }
 }
 
-/// A part that was given up is to work again: a partition or a sender.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct RestartPart(pub Part);
-
-impl On<RestartPart> for RuntimeActor {
-    fn on(&mut self, RestartPart(part): RestartPart, _: &mut Context<Self>) {
-        match &part {
+impl On<Supervise> for RuntimeActor {
+    fn on(&mut self, asked: Supervise, _: &mut Context<Self>) {
+        if self.closing.is_some() {
+            return;
+        }
+        let (part, again) = match &asked {
+            Supervise::Restart(part) => (part, true),
+            Supervise::Retire(part) => (part, false),
+        };
+        match part {
             Part::Partition(TopicPartition { topic, partition }) => {
                 let at = usize::try_from(*partition).ok();
                 let slots = self.partitions.get(topic);
-                if let Some(slot) = at.zip(slots).and_then(|(at, slots)| slots.get(at)) {
-                    slot.door.addr.do_send(Revive);
+                let slot = at.zip(slots).and_then(|(at, slots)| slots.get(at));
+                match slot.map(|slot| &slot.door.addr) {
+                    Some(addr) if again => addr.do_send(Revive),
+                    Some(addr) => addr.do_send(Retire),
+                    None => tracing::warn!(%part, "there is no such part"),
                 }
             }
-            Part::Sender(node) => {
-                if let Some(sender) = self.senders.get(node) {
-                    sender.addr.do_send(Revive);
+            Part::Sender(node) => match self.senders.get(node).map(|sender| &sender.addr) {
+                Some(addr) if again => {
+                    addr.do_send(Revive);
                     self.revisit_all();
                 }
-            }
-            _ => {}
+                Some(addr) => addr.do_send(Retire),
+                None => tracing::warn!(%part, "there is no such part"),
+            },
+            part => tracing::warn!(%part, ?asked, "not a part that this can be asked of"),
         }
     }
 }
@@ -596,14 +625,7 @@ impl On<Close> for RuntimeActor {
 
 impl On<HandlesGone> for RuntimeActor {
     fn on(&mut self, _: HandlesGone, ctx: &mut Context<Self>) {
-        let within = self.config.delivery_timeout;
-        self.close(
-            Close {
-                within,
-                reply: None,
-            },
-            ctx,
-        );
+        self.drain(ctx);
     }
 }
 

@@ -14,7 +14,7 @@ use super::clock::{Alarm, ClockActor, Sleeper, Stop, Tick};
 use super::guard::{self, Guard, Guarded, On, Revisit, guarded};
 use super::loan::Loan;
 use super::metadata::{Hint, MetadataActor, RefreshMetadata};
-use super::partition::{Revive, Trouble};
+use super::partition::{Retire, Revive, Trouble};
 use super::{PartitionActor, now};
 use crate::config::Acks;
 use crate::figures::BrokerFigures;
@@ -99,7 +99,7 @@ enum Link {
 /// requests it has not answered.
 pub(crate) struct SenderActor {
     guard: Guard,
-    /// Panicked too often: nothing is sent until it is restarted by hand.
+    /// Panicked too often, or retired: nothing is sent until it is restarted by hand.
     given_up: Option<Arc<str>>,
     node: i32,
     endpoint: Endpoint,
@@ -252,9 +252,13 @@ impl SenderActor {
             ..self.rules.connect.clone()
         };
         let endpoint = self.endpoint.clone();
-        let link = AssertUnwindSafe(net::run_link(endpoint, options, inbox, tell));
+        let link = async move {
+            #[cfg(test)]
+            guard::faults::strike::<Self, guard::faults::Link>();
+            net::run_link(endpoint, options, inbox, tell).await;
+        };
         let endpoint = self.endpoint.clone();
-        let task = link.catch_unwind().map(move |ended| {
+        let task = AssertUnwindSafe(link).catch_unwind().map(move |ended| {
             if let Err(panic) = ended {
                 let why = panics::message(&*panic).into();
                 let event = LinkEvent::Lost(NetError::Panicked { endpoint, why });
@@ -439,7 +443,7 @@ impl Actor for SenderActor {
     type Context = Context<Self>;
 }
 
-guarded!(SenderActor: Ready, NotReady, Pump, Offer, FromLink, MoveTo, Tick, Revisit, Revive);
+guarded!(SenderActor: Ready, NotReady, Pump, Offer, FromLink, MoveTo, Tick, Revisit, Revive, Retire);
 
 impl Guarded for SenderActor {
     fn guard(&mut self) -> &mut Guard {
@@ -479,9 +483,18 @@ impl On<Revisit> for SenderActor {
 
 impl On<Revive> for SenderActor {
     fn on(&mut self, _: Revive, ctx: &mut Context<Self>) {
-        self.given_up = None;
         self.guard.recovered();
+        self.given_up = None;
         self.pump(ctx);
+    }
+}
+
+impl On<Retire> for SenderActor {
+    fn on(&mut self, _: Retire, ctx: &mut Context<Self>) {
+        let retired = format!("the sender to broker {} was retired", self.node);
+        self.given_up = Some(retired.into());
+        self.guard.retired();
+        self.restart(ctx);
     }
 }
 

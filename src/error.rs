@@ -88,6 +88,18 @@ pub enum SendError {
     /// `try_send` would have to wait, for the topic to be looked up or for memory.
     #[error("sending now would have to wait for {0}")]
     WouldBlock(&'static str),
+    /// The partition has failed, or was retired: it takes no records until it is restarted by
+    /// hand. Other partitions do.
+    #[error(
+        "partition {partition} of {topic:?} has failed or was retired; \
+         Producer::restart has it work again"
+    )]
+    PartitionDown {
+        /// The record's topic.
+        topic: Arc<str>,
+        /// The partition.
+        partition: i32,
+    },
     /// The producer is closed.
     #[error("the producer is closed")]
     Closed,

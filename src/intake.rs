@@ -239,6 +239,17 @@ impl Intake {
         }
     }
 
+    /// Why a partition's stage takes nothing: with the producer's end the topics go, too.
+    fn shut(&self, topic: &Topic, partition: usize) -> SendError {
+        match self.is_closed() || self.topics.get(&topic.name).is_none() {
+            true => SendError::Closed,
+            false => SendError::PartitionDown {
+                topic: Arc::clone(&topic.name),
+                partition: partition as i32,
+            },
+        }
+    }
+
     fn too_large(&self, size: usize) -> SendError {
         let (key, limit) = match self.config.max_request_size.cmp(&self.config.buffer_memory) {
             std::cmp::Ordering::Greater => ("buffer.memory", self.config.buffer_memory),
@@ -339,7 +350,7 @@ impl Intake {
             let appended = door.stage.append(&parts, memory, &mut extras, now);
             *callback = extras.callback.take();
             match appended {
-                Append::Closed => return Err(SendError::Closed),
+                Append::Closed => return Err(self.shut(topic, *partition)),
                 Append::Done { receipt, wake } => {
                     if wake {
                         door.addr.do_send(Wake);

@@ -70,7 +70,7 @@ pub use delivery::Delivered;
 pub use error::{CloseError, SendError, StartError};
 pub use figures::{BrokerFigures, Figures, PartitionFigures, PoolFigures};
 pub use interceptor::Interceptor;
-pub use lifecycle::{Lifecycle, LifecycleEvent};
+pub use lifecycle::{Lifecycle, LifecycleEvent, Supervise};
 pub use outcome::{Acked, Outcome, Reason, Undelivered};
 pub use producer::{Placement, Producer, ProducerBuilder};
 pub use record::{Header, Record, TopicPartition};

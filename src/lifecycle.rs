@@ -41,6 +41,25 @@ pub enum LifecycleEvent {
         /// What the last panic said.
         why: Arc<str>,
     },
-    /// It had failed and was restarted by hand.
+    /// It had failed or was retired, and was restarted by hand, with a fresh budget.
     Recovered,
+    /// It was retired by hand; see [`Supervise::Retire`].
+    Retired,
+}
+
+/// Asks for something to be done to a part by hand: a message to
+/// [`Producer::supervision`](crate::Producer::supervision). What came of it is told by
+/// [`Lifecycle`]; nothing does for a part there is not, nor once the producer is closing.
+#[derive(Debug, Clone, PartialEq, Eq, Message)]
+#[rtype(result = "()")]
+#[non_exhaustive]
+pub enum Supervise {
+    /// A partition or a sender that failed or was retired is to work again. For any other part
+    /// this does nothing: it restarts by itself, or takes the producer with it.
+    Restart(Part),
+    /// A partition takes no more records, and goes on delivering what it holds. A sender gives its
+    /// connection up and sends nothing: batches go back to their partitions, and wait there for
+    /// another leader or until `delivery.timeout.ms` is over. Any other part cannot be retired:
+    /// [close](crate::Producer::close) the producer.
+    Retire(Part),
 }

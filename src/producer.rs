@@ -12,8 +12,8 @@ use tokio::task::LocalSet;
 
 use crate::ack::Receipt;
 use crate::actors::{
-    Census, Close, Flush, HandlesGone, PartitionActor, RestartPart, Runtime, RuntimeActor,
-    Subscribe, ToRecipient,
+    Census, Close, Flush, HandlesGone, PartitionActor, Runtime, RuntimeActor, Subscribe,
+    ToRecipient,
 };
 use crate::config::Config;
 use crate::delivery::{Delivered, Listener};
@@ -21,7 +21,7 @@ use crate::error::{CloseError, SendError, StartError};
 use crate::figures::Figures;
 use crate::intake::Intake;
 use crate::interceptor::{Acknowledge, Interceptor};
-use crate::lifecycle::Lifecycle;
+use crate::lifecycle::{Lifecycle, Supervise};
 use crate::outcome::Outcome;
 use crate::partitioner::Partitioner;
 use crate::pool::Shelf;
@@ -71,11 +71,13 @@ pub struct Producer {
 /// Tells the runtime when no handle is left.
 struct LastHandle {
     runtime: Addr<RuntimeActor>,
+    handles: Option<Arc<()>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Drop for LastHandle {
     fn drop(&mut self) {
+        self.handles = None;
         self.runtime.do_send(HandlesGone);
     }
 }
@@ -149,6 +151,7 @@ impl ProducerBuilder {
         let _ = give_intake.send(Arc::clone(&intake));
         let last = LastHandle {
             runtime: runtime.runtime,
+            handles: Some(runtime.handles),
             thread: Mutex::new(thread),
         };
         let listeners = Arc::clone(&intake.listeners);
@@ -293,9 +296,18 @@ impl Producer {
     /// Has everything accepted so far go out now, and waits until all of it has its outcome:
     /// `delivery.timeout.ms` at most.
     pub async fn flush(&self) -> Result<(), CloseError> {
-        let (done, flushed) = oneshot::channel();
-        self.intake.runtime.do_send(Flush(done));
-        flushed.await.map_err(|_| CloseError::Gone)
+        // A request is lost only with a restart, and then made again.
+        for _ in 0..=self.config().restart_max {
+            let (done, flushed) = oneshot::channel();
+            self.intake.runtime.do_send(Flush(done));
+            if flushed.await.is_ok() {
+                return Ok(());
+            }
+            if !self.intake.runtime.connected() {
+                break;
+            }
+        }
+        Err(CloseError::Gone)
     }
 
     /// Ends the producer: refuses new records, delivers what is accepted for as long as `within`,
@@ -305,16 +317,19 @@ impl Producer {
     /// no error.
     pub async fn close(&self, within: Duration) -> Result<(), CloseError> {
         self.intake.closed.store(true, Ordering::Relaxed);
-        let (reply, closed) = oneshot::channel();
-        self.intake.runtime.do_send(Close {
-            within,
-            reply: Some(reply),
-        });
-        let outcome = match closed.await {
-            Ok(outcome) => outcome,
-            // A runtime that has been closed before is as closed as one can be.
-            Err(_) if !self.intake.runtime.connected() => Ok(()),
-            Err(_) => Err(CloseError::Gone),
+        let outcome = loop {
+            let (reply, closed) = oneshot::channel();
+            self.intake.runtime.do_send(Close {
+                within,
+                reply: Some(reply),
+            });
+            match closed.await {
+                Ok(outcome) => break outcome,
+                // The request was lost in a restart; it is made again.
+                Err(_) if self.intake.runtime.connected() => {}
+                // A runtime that has been closed before is as closed as one can be.
+                Err(_) => break Ok(()),
+            }
         };
         let mut thread = self
             .last
@@ -344,11 +359,19 @@ impl Producer {
         self.intake.runtime.do_send(Subscribe(recipient));
     }
 
-    /// Restarts a partition or a sender that was given up; see [`LifecycleEvent::Failed`].
-    ///
-    /// [`LifecycleEvent::Failed`]: crate::LifecycleEvent::Failed
+    /// Restarts a partition or a sender that failed or was retired; see [`Supervise::Restart`].
     pub fn restart(&self, part: Part) {
-        self.intake.runtime.do_send(RestartPart(part));
+        self.intake.runtime.do_send(Supervise::Restart(part));
+    }
+
+    /// Retires a partition or a sender; see [`Supervise::Retire`].
+    pub fn retire(&self, part: Part) {
+        self.intake.runtime.do_send(Supervise::Retire(part));
+    }
+
+    /// Where an actor of the application sends [`Supervise`] to, without holding the producer.
+    pub fn supervision(&self) -> Recipient<Supervise> {
+        self.intake.runtime.clone().recipient()
     }
 
     /// The configuration it was started with.

@@ -69,6 +69,11 @@ impl Restarts {
         self.recent.push_back(now);
         self.recent.len() <= self.max
     }
+
+    /// Somebody has seen to it by hand: the count begins anew.
+    pub fn forgive(&mut self) {
+        self.recent.clear();
+    }
 }
 
 #[cfg(test)]
@@ -83,6 +88,9 @@ mod tests {
         assert!(restarts.allow(at(0)) && restarts.allow(at(1)));
         assert!(!restarts.allow(at(2)), "the third in ten seconds");
         assert!(restarts.allow(at(13)), "all of them are long ago");
+        assert!(restarts.allow(at(14)) && !restarts.allow(at(15)));
+        restarts.forgive();
+        assert!(restarts.allow(at(16)), "the earlier ones are forgiven");
         assert!(!Restarts::new(0, Duration::from_secs(10)).allow(start));
     }
 }

@@ -1,0 +1,59 @@
+//! Panics at chosen messages, for tests that run the actors on their own thread.
+
+use std::any::type_name;
+use std::cell::RefCell;
+
+thread_local! {
+    static PLANS: RefCell<Vec<Plan>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Stand for what is no message: a future an actor spawned, what it does with the outcome, the
+/// clock's timer, the connection's task.
+pub(crate) struct Spawned;
+pub(crate) struct Finished;
+pub(crate) struct Timer;
+pub(crate) struct Link;
+
+struct Plan {
+    at: String,
+    every: u32,
+    most: u32,
+    seen: u32,
+    struck: u32,
+}
+
+/// From now on every `every`th message named `at` panics its handler, `most` times: a restart has
+/// everybody send messages anew, and could go on for ever. `Actor:*` is all messages of an actor.
+pub(crate) fn plan(at: &str, every: u32, most: u32) {
+    let plan = Plan {
+        at: at.to_owned(),
+        every,
+        most,
+        seen: 0,
+        struck: 0,
+    };
+    PLANS.with_borrow_mut(|plans| plans.push(plan));
+}
+
+/// No more; returns how many there were, by the order of their plans.
+pub(crate) fn stop() -> Vec<u32> {
+    PLANS.take().iter().map(|plan| plan.struck).collect()
+}
+
+pub(crate) fn strike<A, M>() {
+    let name = |full: &'static str| full.rsplit("::").next().unwrap_or(full);
+    let (actor, message) = (name(type_name::<A>()), name(type_name::<M>()));
+    let struck = PLANS.with_borrow_mut(|plans| {
+        plans.iter_mut().any(|plan| {
+            let (at_actor, at_message) = plan.at.split_once(':').expect("Actor:Message");
+            if at_actor != actor || (at_message != "*" && at_message != message) {
+                return false;
+            }
+            plan.seen += 1;
+            let strikes = plan.seen.is_multiple_of(plan.every) && plan.struck < plan.most;
+            plan.struck += u32::from(strikes);
+            strikes
+        })
+    });
+    assert!(!struck, "injected at {actor}:{message}");
+}

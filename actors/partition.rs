@@ -27,11 +27,11 @@ use crate::figures::PartitionFigures;
 use crate::intake::Intake;
 use crate::meters::TopicMeters;
 use crate::outcome::Reason;
-use crate::partition::{Effects, Ledger, Readiness, Report, Stage};
+use crate::partition::{Effects, Extras, Ledger, Readiness, Report, Stage};
 use crate::pool::Shelf;
 use crate::producer::Producer;
 use crate::record::{Record, TopicPartition};
-use crate::topics::Gauge;
+use crate::topics::{Gauge, Recent};
 
 /// The stage has something new.
 #[derive(Message)]
@@ -572,7 +572,7 @@ impl Produce {
     /// [`Producer::delivering_to`](crate::Producer::delivering_to).
     #[must_use]
     pub fn delivering_like(mut self, producer: &Producer) -> Self {
-        self.listeners = Some(producer.listeners());
+        self.listeners = Some(Arc::clone(producer.listeners()));
         self
     }
 }
@@ -596,7 +596,8 @@ impl Handler<Produce> for PartitionActor {
         let intake = Arc::clone(&self.intake);
         Box::pin(async move {
             let listeners = listeners.as_ref().unwrap_or(&intake.listeners);
-            intake.send(record, None, listeners).await
+            let extras = Extras::told_to(listeners);
+            intake.send(&Recent::default(), record, extras).await
         })
     }
 }

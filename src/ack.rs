@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use crate::broker_error::BrokerError;
@@ -40,11 +40,37 @@ pub(crate) struct Ack {
 }
 
 impl Ack {
+    /// Stands where there is no batch; nobody ever waits for it.
+    pub fn nobodys() -> Arc<Self> {
+        static NOBODYS: LazyLock<Arc<Ack>> = LazyLock::new(|| Arc::new(Ack::new(0, -1)));
+        Arc::clone(&NOBODYS)
+    }
+
+    fn new(id: u64, partition: i32) -> Self {
+        Self {
+            id,
+            partition,
+            settlement: OnceLock::new(),
+            wakers: Mutex::default(),
+        }
+    }
+
+    pub fn partition(&self) -> i32 {
+        self.partition
+    }
+
+    /// Names the record at `index`.
+    pub fn record(&self, index: u32) -> RecordId {
+        let batch = self.id;
+        RecordId { batch, index }
+    }
+
     fn wakers(&self) -> MutexGuard<'_, Vec<Waker>> {
         // A waker that panicked leaves a list that is still a list.
         self.wakers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The first word counts.
     fn settle(&self, settlement: Settlement) {
         if self.settlement.set(settlement).is_ok() {
             let wakers = std::mem::take(&mut *self.wakers());
@@ -55,7 +81,7 @@ impl Ack {
     }
 
     /// The outcome of the record at `index`, once there is one.
-    fn outcome(&self, index: u32, timestamp: i64) -> Option<Outcome> {
+    pub fn outcome(&self, index: u32, timestamp: i64) -> Option<Outcome> {
         Some(match self.settlement.get()? {
             Settlement::Acked {
                 base_offset,
@@ -85,7 +111,8 @@ impl Ack {
         })
     }
 
-    fn register(&self, index: u32, waker: &Waker) {
+    /// Has `waker` woken when the outcome of the record at `index` is known; at once if it is.
+    pub fn register(&self, index: u32, waker: &Waker) {
         if let Some(Settlement::Split(parts)) = self.settlement.get() {
             if let Some(at) = parts
                 .partition_point(|(first, _)| *first <= index)
@@ -111,71 +138,84 @@ impl Ack {
 /// record is ever left without an outcome, whatever happened to the batch.
 #[derive(Debug)]
 pub(crate) struct Settle {
-    ack: Option<Arc<Ack>>,
+    ack: Arc<Ack>,
     /// Whether bytes of the batch may be in a log.
     pub unresolved: bool,
 }
 
 impl Settle {
     pub fn new(partition: i32) -> Self {
-        let ack = Ack {
-            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
-            partition,
-            settlement: OnceLock::new(),
-            wakers: Mutex::default(),
-        };
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
         Self {
-            ack: Some(Arc::new(ack)),
+            ack: Arc::new(Ack::new(id, partition)),
             unresolved: false,
         }
     }
 
     /// Names the batch's first record.
     pub fn first(&self) -> RecordId {
-        RecordId {
-            batch: self.ack.as_ref().map_or(0, |ack| ack.id),
-            index: 0,
-        }
+        self.ack.record(0)
     }
 
     pub fn partition(&self) -> i32 {
-        self.ack.as_ref().map_or(-1, |ack| ack.partition)
+        self.ack.partition
     }
 
-    pub fn receipt(&self, index: u32, timestamp: i64) -> Option<Receipt> {
-        let ack = Arc::clone(self.ack.as_ref()?);
-        Some(Receipt {
-            ack,
-            index,
-            timestamp,
-        })
+    pub fn receipt(&self, index: u32, timestamp: i64) -> Receipt {
+        Receipt::new(Arc::clone(&self.ack), index, timestamp)
+    }
+
+    /// The ack, unless it is its partition's among those `known`.
+    #[inline]
+    pub fn ack_unless(&self, known: &[Latest]) -> Option<Arc<Ack>> {
+        match known.get(self.ack.partition as usize) {
+            Some(latest) if Arc::ptr_eq(&latest.ack, &self.ack) => None,
+            _ => Some(Arc::clone(&self.ack)),
+        }
     }
 
     /// Settles every record of the batch.
-    pub fn settle(mut self, settlement: Settlement) {
-        if let Some(ack) = self.ack.take() {
-            ack.settle(settlement);
-        }
+    pub fn settle(self, settlement: Settlement) {
+        // What is settled is not settled again by the drop.
+        self.ack.settle(settlement);
     }
 
     /// Hands the records over to parts: (index of the first record, the part).
     pub fn split<'a>(self, parts: impl Iterator<Item = (u32, &'a Settle)>) {
-        let parts = parts
-            .filter_map(|(first, part)| Some((first, Arc::clone(part.ack.as_ref()?))))
-            .collect();
+        let parts = parts.map(|(first, part)| (first, Arc::clone(&part.ack)));
+        let parts = parts.collect();
         self.settle(Settlement::Split(parts));
     }
 }
 
 impl Drop for Settle {
     fn drop(&mut self) {
-        if let Some(ack) = self.ack.take() {
-            let fate = if self.unresolved {
-                Undelivered::Unknown
-            } else {
-                Undelivered::NotWritten
-            };
-            ack.settle(Settlement::Failed(fate(Reason::RuntimeGone)));
+        let fate = if self.unresolved {
+            Undelivered::Unknown
+        } else {
+            Undelivered::NotWritten
+        };
+        self.ack
+            .settle(Settlement::Failed(fate(Reason::RuntimeGone)));
+    }
+}
+
+/// The last record that somebody sent to a partition: its batch's ack, and where in it.
+#[derive(Debug, Clone)]
+pub(crate) struct Latest {
+    pub ack: Arc<Ack>,
+    pub index: u32,
+    pub timestamp: i64,
+}
+
+impl Latest {
+    /// Where nothing has been sent.
+    pub fn none() -> Self {
+        let (ack, index, timestamp) = (Ack::nobodys(), 0, 0);
+        Self {
+            ack,
+            index,
+            timestamp,
         }
     }
 }
@@ -203,6 +243,15 @@ pub struct Receipt {
 }
 
 impl Receipt {
+    #[inline]
+    pub(crate) fn new(ack: Arc<Ack>, index: u32, timestamp: i64) -> Self {
+        Self {
+            ack,
+            index,
+            timestamp,
+        }
+    }
+
     /// The outcome, if it is known by now.
     pub fn outcome(&self) -> Option<Outcome> {
         self.ack.outcome(self.index, self.timestamp)
@@ -220,9 +269,19 @@ impl Receipt {
 
     /// Names the record in [`Delivered`](crate::Delivered) messages.
     pub fn id(&self) -> RecordId {
-        RecordId {
-            batch: self.ack.id,
-            index: self.index,
+        self.ack.record(self.index)
+    }
+
+    pub(crate) fn into_latest(self) -> Latest {
+        let Self {
+            ack,
+            index,
+            timestamp,
+        } = self;
+        Latest {
+            ack,
+            index,
+            timestamp,
         }
     }
 }
@@ -247,7 +306,7 @@ mod tests {
     #[test]
     fn every_record_of_a_batch_gets_its_own_offset() {
         let settle = Settle::new(3);
-        let receipts: Vec<_> = (0..3).filter_map(|i| settle.receipt(i, 10)).collect();
+        let receipts: Vec<_> = (0..3).map(|i| settle.receipt(i, 10)).collect();
         assert!(receipts[0].outcome().is_none());
         settle.settle(Settlement::Acked {
             base_offset: Some(40),
@@ -271,7 +330,7 @@ mod tests {
         for (unresolved, unknown) in [(false, false), (true, true)] {
             let mut settle = Settle::new(0);
             settle.unresolved = unresolved;
-            let receipt = settle.receipt(0, 0).expect("live");
+            let receipt = settle.receipt(0, 0);
             drop(settle);
             let outcome = receipt.outcome().expect("settled").expect_err("not acked");
             assert_eq!(matches!(outcome, Undelivered::Unknown(_)), unknown);
@@ -281,7 +340,7 @@ mod tests {
     #[test]
     fn a_split_batch_answers_from_its_parts() {
         let whole = Settle::new(0);
-        let receipts: Vec<_> = (0..5).filter_map(|i| whole.receipt(i, 0)).collect();
+        let receipts: Vec<_> = (0..5).map(|i| whole.receipt(i, 0)).collect();
         let (first, second) = (Settle::new(0), Settle::new(0));
         whole.split([(0, &first), (2, &second)].into_iter());
         assert!(receipts[4].outcome().is_none());
@@ -305,7 +364,7 @@ mod tests {
     #[test]
     fn the_broker_names_the_records_it_objects_to() {
         let settle = Settle::new(0);
-        let receipts: Vec<_> = (0..2).filter_map(|i| settle.receipt(i, 0)).collect();
+        let receipts: Vec<_> = (0..2).map(|i| settle.receipt(i, 0)).collect();
         let error = BrokerError::new(87);
         let records = Arc::from([(1, Arc::from("no key"))]);
         settle.settle(Settlement::Invalid { error, records });

@@ -1,30 +1,31 @@
 //! The first steps of a record's life: everything up to its acceptance.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
 use std::time::Instant;
 
 use actix::Addr;
 use tokio::sync::oneshot;
 
-use crate::ack::Receipt;
+use crate::ack::{Ack, Receipt};
 use crate::actors::{
     LeaseMemory, MetadataActor, PoolActor, RefreshMetadata, Refusal, RuntimeActor, Wake, WantTopic,
     now,
 };
 use crate::batch::{HEADER_LEN, RecordRef};
 use crate::config::{Config, PartitionerKind};
-use crate::delivery::{Callback, Listener};
+use crate::delivery::Listener;
 use crate::error::SendError;
 use crate::interceptor::Interceptor;
 use crate::panics;
 use crate::partition::{Append, Extras};
 use crate::partitioner::{Partitioner, TopicPartitions, partition_for_key};
 use crate::pool::{Buffer, Shelf};
-use crate::record::Record;
-use crate::topics::{Topic, Topics};
-use crate::wall_clock;
+use crate::record::{BorrowedRecord, Record};
+use crate::topics::{Recent, Topic, Topics};
 
 /// What every handle shares. Unlike a handle, it does not keep the producer open.
 pub(crate) struct Intake {
@@ -41,109 +42,168 @@ pub(crate) struct Intake {
     pub closed: AtomicBool,
 }
 
-/// A record that has its topic and is on its way to a partition.
-struct Placed {
-    record: Record,
-    timestamp: i64,
-    topic: Arc<Topic>,
+/// Where a record goes.
+#[derive(Clone, Copy)]
+struct Place {
     partition: usize,
     /// Chosen by the sticky partitioner, which may be asked once more.
     sticky: bool,
-    callback: Option<Callback>,
-    memory: Option<Buffer>,
 }
 
-/// Where a placed record stands.
-enum Step {
-    Accepted(Receipt),
-    /// A new batch is needed, and this much memory for it.
-    Memory(usize),
+/// Where an accepted record is.
+pub(crate) struct Accepted {
+    pub partition: usize,
+    pub index: u32,
+    /// Its batch's ack, unless the caller knows it.
+    pub ack: Option<Arc<Ack>>,
 }
+
+/// How far a record came without waiting.
+pub(crate) enum Step {
+    Accepted(Accepted),
+    Short(Short),
+}
+
+/// What a record has to wait for.
+pub(crate) enum Short {
+    /// Its topic's metadata.
+    Topic,
+    /// So many bytes, for a new batch.
+    Memory(Arc<Topic>, PlaceFor, usize),
+}
+
+/// The place of a record that waits for memory.
+pub(crate) struct PlaceFor(Place);
 
 impl Intake {
     /// Sends a record; see [`Producer::send`](crate::Producer::send).
-    pub async fn send(
+    #[inline]
+    pub fn send<'a>(
+        &'a self,
+        recent: &'a Recent,
+        record: Record,
+        extras: Extras<'a>,
+    ) -> Sending<'a> {
+        Sending {
+            intake: self,
+            recent,
+            record: Some(record),
+            extras,
+            later: None,
+        }
+    }
+
+    async fn send_intercepted(
+        &self,
+        recent: &Recent,
+        record: Record,
+        extras: Extras<'_>,
+    ) -> Result<Receipt, SendError> {
+        let record = self.intercepted(record)?;
+        self.deliver(recent, record, extras).await
+    }
+
+    /// Sends a record that the interceptors have seen.
+    pub async fn deliver(
+        &self,
+        recent: &Recent,
+        record: Record,
+        mut extras: Extras<'_>,
+    ) -> Result<Receipt, SendError> {
+        let sent = match self.send_now(recent, &record, &mut extras) {
+            Ok(Now::Accepted(receipt)) => return Ok(receipt),
+            Ok(Now::Short(short)) => self.accepted_later(&record, &mut extras, short).await,
+            Err(error) => Err(error),
+        };
+        sent.inspect_err(|error| self.refused(record.topic(), error))
+    }
+
+    async fn send_later(
         &self,
         record: Record,
-        callback: Option<Callback>,
-        listeners: &[Arc<dyn Listener>],
+        mut extras: Extras<'_>,
+        short: Short,
     ) -> Result<Receipt, SendError> {
-        let name = Arc::clone(&record.topic);
-        let sent = self.send_or_refuse(record, callback, listeners).await;
-        sent.inspect_err(|error| self.refused(&name, error))
+        self.accepted_later(&record, &mut extras, short).await
     }
 
     /// Sends a record if nothing has to be waited for.
     pub fn try_send(
         &self,
+        recent: &Recent,
         record: Record,
-        callback: Option<Callback>,
-        listeners: &[Arc<dyn Listener>],
-    ) -> Result<Receipt, SendError> {
-        let name = Arc::clone(&record.topic);
-        let sent = self.try_send_or_refuse(record, callback, listeners);
-        sent.inspect_err(|error| self.refused(&name, error))
-    }
-
-    async fn send_or_refuse(
-        &self,
-        record: Record,
-        callback: Option<Callback>,
-        listeners: &[Arc<dyn Listener>],
+        mut extras: Extras<'_>,
     ) -> Result<Receipt, SendError> {
         let record = self.intercepted(record)?;
-        // Read when the first wait begins: a record that need not wait reads no clock.
-        let mut asked = None;
-        let topic = match self.topics.get(&record.topic) {
-            Some(topic) => topic,
-            None => {
-                self.topic(&record.topic, *asked.get_or_insert_with(now))
-                    .await?
-            }
+        let sent = match self.send_now(recent, &record, &mut extras) {
+            Ok(Now::Accepted(receipt)) => return Ok(receipt),
+            Ok(Now::Short(short)) => Err(self.would_block(&record, &short)),
+            Err(error) => Err(error),
         };
-        let mut placed = self.place(record, topic, callback)?;
-        loop {
-            match self.step(&mut placed, listeners)? {
-                Step::Accepted(receipt) => return Ok(receipt),
-                Step::Memory(size) => {
-                    placed.memory = match self.shelf.take(size) {
-                        Some(buffer) => Some(buffer),
-                        None => Some(self.memory(size, *asked.get_or_insert_with(now)).await?),
-                    };
-                }
+        sent.inspect_err(|error| self.refused(record.topic(), error))
+    }
+
+    fn would_block(&self, record: &Record, short: &Short) -> SendError {
+        match short {
+            Short::Topic => {
+                // Whoever tries again later finds it.
+                let (reply, _) = oneshot::channel();
+                self.want(&record.topic, now(), reply);
+                SendError::WouldBlock("the topic's metadata")
             }
+            Short::Memory(..) => SendError::WouldBlock("memory"),
         }
     }
 
-    fn try_send_or_refuse(
+    fn send_now(
         &self,
-        record: Record,
-        callback: Option<Callback>,
-        listeners: &[Arc<dyn Listener>],
-    ) -> Result<Receipt, SendError> {
-        let record = self.intercepted(record)?;
-        let Some(topic) = self.topics.get(&record.topic) else {
-            // Whoever tries again later finds it.
-            let (reply, _) = oneshot::channel();
-            self.want(&record.topic, now(), reply);
-            return Err(SendError::WouldBlock("the topic's metadata"));
-        };
-        let mut placed = self.place(record, topic, callback)?;
-        loop {
-            match self.step(&mut placed, listeners)? {
-                Step::Accepted(receipt) => return Ok(receipt),
-                Step::Memory(size) => {
-                    let memory = self
-                        .shelf
-                        .take(size)
-                        .ok_or(SendError::WouldBlock("memory"))?;
-                    placed.memory = Some(memory);
-                }
-            }
-        }
+        recent: &Recent,
+        record: &Record,
+        extras: &mut Extras<'_>,
+    ) -> Result<Now, SendError> {
+        self.check_open()?;
+        let mut record = record.borrowed();
+        record.resolve_timestamp()?;
+        let step = recent.with(&self.topics, record.topic, |topic| {
+            self.step(topic, &record, extras)
+        });
+        Ok(match step.unwrap_or(Ok(Step::Short(Short::Topic)))? {
+            Step::Accepted(accepted) => Now::Accepted(accepted.receipt(&record)?),
+            Step::Short(short) => Now::Short(short),
+        })
     }
 
-    fn refused(&self, topic: &str, error: &SendError) {
+    async fn accepted_later(
+        &self,
+        record: &Record,
+        extras: &mut Extras<'_>,
+        short: Short,
+    ) -> Result<Receipt, SendError> {
+        let mut record = record.borrowed();
+        record.resolve_timestamp()?;
+        let (_, accepted) = self.wait(&record, extras, short).await?;
+        accepted.receipt(&record)
+    }
+
+    /// The record as the interceptors leave it.
+    pub fn intercepted(&self, mut record: Record) -> Result<Record, SendError> {
+        for interceptor in self.interceptors.iter() {
+            let name = Arc::clone(&record.topic);
+            let call = AssertUnwindSafe(|| interceptor.on_send(record));
+            record = catch_unwind(call).map_err(|panic| {
+                let error = SendError::Panicked {
+                    what: "an interceptor's on_send",
+                    why: panics::message(&*panic).into(),
+                };
+                self.refused(&name, &error);
+                error
+            })?;
+        }
+        Ok(record)
+    }
+
+    /// Tells the interceptors that a record was refused.
+    pub fn refused(&self, topic: &str, error: &SendError) {
         for interceptor in self.interceptors.iter() {
             let call = AssertUnwindSafe(|| interceptor.on_error(topic, error));
             if let Err(panic) = catch_unwind(call) {
@@ -153,20 +213,43 @@ impl Intake {
         }
     }
 
-    fn intercepted(&self, mut record: Record) -> Result<Record, SendError> {
-        if self.is_closed() {
-            return Err(SendError::Closed);
-        }
-        for interceptor in self.interceptors.iter() {
-            let call = AssertUnwindSafe(|| interceptor.on_send(record));
-            record = catch_unwind(call).map_err(|panic| SendError::Panicked {
-                what: "an interceptor's on_send",
-                why: panics::message(&*panic).into(),
-            })?;
-        }
-        match record.timestamp {
-            Some(timestamp) if timestamp < 0 => Err(SendError::NegativeTimestamp(timestamp)),
-            _ => Ok(record),
+    /// Goes as far as it goes without waiting.
+    #[inline]
+    pub fn step(
+        &self,
+        topic: &Arc<Topic>,
+        record: &BorrowedRecord<'_>,
+        extras: &mut Extras<'_>,
+    ) -> Result<Step, SendError> {
+        let mut place = self.place(topic, record)?;
+        self.append(topic, record, &mut place, extras, None)
+    }
+
+    /// Waits for what a step was short of, and takes the next one, until the record is accepted.
+    pub async fn wait(
+        &self,
+        record: &BorrowedRecord<'_>,
+        extras: &mut Extras<'_>,
+        mut short: Short,
+    ) -> Result<(Arc<Topic>, Accepted), SendError> {
+        let asked = now();
+        loop {
+            let (topic, step) = match short {
+                Short::Topic => {
+                    let topic = self.topic(&record.topic.into(), asked).await?;
+                    let step = self.step(&topic, record, extras)?;
+                    (topic, step)
+                }
+                Short::Memory(topic, PlaceFor(mut place), size) => {
+                    let memory = self.memory(size, asked).await?;
+                    let step = self.append(&topic, record, &mut place, extras, Some(memory))?;
+                    (topic, step)
+                }
+            };
+            match step {
+                Step::Accepted(accepted) => return Ok((topic, accepted)),
+                Step::Short(next) => short = next,
+            }
         }
     }
 
@@ -205,6 +288,14 @@ impl Intake {
                 Err(_) if self.metadata.connected() && !self.is_closed() => {}
                 Err(_) => return Err(SendError::Closed),
             }
+        }
+    }
+
+    #[inline]
+    pub fn check_open(&self) -> Result<(), SendError> {
+        match self.is_closed() {
+            true => Err(SendError::Closed),
+            false => Ok(()),
         }
     }
 
@@ -258,14 +349,12 @@ impl Intake {
         SendError::TooLarge { size, key, limit }
     }
 
-    fn place(
-        &self,
-        record: Record,
-        topic: Arc<Topic>,
-        callback: Option<Callback>,
-    ) -> Result<Placed, SendError> {
+    fn place(&self, topic: &Topic, record: &BorrowedRecord<'_>) -> Result<Place, SendError> {
         topic.mark_used();
-        let (partition, sticky) = self.partition(&record, &topic)?;
+        let (partition, sticky) = match record.partition {
+            Some(partition) => (partition, false),
+            None => self.choose(topic, &record.fields)?,
+        };
         let count = topic.partitions.len();
         let Some(partition) = usize::try_from(partition).ok().filter(|at| *at < count) else {
             // Partitions may have been added that we do not know of; the next record will see.
@@ -277,29 +366,16 @@ impl Intake {
                 count,
             });
         };
-        let timestamp = record.timestamp.unwrap_or_else(wall_clock::millis);
-        let placed = Placed {
-            record,
-            timestamp,
-            topic,
-            partition,
-            sticky,
-            callback,
-            memory: None,
-        };
-        let size = HEADER_LEN + placed.parts().upper_bound();
+        let size = HEADER_LEN + record.fields.upper_bound();
         match size > self.config.max_request_size.min(self.config.buffer_memory) {
             true => Err(self.too_large(size)),
-            false => Ok(placed),
+            false => Ok(Place { partition, sticky }),
         }
     }
 
-    fn partition(&self, record: &Record, topic: &Topic) -> Result<(i32, bool), SendError> {
-        if let Some(partition) = record.partition {
-            return Ok((partition, false));
-        }
+    fn choose(&self, topic: &Topic, record: &RecordRef<'_>) -> Result<(i32, bool), SendError> {
         let cluster = TopicPartitions::new(topic.partitions.len() as i32, &topic.available);
-        let (key, value) = (record.key.as_deref(), record.value.as_deref());
+        let RecordRef { key, value, .. } = *record;
         if let Some(partitioner) = &self.partitioner {
             let call = || partitioner.partition(&topic.name, key, value, &cluster);
             let chosen = catch_unwind(AssertUnwindSafe(call));
@@ -324,84 +400,134 @@ impl Intake {
         })
     }
 
-    /// Tries to append. Comes back with the amount of memory that is missing, if it is.
-    fn step(
+    /// Appends, with memory off the shelf if it has to be.
+    fn append(
         &self,
-        placed: &mut Placed,
-        listeners: &[Arc<dyn Listener>],
+        topic: &Arc<Topic>,
+        record: &BorrowedRecord<'_>,
+        place: &mut Place,
+        extras: &mut Extras<'_>,
+        mut memory: Option<Buffer>,
     ) -> Result<Step, SendError> {
         loop {
-            let Placed {
-                record,
-                timestamp,
-                topic,
-                partition,
-                sticky,
-                callback,
-                memory,
-            } = placed;
-            let parts = record.parts(*timestamp);
-            let door = &topic.partitions[*partition];
-            let mut extras = Extras {
-                callback: callback.take(),
-                listeners,
-                sticky: *sticky,
-            };
-            let appended = door.stage.append(&parts, memory, &mut extras, now);
-            *callback = extras.callback.take();
-            match appended {
-                Append::Closed => return Err(self.shut(topic, *partition)),
-                Append::Done { receipt, wake } => {
+            let Place { partition, sticky } = *place;
+            let door = &topic.partitions[partition];
+            extras.sticky = sticky;
+            let (size, run) = match door.stage.append(&record.fields, &mut memory, extras, now) {
+                Append::Closed => return Err(self.shut(topic, partition)),
+                Append::Done { index, ack, wake } => {
                     if wake {
                         door.addr.do_send(Wake);
                     }
-                    return Ok(Step::Accepted(receipt));
+                    return Ok(Step::Accepted(Accepted {
+                        partition,
+                        index,
+                        ack,
+                    }));
                 }
                 Append::NeedsMemory { size, wake, run } => {
                     if wake {
                         door.addr.do_send(Wake);
                     }
-                    if !*sticky {
-                        return Ok(Step::Memory(size));
-                    }
-                    // A batch begins: the moment to go on to another partition, once.
-                    topic.batch_full(now(), self.config.partitioner_availability_timeout);
-                    let over = topic.sticky.appended(*partition as i32, run, false);
-                    if over && memory.is_none() {
-                        let total = topic.partitions.len() as i32;
-                        let cluster = TopicPartitions::new(total, &topic.available);
-                        let next = topic.sticky.next(&cluster) as usize;
-                        if next != *partition && next < topic.partitions.len() {
-                            *partition = next;
-                            continue;
-                        }
-                    }
-                    return Ok(Step::Memory(size));
+                    (size, run)
                 }
+            };
+            if sticky
+                && let Some(next) = self.other_partition(topic, partition, run)
+                && memory.is_none()
+            {
+                place.partition = next;
+                continue;
+            }
+            memory = self.shelf.take(size);
+            if memory.is_none() {
+                let place = PlaceFor(*place);
+                let short = Short::Memory(Arc::clone(topic), place, size);
+                return Ok(Step::Short(short));
             }
         }
     }
-}
 
-impl Record {
-    fn parts(&self, timestamp: i64) -> RecordRef<'_> {
-        let Self {
-            key,
-            value,
-            headers,
-            ..
-        } = self;
-        RecordRef {
-            key: key.as_deref(),
-            value: value.as_deref(),
-            headers,
-            timestamp,
+    /// A batch begins: the moment for the sticky partitioner to go on to another partition.
+    fn other_partition(&self, topic: &Topic, partition: usize, run: usize) -> Option<usize> {
+        topic.batch_full(now(), self.config.partitioner_availability_timeout);
+        if !topic.sticky.appended(partition as i32, run, false) {
+            return None;
         }
+        let total = topic.partitions.len() as i32;
+        let cluster = TopicPartitions::new(total, &topic.available);
+        let next = topic.sticky.next(&cluster) as usize;
+        (next != partition && next < topic.partitions.len()).then_some(next)
     }
 }
 
-impl Placed {
-    fn parts(&self) -> RecordRef<'_> {
-        self.record.parts(self.timestamp)
+/// How far a record of the shared door came without waiting.
+enum Now {
+    Accepted(Receipt),
+    Short(Short),
+}
+
+/// A record on its way in. Written out, because an `async fn` would move the record twice before
+/// it looks at it, and that costs as much as the rest of a send that need not wait.
+pub(crate) struct Sending<'a> {
+    intake: &'a Intake,
+    recent: &'a Recent,
+    record: Option<Record>,
+    extras: Extras<'a>,
+    /// It has to wait.
+    later: Option<Later<'a>>,
+}
+
+type Later<'a> = Pin<Box<dyn Future<Output = Result<Receipt, SendError>> + Send + 'a>>;
+
+impl Future for Sending<'_> {
+    type Output = Result<Receipt, SendError>;
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let Self {
+            intake,
+            recent,
+            record,
+            extras,
+            later,
+        } = &mut *self;
+        let (intake, recent) = (*intake, *recent);
+        if let Some(later) = later {
+            return later.as_mut().poll(context);
+        }
+        let mut short = None;
+        if intake.interceptors.is_empty()
+            && let Some(held) = record
+        {
+            match intake.send_now(recent, held, extras) {
+                Ok(Now::Short(what)) => short = Some(what),
+                Ok(Now::Accepted(receipt)) => {
+                    *record = None;
+                    return Poll::Ready(Ok(receipt));
+                }
+                Err(error) => {
+                    *record = None;
+                    return Poll::Ready(Err(error));
+                }
+            }
+        }
+        let Some(record) = record.take() else {
+            return Poll::Pending; // it has been ready before
+        };
+        let extras = std::mem::take(extras);
+        let waits: Later<'_> = match short {
+            Some(short) => Box::pin(intake.send_later(record, extras, short)),
+            None => Box::pin(intake.send_intercepted(recent, record, extras)),
+        };
+        later.insert(waits).as_mut().poll(context)
+    }
+}
+
+impl Accepted {
+    fn receipt(self, record: &BorrowedRecord<'_>) -> Result<Receipt, SendError> {
+        // Whoever knows no ack is given each.
+        let ack = self.ack.ok_or(SendError::Closed)?;
+        Ok(Receipt::new(ack, self.index, record.fields.timestamp))
     }
 }

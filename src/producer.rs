@@ -21,13 +21,15 @@ use crate::error::{CloseError, SendError, StartError};
 use crate::figures::Figures;
 use crate::intake::Intake;
 use crate::interceptor::{Acknowledge, Interceptor};
+use crate::lane::Lane;
 use crate::lifecycle::{Lifecycle, Supervise};
 use crate::outcome::Outcome;
+use crate::partition::Extras;
 use crate::partitioner::Partitioner;
 use crate::pool::Shelf;
 use crate::record::Record;
 use crate::supervision::Part;
-use crate::topics::Topics;
+use crate::topics::{Recent, Topics};
 
 /// Where the runtime's actors run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -61,11 +63,22 @@ pub enum Placement {
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone)]
 pub struct Producer {
     intake: Arc<Intake>,
     listeners: Arc<[Arc<dyn Listener>]>,
     last: Arc<LastHandle>,
+    pub(crate) recent: Recent,
+}
+
+impl Clone for Producer {
+    fn clone(&self) -> Self {
+        Self {
+            intake: Arc::clone(&self.intake),
+            listeners: Arc::clone(&self.listeners),
+            last: Arc::clone(&self.last),
+            recent: Recent::default(),
+        }
+    }
 }
 
 /// Tells the runtime when no handle is left.
@@ -159,6 +172,7 @@ impl ProducerBuilder {
             intake,
             listeners,
             last: Arc::new(last),
+            recent: Recent::default(),
         })
     }
 }
@@ -220,8 +234,10 @@ impl Producer {
     ///
     /// Dropped before it is ready, the future leaves nothing behind: the record was never
     /// accepted.
-    pub async fn send(&self, record: Record) -> Result<Receipt, SendError> {
-        self.intake.send(record, None, &self.listeners).await
+    #[inline]
+    pub fn send(&self, record: Record) -> impl Future<Output = Result<Receipt, SendError>> + Send {
+        let extras = Extras::told_to(&self.listeners);
+        self.intake.send(&self.recent, record, extras)
     }
 
     /// Sends a record and has `callback` called with its outcome.
@@ -233,9 +249,11 @@ impl Producer {
         record: Record,
         callback: impl FnOnce(Outcome) + Send + 'static,
     ) -> Result<Receipt, SendError> {
-        self.intake
-            .send(record, Some(Box::new(callback)), &self.listeners)
-            .await
+        let extras = Extras {
+            callback: Some(Box::new(callback)),
+            ..Extras::told_to(&self.listeners)
+        };
+        self.intake.send(&self.recent, record, extras).await
     }
 
     /// Sends a record if that needs no waiting, for those who may not: otherwise it is refused
@@ -244,7 +262,8 @@ impl Producer {
     /// The first records for a topic are refused so, while its metadata is on its way; and so is
     /// a record larger than `batch.size`, whose memory has to be asked for.
     pub fn try_send(&self, record: Record) -> Result<Receipt, SendError> {
-        self.intake.try_send(record, None, &self.listeners)
+        let extras = Extras::told_to(&self.listeners);
+        self.intake.try_send(&self.recent, record, extras)
     }
 
     /// A handle whose records' outcomes go to `recipient`: one [`Delivered`] per batch. Which
@@ -258,8 +277,17 @@ impl Producer {
         }
     }
 
-    pub(crate) fn listeners(&self) -> Arc<[Arc<dyn Listener>]> {
-        Arc::clone(&self.listeners)
+    /// An exclusive door, for a task that sends a great many records.
+    pub fn lane(&self) -> Lane {
+        Lane::new(self.clone())
+    }
+
+    pub(crate) fn listeners(&self) -> &Arc<[Arc<dyn Listener>]> {
+        &self.listeners
+    }
+
+    pub(crate) fn intake(&self) -> &Intake {
+        &self.intake
     }
 
     /// The numbers of a topic's partitions. Waits up to `max.block.ms` for a topic that is not

@@ -5,6 +5,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::batch::RecordRef;
+use crate::error::SendError;
+use crate::wall_clock;
+
 /// One partition of one topic.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TopicPartition {
@@ -132,6 +136,22 @@ impl Record {
         self
     }
 
+    /// The record, its bytes borrowed: what a [`Lane`](crate::Lane) takes.
+    #[inline]
+    pub fn borrowed(&self) -> BorrowedRecord<'_> {
+        BorrowedRecord {
+            topic: &self.topic,
+            partition: self.partition,
+            timestamp: self.timestamp,
+            fields: RecordRef {
+                key: self.key.as_deref(),
+                value: self.value.as_deref(),
+                headers: &self.headers,
+                timestamp: 0,
+            },
+        }
+    }
+
     /// The topic this record goes to.
     pub fn topic(&self) -> &str {
         &self.topic
@@ -160,5 +180,104 @@ impl Record {
     /// The headers, to change them, for instance in an interceptor.
     pub fn headers_mut(&mut self) -> &mut Vec<Header> {
         &mut self.headers
+    }
+}
+
+/// A record whose bytes belong to somebody else: they are copied once, into the batch.
+///
+/// ```
+/// use forebay::BorrowedRecord;
+///
+/// let line = String::from("two pairs of shoes");
+/// let record = BorrowedRecord::to("orders").key("customer-7").value(&line);
+/// assert_eq!(record.into_owned(), forebay::Record::to("orders").key("customer-7").value(line));
+/// ```
+#[derive(Debug, Clone, Copy)]
+pub struct BorrowedRecord<'a> {
+    pub(crate) topic: &'a str,
+    pub(crate) partition: Option<i32>,
+    timestamp: Option<i64>,
+    /// What is encoded, its timestamp still to be resolved.
+    pub(crate) fields: RecordRef<'a>,
+}
+
+impl<'a> BorrowedRecord<'a> {
+    /// A record for `topic`, with a null key and a null value.
+    #[inline]
+    pub fn to(topic: &'a str) -> Self {
+        Self {
+            topic,
+            partition: None,
+            timestamp: None,
+            fields: RecordRef {
+                key: None,
+                value: None,
+                headers: &[],
+                timestamp: 0,
+            },
+        }
+    }
+
+    /// Fixes the partition. Out of range is refused by `send`.
+    #[must_use]
+    #[inline]
+    pub fn partition(mut self, partition: i32) -> Self {
+        self.partition = Some(partition);
+        self
+    }
+
+    /// Sets the key: records of one key go to one partition.
+    #[must_use]
+    #[inline]
+    pub fn key(mut self, key: &'a (impl AsRef<[u8]> + ?Sized)) -> Self {
+        self.fields.key = Some(key.as_ref());
+        self
+    }
+
+    /// Sets the value.
+    #[must_use]
+    #[inline]
+    pub fn value(mut self, value: &'a (impl AsRef<[u8]> + ?Sized)) -> Self {
+        self.fields.value = Some(value.as_ref());
+        self
+    }
+
+    /// Sets the headers.
+    #[must_use]
+    pub fn headers(mut self, headers: &'a [Header]) -> Self {
+        self.fields.headers = headers;
+        self
+    }
+
+    /// Sets the record's time; see [`Record::timestamp`].
+    #[must_use]
+    pub fn timestamp(mut self, millis: i64) -> Self {
+        self.timestamp = Some(millis);
+        self
+    }
+
+    /// A record with a copy of the bytes.
+    pub fn into_owned(self) -> Record {
+        Record {
+            topic: self.topic.into(),
+            partition: self.partition,
+            key: self.fields.key.map(Bytes::copy_from_slice),
+            value: self.fields.value.map(Bytes::copy_from_slice),
+            headers: self.fields.headers.to_vec(),
+            timestamp: self.timestamp,
+        }
+    }
+
+    /// Gives the fields their time: its own, or the present.
+    #[inline]
+    pub(crate) fn resolve_timestamp(&mut self) -> Result<(), SendError> {
+        self.fields.timestamp = match self.timestamp {
+            Some(timestamp) if timestamp < 0 => {
+                return Err(SendError::NegativeTimestamp(timestamp));
+            }
+            Some(timestamp) => timestamp,
+            None => wall_clock::millis(),
+        };
+        Ok(())
     }
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use actix::Addr;
 use dashmap::DashMap;
+use spin::mutex::SpinMutex;
 
 use crate::actors::PartitionActor;
 use crate::partition::Stage;
@@ -29,7 +30,32 @@ pub(crate) struct Topic {
     pub sticky: Arc<Sticky>,
     pub round_robin: Arc<RoundRobin>,
     used: AtomicBool,
+    /// No newer one has taken its place.
+    current: AtomicBool,
     sealed: AtomicU32,
+}
+
+/// The topic that a handle sent to last. Only ever tried: whoever finds it taken asks the map.
+#[derive(Default)]
+pub(crate) struct Recent(SpinMutex<Option<Arc<Topic>>>);
+
+impl Recent {
+    /// Calls `work` with the topic, if it is known.
+    #[inline]
+    pub fn with<R>(
+        &self,
+        topics: &Topics,
+        name: &str,
+        work: impl FnOnce(&Arc<Topic>) -> R,
+    ) -> Option<R> {
+        let Some(mut recent) = self.0.try_lock() else {
+            return topics.get(name).as_ref().map(work);
+        };
+        if !recent.as_ref().is_some_and(|topic| topic.is(name)) {
+            *recent = Some(topics.get(name)?);
+        }
+        recent.as_ref().map(work)
+    }
 }
 
 /// How to reach a partition.
@@ -100,17 +126,26 @@ impl Topics {
 
     pub fn insert(&self, topic: Topic) -> Arc<Topic> {
         let topic = Arc::new(topic);
-        self.by_name
+        let former = self
+            .by_name
             .insert(Arc::clone(&topic.name), Arc::clone(&topic));
+        if let Some(former) = former {
+            former.retire();
+        }
         topic
     }
 
     pub fn remove(&self, name: &str) {
-        self.by_name.remove(name);
+        if let Some((_, topic)) = self.by_name.remove(name) {
+            topic.retire();
+        }
     }
 
     pub fn clear(&self) {
-        self.by_name.clear();
+        self.by_name.retain(|_, topic| {
+            topic.retire();
+            false
+        });
     }
 
     pub fn set_trouble(&self, trouble: Option<Arc<str>>) {
@@ -133,7 +168,7 @@ impl Topic {
         sticky: Arc<Sticky>,
         round_robin: Arc<RoundRobin>,
     ) -> Self {
-        let (used, sealed) = (AtomicBool::new(true), AtomicU32::new(0));
+        let (used, current) = (AtomicBool::new(true), AtomicBool::new(true));
         Self {
             name,
             partitions,
@@ -141,8 +176,19 @@ impl Topic {
             sticky,
             round_robin,
             used,
-            sealed,
+            current,
+            sealed: AtomicU32::new(0),
         }
+    }
+
+    /// Whether this is the topic of that name, and the newest picture of it.
+    #[inline]
+    pub fn is(&self, name: &str) -> bool {
+        *self.name == *name && self.current.load(Ordering::Relaxed)
+    }
+
+    fn retire(&self) {
+        self.current.store(false, Ordering::Relaxed);
     }
 
     /// Marks that somebody sends to it; a plain read once it is marked.

@@ -8,7 +8,7 @@ use super::header::HEADER_LEN;
 use super::record::RecordRef;
 use super::sealed::SealedBatch;
 use super::varint;
-use crate::ack::{Receipt, Settle};
+use crate::ack::{Ack, Latest, Settle};
 use crate::delivery::{Callback, Listener, Listeners};
 use crate::pool::Buffer;
 
@@ -43,9 +43,9 @@ impl OpenBatch {
         batch_size.max(HEADER_LEN + record.upper_bound())
     }
 
-    /// Appends the record, or returns `None` if it does not fit any more.
+    /// Appends the record and returns its index, or `None` if it does not fit any more.
     #[inline]
-    pub fn append(&mut self, record: &RecordRef<'_>) -> Option<Receipt> {
+    pub fn append(&mut self, record: &RecordRef<'_>) -> Option<u32> {
         if self.count == 0 {
             self.base_timestamp = record.timestamp;
             self.max_timestamp = record.timestamp;
@@ -59,15 +59,23 @@ impl OpenBatch {
         {
             return None;
         }
-        let receipt = self.settle.receipt(self.count as u32, record.timestamp)?;
+        let index = self.count as u32;
         record.encode(self.records.bytes_mut(), body, self.count, delta);
         self.max_timestamp = self.max_timestamp.max(record.timestamp);
         self.count += 1;
-        Some(receipt)
+        Some(index)
     }
 
-    /// Has `callback` called with the outcome of the record that `receipt` was given for.
-    pub fn call_back(&mut self, receipt: Receipt, callback: Callback) {
+    /// The batch's ack, unless it is its partition's among those `known`: a clone is an atomic
+    /// count, and one per batch is enough.
+    #[inline]
+    pub fn ack_unless(&self, known: &[Latest]) -> Option<Arc<Ack>> {
+        self.settle.ack_unless(known)
+    }
+
+    /// Has `callback` called with the outcome of the record at `index`.
+    pub fn call_back(&mut self, index: u32, timestamp: i64, callback: Callback) {
+        let receipt = self.settle.receipt(index, timestamp);
         self.listeners.call_back(receipt, callback);
     }
 

@@ -1,10 +1,13 @@
 //! Where callers and a partition's actor meet: one leased batch, filled under a short claim.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
-use crate::ack::Receipt;
+use spin::mutex::{SpinMutex, SpinMutexGuard};
+use spin::relax::Yield;
+
+use crate::ack::{Ack, Latest};
 use crate::batch::{OpenBatch, RecordRef, SealedBatch};
 use crate::delivery::{Callback, Listener};
 use crate::pool::Buffer;
@@ -14,15 +17,48 @@ use crate::pool::Buffer;
 pub(crate) struct Extras<'a> {
     pub callback: Option<Callback>,
     pub listeners: &'a [Arc<dyn Listener>],
+    /// The acks that the caller has at hand already, by partition.
+    pub known: &'a [Latest],
     /// The partition was chosen by the sticky partitioner, which wants to know its bytes.
     pub sticky: bool,
+}
+
+impl<'a> Extras<'a> {
+    pub fn told_to(listeners: &'a [Arc<dyn Listener>]) -> Self {
+        Self {
+            listeners,
+            ..Self::default()
+        }
+    }
+
+    /// Leaves with the batch who is to be told, and takes the batch's ack along.
+    #[inline]
+    fn leave(
+        &mut self,
+        open: &mut OpenBatch,
+        index: u32,
+        record: &RecordRef<'_>,
+    ) -> Option<Arc<Ack>> {
+        for listener in self.listeners {
+            open.listen(listener);
+        }
+        if let Some(callback) = self.callback.take() {
+            open.call_back(index, record.timestamp, callback);
+        }
+        open.ack_unless(self.known)
+    }
 }
 
 /// What became of an append.
 #[derive(Debug)]
 pub(crate) enum Append {
     /// The record is accepted. With `wake`, the partition's actor has to be told.
-    Done { receipt: Receipt, wake: bool },
+    /// Brings the batch's ack along, unless the caller has it.
+    Done {
+        index: u32,
+        ack: Option<Arc<Ack>>,
+        wake: bool,
+    },
     /// The record needs a new batch and no memory was brought along: come again with this much.
     /// `run` are the bytes of sticky records that the last batches took, told once.
     NeedsMemory { size: usize, wake: bool, run: usize },
@@ -33,13 +69,16 @@ pub(crate) enum Append {
 /// The stage of one partition.
 ///
 /// The claim is held for the copy of one record, or to move what is sealed to the actor; no user
-/// code runs under it. Batches leave in the order in which they were filled, since the sealed ones
+/// code runs under it, and nobody waits under it. So it is a spin lock, which yields the processor
+/// while another thread has it: letting go of it is a plain store, where a mutex pays for a second
+/// atomic exchange. An append that panics half way has not raised the batch's count: see
+/// `OpenBatch`. Batches leave in the order in which they were filled, since the sealed ones
 /// wait here, under the same claim, rather than in messages that could be overtaken.
 #[derive(Debug)]
 pub(crate) struct Stage {
     partition: i32,
     batch_size: usize,
-    inner: Mutex<Inner>,
+    inner: SpinMutex<Inner, Yield>,
 }
 
 #[derive(Debug, Default)]
@@ -69,13 +108,12 @@ impl Stage {
         Self {
             partition,
             batch_size,
-            inner: Mutex::default(),
+            inner: SpinMutex::default(),
         }
     }
 
-    fn claim(&self) -> MutexGuard<'_, Inner> {
-        // An append that panicked half way has not raised the batch's count: see `OpenBatch`.
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    fn claim(&self) -> SpinMutexGuard<'_, Inner, Yield> {
+        self.inner.lock()
     }
 
     /// Appends a record. `memory` is taken only if a new batch has to be opened.
@@ -92,9 +130,9 @@ impl Stage {
         }
         if let Some(open) = &mut inner.open {
             let before = open.len();
-            if let Some(receipt) = open.append(record) {
-                let length = open.len() - before;
-                return Self::accepted(&mut inner, receipt, length, extras);
+            if let Some(index) = open.append(record) {
+                let (ack, length) = (extras.leave(open, index, record), open.len() - before);
+                return inner.accepted(index, ack, length, extras.sticky);
             }
             inner.seal_open();
             if inner.run > 0 {
@@ -108,35 +146,14 @@ impl Stage {
         };
         let mut open = OpenBatch::new(buffer, self.partition, now());
         match open.append(record) {
-            Some(receipt) => {
-                let length = open.len();
+            Some(index) => {
+                let (ack, length) = (extras.leave(&mut open, index, record), open.len());
                 inner.open = Some(open);
-                Self::accepted(&mut inner, receipt, length, extras)
+                inner.accepted(index, ack, length, extras.sticky)
             }
             // `buffer_size` is an upper bound, so this cannot be; asking again is still truthful.
             None => inner.needs(size),
         }
-    }
-
-    fn accepted(
-        inner: &mut Inner,
-        receipt: Receipt,
-        length: usize,
-        extras: &mut Extras<'_>,
-    ) -> Append {
-        if extras.sticky {
-            inner.run += length;
-        }
-        if let Some(open) = &mut inner.open {
-            if let Some(callback) = extras.callback.take() {
-                open.call_back(receipt.clone(), callback);
-            }
-            for listener in extras.listeners {
-                open.listen(listener);
-            }
-        }
-        let wake = !std::mem::replace(&mut inner.watched, true) | inner.signal();
-        Append::Done { receipt, wake }
     }
 
     /// Looks without taking. The actor is told of whatever comes after this.
@@ -187,6 +204,21 @@ impl Stage {
 }
 
 impl Inner {
+    #[inline]
+    fn accepted(
+        &mut self,
+        index: u32,
+        ack: Option<Arc<Ack>>,
+        length: usize,
+        sticky: bool,
+    ) -> Append {
+        if sticky {
+            self.run += length;
+        }
+        let wake = !std::mem::replace(&mut self.watched, true) | self.signal();
+        Append::Done { index, ack, wake }
+    }
+
     fn seal_open(&mut self) {
         if let Some(open) = self.open.take() {
             self.sealed.push_back(open);

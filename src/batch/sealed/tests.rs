@@ -32,7 +32,9 @@ fn batch(shelf: &Arc<Shelf>, records: usize) -> (SealedBatch, Vec<Receipt>) {
                 headers: &[header(Some("1")), header(None)],
                 timestamp: 1_000 - i as i64,
             };
-            open.append(&record).expect("it fits")
+            let index = open.append(&record).expect("it fits");
+            let ack = open.ack_unless(&[]).expect("not known");
+            Receipt::new(ack, index, record.timestamp)
         })
         .collect();
     (open.seal(), receipts)

@@ -6,7 +6,7 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use forebay::{Outcome, Producer, Receipt, Record, SendError};
+use forebay::{Lane, Outcome, Producer, Receipt, Record, SendError};
 use futures_util::FutureExt;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -29,6 +29,24 @@ pub struct Sent<T> {
 /// Is told of every record's outcome. Records of one partition come in order.
 pub trait Observer<T>: Send + 'static {
     fn settled(&mut self, sent: &Sent<T>, outcome: Outcome, now: Instant);
+}
+
+/// Which of the producer's doors records go through.
+pub enum Door {
+    Shared(Producer),
+    Lane(Box<Lane>),
+}
+
+impl Door {
+    async fn send(&mut self, record: Record) -> Result<Receipt, SendError> {
+        match self {
+            Self::Shared(producer) => producer.send(record).await,
+            Self::Lane(lane) => {
+                let sent = lane.send(record.borrowed()).await?;
+                Ok(sent.receipt())
+            }
+        }
+    }
 }
 
 /// Sends the records of one topic and has their receipts followed.
@@ -56,17 +74,12 @@ impl<T: Send + Unpin + 'static> Follower<T> {
     }
 
     /// Sends a record. Dropped before it is ready, nothing was accepted.
-    pub async fn send(
-        &mut self,
-        producer: &Producer,
-        record: Record,
-        tag: T,
-    ) -> Result<(), SendError> {
+    pub async fn send(&mut self, door: &mut Door, record: Record, tag: T) -> Result<(), SendError> {
         if self.chunk.len() >= CHUNK {
             self.hand_over().await;
         }
         let at = Instant::now();
-        let mut sending = pin!(producer.send(record));
+        let mut sending = pin!(door.send(record));
         let receipt = match sending.as_mut().now_or_never() {
             Some(sent) => sent?,
             None => {

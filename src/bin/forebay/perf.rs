@@ -10,7 +10,7 @@ use forebay::{Config, Outcome, Producer, Reason, Record, Undelivered};
 use hdrhistogram::Histogram;
 
 use crate::Failure;
-use crate::follow::{Follower, Observer, Sent};
+use crate::follow::{Door, Follower, Observer, Sent};
 use crate::payload::Payload;
 use crate::settings::{build, key_value};
 use crate::tally::Tally;
@@ -58,12 +58,22 @@ pub struct Perf {
         visible_alias = "command-config"
     )]
     producer_config: Option<PathBuf>,
+    /// The way records take into the producer: the handle that everybody may share, or the lane of
+    /// one sender.
+    #[arg(long, value_enum, default_value = "shared")]
+    door: DoorKind,
     /// Time between two lines of figures, in ms.
     #[arg(long, default_value = "5000", value_parser = clap::value_parser!(u64).range(1..))]
     reporting_interval: u64,
     /// Print the producer's own figures at the end, as JSON.
     #[arg(long)]
     print_metrics: bool,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum DoorKind {
+    Shared,
+    Lane,
 }
 
 pub async fn run(args: Perf) -> Result<ExitCode, Failure> {
@@ -80,6 +90,10 @@ pub async fn run(args: Perf) -> Result<ExitCode, Failure> {
     let topic: Arc<str> = args.topic.into();
     let producer = Producer::start(config)?;
     let stats = Stats::new(Duration::from_millis(args.reporting_interval))?;
+    let mut door = match args.door {
+        DoorKind::Shared => Door::Shared(producer.clone()),
+        DoorKind::Lane => Door::Lane(Box::new(producer.lane())),
+    };
     let (mut follower, followed) = Follower::start(stats);
     let mut refused = Tally::default();
     let began = Instant::now();
@@ -93,7 +107,7 @@ pub async fn run(args: Perf) -> Result<ExitCode, Failure> {
         let value = payload.next();
         let size = value.len();
         let record = Record::to(Arc::clone(&topic)).value(value);
-        if let Err(error) = follower.send(&producer, record, size).await {
+        if let Err(error) = follower.send(&mut door, record, size).await {
             refused.refused(&error);
         }
     }

@@ -15,7 +15,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 
 use crate::Failure;
-use crate::follow::{Follower, Observer, Sent};
+use crate::follow::{Door, Follower, Observer, Sent};
 use crate::lines::{self, Line};
 use crate::settings::Settings;
 use crate::tally::Tally;
@@ -75,7 +75,7 @@ pub async fn run(args: Produce) -> Result<ExitCode, Failure> {
         partition: args.partition,
         separator: args.key_separator.map(Bytes::from),
         longest,
-        producer: producer.clone(),
+        door: Door::Shared(producer.clone()),
         follower,
         lines,
         pending: VecDeque::new(),
@@ -163,7 +163,7 @@ struct Pump {
     partition: Option<i32>,
     separator: Option<Bytes>,
     longest: usize,
-    producer: Producer,
+    door: Door,
     follower: Follower<()>,
     lines: mpsc::Receiver<io::Result<Vec<Line>>>,
     /// Read and not accepted yet.
@@ -182,7 +182,7 @@ impl Pump {
                 let sent = match line {
                     Line::Whole(line) => {
                         let record = self.record(line.clone());
-                        self.follower.send(&self.producer, record, ()).await
+                        self.follower.send(&mut self.door, record, ()).await
                     }
                     Line::TooLong(len) => Err(SendError::TooLarge {
                         size: usize::try_from(*len).unwrap_or(usize::MAX),

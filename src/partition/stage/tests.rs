@@ -206,8 +206,7 @@ fn callbacks_and_listeners_go_with_the_batch() {
     for _ in 0..3 {
         let mut extras = Extras {
             callback: Some(Box::new(|_| {})),
-            listeners: &listeners,
-            sticky: false,
+            ..Extras::told_to(&listeners)
         };
         let mut memory = scene.memory(BATCH);
         scene

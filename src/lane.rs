@@ -1,0 +1,303 @@
+//! The exclusive door: for one task that sends a great many records.
+
+mod receipts;
+mod sink;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+pub use receipts::Receipts;
+pub use sink::SinkError;
+
+use crate::ack::{Latest, Receipt, RecordId};
+use crate::error::SendError;
+use crate::intake::{Accepted, Short, Step};
+use crate::partition::Extras;
+use crate::producer::Producer;
+use crate::record::BorrowedRecord;
+use crate::topics::{Topic, Topics};
+
+/// Sends records from one place, for about half of what [`Producer::send`] costs.
+///
+/// A lane is a [`Producer`] that knows that nobody else uses it: it takes borrowed bytes, copies
+/// them once, into the batch, and keeps what it knows of topics and batches at hand. In everything
+/// else the doors are alike: guarantees, outcomes, errors, interceptors, and the open batch of a
+/// partition, which they share. So records in an idle lane go out at `linger.ms`, and
+/// [`Producer::flush`] covers them.
+///
+/// Records that one lane sends to one partition are written in the order in which its `send` calls
+/// returned. Make as many lanes as there are tasks that send; each may be moved to any thread. A
+/// lane keeps the producer open, as any handle does.
+///
+/// ```no_run
+/// # async fn example(producer: forebay::Producer) -> Result<(), Box<dyn std::error::Error>> {
+/// use forebay::{BorrowedRecord, Receipts};
+///
+/// let mut lane = producer.lane();
+/// let mut receipts = Receipts::default();
+/// for line in ["one", "two", "three"] {
+///     receipts.push(lane.send(BorrowedRecord::to("lines").value(line)).await?);
+/// }
+/// while let Some(outcome) = receipts.next().await {
+///     println!("written at {:?}", outcome?.offset);
+/// }
+/// # Ok(())
+/// # }
+/// ```
+pub struct Lane {
+    producer: Producer,
+    routes: Routes,
+    sunk: sink::Sunk,
+}
+
+#[derive(Default)]
+struct Routes {
+    all: Vec<Route>,
+    /// Where the last record went.
+    last: usize,
+    by_name: HashMap<Arc<str>, usize>,
+}
+
+/// A topic, and the last record to each of its partitions.
+struct Route {
+    topic: Arc<Topic>,
+    /// One for each partition; of no batch where nothing has been sent.
+    latest: Vec<Latest>,
+}
+
+/// A record that a [`Lane`] has sent: accepted, its outcome to come.
+///
+/// It may be dropped, and costs nothing unless a [`Receipt`] is made of it, or it is kept in
+/// [`Receipts`].
+#[derive(Debug, Clone, Copy)]
+pub struct Sent<'a>(&'a Latest);
+
+impl Sent<'_> {
+    /// A future of the record's outcome.
+    pub fn receipt(&self) -> Receipt {
+        Receipt::new(Arc::clone(&self.0.ack), self.0.index, self.0.timestamp)
+    }
+
+    /// The partition the record went to.
+    pub fn partition(&self) -> i32 {
+        self.0.ack.partition()
+    }
+
+    /// The record's timestamp in milliseconds since the epoch, as it was sent.
+    pub fn timestamp(&self) -> i64 {
+        self.0.timestamp
+    }
+
+    /// Names the record in [`Delivered`](crate::Delivered) messages.
+    pub fn id(&self) -> RecordId {
+        self.0.ack.record(self.0.index)
+    }
+}
+
+/// How far a record came without waiting.
+enum Now {
+    Accepted { route: usize, partition: usize },
+    Short(Short),
+}
+
+impl Lane {
+    pub(crate) fn new(producer: Producer) -> Self {
+        Self {
+            producer,
+            routes: Routes::default(),
+            sunk: sink::Sunk::default(),
+        }
+    }
+
+    /// Sends a record. What [`Producer::send`] says of waits and errors holds here too.
+    ///
+    /// Where there are interceptors the record is copied for them.
+    #[inline]
+    pub fn send<'a>(
+        &'a mut self,
+        record: BorrowedRecord<'a>,
+    ) -> impl Future<Output = Result<Sent<'a>, SendError>> + Send {
+        Sending {
+            lane: Some(self),
+            record,
+            later: None,
+        }
+    }
+
+    /// Whether a record can be sent without anything being done before.
+    fn is_clear(&self) -> bool {
+        !self.sunk.is_waiting() && self.producer.intake().interceptors.is_empty()
+    }
+
+    async fn send_when_clear(&mut self, record: BorrowedRecord<'_>) -> Result<Sent<'_>, SendError> {
+        self.sunk.accepted().await?;
+        let record = self.producer.intake().intercepted(record.into_owned())?;
+        let mut borrowed = record.borrowed();
+        let sent = match self.send_now(&mut borrowed) {
+            Ok(Now::Accepted { route, partition }) => Ok((route, partition)),
+            Ok(Now::Short(short)) => self.accepted_later(&borrowed, short).await,
+            Err(error) => Err(error),
+        };
+        match sent {
+            Ok((route, partition)) => Ok(self.routes.sent(route, partition)),
+            Err(error) => {
+                self.producer.intake().refused(record.topic(), &error);
+                Err(error)
+            }
+        }
+    }
+
+    fn send_now(&mut self, record: &mut BorrowedRecord<'_>) -> Result<Now, SendError> {
+        let Self {
+            producer, routes, ..
+        } = self;
+        let intake = producer.intake();
+        intake.check_open()?;
+        record.resolve_timestamp()?;
+        let Some(route) = routes.find(record.topic, &intake.topics) else {
+            return Ok(Now::Short(Short::Topic));
+        };
+        let Route { topic, latest } = &routes.all[route];
+        let mut extras = Extras {
+            known: latest,
+            ..Extras::told_to(producer.listeners())
+        };
+        Ok(match intake.step(topic, record, &mut extras)? {
+            Step::Accepted(accepted) => {
+                let partition = accepted.partition;
+                routes.keep(route, accepted, record.fields.timestamp);
+                Now::Accepted { route, partition }
+            }
+            Step::Short(short) => Now::Short(short),
+        })
+    }
+
+    async fn accepted_later(
+        &mut self,
+        record: &BorrowedRecord<'_>,
+        short: Short,
+    ) -> Result<(usize, usize), SendError> {
+        let mut extras = Extras::told_to(self.producer.listeners());
+        let wait = self.producer.intake().wait(record, &mut extras, short);
+        let (topic, accepted) = wait.await?;
+        let (route, partition) = (self.routes.learn(topic), accepted.partition);
+        self.routes.keep(route, accepted, record.fields.timestamp);
+        Ok((route, partition))
+    }
+
+    async fn send_later(
+        &mut self,
+        record: BorrowedRecord<'_>,
+        short: Short,
+    ) -> Result<Sent<'_>, SendError> {
+        let (route, partition) = self.accepted_later(&record, short).await?;
+        Ok(self.routes.sent(route, partition))
+    }
+}
+
+/// A record on its way into a lane. Written out, because an `async fn` would move the record twice
+/// before it looks at it, and that costs as much as the rest of a send that need not wait.
+struct Sending<'a> {
+    lane: Option<&'a mut Lane>,
+    record: BorrowedRecord<'a>,
+    /// It has to wait.
+    later: Option<Later<'a>>,
+}
+
+type Later<'a> = Pin<Box<dyn Future<Output = Result<Sent<'a>, SendError>> + Send + 'a>>;
+
+impl<'a> Future for Sending<'a> {
+    type Output = Result<Sent<'a>, SendError>;
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let Self {
+            lane,
+            record,
+            later,
+        } = &mut *self;
+        if let Some(lane) = lane.take() {
+            if !lane.is_clear() {
+                *later = Some(Box::pin(lane.send_when_clear(*record)));
+            } else {
+                match lane.send_now(record) {
+                    Ok(Now::Accepted { route, partition }) => {
+                        return Poll::Ready(Ok(lane.routes.sent(route, partition)));
+                    }
+                    Ok(Now::Short(short)) => {
+                        *later = Some(Box::pin(lane.send_later(*record, short)));
+                    }
+                    Err(error) => return Poll::Ready(Err(error)),
+                }
+            }
+        }
+        match later {
+            Some(later) => later.as_mut().poll(context),
+            None => Poll::Pending, // it has been ready before
+        }
+    }
+}
+
+impl Routes {
+    #[inline]
+    fn find(&mut self, name: &str, topics: &Topics) -> Option<usize> {
+        match self.all.get(self.last) {
+            Some(route) if route.topic.is(name) => Some(self.last),
+            _ => self.turn_to(name, topics),
+        }
+    }
+
+    #[cold]
+    fn turn_to(&mut self, name: &str, topics: &Topics) -> Option<usize> {
+        match self.by_name.get(name) {
+            Some(&at) if self.all[at].topic.is(name) => {
+                self.last = at;
+                Some(at)
+            }
+            _ => topics.get(name).map(|topic| self.learn(topic)),
+        }
+    }
+
+    fn learn(&mut self, topic: Arc<Topic>) -> usize {
+        let next = self.all.len();
+        let at = *self.by_name.entry(Arc::clone(&topic.name)).or_insert(next);
+        match self.all.get_mut(at) {
+            Some(route) => route.topic = topic,
+            None => {
+                let latest = Vec::new();
+                self.all.push(Route { topic, latest });
+            }
+        }
+        self.last = at;
+        at
+    }
+
+    #[inline]
+    fn keep(&mut self, route: usize, accepted: Accepted, timestamp: i64) {
+        let latest = &mut self.all[route].latest;
+        if latest.len() <= accepted.partition {
+            latest.resize_with(accepted.partition + 1, Latest::none);
+        }
+        let latest = &mut latest[accepted.partition];
+        if let Some(ack) = accepted.ack {
+            latest.ack = ack;
+        }
+        latest.index = accepted.index;
+        latest.timestamp = timestamp;
+    }
+
+    fn sent(&self, route: usize, partition: usize) -> Sent<'_> {
+        Sent(&self.all[route].latest[partition])
+    }
+}
+
+impl fmt::Debug for Lane {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lane")
+            .field("producer", &self.producer)
+            .finish_non_exhaustive()
+    }
+}

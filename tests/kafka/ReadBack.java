@@ -21,7 +21,7 @@ import org.apache.kafka.common.utils.Utils;
 /**
  * Reads a topic up to its end with Kafka's own consumer, which checks every CRC.
  *
- * ReadBack dump|verify|murmur2 bootstrap-servers topic isolation-level
+ * ReadBack dump|verify|values|murmur2 bootstrap-servers topic isolation-level
  */
 public class ReadBack {
     static final Duration STALLED = Duration.ofSeconds(60);
@@ -51,6 +51,7 @@ public class ReadBack {
             switch (args[0]) {
                 case "dump" -> read(consumer, partitions, record -> dump(record, out));
                 case "verify" -> read(consumer, partitions, record -> verify(record, out));
+                case "values" -> read(consumer, partitions, record -> value(record, out));
                 case "murmur2" -> murmur2(consumer, partitions, out);
                 default -> throw new IllegalArgumentException(args[0]);
             }
@@ -113,6 +114,15 @@ public class ReadBack {
         out.writeInt(record.partition());
         out.writeLong(record.offset());
         out.writeLong(digits == 0 ? -1 : counter);
+    }
+
+    /** Partition, offset, length of the value, the value. */
+    static void value(ConsumerRecord<byte[], byte[]> record, DataOutputStream out) throws IOException {
+        byte[] value = record.value() == null ? new byte[0] : record.value();
+        out.writeInt(record.partition());
+        out.writeLong(record.offset());
+        out.writeInt(value.length);
+        out.write(value);
     }
 
     /** How many keys lie where Kafka's own hash puts them, how many elsewhere, how many records have none. */

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use krafka::admin::{AdminClient, ElectionType, NewTopic};
+use krafka::admin::{AdminClient, ClientQuotaAlteration, ElectionType, NewTopic};
 use krafka::consumer::TopicPartition;
 
 use super::broker::{data_dir, properties_file};
@@ -67,10 +67,17 @@ impl ClusterOptions {
 #[derive(Clone, Debug)]
 pub struct Listener {
     pub name: String,
+    /// Whether brokers advertise another port, where a proxy is to listen.
+    pub proxied: bool,
     /// `SSL`, `SASL_PLAINTEXT` or `SASL_SSL`.
     pub security_protocol: String,
     /// Without the prefix `listener.name.….`, which is put before each key.
     pub properties: Vec<(String, String)>,
+}
+
+/// The name under which a broker keeps the port of the proxy before a listener.
+pub(super) fn proxy_of(listener: &str) -> String {
+    format!("{listener}-PROXY")
 }
 
 /// A running cluster. Dropping it kills the brokers and removes their data.
@@ -80,7 +87,7 @@ pub struct Cluster {
     libs: Libs,
     // Dropped after the brokers: it removes the directory, and ends what an
     // unclean end of this process leaves behind.
-    _watchdog: Arc<Watchdog>,
+    watchdog: Arc<Watchdog>,
     _ports: Ports,
 }
 
@@ -99,9 +106,13 @@ impl Cluster {
         let mut brokers = Vec::new();
         for id in 1..=options.brokers as i32 {
             let mut own = BTreeMap::new();
-            let extra = options.listeners.iter().map(|l| l.name.as_str());
-            for name in [PLAINTEXT, CONTROLLER].into_iter().chain(extra) {
-                own.insert(name.to_string(), ports.take()?);
+            let mut names = vec![PLAINTEXT.to_string(), CONTROLLER.to_string()];
+            for listener in &options.listeners {
+                names.push(listener.name.clone());
+                names.extend(listener.proxied.then(|| proxy_of(&listener.name)));
+            }
+            for name in names {
+                own.insert(name, ports.take()?);
             }
             let dir = dir.join(format!("broker-{id}"));
             fs::create_dir(&dir).map_err(Error::at(dir.display()))?;
@@ -119,7 +130,7 @@ impl Cluster {
             dir,
             brokers,
             libs,
-            _watchdog: watchdog,
+            watchdog,
             _ports: ports,
         };
         cluster.format(&options)?;
@@ -164,12 +175,20 @@ impl Cluster {
             .collect();
         let at = |name: &str| format!("{name}://127.0.0.1:{}", port(broker, name));
         let mut client_side = vec![at(PLAINTEXT)];
+        let mut advertised = client_side.clone();
         let mut protocols = vec!["PLAINTEXT:PLAINTEXT".into(), "CONTROLLER:PLAINTEXT".into()];
         for listener in &options.listeners {
             client_side.push(at(&listener.name));
+            advertised.push(match listener.proxied {
+                true => {
+                    let port = port(broker, &proxy_of(&listener.name));
+                    format!("{}://127.0.0.1:{port}", listener.name)
+                }
+                false => at(&listener.name),
+            });
             protocols.push(format!("{}:{}", listener.name, listener.security_protocol));
         }
-        let client_side = client_side.join(",");
+        let (client_side, advertised) = (client_side.join(","), advertised.join(","));
         let copies = self.brokers.len().min(3);
         let in_sync = self.brokers.len().min(2);
 
@@ -180,7 +199,7 @@ node.id={id}
 controller.quorum.voters={voters}
 controller.listener.names={CONTROLLER}
 listeners={client_side},{controller}
-advertised.listeners={client_side}
+advertised.listeners={advertised}
 inter.broker.listener.name={PLAINTEXT}
 listener.security.protocol.map={protocols}
 log.dirs={data}
@@ -256,6 +275,11 @@ log.cleaner.dedupe.buffer.size=4194304
         Ok(())
     }
 
+    /// Leaves the directory behind, with what the brokers logged and stored.
+    pub fn keep_files(&self) {
+        self.watchdog.keep_files();
+    }
+
     /// The cluster's own directory, for a test's certificates and the like.
     pub fn dir(&self) -> &Path {
         &self.dir
@@ -278,6 +302,11 @@ log.cleaner.dedupe.buffer.size=4194304
 
     pub fn bootstrap_of(&self, listener: &str) -> String {
         addresses(self.brokers.iter(), listener)
+    }
+
+    /// The same through the proxies before that listener.
+    pub fn bootstrap_through(&self, listener: &str) -> String {
+        addresses(self.brokers.iter(), &proxy_of(listener))
     }
 
     /// The harness's own calls go around brokers that it has killed or frozen.
@@ -393,6 +422,39 @@ log.cleaner.dedupe.buffer.size=4194304
                 }
             }
             Ok(Err(obstacle))
+        })
+    }
+
+    /// Has these replicas, the first of them the preferred leader, hold each partition named.
+    pub fn reassign(&self, topic: &str, to: &[(i32, Vec<i32>)]) -> Result<()> {
+        self.admin(&format!("reassign {topic}"), async |admin| {
+            let each = to.iter().cloned();
+            let each = each.map(|(p, replicas)| (TopicPartition::new(topic, p), Some(replicas)));
+            let results = admin
+                .alter_partition_reassignments(each, Default::default())
+                .await?;
+            results.into_values().collect::<krafka::Result<()>>()
+        })
+    }
+
+    /// How many bytes a second each broker takes from producers with this `client.id`.
+    pub fn limit_client(&self, client: &str, bytes_per_second: Option<f64>) -> Result<()> {
+        self.admin("alter quotas", async |admin| {
+            let entity = [("client-id", Some(client))].into_iter().collect();
+            let rate = ("producer_byte_rate".to_string(), bytes_per_second);
+            let change = vec![ClientQuotaAlteration::new(entity, vec![rate])];
+            let results = admin
+                .alter_client_quotas(change, Default::default())
+                .await?;
+            results.into_values().collect::<krafka::Result<()>>()
+        })
+    }
+
+    /// The id of the active controller.
+    pub fn controller(&self) -> Result<i32> {
+        self.admin("describe the quorum", async |admin| {
+            let quorum = admin.describe_metadata_quorum(Default::default()).await?;
+            Ok(quorum.leader_id)
         })
     }
 

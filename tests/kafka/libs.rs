@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{ChildStdout, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -108,23 +108,41 @@ impl Libs {
     /// Runs one of Kafka's own tools and returns what it printed. The names
     /// are Java classes, such as `org.apache.kafka.tools.TopicCommand`.
     pub fn tool(&self, class: &str, args: &[&str], limit: Duration) -> Result<String> {
-        let out = self.run(class, args, limit)?;
+        let out = self.run(class, args, limit, to_end)?;
         Ok(String::from_utf8_lossy(&out).into_owned())
     }
 
     /// Runs a single-file Java program that lies beside this file.
     pub fn program(&self, file: &str, args: &[&str], limit: Duration) -> Result<Vec<u8>> {
-        self.run(&format!("{SOURCES}/{file}"), args, limit)
+        self.read_program(file, args, limit, to_end)
     }
 
-    fn run(&self, main: &str, args: &[&str], limit: Duration) -> Result<Vec<u8>> {
+    /// The same, for more than fits in memory: `read` takes what it writes to its standard output,
+    /// up to the end.
+    pub fn read_program<T: Send>(
+        &self,
+        file: &str,
+        args: &[&str],
+        limit: Duration,
+        read: impl FnOnce(ChildStdout) -> T + Send,
+    ) -> Result<T> {
+        self.run(&format!("{SOURCES}/{file}"), args, limit, read)
+    }
+
+    fn run<T: Send>(
+        &self,
+        main: &str,
+        args: &[&str],
+        limit: Duration,
+        read: impl FnOnce(ChildStdout) -> T + Send,
+    ) -> Result<T> {
         let mut command = self.java();
         command
             .arg("-XX:+UseSerialGC")
             .arg("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn")
             .arg(main)
             .args(args);
-        output_within(command, limit).map_err(Error::at(main))
+        output_within(command, limit, read).map_err(Error::at(main))
     }
 }
 
@@ -140,49 +158,50 @@ fn fetch(dir: &Path) -> Result<()> {
     fs::rename(&partial, dir).map_err(Error::at("keep the fetched jars"))
 }
 
-/// What a command wrote to its standard output; an error if it failed or took
-/// longer than `limit`.
-fn output_within(mut command: Command, limit: Duration) -> Result<Vec<u8>> {
+/// What `read` made of a command's standard output; an error if the command failed or took longer
+/// than `limit`.
+fn output_within<T: Send>(
+    mut command: Command,
+    limit: Duration,
+    read: impl FnOnce(ChildStdout) -> T + Send,
+) -> Result<T> {
     let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .map_err(Error::at("start"))?;
-    let stdout = drain(child.stdout.take());
-    let stderr = drain(child.stderr.take());
-    let end = Instant::now() + limit;
-    let status = loop {
-        if let Some(status) = child.try_wait().map_err(Error::at("wait"))? {
-            break Some(status);
+    let pipes = child.stdout.take().zip(child.stderr.take());
+    let (stdout, stderr) = pipes.ok_or_else(|| Error::new("a child without pipes"))?;
+    // On threads, so that a full pipe stops nobody.
+    std::thread::scope(|scope| {
+        let stdout = scope.spawn(move || read(stdout));
+        let stderr = scope.spawn(move || to_end(stderr));
+        let end = Instant::now() + limit;
+        let status = loop {
+            if let Some(status) = child.try_wait().map_err(Error::at("wait"))? {
+                break Some(status);
+            }
+            if Instant::now() >= end {
+                let _ = child.kill();
+                let _ = child.wait();
+                break None;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        };
+        let said = stderr.join().unwrap_or_default();
+        let said = String::from_utf8_lossy(&said);
+        let out = stdout.join().map_err(|_| Error::new("reading panicked"))?;
+        match status {
+            Some(status) if status.success() => Ok(out),
+            Some(status) => Err(Error::new(format!("{status}\n{said}"))),
+            None => Err(Error::new(format!("not done after {limit:?}\n{said}"))),
         }
-        if Instant::now() >= end {
-            let _ = child.kill();
-            let _ = child.wait();
-            break None;
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    };
-    let out = stdout.join().unwrap_or_default();
-    if status.is_some_and(|status| status.success()) {
-        return Ok(out);
-    }
-    let fate = status.map_or(format!("not done after {limit:?}"), |s| s.to_string());
-    let tail = &out[out.len().saturating_sub(2000)..];
-    Err(Error::new(format!(
-        "{fate}\n{}\n{}",
-        String::from_utf8_lossy(tail),
-        String::from_utf8_lossy(&stderr.join().unwrap_or_default())
-    )))
+    })
 }
 
-/// Reads a pipe to its end on a thread, so that a full pipe stops nobody.
-fn drain(pipe: Option<impl Read + Send + 'static>) -> std::thread::JoinHandle<Vec<u8>> {
-    std::thread::spawn(move || {
-        let mut bytes = Vec::new();
-        if let Some(mut pipe) = pipe {
-            let _ = pipe.read_to_end(&mut bytes);
-        }
-        bytes
-    })
+fn to_end(mut pipe: impl Read) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let _ = pipe.read_to_end(&mut bytes);
+    bytes
 }

@@ -14,19 +14,23 @@ mod admin;
 mod broker;
 mod cluster;
 mod libs;
+mod lie;
 mod load;
 mod log_segments;
 mod metadata;
 mod ports;
+mod proxy;
 mod read_back;
 mod watchdog;
 
 pub use broker::{Broker, State};
 pub use cluster::{Cluster, ClusterOptions, Listener};
 pub use libs::{Libs, available};
+pub use lie::Lie;
 pub use load::{Load, Outcomes, Running, scaled};
 pub use log_segments::LogSegments;
 pub use metadata::PartitionView;
+pub use proxy::{Proxies, Proxy, Rules};
 pub use read_back::{Consumed, Isolation, Partitioning, Seen};
 
 use std::fmt;

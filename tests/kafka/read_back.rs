@@ -1,11 +1,13 @@
 //! What a topic holds, read by Kafka's own consumer (`ReadBack.java`).
 
 use std::collections::BTreeMap;
+use std::io::{self, BufRead, BufReader, Read};
+use std::process::ChildStdout;
 use std::time::Duration;
 
 use super::{Cluster, Error, Result};
 
-const LIMIT: Duration = Duration::from_secs(600);
+const LIMIT: Duration = Duration::from_secs(1800);
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Isolation {
@@ -84,6 +86,34 @@ impl Cluster {
             }),
             _ => Err(Error::new(format!("murmur2 said {text:?}"))),
         }
+    }
+
+    /// Hands every record to `take` in the order of its partition, and keeps none: partition,
+    /// offset, value.
+    pub fn read_values(
+        &self,
+        topic: &str,
+        mut take: impl FnMut(i32, i64, &[u8]) + Send,
+    ) -> Result<()> {
+        let read = move |out: ChildStdout| -> io::Result<()> {
+            let mut out = BufReader::with_capacity(1 << 20, out);
+            let mut value = Vec::new();
+            while !out.fill_buf()?.is_empty() {
+                let mut head = [0; 16];
+                out.read_exact(&mut head)?;
+                let number = |at: usize| i32::from_be_bytes([0, 1, 2, 3].map(|i| head[at + i]));
+                let offset = (i64::from(number(4)) << 32) | i64::from(number(8).cast_unsigned());
+                value.resize(number(12).max(0) as usize, 0);
+                out.read_exact(&mut value)?;
+                take(number(0), offset, &value);
+            }
+            Ok(())
+        };
+        let args = ["values", &self.bootstrap(), topic, "read_uncommitted"];
+        let read = self
+            .libs()
+            .read_program("ReadBack.java", &args, LIMIT, read)?;
+        read.map_err(Error::at(format!("read {topic}")))
     }
 
     fn read_back(&self, mode: &str, topic: &str, isolation: Isolation) -> Result<Vec<u8>> {

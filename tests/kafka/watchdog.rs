@@ -11,13 +11,15 @@ use super::{Error, Result};
 
 /// Reads lines of process ids. When the pipe closes, because the cluster was
 /// dropped or its process died, it kills what the last line names and removes
-/// the data. Process exit drops no statics, so a shared cluster ends this way
+/// the data, unless it was told `keep`. Process exit drops no statics, so a shared cluster ends this way
 /// too.
 const SCRIPT: &str = r#"
 trap '' INT TERM HUP
 pids=
-while read -r line; do pids=$line; done
+keep=
+while read -r line; do [ "$line" = keep ] && keep=1 || pids=$line; done
 [ -z "$pids" ] || kill -9 $pids 2>/dev/null
+[ -z "$keep" ] || exit 0
 rm -rf "$0" || { sleep 1; rm -rf "$0"; }
 "#;
 
@@ -62,6 +64,13 @@ impl Watchdog {
         let mut inner = self.lock();
         inner.pids.remove(&pid);
         inner.report();
+    }
+
+    pub fn keep_files(&self) {
+        let mut inner = self.lock();
+        if let Some(pipe) = &mut inner.pipe {
+            let _ = writeln!(pipe, "keep");
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

@@ -1,0 +1,141 @@
+//! The kinds of faults, how many of each are asked for, and how many were done.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::{Mutex, MutexGuard};
+
+/// Who brings a fault about; each does one at a time, beside the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Where {
+    Cluster,
+    Connections,
+    Clients,
+}
+
+macro_rules! kinds {
+    ($($kind:ident $name:literal $place:ident $what:literal,)*) => {
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Kind { $($kind,)* }
+
+        impl Kind {
+            pub const ALL: &'static [Self] = &[$(Self::$kind,)*];
+
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$kind => $name,)* }
+            }
+
+            pub fn place(self) -> Where {
+                match self { $(Self::$kind => Where::$place,)* }
+            }
+
+            /// For `--help`.
+            pub fn list() -> String {
+                [$(format!("  {:<14} {}", $name, $what),)*].join("\n")
+            }
+        }
+    };
+}
+
+kinds! {
+    Kill "kill" Cluster "a broker that leads is killed with SIGKILL and started again",
+    Freeze "freeze" Cluster "a broker that leads is stopped for longer than request.timeout.ms, and goes on",
+    Roll "roll" Cluster "every broker is shut down and started again, one after another",
+    Controller "controller" Cluster "the active controller is killed and started again",
+    Elect "elect" Cluster "leaders move to and fro",
+    Reassign "reassign" Cluster "partitions lose a replica and get it back",
+    Recreate "recreate" Cluster "a topic is deleted and created again",
+    Grow "grow" Cluster "a topic gets more partitions",
+    Split "split" Cluster "max.message.bytes is less than a batch for some seconds",
+    Quota "quota" Cluster "the producer is throttled for some seconds",
+    MinInsync "min-insync" Cluster "min.insync.replicas are not to be had for some seconds",
+    Cut "cut" Connections "all connections to one broker or to all are reset",
+    CutRequest "cut-request" Connections "a connection ends in the middle of a request",
+    CutAnswer "cut-answer" Connections "a connection ends in the middle of an answer: appended, answer lost",
+    BlackHole "black-hole" Connections "nothing comes through, in one direction or both, for up to twice request.timeout.ms",
+    Late "late" Connections "answers are late, up to request.timeout.ms",
+    Slow "slow" Connections "some thousand bytes a second, or some hundred",
+    Refuse "refuse" Connections "nobody listens",
+    Lie "lie" Connections "metadata answers are not true",
+    End "end" Clients "another producer is closed, flushed or dropped under load",
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// A kind, and how many there must have been: `kill:100`.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted {
+    pub kind: Kind,
+    pub count: Option<u64>,
+}
+
+impl FromStr for Wanted {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, count) = match text.split_once(':') {
+            Some((name, count)) => {
+                let count = count.parse().map_err(|e| format!("{count:?}: {e}"))?;
+                (name, Some(count))
+            }
+            None => (text, None),
+        };
+        let kind = Kind::ALL.iter().find(|kind| kind.name() == name);
+        let known = || Kind::ALL.iter().map(|kind| kind.name()).collect::<Vec<_>>();
+        let kind = kind.ok_or_else(|| format!("unknown; known are {}", known().join(", ")))?;
+        Ok(Self { kind: *kind, count })
+    }
+}
+
+/// What is to be done, and what is done.
+pub struct Tally {
+    wanted: BTreeMap<Kind, Option<u64>>,
+    done: Mutex<BTreeMap<Kind, u64>>,
+}
+
+impl Tally {
+    /// Of all kinds if none is named.
+    pub fn new(wanted: &[Wanted]) -> Self {
+        let mut wanted: BTreeMap<_, _> = wanted.iter().map(|w| (w.kind, w.count)).collect();
+        if wanted.is_empty() {
+            wanted.extend(Kind::ALL.iter().map(|kind| (*kind, None)));
+        }
+        let done = Mutex::default();
+        Self { wanted, done }
+    }
+
+    pub fn kinds_at(&self, place: Where) -> Vec<Kind> {
+        let kinds = self.wanted.keys().copied();
+        kinds.filter(|kind| kind.place() == place).collect()
+    }
+
+    pub fn count(&self, kind: Kind) {
+        *self.done().entry(kind).or_default() += 1;
+    }
+
+    /// How many, of each kind that is wanted.
+    pub fn counts(&self) -> Vec<(Kind, u64)> {
+        let done = self.done();
+        let of = |kind: &Kind| (*kind, done.get(kind).copied().unwrap_or_default());
+        self.wanted.keys().map(of).collect()
+    }
+
+    pub fn is_met(&self, kind: Kind) -> bool {
+        let done = self.done().get(&kind).copied().unwrap_or_default();
+        let wanted = self.wanted.get(&kind).copied().flatten();
+        done >= wanted.unwrap_or(1)
+    }
+
+    /// Whether each kind has happened as often as it must, which is once if nobody said.
+    pub fn all_met(&self) -> bool {
+        self.wanted.keys().all(|kind| self.is_met(*kind))
+    }
+
+    fn done(&self) -> MutexGuard<'_, BTreeMap<Kind, u64>> {
+        self.done.lock().unwrap_or_else(|e| e.into_inner())
+    }
+}

@@ -1,0 +1,189 @@
+//! The load: one producer, and a sender for each stream.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use forebay::{Config, Producer, Record};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::{JoinSet, LocalSet};
+use tokio::time::{sleep, timeout};
+
+use crate::books::{Books, Sent};
+use crate::stream::Stream;
+use crate::verdicts::Verdicts;
+
+/// What is granted beyond a deadline to a machine that is busy with brokers.
+pub const GRACE: Duration = Duration::from_secs(20);
+
+pub struct Load {
+    add: UnboundedSender<(Arc<Stream>, f64)>,
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<Verdicts>,
+}
+
+impl Load {
+    pub fn start(config: Config, books: Arc<Books>) -> Self {
+        let (add, added) = unbounded_channel();
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let run = move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .expect("a runtime");
+            let drive = drive(config, books, added, stopped);
+            LocalSet::new().block_on(&runtime, drive)
+        };
+        let thread = std::thread::spawn(run);
+        Self { add, stop, thread }
+    }
+
+    /// Sends so many records a second of a stream, until the end.
+    pub fn send(&self, stream: Arc<Stream>, per_second: f64) {
+        assert!(
+            self.add.send((stream, per_second)).is_ok(),
+            "the load has ended"
+        );
+    }
+
+    /// Ends it, and says who was left without an outcome, and what memory is missing.
+    pub fn finish(self) -> Verdicts {
+        self.stop.store(true, Relaxed);
+        drop(self.add);
+        self.thread.join().expect("the load does not panic")
+    }
+}
+
+async fn drive(
+    config: Config,
+    books: Arc<Books>,
+    mut added: UnboundedReceiver<(Arc<Stream>, f64)>,
+    stop: Arc<AtomicBool>,
+) -> Verdicts {
+    let delivery = config.delivery_timeout;
+    let producer = Producer::start(config).expect("a producer");
+    let (mut senders, mut followers) = (JoinSet::new(), JoinSet::new());
+    let mut streams = Vec::new();
+    while let Some((stream, rate)) = added.recv().await {
+        let (sent, settling) = unbounded_channel();
+        let (books, to) = (Arc::clone(&books), Arc::clone(&stream));
+        let paced = send_paced(
+            producer.clone(),
+            Arc::clone(&stream),
+            rate,
+            Arc::clone(&books),
+            sent,
+            Arc::clone(&stop),
+        );
+        senders.spawn_local(paced);
+        followers.spawn_local(async move { books.follow(&to, settling, true).await });
+        streams.push(stream);
+    }
+    let mut verdicts = Verdicts::default();
+    while senders.join_next().await.is_some() {}
+    let (begin, limit) = (Instant::now(), delivery + GRACE);
+    if timeout(limit, producer.flush()).await.is_err() {
+        let overdue = || format!("a flush did not end within {limit:?}");
+        verdicts.unresolved.add(1, overdue);
+    }
+    let all = async { while followers.join_next().await.is_some() {} };
+    let _ = timeout(limit.saturating_sub(begin.elapsed()).max(GRACE), all).await;
+    for stream in streams {
+        let (sent, settled) = (stream.sent(), stream.settled());
+        verdicts.unresolved.add(sent - settled, || {
+            let (topic, partition) = (&stream.topic, stream.partition);
+            format!("{topic}-{partition}: from number {settled} of {sent}")
+        });
+    }
+    look_for_leaks(&producer, &mut verdicts).await;
+    let limit = Duration::from_secs(10);
+    match timeout(limit + GRACE, producer.close(limit)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => verdicts.unresolved.add(1, || format!("close: {error}")),
+        Err(_) => verdicts
+            .unresolved
+            .add(1, || "close did not end".to_string()),
+    }
+    verdicts
+}
+
+/// When all has its outcome, all memory comes back; requests that nobody waits for any more may
+/// hold some until they are answered or their connection is given up.
+pub async fn look_for_leaks(producer: &Producer, verdicts: &mut Verdicts) {
+    let begin = Instant::now();
+    let limit = producer.config().request_timeout + GRACE;
+    loop {
+        let Ok(Ok(figures)) = timeout(GRACE, producer.figures()).await else {
+            return verdicts.leaked.add(1, || "no figures to be had".into());
+        };
+        let pool = figures.pool;
+        let missing = pool.total_bytes - pool.available_bytes;
+        let held = figures.queued_records() + figures.in_flight() + pool.waiting;
+        if missing == 0 && held == 0 {
+            return;
+        }
+        if begin.elapsed() > limit {
+            let (queued, in_flight) = (figures.queued_records(), figures.in_flight());
+            return verdicts.leaked.add(missing.max(1) as u64, || {
+                format!("{missing} bytes; {queued} records queued, {in_flight} batches in flight, {pool:?}")
+            });
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// Sends at a rate, in a burst every few milliseconds. What could not be sent in time is made up
+/// for at full speed.
+async fn send_paced(
+    producer: Producer,
+    stream: Arc<Stream>,
+    rate: f64,
+    books: Arc<Books>,
+    sent: UnboundedSender<Sent>,
+    stop: Arc<AtomicBool>,
+) {
+    const BURST: Duration = Duration::from_millis(20);
+    let begin = Instant::now();
+    let mut done = 0;
+    while !stop.load(Relaxed) {
+        let due = (begin.elapsed().as_secs_f64() * rate) as u64;
+        for _ in done..due {
+            send_one(&producer, &stream, &books, &sent).await;
+            if stop.load(Relaxed) {
+                return;
+            }
+        }
+        done = due.max(done);
+        sleep(BURST).await;
+    }
+}
+
+/// Sends the stream's next record. Returns whether it was accepted.
+pub async fn send_one(
+    producer: &Producer,
+    stream: &Stream,
+    books: &Books,
+    sent: &UnboundedSender<Sent>,
+) -> bool {
+    let value = stream.value(stream.next());
+    let record = Record::to(Arc::clone(&stream.topic)).partition(stream.partition);
+    let called = Instant::now();
+    let outcome = match producer.send(record.value(value)).await {
+        Ok(receipt) => {
+            books.accepted.fetch_add(1, Relaxed);
+            let accepted = Instant::now();
+            Sent::Accepted {
+                receipt,
+                called,
+                accepted,
+            }
+        }
+        Err(error) => Sent::Refused(error.to_string()),
+    };
+    let accepted = matches!(outcome, Sent::Accepted { .. });
+    // Whoever follows does so to the end.
+    let _ = sent.send(outcome);
+    accepted
+}

@@ -1,0 +1,280 @@
+//! Faults at random against a real Kafka cluster, and a verdict on every record:
+//!
+//! ```text
+//! cargo run --release --example chaos -- --minutes 3 --seed 7
+//! ```
+//!
+//! It starts three brokers (a JDK 17 and Maven are needed), puts a proxy in front of each, sends
+//! numbered records through them while brokers, connections and other producers are hurt, waits
+//! until all is quiet, reads every log to its end with Kafka's own consumer, and holds what it
+//! finds against what was said of each record. The exit status is 0 if all verdicts hold, 1 if one
+//! does not, and 2 if the run could not be done. Unless it is 0, the brokers' files are kept.
+
+#[path = "../../tests/kafka/mod.rs"]
+mod kafka;
+
+mod books;
+mod clients;
+mod connections;
+mod faults;
+mod kinds;
+mod load;
+mod report;
+mod stream;
+mod verdicts;
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use forebay::Config;
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+
+use books::Books;
+use faults::{CLIENT, Faults, PARTITIONS, STREAM, say};
+use kafka::{Cluster, ClusterOptions, Listener, Proxies};
+use kinds::{Kind, Tally, Wanted};
+use load::Load;
+use report::{Memory, Report};
+use verdicts::Verdicts;
+
+/// The listener with the proxies before it.
+const PROXIED: &str = "PROXIED";
+
+/// Hurts a real Kafka cluster and tells what became of every record.
+#[derive(Parser)]
+#[command(after_long_help = format!("Kinds of faults:\n{}", Kind::list()))]
+struct Arguments {
+    /// How long faults are brought about at least.
+    #[arg(long, default_value_t = 3.0)]
+    minutes: f64,
+    /// Repeats a run's settings and its choice of faults, though not their timing.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Kinds of faults, all by default, each with how many there must have been before the run
+    /// ends (`kill:100,freeze:100,cut`), one by default. --help lists them.
+    #[arg(long, value_delimiter = ',')]
+    faults: Vec<Wanted>,
+    /// Records that must have been acked before the run ends.
+    #[arg(long, default_value_t = 0)]
+    records: u64,
+    /// Deaths of connections that must have been before the run ends.
+    #[arg(long, default_value_t = 0)]
+    deaths: u64,
+    /// Records a second.
+    #[arg(long, default_value_t = 10_000.0)]
+    rate: f64,
+    /// A setting of the producer, `key=value`, instead of what the seed chooses.
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let seed = arguments
+        .seed
+        .unwrap_or_else(|| rand::random_range(1..1_000_000));
+    if let Err(missing) = kafka::available() {
+        eprintln!("chaos needs a JDK 17 and Maven: {missing}");
+        return ExitCode::from(2);
+    }
+    match run(&arguments, seed) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(error) => {
+            eprintln!("the run could not be done: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn start_cluster() -> kafka::Result<Cluster> {
+    let options = ClusterOptions::default()
+        .listener(Listener {
+            name: PROXIED.into(),
+            proxied: true,
+            security_protocol: "PLAINTEXT".into(),
+            properties: Vec::new(),
+        })
+        // One fault is soon over, so that the next can come.
+        .property("broker.session.timeout.ms", "3000")
+        .property("broker.heartbeat.interval.ms", "500")
+        .property("replica.lag.time.max.ms", "4000")
+        .property("quota.window.num", "3")
+        // A broker that was killed reads its last segments again.
+        .property("log.segment.bytes", "33554432");
+    Cluster::start(options)
+}
+
+/// The seed chooses among settings that matter under faults.
+fn settings(random: &mut SmallRng) -> Vec<(&'static str, &'static str)> {
+    let mut one_of = |all: &[&'static str]| all[random.random_range(0..all.len())];
+    vec![
+        ("request.timeout.ms", one_of(&["1000", "2000", "4000"])),
+        ("delivery.timeout.ms", one_of(&["6000", "20000", "120000"])),
+        ("max.block.ms", one_of(&["2000", "60000"])),
+        ("linger.ms", one_of(&["0", "5", "50"])),
+        ("batch.size", one_of(&["1000", "16384", "200000"])),
+        ("buffer.memory", one_of(&["1000000", "8000000", "33554432"])),
+        ("compression.type", one_of(&["none", "lz4"])),
+        (
+            "max.in.flight.requests.per.connection",
+            one_of(&["1", "2", "5"]),
+        ),
+        ("connections.max.idle.ms", one_of(&["300", "540000"])),
+        ("metadata.max.age.ms", one_of(&["200", "300000"])),
+    ]
+}
+
+fn configured(cluster: &Cluster, seed: u64, set: &[String]) -> Result<Config, String> {
+    let mut chosen = settings(&mut SmallRng::seed_from_u64(seed));
+    for setting in set {
+        let (key, value) = setting
+            .split_once('=')
+            .ok_or_else(|| format!("--set {setting}: not key=value"))?;
+        chosen.retain(|(known, _)| *known != key);
+        chosen.push((key, value));
+    }
+    let text: Vec<_> = chosen.iter().map(|(k, v)| format!("{k}={v}")).collect();
+    println!("{}", text.join(" "));
+    let builder = Config::builder()
+        .bootstrap_servers(cluster.bootstrap_through(PROXIED))
+        .set("client.id", CLIENT);
+    let builder = chosen.iter().fold(builder, |b, (k, v)| b.set(*k, v));
+    builder.build().map_err(|e| e.to_string())
+}
+
+/// What the producers log (`FOREBAY_LOG`, by default warnings) goes beside the brokers' logs.
+fn log_to(dir: &Path) -> std::io::Result<PathBuf> {
+    let path = dir.join("forebay.log");
+    let filter = std::env::var("FOREBAY_LOG").unwrap_or_else(|_| "warn".into());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(false)
+        .with_writer(Mutex::new(File::create(&path)?))
+        .init();
+    Ok(path)
+}
+
+/// Whether all verdicts hold.
+fn run(arguments: &Arguments, seed: u64) -> Result<bool, Box<dyn std::error::Error>> {
+    println!("seed {seed}: starting three brokers");
+    let cluster = start_cluster()?;
+    let kept = cluster.dir().to_owned();
+    let outcome = run_on(&cluster, arguments, seed);
+    if !matches!(outcome, Ok(true)) {
+        cluster.keep_files();
+        println!("logs and data are kept in {}", kept.display());
+    }
+    outcome
+}
+
+fn run_on(
+    cluster: &Cluster,
+    arguments: &Arguments,
+    seed: u64,
+) -> Result<bool, Box<dyn std::error::Error>> {
+    log_to(cluster.dir())?;
+    let proxies = Proxies::start(cluster, PROXIED)?;
+    let config = configured(cluster, seed, &arguments.set)?;
+    let request_timeout = config.request_timeout;
+    let books = Arc::new(Books::new());
+    let tally = Tally::new(&arguments.faults);
+    let load = Load::start(config, Arc::clone(&books));
+    let begin = Instant::now();
+    let random = SmallRng::seed_from_u64(seed ^ 1);
+    let through = (cluster, &load, &*books, &tally);
+    let mut faults = Faults::new(through, (request_timeout, arguments.rate), random, begin);
+    faults.begin()?;
+    books.begin();
+
+    let memory = Memory::begin();
+    let stop = AtomicBool::new(false);
+    let least = Duration::from_secs_f64(arguments.minutes * 60.0);
+    let done = || {
+        begin.elapsed() >= least
+            && tally.all_met()
+            && books.acked.load(Relaxed) >= arguments.records
+            && proxies.deaths() >= arguments.deaths
+    };
+    let (ran, of_clients) = std::thread::scope(|scope| {
+        let stop = &stop;
+        scope.spawn(|| connections::hurt(&proxies, &tally, request_timeout, seed ^ 2, stop));
+        let bootstrap = cluster.bootstrap_through(PROXIED);
+        let (books, tally, memory, proxies) = (&books, &tally, &memory, &proxies);
+        let clients = scope.spawn(move || {
+            let to = (STREAM, PARTITIONS);
+            clients::come_and_go(&bootstrap, to, books, tally, seed ^ 3, stop)
+        });
+        scope.spawn(move || report::tell_progress(begin, books, proxies, memory, stop));
+        let ran = faults.run(done).and_then(|()| {
+            stop.store(true, Relaxed);
+            faults.make_whole()
+        });
+        stop.store(true, Relaxed);
+        (ran, clients.join())
+    });
+    let took = begin.elapsed();
+    // Whatever stopped the faults, what was said of the records is looked at.
+    if let Err(error) = &ran {
+        say(begin, format_args!("faults ended early: {error}"));
+        faults.make_whole()?;
+    }
+    let timing = books.timing();
+    let (topics, recoveries) = (faults.topics(), faults.recoveries);
+    let mut verdicts = faults.verdicts;
+    verdicts.merge(of_clients.map_err(|_| "the clients panicked")?);
+    say(begin, "quiet; waiting for the last outcomes");
+    verdicts.merge(load.finish());
+    memory.end();
+
+    say(begin, "reading everything back");
+    let reading = Instant::now();
+    let (mut read, mut unknown_there) = (0, 0);
+    for topic in topics {
+        let (records, unknown) = verdicts.read(cluster, topic, &books)?;
+        read += records;
+        unknown_there += unknown;
+    }
+    let report = Report {
+        seed,
+        took,
+        books: &books,
+        timing,
+        tally: &tally,
+        recoveries: &recoveries,
+        deaths: proxies.deaths(),
+        memory: &memory,
+        read,
+        unknown_there,
+        reading: reading.elapsed(),
+        verdicts: &verdicts,
+    };
+    println!("\n{report}");
+    ran?;
+    Ok(verdicts.hold())
+}
+
+impl Verdicts {
+    fn merge(&mut self, other: Self) {
+        let pairs = [
+            (&mut self.lost, other.lost),
+            (&mut self.duplicated, other.duplicated),
+            (&mut self.reordered, other.reordered),
+            (&mut self.phantom, other.phantom),
+            (&mut self.misrouted, other.misrouted),
+            (&mut self.unresolved, other.unresolved),
+            (&mut self.leaked, other.leaked),
+            (&mut self.stalled, other.stalled),
+        ];
+        for (to, from) in pairs {
+            to.count += from.count;
+            to.examples.extend(from.examples);
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! A stream: the records that one sender sends to one partition, numbered from 0, and what became
+//! of each of them.
+
+use std::hash::{DefaultHasher, Hasher};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+
+/// What became of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// With the distance from its number to its offset, where the broker told that. Between two
+    /// faults it is the same for all records of a partition with one stream.
+    Acked(Option<i64>),
+    NotWritten,
+    Unknown,
+    /// Never accepted.
+    Refused,
+}
+
+pub struct Stream {
+    pub id: u32,
+    pub topic: Arc<str>,
+    pub partition: i32,
+    /// Numbers given out.
+    sent: AtomicU64,
+    /// Behind the last number that is acked.
+    acked_to: AtomicU64,
+    /// What was acked below this number lay in a topic that is deleted.
+    begin: AtomicU64,
+    book: Mutex<Book>,
+}
+
+/// The fates of the numbers from 0 on, each as the first number that has it: a few bytes for each
+/// fault, none for a record.
+#[derive(Default)]
+struct Book {
+    runs: Vec<(u64, Fate)>,
+    settled: u64,
+}
+
+impl Stream {
+    pub fn new(id: u32, topic: Arc<str>, partition: i32) -> Self {
+        Self {
+            id,
+            topic,
+            partition,
+            sent: AtomicU64::new(0),
+            acked_to: AtomicU64::new(0),
+            begin: AtomicU64::new(0),
+            book: Mutex::default(),
+        }
+    }
+
+    /// The number of the next record.
+    pub fn next(&self) -> u64 {
+        self.sent.fetch_add(1, Relaxed)
+    }
+
+    pub fn sent(&self) -> u64 {
+        self.sent.load(Relaxed)
+    }
+
+    pub fn acked_to(&self) -> u64 {
+        self.acked_to.load(Relaxed)
+    }
+
+    /// From the next number on, records go to a topic that is new.
+    pub fn begin_anew(&self) {
+        self.begin.store(self.sent(), Relaxed);
+    }
+
+    pub fn begin(&self) -> u64 {
+        self.begin.load(Relaxed)
+    }
+
+    /// What became of the record behind the last whose fate was told.
+    pub fn settle(&self, told: Settled) {
+        let mut book = self.book();
+        let number = book.settled;
+        let fate = match told {
+            Settled::Acked(offset) => {
+                self.acked_to.store(number + 1, Relaxed);
+                Fate::Acked(offset.map(|offset| offset - number as i64))
+            }
+            Settled::NotWritten => Fate::NotWritten,
+            Settled::Unknown => Fate::Unknown,
+            Settled::Refused => Fate::Refused,
+        };
+        book.settled += 1;
+        if book.runs.last().is_none_or(|(_, last)| *last != fate) {
+            book.runs.push((number, fate));
+        }
+    }
+
+    /// How many have a fate.
+    pub fn settled(&self) -> u64 {
+        self.book().settled
+    }
+
+    /// `None` of a record that has no fate.
+    pub fn fate(&self, number: u64) -> Option<Fate> {
+        let book = self.book();
+        let behind = book.runs.partition_point(|(first, _)| *first <= number);
+        let (_, fate) = book.runs.get(behind.checked_sub(1)?)?;
+        (number < book.settled).then_some(*fate)
+    }
+
+    /// Each run of records of one fate: its first number, the one behind its last.
+    pub fn runs(&self) -> Vec<(u64, u64, Fate)> {
+        let book = self.book();
+        let ends = book.runs.iter().skip(1).map(|(first, _)| *first);
+        let ends = ends.chain([book.settled]);
+        let runs = book.runs.iter().zip(ends);
+        runs.map(|((first, fate), end)| (*first, end, *fate))
+            .collect()
+    }
+
+    /// The value of a record: whose it is and where it belongs, with a sum over all of it.
+    pub fn value(&self, number: u64) -> Vec<u8> {
+        let filler = filler(self.id, number);
+        let mut value = Vec::with_capacity(HEAD + self.topic.len() + filler);
+        value.extend([0; SUM]);
+        value.extend(self.id.to_be_bytes());
+        value.extend(self.partition.to_be_bytes());
+        value.extend(number.to_be_bytes());
+        value.push(self.topic.len() as u8);
+        value.extend(self.topic.as_bytes());
+        value.extend((0..filler).map(|at| b'a' + (number as usize + at) as u8 % 26));
+        let sum = sum(&value[SUM..]).to_be_bytes();
+        value[..SUM].copy_from_slice(&sum);
+        value
+    }
+
+    fn book(&self) -> std::sync::MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(|e| e.into_inner())
+    }
+}
+
+pub enum Settled {
+    /// With its offset.
+    Acked(Option<i64>),
+    NotWritten,
+    Unknown,
+    Refused,
+}
+
+/// What a value says of itself.
+#[derive(Debug)]
+pub struct Named<'a> {
+    pub stream: u32,
+    pub topic: &'a [u8],
+    pub partition: i32,
+    pub number: u64,
+}
+
+const SUM: usize = 8;
+/// What stands before the topic's name.
+const HEAD: usize = SUM + 4 + 4 + 8 + 1;
+
+/// `None` of a value that is not as it was sent.
+pub fn named(value: &[u8]) -> Option<Named<'_>> {
+    let (told, rest) = value.split_first_chunk::<SUM>()?;
+    if u64::from_be_bytes(*told) != sum(rest) {
+        return None;
+    }
+    let (stream, rest) = rest.split_first_chunk()?;
+    let (partition, rest) = rest.split_first_chunk()?;
+    let (number, rest) = rest.split_first_chunk()?;
+    let (length, rest) = rest.split_first()?;
+    Some(Named {
+        stream: u32::from_be_bytes(*stream),
+        topic: rest.get(..usize::from(*length))?,
+        partition: i32::from_be_bytes(*partition),
+        number: u64::from_be_bytes(*number),
+    })
+}
+
+fn sum(bytes: &[u8]) -> u64 {
+    // Its keys are fixed.
+    let mut hasher = DefaultHasher::new();
+    hasher.write(bytes);
+    hasher.finish()
+}
+
+/// Around 60 bytes, and now and then much more.
+fn filler(stream: u32, number: u64) -> usize {
+    let mixed = (number ^ u64::from(stream) << 40).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
+    match mixed % 200 {
+        0 => 1000,
+        _ => 20 + mixed as usize / 200 % 80,
+    }
+}

@@ -1,0 +1,313 @@
+//! What the log says, held against what was said of each record.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use crate::books::Books;
+use crate::kafka::{self, Cluster};
+use crate::stream::{Fate, Stream, named};
+
+/// Violations of one kind.
+#[derive(Debug, Default)]
+pub struct Found {
+    pub count: u64,
+    pub examples: Vec<String>,
+}
+
+impl Found {
+    pub fn add(&mut self, count: u64, example: impl FnOnce() -> String) {
+        const EXAMPLES: usize = 5;
+        self.count += count;
+        if count > 0 && self.examples.len() < EXAMPLES {
+            self.examples.push(example());
+        }
+    }
+}
+
+/// Each must be 0.
+#[derive(Debug, Default)]
+pub struct Verdicts {
+    /// Acked, and not in the log.
+    pub lost: Found,
+    pub duplicated: Found,
+    /// Behind a record of its stream that was sent later.
+    pub reordered: Found,
+    /// In the log although said not to be, or never sent.
+    pub phantom: Found,
+    /// In another topic or partition than it names, at another offset than its ack, or changed.
+    pub misrouted: Found,
+    /// Accepted, and without an outcome in its time; or a flush or close that did not end.
+    pub unresolved: Found,
+    /// Memory that was not back when all was quiet.
+    pub leaked: Found,
+    /// A fault was over, and a partition did not deliver again.
+    pub stalled: Found,
+}
+
+impl Verdicts {
+    pub fn all(&self) -> [(&'static str, &Found); 8] {
+        [
+            ("lost", &self.lost),
+            ("duplicated", &self.duplicated),
+            ("reordered", &self.reordered),
+            ("phantom", &self.phantom),
+            ("misrouted", &self.misrouted),
+            ("unresolved", &self.unresolved),
+            ("leaked", &self.leaked),
+            ("stalled", &self.stalled),
+        ]
+    }
+
+    pub fn hold(&self) -> bool {
+        self.all().iter().all(|(_, found)| found.count == 0)
+    }
+
+    /// Reads a topic to its end and judges every stream that went there. Returns how many records
+    /// were read, and how many of them had an unknown outcome.
+    pub fn read(
+        &mut self,
+        cluster: &Cluster,
+        topic: &str,
+        books: &Books,
+    ) -> kafka::Result<(u64, u64)> {
+        let mut check = Check::new(topic, books, self);
+        cluster.read_values(topic, |partition, offset, value| {
+            check.take(partition, offset, value);
+        })?;
+        Ok(check.end())
+    }
+}
+
+struct Check<'a> {
+    topic: &'a str,
+    streams: Vec<Arc<Stream>>,
+    seen: BTreeMap<u32, Seen>,
+    read: u64,
+    unknown: u64,
+    verdicts: &'a mut Verdicts,
+}
+
+/// Which numbers of a stream were found: a bit for each.
+#[derive(Default)]
+struct Seen {
+    bits: Vec<u64>,
+    behind_last: u64,
+}
+
+impl Seen {
+    fn has(&self, number: u64) -> bool {
+        let word = self.bits.get((number / 64) as usize);
+        word.is_some_and(|word| word >> (number % 64) & 1 == 1)
+    }
+
+    fn set(&mut self, number: u64) {
+        let at = (number / 64) as usize;
+        if self.bits.len() <= at {
+            self.bits.resize(at + 1, 0);
+        }
+        self.bits[at] |= 1 << (number % 64);
+    }
+}
+
+impl<'a> Check<'a> {
+    fn new(topic: &'a str, books: &Books, verdicts: &'a mut Verdicts) -> Self {
+        Self {
+            topic,
+            streams: books.streams(),
+            seen: BTreeMap::new(),
+            read: 0,
+            unknown: 0,
+            verdicts,
+        }
+    }
+
+    /// A record of the log; those of a partition in their order.
+    fn take(&mut self, partition: i32, offset: i64, value: &[u8]) {
+        self.read += 1;
+        let place = format_args!("{}-{partition} offset {offset}", self.topic);
+        let verdicts = &mut *self.verdicts;
+        let Some(named) = named(value) else {
+            return verdicts
+                .misrouted
+                .add(1, || format!("{place}: not as it was sent: {value:02x?}"));
+        };
+        let number = named.number;
+        let Some(stream) = self.streams.get(named.stream as usize) else {
+            return verdicts
+                .phantom
+                .add(1, || format!("{place}: of no stream: {named:?}"));
+        };
+        let who = format_args!("stream {} number {number}", named.stream);
+        let elsewhere = self.topic.as_bytes() != named.topic || partition != named.partition;
+        verdicts.misrouted.add(elsewhere.into(), || {
+            let topic = String::from_utf8_lossy(named.topic);
+            format!("{place}: {who} belongs to {topic}-{}", named.partition)
+        });
+
+        let seen = self.seen.entry(named.stream).or_default();
+        if seen.has(number) {
+            verdicts.duplicated.add(1, || format!("{place}: {who}"));
+        } else if number < seen.behind_last {
+            let after = seen.behind_last - 1;
+            verdicts
+                .reordered
+                .add(1, || format!("{place}: {who} after {after}"));
+        }
+        let first = !seen.has(number);
+        seen.set(number);
+        seen.behind_last = seen.behind_last.max(number + 1);
+
+        match stream.fate(number) {
+            // A second copy is a duplicate already.
+            Some(Fate::Acked(Some(shift))) if first => {
+                let told = number as i64 + shift;
+                verdicts.misrouted.add((told != offset).into(), || {
+                    format!("{place}: {who} was acked at offset {told}")
+                });
+            }
+            Some(Fate::Acked(_)) => {}
+            Some(Fate::Unknown) => self.unknown += 1,
+            Some(fate) => verdicts
+                .phantom
+                .add(1, || format!("{place}: {who} was {fate:?}")),
+            None if number >= stream.sent() => verdicts
+                .phantom
+                .add(1, || format!("{place}: {who} was not sent")),
+            // Unresolved, and told so.
+            None => {}
+        }
+    }
+
+    fn end(self) -> (u64, u64) {
+        let nothing = Seen::default();
+        for stream in self.streams.iter().filter(|it| *it.topic == *self.topic) {
+            let seen = self.seen.get(&stream.id).unwrap_or(&nothing);
+            for (first, end, fate) in stream.runs() {
+                if !matches!(fate, Fate::Acked(_)) {
+                    continue;
+                }
+                for number in first.max(stream.begin())..end {
+                    self.verdicts.lost.add((!seen.has(number)).into(), || {
+                        let (id, topic, partition) = (stream.id, self.topic, stream.partition);
+                        format!("{topic}-{partition}: stream {id} number {number}, {fate:?}")
+                    });
+                }
+            }
+        }
+        (self.read, self.unknown)
+    }
+}
+
+impl fmt::Display for Verdicts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (name, found) in self.all() {
+            writeln!(f, "  {name:<11} {}", found.count)?;
+            for example in &found.examples {
+                writeln!(f, "    {example}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stream::Settled;
+
+    /// A stream of four acked records at offsets from 10, one not written, one unknown, one
+    /// refused, one acked without an offset, and one that has no outcome.
+    fn books() -> Books {
+        let books = Books::new();
+        let stream = books.open("t", 3);
+        let acked = (10..14).map(|offset| Settled::Acked(Some(offset)));
+        let others = [
+            Settled::NotWritten,
+            Settled::Unknown,
+            Settled::Refused,
+            Settled::Acked(None),
+        ];
+        acked.chain(others).for_each(|it| stream.settle(it));
+        (0..9).for_each(|number| assert_eq!(stream.next(), number));
+        books
+    }
+
+    /// What is found if the log holds these numbers, from offset 10 on.
+    fn found_in(books: &Books, numbers: &[u64]) -> Vec<(&'static str, u64)> {
+        let stream = &books.streams()[0];
+        let values = numbers.iter().map(|number| stream.value(*number));
+        found(
+            books,
+            (10..).zip(values).map(|(offset, value)| (3, offset, value)),
+        )
+    }
+
+    fn found(
+        books: &Books,
+        log: impl Iterator<Item = (i32, i64, Vec<u8>)>,
+    ) -> Vec<(&'static str, u64)> {
+        let mut verdicts = Verdicts::default();
+        let mut check = Check::new("t", books, &mut verdicts);
+        log.for_each(|(partition, offset, value)| check.take(partition, offset, &value));
+        check.end();
+        let all = verdicts.all().map(|(name, found)| (name, found.count));
+        all.into_iter().filter(|(_, count)| *count > 0).collect()
+    }
+
+    #[test]
+    fn a_log_that_agrees_is_not_objected_to() {
+        assert_eq!(found_in(&books(), &[0, 1, 2, 3, 7]), []);
+        // Nobody said that these are not there.
+        assert_eq!(found_in(&books(), &[0, 1, 2, 3, 5, 7, 8]), []);
+    }
+
+    #[test]
+    fn each_violation_is_found() {
+        let books = books();
+        assert_eq!(found_in(&books, &[0, 1, 2, 3]), [("lost", 1)]);
+        assert_eq!(found_in(&books, &[0, 1, 2, 3, 7, 2]), [("duplicated", 1)]);
+        assert_eq!(found_in(&books, &[0, 1, 2, 3, 7, 5]), [("reordered", 1)]);
+        for phantom in [4, 6] {
+            let log = [0, 1, 2, 3, phantom, 7];
+            assert_eq!(found_in(&books, &log), [("phantom", 1)]);
+        }
+        let never_sent = [0, 1, 2, 3, 7, 9];
+        assert_eq!(found_in(&books, &never_sent), [("phantom", 1)]);
+        let at_other_offsets = [5, 0, 1, 2, 3, 7];
+        assert_eq!(
+            found_in(&books, &at_other_offsets),
+            [("reordered", 4), ("misrouted", 4)]
+        );
+    }
+
+    #[test]
+    fn what_lies_elsewhere_or_is_changed_is_found() {
+        let books = books();
+        let stream = &books.streams()[0];
+        let log = |number: u64, partition: i32, change: u8| {
+            let numbers = [0, 1, 2, 3, 7].into_iter();
+            let values = (10..).zip(numbers).map(move |(offset, it)| {
+                let mut value = stream.value(it);
+                let hit = it == number;
+                *value.last_mut().expect("not empty") ^= if hit { change } else { 0 };
+                (if hit { partition } else { 3 }, offset, value)
+            });
+            values.collect::<Vec<_>>().into_iter()
+        };
+        assert_eq!(found(&books, log(2, 4, 0)), [("misrouted", 1)]);
+        assert_eq!(found(&books, log(2, 3, 1)), [("lost", 1), ("misrouted", 1)]);
+    }
+
+    #[test]
+    fn what_a_deleted_topic_held_is_not_missed() {
+        let books = books();
+        let stream = &books.streams()[0];
+        stream.begin_anew();
+        assert_eq!(found_in(&books, &[]), []);
+        stream.settle(Settled::Unknown);
+        stream.next();
+        stream.settle(Settled::Acked(Some(0)));
+        assert_eq!(found_in(&books, &[]), [("lost", 1)]);
+    }
+}

@@ -1,0 +1,168 @@
+//! Topics that come, go and grow, and brokers that ask for patience, under a producer that goes on.
+
+mod kafka;
+
+use std::time::{Duration, Instant};
+
+use forebay::config::ConfigBuilder;
+use forebay::{Config, Producer, Record, SendError};
+use kafka::{Cluster, Load};
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+fn config(cluster: &Cluster) -> ConfigBuilder {
+    Config::builder().bootstrap_servers(cluster.bootstrap())
+}
+
+async fn close(producer: Producer) {
+    let closed = producer.close(Duration::from_secs(10)).await;
+    closed.expect("closed in time");
+}
+
+/// It is another topic of the same name: what was acked before is gone with the old one, and
+/// whatever is sent from then on arrives, once and in order, without a new producer.
+#[test]
+fn a_topic_is_deleted_and_created_again() {
+    if !kafka::require_or_skip("a_topic_is_deleted_and_created_again") {
+        return;
+    }
+    const TOPIC: &str = "returning";
+    let cluster = kafka::shared();
+    cluster.create_topic(TOPIC, 3, 3, &[]).unwrap();
+    let config = config(cluster).set("max.block.ms", 2000);
+    let running = Load::new(TOPIC, 1)
+        .per_second(3000)
+        .start(config.build().unwrap());
+    let mut behind = Vec::new();
+    for _ in 0..2 {
+        running.wait_for(3000);
+        cluster.delete_topic(TOPIC).unwrap();
+        cluster.create_topic(TOPIC, 3, 3, &[]).unwrap();
+        // Its progress is told every 256 records.
+        behind.push(running.sent() as i64 + 512);
+        running.wait_for(3000);
+    }
+    let outcomes = running.finish();
+    println!("{outcomes}");
+    let seen = cluster.seen(TOPIC);
+    assert_eq!(outcomes.missing, [0; 0]);
+    assert_eq!(seen.duplicated(), [0; 0]);
+    assert_eq!(seen.reordered(|_| 0), [(0, 0, 0); 0]);
+    let said_not_to_be = outcomes.not_written.iter().chain(&outcomes.refused);
+    assert_eq!(seen.phantom(said_not_to_be.map(|(it, _)| *it)), [0; 0]);
+    let acked = outcomes.acked.iter().map(|(counter, _)| *counter);
+    let acked: Vec<i64> = acked.filter(|counter| *counter > behind[1]).collect();
+    assert!(
+        acked.len() > 1000,
+        "{} acked after the last time",
+        acked.len()
+    );
+    assert_eq!(seen.lost(acked), [0; 0]);
+    cluster.check_segments(TOPIC);
+}
+
+#[tokio::test]
+async fn a_partition_that_is_added_is_found_after_a_refusal() {
+    if !kafka::require_or_skip("a_partition_that_is_added_is_found_after_a_refusal") {
+        return;
+    }
+    const TOPIC: &str = "growing";
+    let cluster = kafka::shared();
+    cluster.create_topic(TOPIC, 2, 3, &[]).unwrap();
+    let producer = Producer::start(config(cluster).build().unwrap()).unwrap();
+    let record = || Record::to(TOPIC).partition(2).value("third");
+    let refused = producer.send(record()).await.unwrap_err();
+    let out_of_range = SendError::PartitionOutOfRange {
+        topic: TOPIC.into(),
+        partition: 2,
+        count: 2,
+    };
+    assert_eq!(refused.to_string(), out_of_range.to_string());
+
+    cluster.add_partitions(TOPIC, 3).unwrap();
+    let begin = Instant::now();
+    let receipt = loop {
+        match producer.send(record()).await {
+            Ok(receipt) => break receipt,
+            Err(SendError::PartitionOutOfRange { .. }) if begin.elapsed() < LIMIT => {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            Err(error) => panic!("{error}"),
+        }
+    };
+    assert_eq!(receipt.await.unwrap().partition, 2);
+    close(producer).await;
+}
+
+#[tokio::test]
+async fn a_topic_name_that_is_not_legal_is_refused_at_once() {
+    if !kafka::require_or_skip("a_topic_name_that_is_not_legal_is_refused_at_once") {
+        return;
+    }
+    let cluster = kafka::shared();
+    // Waited for, this would take a minute.
+    let producer = Producer::start(config(cluster).build().unwrap()).unwrap();
+    let record = Record::to("topic abc").value("1");
+    let refused = tokio::time::timeout(LIMIT / 2, producer.send(record)).await;
+    match refused.expect("at once") {
+        Err(SendError::TopicRefused { topic, error }) => {
+            assert_eq!(&*topic, "topic abc");
+            assert!(error.to_string().contains("INVALID_TOPIC"), "{error}");
+        }
+        other => panic!("{other:?}"),
+    }
+    close(producer).await;
+}
+
+/// Whoever is throttled waits, instead of sending into a connection that the broker does not read
+/// for so long: else requests would run out of time and be sent again.
+#[tokio::test]
+async fn a_throttled_producer_waits_and_goes_on() {
+    if !kafka::require_or_skip("a_throttled_producer_waits_and_goes_on") {
+        return;
+    }
+    const TOPIC: &str = "throttled";
+    const CLIENT: &str = "throttled-client";
+    let cluster = kafka::shared();
+    cluster.create_topic(TOPIC, 1, 3, &[]).unwrap();
+    // Brokers take the mean of ten seconds.
+    cluster.limit_client(CLIENT, Some(2_000.0)).unwrap();
+    let hurry = config(cluster).set("request.timeout.ms", 1000);
+    let config = hurry.set("client.id", CLIENT).set("linger.ms", 0);
+    let producer = Producer::start(config.build().unwrap()).unwrap();
+
+    // In several batches, so that some are in flight when the first one is answered.
+    let mut receipts = Vec::new();
+    for i in 0..200 {
+        let value = format!("{i} {}", "x".repeat(1000));
+        let record = Record::to(TOPIC).partition(0).value(value);
+        receipts.push(producer.send(record).await.unwrap());
+    }
+    let begin = Instant::now();
+    let mut throttled = false;
+    while !throttled && begin.elapsed() < LIMIT {
+        let figures = producer.figures().await.unwrap();
+        throttled = figures.brokers.iter().any(|broker| broker.throttled);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(throttled, "no broker asked for a pause");
+    cluster.limit_client(CLIENT, None).unwrap();
+    receipts.push(
+        producer
+            .send(Record::to(TOPIC).partition(0).value("200"))
+            .await
+            .unwrap(),
+    );
+    for receipt in receipts {
+        receipt.await.unwrap();
+    }
+    let figures = producer.figures().await.unwrap();
+    let retries: u64 = figures.partitions.iter().map(|it| it.retries).sum();
+    assert_eq!(retries, 0, "nothing ran out of time");
+    let pauses = figures.brokers.iter().filter(|broker| broker.throttled);
+    assert_eq!(pauses.count(), 0, "all pauses are over");
+    close(producer).await;
+    let seen = cluster.seen(TOPIC);
+    assert_eq!(seen.records(), 201);
+    assert_eq!(seen.reordered(|_| 0), [(0, 0, 0); 0]);
+}

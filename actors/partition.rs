@@ -1,9 +1,9 @@
 //! The PartitionActor: one per TopicPartition, owner of its batch deque.
 
-use std::cell::RefCell;
+use std::cell::{RefCell, RefMut};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
@@ -116,7 +116,7 @@ pub(crate) struct PartitionParts {
 pub(crate) struct Shared {
     pub stage: Arc<Stage>,
     /// Outside the actor's value, so that a panic cannot take it along.
-    pub ledger: Arc<Mutex<Ledger>>,
+    pub ledger: Rc<RefCell<Ledger>>,
     pub gauge: Arc<Gauge>,
 }
 
@@ -170,11 +170,8 @@ impl PartitionActor {
         }
     }
 
-    fn ledger(&self) -> MutexGuard<'_, Ledger> {
-        self.shared
-            .ledger
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    fn ledger(&self) -> RefMut<'_, Ledger> {
+        self.shared.ledger.borrow_mut()
     }
 
     /// Moves what is sealed from the stage to the deque, with `open` the open batch too.
@@ -187,8 +184,7 @@ impl PartitionActor {
 
     /// Looks at everything and does what follows: announces what is ready, asks for what is
     /// missing, sets the alarm for what is to come.
-    fn look(&mut self, ctx: &mut Context<Self>) {
-        let now = now();
+    fn look(&mut self, now: Instant, ctx: &mut Context<Self>) {
         let glance = self.shared.stage.glance();
         if glance.sealed {
             self.collect(false);
@@ -251,9 +247,8 @@ impl PartitionActor {
             .flatten()
             .min()
         {
-            let me = ctx.address();
-            self.alarm
-                .set(&self.parts.clock, at, || Sleeper::Partition(me));
+            let me = || Sleeper::Partition(ctx.address());
+            self.alarm.set(&self.parts.clock, at, me);
         }
     }
 
@@ -275,7 +270,7 @@ impl PartitionActor {
         self.announced = false;
         self.asked_identity = false;
         self.alarm = Alarm::default();
-        self.look(ctx);
+        self.look(now(), ctx);
     }
 
     /// A batch for the sender, if there is one.
@@ -334,7 +329,7 @@ impl Actor for PartitionActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        self.look(ctx);
+        self.look(now(), ctx);
     }
 }
 
@@ -394,20 +389,20 @@ impl On<Retire> for PartitionActor {
         self.shared.stage.close();
         self.collect(true);
         self.guard.retired();
-        self.look(ctx);
+        self.look(now(), ctx);
     }
 }
 
 impl On<Wake> for PartitionActor {
     fn on(&mut self, _: Wake, ctx: &mut Context<Self>) {
-        self.look(ctx);
+        self.look(now(), ctx);
     }
 }
 
 impl On<Tick> for PartitionActor {
     fn on(&mut self, _: Tick, ctx: &mut Context<Self>) {
         self.alarm.rang();
-        self.look(ctx);
+        self.look(now(), ctx);
     }
 }
 
@@ -422,43 +417,40 @@ impl On<Lead> for PartitionActor {
                 former.sender.do_send(NotReady(ctx.address()));
             }
         }
-        self.look(ctx);
+        self.look(now(), ctx);
     }
 }
 
 impl On<Take> for PartitionActor {
     fn on(&mut self, take: Take, ctx: &mut Context<Self>) {
-        let ours = self
-            .leader
-            .as_ref()
-            .filter(|leader| leader.incarnation == take.incarnation);
-        let Some(leader) = ours.cloned() else {
+        let leads = |leader: &Led| leader.incarnation == take.incarnation;
+        if !self.leader.as_ref().is_some_and(leads) {
             // A sender that no longer leads, or not yet again: it gets nothing.
             return take.sender.do_send(Offer {
                 from: ctx.address(),
                 loan: None,
                 more: false,
             });
-        };
+        }
+        let now = now();
         self.announced = false;
         self.shared.gauge.not_ready();
         let held_elsewhere = self.ledger().is_lent() && self.lender != take.incarnation;
-        let loan = if held_elsewhere {
-            None
-        } else {
-            self.lend(now(), ctx)
+        let loan = match held_elsewhere {
+            true => None,
+            false => self.lend(now, ctx),
         };
         if loan.is_some() {
             self.lender = take.incarnation;
         }
-        let more = loan.is_some() && self.ledger().readiness(now()) == Readiness::Now;
+        let more = loan.is_some() && self.ledger().readiness(now) == Readiness::Now;
         self.announced = more;
-        leader.sender.do_send(Offer {
+        take.sender.do_send(Offer {
             from: ctx.address(),
             loan,
             more,
         });
-        self.look(ctx);
+        self.look(now, ctx);
     }
 }
 
@@ -472,10 +464,11 @@ impl On<LoanBack> for PartitionActor {
             Report::Returned { error, .. } => Some(Arc::clone(error)),
             Report::Unasked => None,
         };
-        let effects = self.ledger().report(id, report, now());
+        let now = now();
+        let effects = self.ledger().report(id, report, now);
         drop(alive);
         self.apply(effects, ctx);
-        self.look(ctx);
+        self.look(now, ctx);
     }
 }
 
@@ -484,7 +477,7 @@ impl On<Identified> for PartitionActor {
         self.asked_identity = false;
         let effects = self.ledger().adopt(identity);
         self.apply(effects, ctx);
-        self.look(ctx);
+        self.look(now(), ctx);
     }
 }
 
@@ -496,7 +489,7 @@ impl On<FlushPartition> for PartitionActor {
             self.ledger().tie(&token);
         }
         message.0 = None;
-        self.look(ctx);
+        self.look(now(), ctx);
     }
 }
 

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
@@ -270,7 +270,7 @@ impl RuntimeActor {
     fn slot(&self, topic: &Arc<str>, partition: i32, meters: &TopicMeters) -> Option<Slot> {
         let config = &self.config;
         let stage = Arc::new(Stage::new(partition, config.batch_size));
-        let ledger = Arc::new(Mutex::new(Ledger::new(Rules {
+        let ledger = Rc::new(RefCell::new(Ledger::new(Rules {
             idempotent: config.enable_idempotence,
             max_in_flight: config.max_in_flight,
             retries: config.retries,

@@ -81,44 +81,31 @@ impl Ack {
     }
 
     /// The outcome of the record at `index`, once there is one.
+    #[inline]
     pub fn outcome(&self, index: u32, timestamp: i64) -> Option<Outcome> {
-        Some(match self.settlement.get()? {
+        match self.settlement.get()? {
             Settlement::Acked {
                 base_offset,
                 log_append_time,
-            } => Ok(Acked {
+            } => Some(Ok(Acked {
                 partition: self.partition,
                 offset: base_offset.map(|base| base + i64::from(index)),
                 timestamp: log_append_time.unwrap_or(timestamp),
-            }),
-            Settlement::Failed(undelivered) => Err(undelivered.clone()),
-            Settlement::Invalid { error, records } => Err(Undelivered::NotWritten(
-                match records.iter().find(|(at, _)| *at == index) {
-                    Some((_, message)) => Reason::InvalidRecord {
-                        error: error.clone(),
-                        message: Arc::clone(message),
-                    },
-                    None => Reason::BatchMate(error.clone()),
-                },
-            )),
+            })),
+            Settlement::Failed(undelivered) => Some(Err(undelivered.clone())),
+            Settlement::Invalid { error, records } => Some(Err(invalid(error, records, index))),
             Settlement::Split(parts) => {
-                let at = parts
-                    .partition_point(|(first, _)| *first <= index)
-                    .checked_sub(1)?;
-                let (first, part) = &parts[at];
-                return part.outcome(index - first, timestamp);
+                let (first, part) = part_of(parts, index)?;
+                part.outcome(index - first, timestamp)
             }
-        })
+        }
     }
 
     /// Has `waker` woken when the outcome of the record at `index` is known; at once if it is.
     pub fn register(&self, index: u32, waker: &Waker) {
         if let Some(Settlement::Split(parts)) = self.settlement.get() {
-            if let Some(at) = parts
-                .partition_point(|(first, _)| *first <= index)
-                .checked_sub(1)
-            {
-                parts[at].1.register(index - parts[at].0, waker);
+            if let Some((first, part)) = part_of(parts, index) {
+                part.register(index - first, waker);
             }
             return;
         }
@@ -132,6 +119,24 @@ impl Ack {
             wakers.push(waker.clone());
         }
     }
+}
+
+/// The part of a split batch that has the record at `index`.
+fn part_of(parts: &[(u32, Arc<Ack>)], index: u32) -> Option<(u32, &Ack)> {
+    let after = parts.partition_point(|(first, _)| *first <= index);
+    let (first, part) = parts.get(after.checked_sub(1)?)?;
+    Some((*first, part))
+}
+
+#[cold]
+fn invalid(error: &BrokerError, records: &[(u32, Arc<str>)], index: u32) -> Undelivered {
+    Undelivered::NotWritten(match records.iter().find(|(at, _)| *at == index) {
+        Some((_, message)) => Reason::InvalidRecord {
+            error: error.clone(),
+            message: Arc::clone(message),
+        },
+        None => Reason::BatchMate(error.clone()),
+    })
 }
 
 /// The batch's side of an ack. Dropped without a word, it settles the ack itself, so that no

@@ -21,11 +21,11 @@ use crate::delivery::Listener;
 use crate::error::SendError;
 use crate::interceptor::Interceptor;
 use crate::panics;
-use crate::partition::{Append, Extras};
+use crate::partition::{Append, Appended, Extras};
 use crate::partitioner::{Partitioner, TopicPartitions, partition_for_key};
 use crate::pool::{Buffer, Shelf};
 use crate::record::{BorrowedRecord, Record};
-use crate::topics::{Recent, Topic, Topics};
+use crate::topics::{Door, Recent, Topic, Topics};
 
 /// What every handle shares. Unlike a handle, it does not keep the producer open.
 pub(crate) struct Intake {
@@ -40,6 +40,9 @@ pub(crate) struct Intake {
     /// What every handle's records are told to: the interceptors.
     pub listeners: Arc<[Arc<dyn Listener>]>,
     pub closed: AtomicBool,
+    /// Bytes that a record may take, alone in a batch: the lesser of `max.request.size` and
+    /// `buffer.memory`.
+    pub largest: usize,
 }
 
 /// Where a record goes.
@@ -213,7 +216,7 @@ impl Intake {
         }
     }
 
-    /// Goes as far as it goes without waiting.
+    /// Goes as far as it goes without waiting. Most records find their batch open and end here.
     #[inline]
     pub fn step(
         &self,
@@ -221,8 +224,13 @@ impl Intake {
         record: &BorrowedRecord<'_>,
         extras: &mut Extras<'_>,
     ) -> Result<Step, SendError> {
-        let mut place = self.place(topic, record)?;
-        self.append(topic, record, &mut place, extras, None)
+        let place = self.place(topic, record)?;
+        let door = &topic.partitions[place.partition];
+        extras.sticky = place.sticky;
+        match door.stage.append_to_open(&record.fields, extras) {
+            Some(appended) => Ok(accept(door, place.partition, appended)),
+            None => self.append(topic, record, place, extras, None),
+        }
     }
 
     /// Waits for what a step was short of, and takes the next one, until the record is accepted.
@@ -240,9 +248,10 @@ impl Intake {
                     let step = self.step(&topic, record, extras)?;
                     (topic, step)
                 }
-                Short::Memory(topic, PlaceFor(mut place), size) => {
+                Short::Memory(topic, PlaceFor(place), size) => {
                     let memory = self.memory(size, asked).await?;
-                    let step = self.append(&topic, record, &mut place, extras, Some(memory))?;
+                    extras.sticky = place.sticky;
+                    let step = self.append(&topic, record, place, extras, Some(memory))?;
                     (topic, step)
                 }
             };
@@ -341,6 +350,7 @@ impl Intake {
         }
     }
 
+    #[cold]
     fn too_large(&self, size: usize) -> SendError {
         let (key, limit) = match self.config.max_request_size.cmp(&self.config.buffer_memory) {
             std::cmp::Ordering::Greater => ("buffer.memory", self.config.buffer_memory),
@@ -349,50 +359,52 @@ impl Intake {
         SendError::TooLarge { size, key, limit }
     }
 
+    #[inline]
     fn place(&self, topic: &Topic, record: &BorrowedRecord<'_>) -> Result<Place, SendError> {
         topic.mark_used();
         let (partition, sticky) = match record.partition {
             Some(partition) => (partition, false),
             None => self.choose(topic, &record.fields)?,
         };
-        let count = topic.partitions.len();
-        let Some(partition) = usize::try_from(partition).ok().filter(|at| *at < count) else {
-            // Partitions may have been added that we do not know of; the next record will see.
-            self.metadata.do_send(RefreshMetadata);
-            let topic = Arc::clone(&topic.name);
-            return Err(SendError::PartitionOutOfRange {
-                topic,
-                partition,
-                count,
-            });
-        };
         let size = HEADER_LEN + record.fields.upper_bound();
-        match size > self.config.max_request_size.min(self.config.buffer_memory) {
-            true => Err(self.too_large(size)),
-            false => Ok(Place { partition, sticky }),
+        if size > self.largest {
+            return Err(self.too_large(size));
+        }
+        match usize::try_from(partition) {
+            Ok(at) if at < topic.partitions.len() => Ok(Place {
+                partition: at,
+                sticky,
+            }),
+            _ => Err(self.out_of_range(topic, partition)),
         }
     }
 
+    #[cold]
+    fn out_of_range(&self, topic: &Topic, partition: i32) -> SendError {
+        // Partitions may have been added that we do not know of; the next record will see.
+        self.metadata.do_send(RefreshMetadata);
+        SendError::PartitionOutOfRange {
+            topic: Arc::clone(&topic.name),
+            partition,
+            count: topic.partitions.len(),
+        }
+    }
+
+    #[inline]
     fn choose(&self, topic: &Topic, record: &RecordRef<'_>) -> Result<(i32, bool), SendError> {
         let cluster = TopicPartitions::new(topic.partitions.len() as i32, &topic.available);
         let RecordRef { key, value, .. } = *record;
         if let Some(partitioner) = &self.partitioner {
             let call = || partitioner.partition(&topic.name, key, value, &cluster);
-            let chosen = catch_unwind(AssertUnwindSafe(call));
-            return chosen.map(|partition| (partition, false)).map_err(|panic| {
-                SendError::Panicked {
-                    what: "the partitioner",
-                    why: panics::message(&*panic).into(),
-                }
-            });
+            return self.ask(call).map(|partition| (partition, false));
         }
         Ok(match (self.config.partitioner, key) {
-            (PartitionerKind::RoundRobin, _) => (
-                topic
+            (PartitionerKind::RoundRobin, _) => {
+                let next = topic
                     .round_robin
-                    .partition(&topic.name, key, value, &cluster),
-                false,
-            ),
+                    .partition(&topic.name, key, value, &cluster);
+                (next, false)
+            }
             (PartitionerKind::Default, Some(key)) if !self.config.partitioner_ignore_keys => {
                 (partition_for_key(key, cluster.total), false)
             }
@@ -400,31 +412,32 @@ impl Intake {
         })
     }
 
-    /// Appends, with memory off the shelf if it has to be.
+    /// Calls the application's partitioner.
+    #[cold]
+    fn ask(&self, partitioner: impl FnOnce() -> i32) -> Result<i32, SendError> {
+        catch_unwind(AssertUnwindSafe(partitioner)).map_err(|panic| SendError::Panicked {
+            what: "the partitioner",
+            why: panics::message(&*panic).into(),
+        })
+    }
+
+    /// Appends, to a new batch if it has to be, with memory off the shelf.
+    #[cold]
     fn append(
         &self,
         topic: &Arc<Topic>,
         record: &BorrowedRecord<'_>,
-        place: &mut Place,
+        mut place: Place,
         extras: &mut Extras<'_>,
         mut memory: Option<Buffer>,
     ) -> Result<Step, SendError> {
         loop {
-            let Place { partition, sticky } = *place;
+            let Place { partition, sticky } = place;
             let door = &topic.partitions[partition];
-            extras.sticky = sticky;
-            let (size, run) = match door.stage.append(&record.fields, &mut memory, extras, now) {
+            let fields = &record.fields;
+            let (size, run) = match door.stage.append(fields, &mut memory, extras, now) {
                 Append::Closed => return Err(self.shut(topic, partition)),
-                Append::Done { index, ack, wake } => {
-                    if wake {
-                        door.addr.do_send(Wake);
-                    }
-                    return Ok(Step::Accepted(Accepted {
-                        partition,
-                        index,
-                        ack,
-                    }));
-                }
+                Append::Done(appended) => return Ok(accept(door, partition, appended)),
                 Append::NeedsMemory { size, wake, run } => {
                     if wake {
                         door.addr.do_send(Wake);
@@ -441,8 +454,7 @@ impl Intake {
             }
             memory = self.shelf.take(size);
             if memory.is_none() {
-                let place = PlaceFor(*place);
-                let short = Short::Memory(Arc::clone(topic), place, size);
+                let short = Short::Memory(Arc::clone(topic), PlaceFor(place), size);
                 return Ok(Step::Short(short));
             }
         }
@@ -522,6 +534,19 @@ impl Future for Sending<'_> {
         };
         later.insert(waits).as_mut().poll(context)
     }
+}
+
+#[inline]
+fn accept(door: &Door, partition: usize, appended: Appended) -> Step {
+    let Appended { index, ack, wake } = appended;
+    if wake {
+        door.addr.do_send(Wake);
+    }
+    Step::Accepted(Accepted {
+        partition,
+        index,
+        ack,
+    })
 }
 
 impl Accepted {

@@ -150,6 +150,7 @@ impl Lane {
         }
     }
 
+    #[inline]
     fn send_now(&mut self, record: &mut BorrowedRecord<'_>) -> Result<Now, SendError> {
         let Self {
             producer, routes, ..

@@ -149,6 +149,7 @@ impl ProducerBuilder {
             listeners.push(Arc::new(Acknowledge(Arc::clone(&interceptors))));
         }
         let intake = Arc::new(Intake {
+            largest: config.max_request_size.min(config.buffer_memory),
             config,
             topics,
             shelf,

@@ -94,6 +94,7 @@ impl Receipts {
     }
 
     /// The next outcome, if it is known by now.
+    #[inline]
     pub fn try_next(&mut self) -> Option<Outcome> {
         let run = self.runs.front_mut()?;
         let outcome = run.ack.outcome(run.next, run.timestamp)?;

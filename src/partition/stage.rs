@@ -39,29 +39,44 @@ impl<'a> Extras<'a> {
         index: u32,
         record: &RecordRef<'_>,
     ) -> Option<Arc<Ack>> {
+        if !self.listeners.is_empty() || self.callback.is_some() {
+            self.be_told(open, index, record.timestamp);
+        }
+        open.ack_unless(self.known)
+    }
+
+    #[cold]
+    fn be_told(&mut self, open: &mut OpenBatch, index: u32, timestamp: i64) {
         for listener in self.listeners {
             open.listen(listener);
         }
         if let Some(callback) = self.callback.take() {
-            open.call_back(index, record.timestamp, callback);
+            open.call_back(index, timestamp, callback);
         }
-        open.ack_unless(self.known)
     }
+}
+
+/// An accepted record.
+#[derive(Debug)]
+pub(crate) struct Appended {
+    pub index: u32,
+    /// The batch's ack, unless the caller has it.
+    pub ack: Option<Arc<Ack>>,
+    /// The partition's actor has to be told.
+    pub wake: bool,
 }
 
 /// What became of an append.
 #[derive(Debug)]
 pub(crate) enum Append {
-    /// The record is accepted. With `wake`, the partition's actor has to be told.
-    /// Brings the batch's ack along, unless the caller has it.
-    Done {
-        index: u32,
-        ack: Option<Arc<Ack>>,
-        wake: bool,
-    },
+    Done(Appended),
     /// The record needs a new batch and no memory was brought along: come again with this much.
     /// `run` are the bytes of sticky records that the last batches took, told once.
-    NeedsMemory { size: usize, wake: bool, run: usize },
+    NeedsMemory {
+        size: usize,
+        wake: bool,
+        run: usize,
+    },
     /// The partition takes no records any more.
     Closed,
 }
@@ -116,6 +131,21 @@ impl Stage {
         self.inner.lock()
     }
 
+    /// Appends a record to the open batch: `None`, and nothing is changed, if there is none or the
+    /// record does not fit.
+    #[inline]
+    pub fn append_to_open(
+        &self,
+        record: &RecordRef<'_>,
+        extras: &mut Extras<'_>,
+    ) -> Option<Appended> {
+        let mut inner = self.claim();
+        match inner.closed {
+            true => None,
+            false => inner.append_to_open(record, extras),
+        }
+    }
+
     /// Appends a record. `memory` is taken only if a new batch has to be opened.
     pub fn append(
         &self,
@@ -128,12 +158,10 @@ impl Stage {
         if inner.closed {
             return Append::Closed;
         }
-        if let Some(open) = &mut inner.open {
-            let before = open.len();
-            if let Some(index) = open.append(record) {
-                let (ack, length) = (extras.leave(open, index, record), open.len() - before);
-                return inner.accepted(index, ack, length, extras.sticky);
-            }
+        if let Some(appended) = inner.append_to_open(record, extras) {
+            return Append::Done(appended);
+        }
+        if inner.open.is_some() {
             inner.seal_open();
             if inner.run > 0 {
                 // A full batch is `batch.size`, whatever did not fit at its end.
@@ -144,13 +172,9 @@ impl Stage {
         let Some(buffer) = memory.take_if(|buffer| buffer.capacity() >= size) else {
             return inner.needs(size);
         };
-        let mut open = OpenBatch::new(buffer, self.partition, now());
-        match open.append(record) {
-            Some(index) => {
-                let (ack, length) = (extras.leave(&mut open, index, record), open.len());
-                inner.open = Some(open);
-                inner.accepted(index, ack, length, extras.sticky)
-            }
+        inner.open = Some(OpenBatch::new(buffer, self.partition, now()));
+        match inner.append_to_open(record, extras) {
+            Some(appended) => Append::Done(appended),
             // `buffer_size` is an upper bound, so this cannot be; asking again is still truthful.
             None => inner.needs(size),
         }
@@ -205,18 +229,20 @@ impl Stage {
 
 impl Inner {
     #[inline]
-    fn accepted(
+    fn append_to_open(
         &mut self,
-        index: u32,
-        ack: Option<Arc<Ack>>,
-        length: usize,
-        sticky: bool,
-    ) -> Append {
-        if sticky {
-            self.run += length;
+        record: &RecordRef<'_>,
+        extras: &mut Extras<'_>,
+    ) -> Option<Appended> {
+        let open = self.open.as_mut()?;
+        let before = open.len();
+        let index = open.append(record)?;
+        let ack = extras.leave(open, index, record);
+        if extras.sticky {
+            self.run += open.len() - before;
         }
         let wake = !std::mem::replace(&mut self.watched, true) | self.signal();
-        Append::Done { index, ack, wake }
+        Some(Appended { index, ack, wake })
     }
 
     fn seal_open(&mut self) {

@@ -41,7 +41,7 @@ impl Scene {
         let (mut memory, mut wakes) = (None, 0);
         loop {
             match self.append(value, &mut memory, false) {
-                Append::Done { wake, .. } => return wakes + usize::from(wake),
+                Append::Done(appended) => return wakes + usize::from(appended.wake),
                 Append::NeedsMemory { size, wake, .. } => {
                     wakes += usize::from(wake);
                     memory = self.memory(size);
@@ -154,7 +154,7 @@ fn memory_that_is_not_needed_is_left_to_whoever_brought_it() {
     let mut memory = scene.memory(BATCH);
     assert!(matches!(
         scene.append(b"fits", &mut memory, false),
-        Append::Done { .. }
+        Append::Done(_)
     ));
     assert!(memory.is_some());
 }

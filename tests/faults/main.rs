@@ -5,6 +5,7 @@ mod codes;
 mod connections;
 mod doors;
 mod ends;
+mod lane;
 mod memory;
 mod refusals;
 mod user_code;

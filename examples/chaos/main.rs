@@ -9,6 +9,7 @@
 //! until all is quiet, reads every log to its end with Kafka's own consumer, and holds what it
 //! finds against what was said of each record. The exit status is 0 if all verdicts hold, 1 if one
 //! does not, and 2 if the run could not be done. Unless it is 0, the brokers' files are kept.
+//! Ctrl-C ends the faults early and has what there is judged; a second one ends the process.
 
 #[path = "../../tests/kafka/mod.rs"]
 mod kafka;
@@ -161,6 +162,26 @@ fn log_to(dir: &Path) -> std::io::Result<PathBuf> {
     Ok(path)
 }
 
+/// Set by the first Ctrl-C, which ends the faults early; the second ends the process.
+fn on_interrupt() -> std::io::Result<Arc<AtomicBool>> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let set = Arc::clone(&interrupted);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    std::thread::spawn(move || {
+        runtime.block_on(async {
+            if tokio::signal::ctrl_c().await.is_ok() {
+                set.store(true, Relaxed);
+            }
+            if tokio::signal::ctrl_c().await.is_ok() {
+                std::process::exit(130);
+            }
+        });
+    });
+    Ok(interrupted)
+}
+
 /// Whether all verdicts hold.
 fn run(arguments: &Arguments, seed: u64) -> Result<bool, Box<dyn std::error::Error>> {
     println!("seed {seed}: starting three brokers");
@@ -193,14 +214,16 @@ fn run_on(
     faults.begin()?;
     books.begin();
 
-    let memory = Memory::begin();
+    let memory = Memory::begin(&books);
     let stop = AtomicBool::new(false);
     let least = Duration::from_secs_f64(arguments.minutes * 60.0);
+    let interrupted = on_interrupt()?;
     let done = || {
-        begin.elapsed() >= least
+        let enough = begin.elapsed() >= least
             && tally.all_met()
             && books.acked.load(Relaxed) >= arguments.records
-            && proxies.deaths() >= arguments.deaths
+            && proxies.deaths() >= arguments.deaths;
+        enough || interrupted.load(Relaxed)
     };
     let (ran, of_clients) = std::thread::scope(|scope| {
         let stop = &stop;
@@ -231,7 +254,7 @@ fn run_on(
     verdicts.merge(of_clients.map_err(|_| "the clients panicked")?);
     say(begin, "quiet; waiting for the last outcomes");
     verdicts.merge(load.finish());
-    memory.end();
+    memory.look(&books);
 
     say(begin, "reading everything back");
     let reading = Instant::now();

@@ -12,45 +12,56 @@ use crate::kafka::Proxies;
 use crate::kinds::{Kind, Tally};
 use crate::verdicts::Verdicts;
 
-/// The resident memory of this process, in KiB: at the start of the faults, at each minute, at the
-/// end.
-pub struct Memory(Mutex<Vec<u64>>);
+/// The resident memory of this process, and what the fates of records take of it, in KiB: at the
+/// start of the faults, at each minute, at the end.
+pub struct Memory(Mutex<Vec<(u64, u64)>>);
 
 impl Memory {
-    pub fn begin() -> Self {
-        Self(Mutex::new(vec![resident()]))
+    pub fn begin(books: &Books) -> Self {
+        let memory = Self(Mutex::default());
+        memory.look(books);
+        memory
     }
 
-    /// When all is quiet again.
-    pub fn end(&self) {
-        self.lock().push(resident());
+    pub fn look(&self, books: &Books) {
+        let fates: usize = books.streams().iter().map(|it| it.memory()).sum();
+        self.lock().push((resident(), fates as u64 / 1024));
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<u64>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<(u64, u64)>> {
         self.0.lock().unwrap_or_else(|e| e.into_inner())
     }
 }
 
 impl fmt::Display for Memory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const MIB: f64 = 1024.0;
         let all = self.lock();
-        for kib in all.iter() {
-            write!(f, "{:.1} ", *kib as f64 / 1024.0)?;
+        for (resident, _) in all.iter() {
+            write!(f, "{:.1} ", *resident as f64 / MIB)?;
         }
-        f.write_str("MiB")?;
+        let fates = all.last().map_or(0, |(_, fates)| *fates) as f64 / MIB;
+        write!(f, "MiB, {fates:.1} of the last for the fates of records")?;
+        if all.len() < 12 {
+            return Ok(());
+        }
         // Without the start, as what is needed first of all comes in the first minutes.
         let (early, late) = all[all.len() / 4..].split_at(all.len() * 3 / 8);
-        let mean = |part: &[u64]| part.iter().sum::<u64>() as f64 / part.len() as f64 / 1024.0;
-        if all.len() >= 12 {
-            let (early, late) = (mean(early), mean(late));
-            let verdict = if late <= early * 1.05 + 1.0 {
-                "flat"
-            } else {
-                "not flat"
-            };
-            write!(f, "; {verdict}: {early:.1} MiB early, {late:.1} MiB late")?;
-        }
-        Ok(())
+        let mean = |part: &[(u64, u64)]| {
+            let others = part
+                .iter()
+                .map(|(resident, fates)| resident - fates.min(resident));
+            others.sum::<u64>() as f64 / part.len() as f64 / MIB
+        };
+        let (early, late) = (mean(early), mean(late));
+        let verdict = match late <= early * 1.05 + 1.0 {
+            true => "flat",
+            false => "not flat",
+        };
+        write!(
+            f,
+            "\n             without them {early:.1} MiB early and {late:.1} late: {verdict}"
+        )
     }
 }
 
@@ -78,7 +89,7 @@ pub fn tell_progress(
         let now = Instant::now();
         if now >= next_minute {
             next_minute += Duration::from_secs(60);
-            memory.lock().push(resident());
+            memory.look(books);
         }
         if now >= next_line {
             next_line += BETWEEN;

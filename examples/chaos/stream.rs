@@ -115,6 +115,11 @@ impl Stream {
             .collect()
     }
 
+    /// What the fates take, in bytes.
+    pub fn memory(&self) -> usize {
+        self.book().runs.capacity() * size_of::<(u64, Fate)>()
+    }
+
     /// The value of a record: whose it is and where it belongs, with a sum over all of it.
     pub fn value(&self, number: u64) -> Vec<u8> {
         let filler = filler(self.id, number);

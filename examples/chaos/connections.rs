@@ -32,7 +32,9 @@ pub fn hurt(
             Some(kind) if random.random_bool(0.5) => *kind,
             _ => any,
         };
+        tracing::debug!(%kind, "begins");
         once(kind, proxies, request_timeout, &mut random, stop);
+        tracing::debug!(%kind, "is over");
         tally.count(kind);
     }
     for proxy in proxies.all() {
@@ -112,6 +114,7 @@ fn once(
 }
 
 fn for_a_while(some: &[Arc<Proxy>], rules: Rules, millis: u64, stop: &AtomicBool) {
+    tracing::debug!(?rules, millis, at = some.len());
     some.iter().for_each(|proxy| proxy.set(rules));
     let end = Instant::now() + Duration::from_millis(millis);
     while Instant::now() < end && !stop.load(Relaxed) {

@@ -150,7 +150,8 @@ fn configured(cluster: &Cluster, seed: u64, set: &[String]) -> Result<Config, St
     builder.build().map_err(|e| e.to_string())
 }
 
-/// What the producers log (`FOREBAY_LOG`, by default warnings) goes beside the brokers' logs.
+/// What the producers log goes beside the brokers' logs: warnings, or what `FOREBAY_LOG` says.
+/// `forebay=debug,chaos=debug` shows the faults of connections, too.
 fn log_to(dir: &Path) -> std::io::Result<PathBuf> {
     let path = dir.join("forebay.log");
     let filter = std::env::var("FOREBAY_LOG").unwrap_or_else(|_| "warn".into());

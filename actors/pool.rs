@@ -126,6 +126,8 @@ impl PoolActor {
                     None => break,
                 }
             }
+            let credit = self.budget.credit(self.shelf.credit_room());
+            self.shelf.add_credit(credit);
         }
         self.meters.set(self.available(), self.budget.waiting());
     }

@@ -435,17 +435,18 @@ impl Intake {
             let Place { partition, sticky } = place;
             let door = &topic.partitions[partition];
             let fields = &record.fields;
-            let (size, run) = match door.stage.append(fields, &mut memory, extras, now) {
+            let (size, begins) = match door.stage.append(fields, &mut memory, extras, now) {
                 Append::Closed => return Err(self.shut(topic, partition)),
                 Append::Done(appended) => return Ok(accept(door, partition, appended)),
-                Append::NeedsMemory { size, wake, run } => {
+                Append::NeedsMemory { size, wake, begins } => {
                     if wake {
                         door.addr.do_send(Wake);
                     }
-                    (size, run)
+                    (size, begins)
                 }
             };
             if sticky
+                && let Some(run) = begins
                 && let Some(next) = self.other_partition(topic, partition, run)
                 && memory.is_none()
             {
@@ -453,6 +454,9 @@ impl Intake {
                 continue;
             }
             memory = self.shelf.take(size);
+            if memory.is_none() && size < self.config.batch_size {
+                memory = self.shelf.take(self.config.batch_size);
+            }
             if memory.is_none() {
                 let short = Short::Memory(Arc::clone(topic), PlaceFor(place), size);
                 return Ok(Step::Short(short));

@@ -37,10 +37,22 @@ impl OpenBatch {
         }
     }
 
-    /// Memory for a batch that begins with a record of this size: `batch.size`, or more for a
-    /// record that does not fit in it and gets a batch of its own.
-    pub fn buffer_size(record: &RecordRef<'_>, batch_size: usize) -> usize {
-        batch_size.max(HEADER_LEN + record.upper_bound())
+    /// Memory for a batch that begins with a record of this size: `at_least`, or more for a record
+    /// that does not fit in it.
+    pub fn buffer_size(record: &RecordRef<'_>, at_least: usize) -> usize {
+        at_least.max(HEADER_LEN + record.upper_bound())
+    }
+
+    /// Moves the records to a larger buffer.
+    pub fn grow(&mut self, mut larger: Buffer) {
+        larger.bytes_mut().extend_from_slice(&self.records);
+        self.records = larger;
+    }
+
+    /// Whether the record would fit if the batch had a buffer of `size` bytes, which is larger than
+    /// the one it has.
+    pub fn could_grow(&self, record: &RecordRef<'_>, size: usize) -> bool {
+        self.records.capacity() < size && self.wire_len() + record.upper_bound() <= size
     }
 
     /// Appends the record and returns its index, or `None` if it does not fit any more.
@@ -86,6 +98,11 @@ impl OpenBatch {
 
     pub fn opened_at(&self) -> Instant {
         self.opened_at
+    }
+
+    /// Bytes on the wire so far, header included.
+    pub fn wire_len(&self) -> usize {
+        HEADER_LEN + self.len()
     }
 
     /// Bytes of records so far.

@@ -10,7 +10,7 @@ use spin::relax::Yield;
 use crate::ack::{Ack, Latest};
 use crate::batch::{OpenBatch, RecordRef, SealedBatch};
 use crate::delivery::{Callback, Listener};
-use crate::pool::Buffer;
+use crate::pool::{Buffer, first_size};
 
 /// What a caller wants beside the append.
 #[derive(Default)]
@@ -70,12 +70,13 @@ pub(crate) struct Appended {
 #[derive(Debug)]
 pub(crate) enum Append {
     Done(Appended),
-    /// The record needs a new batch and no memory was brought along: come again with this much.
-    /// `run` are the bytes of sticky records that the last batches took, told once.
+    /// The record needs memory and not enough was brought along: come again with this much.
     NeedsMemory {
         size: usize,
         wake: bool,
-        run: usize,
+        /// For a new batch, not for one that is to grow: the bytes of sticky records that the last
+        /// batches took, told once.
+        begins: Option<usize>,
     },
     /// The partition takes no records any more.
     Closed,
@@ -93,6 +94,8 @@ pub(crate) enum Append {
 pub(crate) struct Stage {
     partition: i32,
     batch_size: usize,
+    /// What a batch begins with where little is sent.
+    first: usize,
     inner: SpinMutex<Inner, Yield>,
 }
 
@@ -107,6 +110,8 @@ struct Inner {
     closed: bool,
     /// Bytes of sticky records since the partitioner was told.
     run: usize,
+    /// The last batch outgrew a first buffer: the next one begins with a full one.
+    busy: bool,
 }
 
 /// What the actor sees of the stage without taking anything.
@@ -123,6 +128,7 @@ impl Stage {
         Self {
             partition,
             batch_size,
+            first: first_size(batch_size),
             inner: SpinMutex::default(),
         }
     }
@@ -161,22 +167,41 @@ impl Stage {
         if let Some(appended) = inner.append_to_open(record, extras) {
             return Append::Done(appended);
         }
-        if inner.open.is_some() {
-            inner.seal_open();
-            if inner.run > 0 {
-                // A full batch is `batch.size`, whatever did not fit at its end.
-                inner.run = inner.run.max(self.batch_size);
+        if let Some(open) = &mut inner.open
+            && open.could_grow(record, self.batch_size)
+        {
+            let size = self.batch_size;
+            let Some(larger) = memory.take_if(|buffer| buffer.capacity() >= size) else {
+                let (wake, begins) = (false, None);
+                return Append::NeedsMemory { size, wake, begins };
+            };
+            open.grow(larger);
+        } else {
+            if inner.open.is_some() {
+                inner.seal_open(self.first);
+                if inner.run > 0 {
+                    // A full batch is `batch.size`, whatever did not fit at its end.
+                    inner.run = inner.run.max(self.batch_size);
+                }
             }
+            let first = match inner.busy {
+                true => self.batch_size,
+                false => self.first,
+            };
+            // A record too large for a first buffer gets a full one, or one of its own.
+            let size = match OpenBatch::buffer_size(record, first) {
+                size if size == first => size,
+                size => size.max(self.batch_size),
+            };
+            let Some(buffer) = memory.take_if(|buffer| buffer.capacity() >= size) else {
+                return inner.needs(size);
+            };
+            inner.open = Some(OpenBatch::new(buffer, self.partition, now()));
         }
-        let size = OpenBatch::buffer_size(record, self.batch_size);
-        let Some(buffer) = memory.take_if(|buffer| buffer.capacity() >= size) else {
-            return inner.needs(size);
-        };
-        inner.open = Some(OpenBatch::new(buffer, self.partition, now()));
         match inner.append_to_open(record, extras) {
             Some(appended) => Append::Done(appended),
-            // `buffer_size` is an upper bound, so this cannot be; asking again is still truthful.
-            None => inner.needs(size),
+            // The sizes are upper bounds, so this cannot be; asking again is still truthful.
+            None => inner.needs(self.batch_size),
         }
     }
 
@@ -207,7 +232,7 @@ impl Stage {
     pub fn collect(&self, open: bool) -> VecDeque<SealedBatch> {
         let mut inner = self.claim();
         if open {
-            inner.seal_open();
+            inner.seal_open(self.first);
         }
         inner.signalled = false;
         inner.watched = inner.open.is_some();
@@ -245,8 +270,9 @@ impl Inner {
         Some(Appended { index, ack, wake })
     }
 
-    fn seal_open(&mut self) {
+    fn seal_open(&mut self, first: usize) {
         if let Some(open) = self.open.take() {
+            self.busy = open.wire_len() > first;
             self.sealed.push_back(open);
         }
     }
@@ -255,7 +281,7 @@ impl Inner {
         Append::NeedsMemory {
             size,
             wake: self.signal(),
-            run: std::mem::take(&mut self.run),
+            begins: Some(std::mem::take(&mut self.run)),
         }
     }
 

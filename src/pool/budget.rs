@@ -76,6 +76,17 @@ impl<T> Budget<T> {
         free.then(|| self.grant(self.pooled))
     }
 
+    /// As much of `bytes` as can be granted ahead at once, without memory behind it yet. It comes
+    /// back through [`reclaim`](Self::reclaim), in whatever pieces.
+    pub fn credit(&mut self, bytes: usize) -> usize {
+        let free = match self.closed || !self.waiters.is_empty() {
+            true => 0,
+            false => bytes.min(self.available()),
+        };
+        self.make_room(free);
+        free
+    }
+
     /// Takes back memory that was granted as `size` bytes.
     pub fn reclaim(&mut self, mut bytes: Vec<u8>, size: usize) {
         self.granted = self.granted.saturating_sub(size);
@@ -141,17 +152,22 @@ impl<T> Budget<T> {
     }
 
     fn grant(&mut self, size: usize) -> Vec<u8> {
-        self.granted += size;
         if size == self.pooled
             && let Some(buffer) = self.free.pop()
         {
+            self.granted += size;
             return buffer;
         }
-        // What is kept for reuse is memory too: let go of it before more is allocated.
+        self.make_room(size);
+        Vec::with_capacity(size)
+    }
+
+    /// Counts a grant that needs new memory. What is kept for reuse is memory too: it goes first.
+    fn make_room(&mut self, size: usize) {
+        self.granted += size;
         while self.granted + self.free.len() * self.pooled > self.total && self.free.pop().is_some()
         {
         }
-        Vec::with_capacity(size)
     }
 }
 

@@ -8,4 +8,4 @@ mod budget;
 mod shelf;
 
 pub(crate) use budget::{Budget, Lease};
-pub(crate) use shelf::{Buffer, Shelf};
+pub(crate) use shelf::{Buffer, Shelf, first_size};

@@ -23,6 +23,9 @@ pub(crate) struct Shelf {
     pooled: usize,
     /// How many may lie here: an eighth of the budget, from 1 to 16.
     capacity: usize,
+    /// Bytes that may be granted ahead for first buffers: a sixteenth of the budget, at most four
+    /// pooled buffers' worth.
+    credit_capacity: usize,
     wake: OnceLock<Wake>,
     /// Somebody waits for memory, so batches are to leave as they are.
     pressure: AtomicBool,
@@ -33,11 +36,22 @@ pub(crate) struct Shelf {
 struct Stock {
     /// Granted ahead, ready to be taken.
     ready: Vec<Vec<u8>>,
+    /// Bytes granted ahead for first buffers, which are allocated when they are taken.
+    credit: usize,
     /// Done, with the size of their grant, not yet collected by the PoolActor.
     returned: Vec<(Vec<u8>, usize)>,
     /// A wake-up is on its way to the PoolActor.
     signalled: bool,
     closed: bool,
+}
+
+/// The size of a batch's first buffer where little is sent: a sixteenth of `batch.size`, which the
+/// batch outgrows if more comes. Small batches have no smaller beginning.
+pub(crate) fn first_size(batch_size: usize) -> usize {
+    match batch_size / 16 {
+        first if first >= 512 => first,
+        _ => batch_size,
+    }
 }
 
 /// What callers have been through.
@@ -53,6 +67,10 @@ impl Shelf {
             stock: Mutex::default(),
             pooled,
             capacity: (total / 8 / pooled.max(1)).clamp(1, 16),
+            credit_capacity: match first_size(pooled) < pooled {
+                true => (total / 16).min(4 * pooled),
+                false => 0,
+            },
             wake: OnceLock::new(),
             pressure: AtomicBool::new(false),
             figures: Waits::default(),
@@ -75,15 +93,25 @@ impl Shelf {
         }
     }
 
-    /// Takes a buffer of the pooled size if one lies here; otherwise the PoolActor is to be asked.
+    /// Takes a buffer of the pooled size or a first buffer, if one lies here; otherwise the
+    /// PoolActor is to be asked.
     pub fn take(self: &Arc<Self>, size: usize) -> Option<Buffer> {
-        if size != self.pooled || self.pressure() {
+        if self.pressure() {
             return None;
         }
         let mut stock = self.stock();
-        let bytes = stock.ready.pop();
-        let low = stock.ready.len() <= self.capacity / 4;
-        let signal = low && self.capacity > 0 && !std::mem::replace(&mut stock.signalled, low);
+        let (bytes, low) = if size == self.pooled {
+            let bytes = stock.ready.pop();
+            (bytes, stock.ready.len() <= self.capacity / 4)
+        } else if size == first_size(self.pooled) {
+            let granted = stock.credit >= size;
+            stock.credit -= if granted { size } else { 0 };
+            let bytes = granted.then(|| Vec::with_capacity(size));
+            (bytes, stock.credit <= self.credit_capacity / 4)
+        } else {
+            return None;
+        };
+        let signal = low && !std::mem::replace(&mut stock.signalled, true);
         drop(stock);
         if signal {
             self.signal();
@@ -110,6 +138,13 @@ impl Shelf {
         {
             bytes.clear();
             stock.ready.push(bytes);
+            false
+        } else if size == first_size(self.pooled)
+            && !pressure
+            && !stock.closed
+            && stock.credit + size <= self.credit_capacity
+        {
+            stock.credit += size;
             false
         } else {
             stock.returned.push((bytes, size));
@@ -141,6 +176,8 @@ impl Shelf {
         if self.pressure() || stock.closed {
             let pooled = self.pooled;
             returned.extend(stock.ready.drain(..).map(|bytes| (bytes, pooled)));
+            let credit = std::mem::take(&mut stock.credit);
+            returned.extend((credit > 0).then(|| (Vec::new(), credit)));
         }
         returned
     }
@@ -153,6 +190,16 @@ impl Shelf {
     /// For the PoolActor: puts a grant on the shelf.
     pub fn stock_up(&self, bytes: Vec<u8>) {
         self.stock().ready.push(bytes);
+    }
+
+    /// For the PoolActor: how many more bytes may be granted ahead for first buffers.
+    pub fn credit_room(&self) -> usize {
+        self.credit_capacity.saturating_sub(self.stock().credit)
+    }
+
+    /// For the PoolActor: so many bytes are granted for first buffers.
+    pub fn add_credit(&self, bytes: usize) {
+        self.stock().credit += bytes;
     }
 
     /// For the PoolActor: nothing is handed out any more.
@@ -181,7 +228,8 @@ impl Shelf {
     /// Bytes lying here that no record uses.
     pub fn idle_bytes(&self) -> usize {
         let stock = self.stock();
-        stock.ready.len() * self.pooled + stock.returned.iter().map(|(_, size)| size).sum::<usize>()
+        let ready = stock.ready.len() * self.pooled + stock.credit;
+        ready + stock.returned.iter().map(|(_, size)| size).sum::<usize>()
     }
 }
 
@@ -281,6 +329,25 @@ mod tests {
         drop(buffer);
         assert_eq!(woken.load(Ordering::Relaxed), before + 1);
         assert_eq!(shelf.collect().len(), 2);
+    }
+
+    #[test]
+    fn first_buffers_are_granted_out_of_a_credit() {
+        let shelf = Shelf::new(1 << 20, 16_384);
+        let first = first_size(16_384);
+        assert!(shelf.take(first).is_none(), "nothing is granted yet");
+        assert_eq!(shelf.credit_room(), 4 * 16_384);
+        shelf.add_credit(3 * first);
+        let held: Vec<_> = (0..4).filter_map(|_| shelf.take(first)).collect();
+        assert_eq!((held.len(), shelf.idle_bytes()), (3, 0));
+        assert!(held.iter().all(|buffer| buffer.capacity() == first));
+        drop(held);
+        assert_eq!(shelf.idle_bytes(), 3 * first);
+        // All of it goes back to the budget when somebody waits.
+        shelf.set_pressure(true);
+        let back: usize = shelf.collect().into_iter().map(|(_, size)| size).sum();
+        assert_eq!(back, 3 * first);
+        assert!(shelf.take(first).is_none());
     }
 
     #[test]

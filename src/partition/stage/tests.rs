@@ -177,7 +177,7 @@ fn the_bytes_of_sticky_records_are_told_when_a_batch_is_full() {
     let scene = Scene::new();
     let append = |value: &[u8], memory: &mut Option<Buffer>| scene.append(value, memory, true);
     let run = |appended| match appended {
-        Append::NeedsMemory { run, .. } => run,
+        Append::NeedsMemory { begins, .. } => begins.expect("a batch begins"),
         other => panic!("{other:?}"),
     };
     assert_eq!(run(append(&[0; 100], &mut None)), 0, "the first batch");
@@ -220,6 +220,46 @@ fn callbacks_and_listeners_go_with_the_batch() {
         .expect("the first outcome");
     assert_eq!(settled.listeners.listeners().len(), 1, "once a batch");
     assert_eq!(settled.listeners.into_callbacks().len(), 3);
+}
+
+#[test]
+fn a_batch_grows_out_of_its_first_buffer_and_the_next_begins_larger() {
+    const SIZE: usize = 16 * 512;
+    let stage = Stage::new(0, SIZE);
+    let shelf = Shelf::new(1 << 20, SIZE);
+    let value = [7; 100];
+    let mut asked = Vec::new();
+    let mut sent = 0;
+    // One batch that grows, another that is full from the start, the beginning of a third.
+    while asked.len() < 4 {
+        let (mut memory, mut extras) = (None, Extras::default());
+        loop {
+            match stage.append(&record(&value), &mut memory, &mut extras, Instant::now) {
+                Append::Done(_) => break,
+                Append::NeedsMemory { size, begins, .. } => {
+                    asked.push((size, begins.is_some()));
+                    memory = Some(shelf.buffer(Vec::with_capacity(size), size));
+                }
+                Append::Closed => panic!("closed"),
+            }
+        }
+        sent += 1;
+    }
+    let (first, full) = (512, SIZE);
+    assert_eq!(
+        asked,
+        [(first, true), (full, false), (full, true), (full, true)]
+    );
+    let batches: Vec<_> = stage.collect(true).into_iter().map(values).collect();
+    assert_eq!(batches.concat(), vec![Bytes::from(value.to_vec()); sent]);
+    assert_eq!(batches.len(), 3);
+    // The third was small: so the fourth may begin small.
+    let (mut memory, mut extras) = (None, Extras::default());
+    let needs = stage.append(&record(&value), &mut memory, &mut extras, Instant::now);
+    assert!(matches!(needs, Append::NeedsMemory { size: 512, .. }));
+    // A record too large for a first buffer gets a full one at once.
+    let needs = stage.append(&record(&[0; 600]), &mut memory, &mut extras, Instant::now);
+    assert!(matches!(needs, Append::NeedsMemory { size: SIZE, .. }));
 }
 
 /// Threads append while the actor's part collects only when it is told to. A lost wake-up leaves

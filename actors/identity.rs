@@ -123,10 +123,12 @@ impl IdentityActor {
                 epoch,
                 ..
             }) => {
-                let identity = Identity { producer_id, epoch };
-                tracing::debug!(?identity, "a broker gave a producer id");
-                self.identities.obtained(identity);
-                return self.tell_all(identity);
+                if let Some(identity) = Identity::given(producer_id, epoch) {
+                    tracing::debug!(?identity, "a broker gave a producer id");
+                    self.identities.obtained(identity);
+                    return self.tell_all(identity);
+                }
+                format!("no producer id: the broker gave {producer_id} with epoch {epoch}")
             }
             Ok(answer) => {
                 format!(

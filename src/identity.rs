@@ -7,6 +7,14 @@ pub(crate) struct Identity {
     pub epoch: i16,
 }
 
+impl Identity {
+    /// What a broker gave. With anything below 0 brokers take batches for those of a producer that
+    /// is not idempotent, and append them again with every retry.
+    pub fn given(producer_id: i64, epoch: i16) -> Option<Self> {
+        (producer_id >= 0 && epoch >= 0).then_some(Self { producer_id, epoch })
+    }
+}
+
 /// The identity of one producer, as the IdentityActor keeps it.
 ///
 /// Invariant: an identity, once given out, is never given out again after a bump.

@@ -5,9 +5,11 @@ mod codes;
 mod connections;
 mod doors;
 mod ends;
+mod garbage;
 mod lane;
 mod memory;
 mod refusals;
+mod scripted;
 mod user_code;
 mod versions;
 

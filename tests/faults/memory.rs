@@ -1,8 +1,10 @@
 //! Memory that runs out.
 
 use forebay::SendError;
+use futures_util::future::join_all;
 use krafka::testing::{ApiKey, Control};
 
+use crate::scripted::{Scripted, Twist};
 use crate::*;
 
 const TIGHT: &[(&str, &str)] = &[
@@ -118,7 +120,143 @@ async fn many_that_wait_are_all_served() {
             acked(within(producer.send(record)).await.expect("accepted")).await
         }
     });
-    within(futures_util::future::join_all(sends)).await;
+    within(join_all(sends)).await;
     assert_eq!(log(&broker).len(), 200);
+    close(producer).await;
+}
+
+const LARGE: usize = 64 << 10;
+
+/// A record that tells where it belongs, in every byte.
+fn marked(partition: i32, number: usize) -> Record {
+    let mark = format!("{partition} {number:06} ");
+    let value = mark.repeat(LARGE * 9 / 10 / mark.len());
+    Record::to("t").partition(partition).value(value)
+}
+
+/// What made records of one topic turn up in another (CVE-2026-35554): batches that run out of time
+/// while the socket still has to write them, and memory so short that the next batch wants theirs.
+/// Returns how many ran out, and how many did not.
+async fn expire_in_flight(seed: usize, records: usize) -> (usize, usize) {
+    // Now it reads, now it does not.
+    let stall = move |part: usize| match (part / 8 + seed).is_multiple_of(2) {
+        true => Duration::from_millis((part * 7 + seed) as u64 % 90),
+        false => Duration::ZERO,
+    };
+    let twist = Twist {
+        stall: Some(Box::new(stall)),
+        ..Twist::default()
+    };
+    let broker = Scripted::start(13, twist).await;
+    let (size, memory) = (LARGE.to_string(), (2 * LARGE).to_string());
+    let keys = [
+        ("batch.size", &*size),
+        ("buffer.memory", &*memory),
+        ("send.buffer.bytes", "4096"),
+        ("request.timeout.ms", "100"),
+        ("delivery.timeout.ms", "120"),
+    ];
+    let producer = Producer::start(config(&broker.servers(), &keys)).expect("a producer");
+    let mut receipts = Vec::new();
+    for number in 0..records {
+        let sent = within(producer.send(marked((number % 2) as i32, number))).await;
+        receipts.push(sent.expect("accepted"));
+    }
+    let mut expired = 0;
+    let mut acked = [Vec::new(), Vec::new()];
+    for (number, receipt) in receipts.into_iter().enumerate() {
+        match outcome(receipt).await {
+            Ok(_) => acked[number % 2].push(number),
+            Err(_) => expired += 1,
+        }
+    }
+    let figures = producer.figures().await.expect("figures");
+    close(producer).await;
+    assert_eq!(figures.pool.total_bytes, 2 * LARGE);
+    assert_eq!(broker.foul(), Vec::<String>::new());
+    for (partition, acked) in acked.iter().enumerate() {
+        let mut numbers = Vec::new();
+        for value in broker.values(partition) {
+            let mark = &value[..9];
+            let other = value.as_bytes().chunks(9).find(|it| *it != mark.as_bytes());
+            assert_eq!(other, None, "a record of {mark:?} holds something else");
+            let (place, number) = mark.trim_end().split_once(' ').expect("two numbers");
+            assert_eq!(
+                place,
+                partition.to_string(),
+                "{mark:?} is in the wrong partition"
+            );
+            numbers.push(number.parse::<usize>().expect("a number"));
+        }
+        assert!(numbers.is_sorted_by(|a, b| a < b), "{numbers:?}");
+        let lost = acked.iter().find(|number| !numbers.contains(number));
+        assert_eq!(lost, None, "acked, and not there");
+    }
+    (expired, records - expired)
+}
+
+/// Producers side by side; most of the time goes into waiting.
+const ABREAST: usize = 16;
+
+/// `FOREBAY_EXPIRIES` asks for more of them.
+#[tokio::test]
+async fn memory_of_what_expires_in_flight_is_not_used_again() {
+    let wanted = std::env::var("FOREBAY_EXPIRIES").ok();
+    let wanted: usize = wanted.map_or(300, |wanted| wanted.parse().expect("a number"));
+    let (mut expired, mut acked, mut seed) = (0, 0, 0);
+    while expired < wanted || acked == 0 {
+        let some = (0..ABREAST).map(|at| expire_in_flight(seed + at, 30));
+        for (more, arrived) in join_all(some).await {
+            expired += more;
+            acked += arrived;
+        }
+        seed += ABREAST;
+        assert!(
+            seed < 100 + wanted,
+            "only {expired} of {} ran out of time",
+            seed * 30
+        );
+    }
+    println!("{expired} records ran out of time and {acked} arrived, in {seed} runs");
+}
+
+/// Many threads, records of all sizes: at the end all memory is where it was.
+#[tokio::test]
+async fn whatever_threads_do_with_memory_all_of_it_is_back() {
+    let broker = broker().await;
+    let keys = [("batch.size", "1024"), ("buffer.memory", "16384")];
+    let producer = producer(&broker, &keys);
+    producer.partitions_for("t").await.expect("a topic");
+    let threads = (0..6).map(|thread| {
+        let producer = producer.clone();
+        tokio::task::spawn_blocking(move || {
+            let sending = async {
+                for i in 0..300 {
+                    let size = (thread * 7919 + i * 104_729) % 5000;
+                    let send = producer.send(to("z".repeat(size)));
+                    match i % 10 {
+                        // Dropped while it waits, if it has to.
+                        0 => drop(futures_util::FutureExt::now_or_never(send)),
+                        _ => drop(send.await.expect("accepted")),
+                    }
+                }
+            };
+            let mut runtime = tokio::runtime::Builder::new_current_thread();
+            runtime
+                .enable_all()
+                .build()
+                .expect("a runtime")
+                .block_on(sending);
+        })
+    });
+    for ended in within(join_all(threads)).await {
+        ended.expect("no panic");
+    }
+    within(producer.flush()).await.expect("flushed");
+    let figures = producer.figures().await.expect("figures");
+    assert_eq!(
+        (figures.pool.available_bytes, figures.pool.waiting),
+        (16384, 0)
+    );
     close(producer).await;
 }

@@ -2,8 +2,10 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use crc_fast::CrcAlgorithm;
 use kafka_protocol::messages::api_versions_response::ApiVersion;
 use kafka_protocol::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
@@ -15,6 +17,12 @@ use kafka_protocol::records::RecordBatchDecoder;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use uuid::Uuid;
+
+/// What large requests are read in.
+const PART: usize = 16 << 10;
+
+/// What reclaimed memory is filled with; no record of these tests has it.
+const POISON: u8 = 0xde;
 
 pub const ID: Uuid = Uuid::from_u128(0xf0e);
 
@@ -41,6 +49,8 @@ pub struct Twist {
     pub answer: Option<Box<dyn Fn(usize, &mut Answer) + Send + Sync>>,
     /// The whole frame, with its length.
     pub frame: Option<Box<dyn Fn(ApiKey, usize, Vec<u8>) -> Reply + Send + Sync>>,
+    /// How long to wait before each part of a large request is read, told how many came.
+    pub stall: Option<Box<dyn Fn(usize) -> Duration + Send + Sync>>,
 }
 
 /// A partition's log, and what its leader remembers of producers.
@@ -55,6 +65,9 @@ pub struct Log {
 struct State {
     logs: [Log; 2],
     requests: HashMap<i16, usize>,
+    /// Bytes of batches that are not what was sent.
+    foul: Vec<String>,
+    parts: usize,
 }
 
 /// A broker with the topic "t" of two partitions, of the version of Produce it is given.
@@ -116,8 +129,18 @@ impl Scripted {
     async fn serve(self, mut stream: TcpStream) {
         while let Ok(length) = stream.read_u32().await {
             let mut frame = vec![0; length as usize];
-            if stream.read_exact(&mut frame).await.is_err() {
-                return;
+            for part in frame.chunks_mut(PART) {
+                self.stall().await;
+                let read = stream.read_exact(part).await;
+                // What of it came counts too, though the client gave up in the middle.
+                if part.windows(8).any(|eight| eight == [POISON; 8]) {
+                    self.state()
+                        .foul
+                        .push("reclaimed memory on the wire".to_owned());
+                }
+                if read.is_err() {
+                    return;
+                }
             }
             let (bytes, last) = match self.answer(frame.into()) {
                 Reply::Bytes(bytes) => (bytes, false),
@@ -127,6 +150,23 @@ impl Scripted {
                 return;
             }
         }
+    }
+
+    async fn stall(&self) {
+        let Some(stall) = &self.twist.stall else {
+            return;
+        };
+        let parts = {
+            let mut state = self.state();
+            state.parts += 1;
+            state.parts
+        };
+        tokio::time::sleep(stall(parts)).await;
+    }
+
+    /// Bytes of batches that are not what was sent.
+    pub fn foul(&self) -> Vec<String> {
+        self.state().foul.clone()
     }
 
     fn answer(&self, mut frame: Bytes) -> Reply {
@@ -216,6 +256,12 @@ impl Scripted {
             };
             let partitions = topic.partition_data.into_iter().map(|data| {
                 let mut records = data.records.expect("records");
+                let sum = crc_fast::checksum(CrcAlgorithm::Crc32Iscsi, &records[21..]) as u32;
+                if records[17..21] != sum.to_be_bytes() {
+                    state
+                        .foul
+                        .push(format!("a wrong checksum for {}", data.index));
+                }
                 let set = RecordBatchDecoder::decode(&mut records).expect("a batch");
                 let answer = PartitionProduceResponse::default().with_index(data.index);
                 let log = usize::try_from(data.index).ok();

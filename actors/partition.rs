@@ -120,6 +120,14 @@ pub(crate) struct Shared {
     pub gauge: Arc<Gauge>,
 }
 
+impl Drop for Shared {
+    /// However the actor ended, nobody looks at the stage from here on: its arbiter may be gone.
+    fn drop(&mut self) {
+        self.stage.close();
+        drop(self.stage.collect(true));
+    }
+}
+
 /// Owns what the rules of one partition need: its stage (shared with callers), its ledger, and
 /// who leads it.
 ///

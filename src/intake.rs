@@ -341,7 +341,8 @@ impl Intake {
 
     /// Why a partition's stage takes nothing: with the producer's end the topics go, too.
     fn shut(&self, topic: &Topic, partition: usize) -> SendError {
-        match self.is_closed() || self.topics.get(&topic.name).is_none() {
+        let ends = self.is_closed() || !self.runtime.connected();
+        match ends || self.topics.get(&topic.name).is_none() {
             true => SendError::Closed,
             false => SendError::PartitionDown {
                 topic: Arc::clone(&topic.name),

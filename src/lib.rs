@@ -40,6 +40,9 @@ pub mod config;
 mod delivery;
 mod error;
 mod figures;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod identity;
 mod intake;
 mod interceptor;

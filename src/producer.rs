@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -48,8 +48,18 @@ pub enum Placement {
 ///
 /// A cheap handle: clone it, move it to any thread, use it on any tokio runtime. Records that one
 /// clone sends to one partition are written in the order in which its `send` calls returned.
-/// When the last clone is dropped the runtime delivers what it holds, for `delivery.timeout.ms`
-/// at most, and ends; to know that it did, [`close`](Self::close).
+///
+/// # How it ends
+///
+/// - [`close`](Self::close) delivers what was accepted, for as long as it is told, and settles the
+///   rest. Afterwards every outcome is there, and no actor and no thread is left.
+/// - When the last clone is dropped the runtime delivers what it holds, for `delivery.timeout.ms` at
+///   most, and ends. Nobody is told when; a process that ends earlier takes the rest with it.
+/// - When the actix `System` it was started in stops first, a warning is logged. A runtime on a
+///   thread of its own goes on while the process lives; one that shares the arbiter is gone: what it
+///   held is settled, and every handle refuses from then on.
+/// - Several producers in one `System`, or in several, know nothing of each other.
+/// - Built with `panic = "abort"` it does not start: [`StartError::PanicAbort`].
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -86,6 +96,29 @@ struct LastHandle {
     runtime: Addr<RuntimeActor>,
     handles: Option<Arc<()>>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    _alive: oneshot::Sender<()>,
+}
+
+/// Left with the System that a producer was started in: when that stops, nobody is told otherwise
+/// that the producer was not closed.
+struct Unclosed {
+    intake: Weak<Intake>,
+    last: Weak<LastHandle>,
+}
+
+impl Drop for Unclosed {
+    fn drop(&mut self) {
+        let (Some(intake), Some(_last)) = (self.intake.upgrade(), self.last.upgrade()) else {
+            return;
+        };
+        if !intake.closed.load(Ordering::Relaxed) {
+            tracing::warn!(
+                client_id = intake.config.client_id,
+                "the System stopped without a close of its producer: records that were not \
+                 delivered may be lost; await Producer::close before System::stop"
+            );
+        }
+    }
 }
 
 impl Drop for LastHandle {
@@ -163,16 +196,29 @@ impl ProducerBuilder {
         });
         // If the runtime is gone already, whatever is sent finds that out.
         let _ = give_intake.send(Arc::clone(&intake));
-        let last = LastHandle {
+        let (alive, gone) = oneshot::channel();
+        let last = Arc::new(LastHandle {
             runtime: runtime.runtime,
             handles: Some(runtime.handles),
             thread: Mutex::new(thread),
-        };
+            _alive: alive,
+        });
+        if let Some(system) = System::try_current() {
+            let unclosed = Unclosed {
+                intake: Arc::downgrade(&intake),
+                last: Arc::downgrade(&last),
+            };
+            // Dropped with the arbiter, or with the last handle.
+            system.arbiter().spawn(async move {
+                let _unclosed = unclosed;
+                let _ = gone.await;
+            });
+        }
         let listeners = Arc::clone(&intake.listeners);
         Ok(Producer {
             intake,
             listeners,
-            last: Arc::new(last),
+            last,
             recent: Recent::default(),
         })
     }

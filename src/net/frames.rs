@@ -43,7 +43,7 @@ impl FrameReader {
     /// between two answers. Loses nothing if dropped while it waits.
     pub async fn next(&mut self) -> Result<Option<Bytes>, NetError> {
         loop {
-            if let Some(frame) = self.split()? {
+            if let Some(frame) = split_frame(&mut self.buffer, &self.endpoint)? {
                 return Ok(Some(frame));
             }
             // The buffer grows with what has arrived, never with what was announced.
@@ -63,47 +63,51 @@ impl FrameReader {
             }
         }
     }
+}
 
-    fn split(&mut self) -> Result<Option<Bytes>, NetError> {
-        let Some(&prefix) = self.buffer.first_chunk::<4>() else {
-            return Ok(None);
-        };
-        let size = self.frame_size(prefix)?;
-        if self.buffer.len() - 4 < size {
-            return Ok(None);
-        }
-        self.buffer.advance(4);
-        Ok(Some(self.buffer.split_to(size).freeze()))
+/// Takes the first answer off the buffer, without its length prefix, if all of it is there.
+pub(crate) fn split_frame(
+    buffer: &mut BytesMut,
+    endpoint: &Endpoint,
+) -> Result<Option<Bytes>, NetError> {
+    let Some(&prefix) = buffer.first_chunk::<4>() else {
+        return Ok(None);
+    };
+    let size = frame_size(prefix, endpoint)?;
+    if buffer.len() - 4 < size {
+        return Ok(None);
     }
+    buffer.advance(4);
+    Ok(Some(buffer.split_to(size).freeze()))
+}
 
-    fn frame_size(&self, prefix: [u8; 4]) -> Result<usize, NetError> {
-        let endpoint = || self.endpoint.clone();
-        let announced = i32::from_be_bytes(prefix);
-        let Ok(size) = usize::try_from(announced) else {
-            return Err(NetError::NegativeFrame {
-                endpoint: endpoint(),
-                size: announced,
-            });
-        };
-        if size <= MAX_ANSWER {
-            return Ok(size);
-        }
-        // Read as a length, the first bytes of HTTP and of a TLS alert or handshake are beyond
-        // the cap, so no answer is mistaken for them.
-        Err(match prefix {
-            [b'H', b'T', b'T', b'P'] => NetError::SpeaksHttp {
-                endpoint: endpoint(),
-            },
-            [0x15 | 0x16, 0x03, ..] => NetError::SpeaksTls {
-                endpoint: endpoint(),
-            },
-            _ => NetError::FrameTooLarge {
-                endpoint: endpoint(),
-                size,
-                cap: MAX_ANSWER,
-            },
-        })
+fn frame_size(prefix: [u8; 4], endpoint: &Endpoint) -> Result<usize, NetError> {
+    let endpoint = || endpoint.clone();
+    let announced = i32::from_be_bytes(prefix);
+    let Ok(size) = usize::try_from(announced) else {
+        return Err(NetError::NegativeFrame {
+            endpoint: endpoint(),
+            size: announced,
+        });
+    };
+    if size <= MAX_ANSWER {
+        return Ok(size);
     }
+    // Read as a length, the first bytes of HTTP and of a TLS alert or handshake are beyond
+    // the cap, so no answer is mistaken for them.
+    Err(match prefix {
+        [b'H', b'T', b'T', b'P'] => NetError::SpeaksHttp {
+            endpoint: endpoint(),
+        },
+        [0x15 | 0x16, 0x03, ..] => NetError::SpeaksTls {
+            endpoint: endpoint(),
+        },
+        _ => NetError::FrameTooLarge {
+            endpoint: endpoint(),
+            size,
+            cap: MAX_ANSWER,
+        },
+    })
 }
 
 /// Writes whole requests. A write that is dropped or fails half-way leaves half a request on the

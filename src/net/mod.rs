@@ -20,5 +20,7 @@ pub use backoff::Backoff;
 pub use connection::{ConnectOptions, Connection, connect};
 pub use control::ControlClient;
 pub use error::NetError;
+#[cfg(any(test, fuzzing))]
+pub(crate) use frames::split_frame;
 pub use frames::{FrameReader, FrameWriter};
 pub(crate) use link::{Gate, LinkEvent, Outbound, run as run_link};

@@ -1,9 +1,11 @@
 //! Code of the application on a record's way.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use crate::delivery::{Delivered, Listener};
 use crate::error::SendError;
+use crate::panics;
 use crate::record::Record;
 
 /// Sees records when they are sent, and batches when they have their outcome.
@@ -42,7 +44,11 @@ pub(crate) struct Acknowledge(pub Arc<[Arc<dyn Interceptor>]>);
 impl Listener for Acknowledge {
     fn delivered(&self, delivered: &Delivered) {
         for interceptor in self.0.iter() {
-            interceptor.on_acknowledgement(delivered);
+            let call = AssertUnwindSafe(|| interceptor.on_acknowledgement(delivered));
+            if let Err(panic) = catch_unwind(call) {
+                let panic = panics::message(&*panic);
+                tracing::error!(panic, "an interceptor's on_acknowledgement panicked");
+            }
         }
     }
 }

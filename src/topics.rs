@@ -222,3 +222,22 @@ impl Topic {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partition_nobody_takes_from_is_stuck() {
+        let start = crate::actors::now();
+        let at = |millis| start + Duration::from_millis(millis);
+        let timeout = Duration::from_millis(100);
+        let gauge = Gauge::new(start);
+        assert!(!gauge.is_stuck(at(1000), timeout), "nothing waits");
+        gauge.ready_since(at(1000));
+        assert!(!gauge.is_stuck(at(1101), timeout));
+        assert!(gauge.is_stuck(at(1102), timeout), "to the millisecond");
+        gauge.not_ready();
+        assert!(!gauge.is_stuck(at(5000), timeout), "it was taken from");
+    }
+}

@@ -256,3 +256,14 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn minus_one_leaves_socket_buffers_to_the_system() {
+    let config = Config::builder()
+        .bootstrap_servers("localhost:9092")
+        .set("send.buffer.bytes", -1)
+        .set("receive.buffer.bytes", -1)
+        .build()
+        .unwrap();
+    assert_eq!((config.send_buffer, config.receive_buffer), (None, None));
+}

@@ -77,7 +77,9 @@ impl Line {
         let memory = self.shelf.buffer(Vec::with_capacity(BATCH), BATCH);
         let mut open = OpenBatch::new(memory, 0, self.now);
         for at in 0..=records % 8 {
-            self.receipts.extend(open.append(&record(&[at])));
+            if let Some((index, ack)) = open.append(&record(&[at])).zip(open.ack_unless(&[])) {
+                self.receipts.push(Receipt::new(ack, index, 1_000));
+            }
         }
         self.ledger.push(open.seal());
     }
@@ -316,8 +318,10 @@ pub fn budget(data: &[u8]) {
 
 /// Records of all sizes are appended and collected.
 pub fn stage(data: &[u8]) {
-    let shelf = Shelf::new(1 << 20, BATCH);
-    let stage = Stage::new(0, BATCH);
+    // Large enough to begin with a small buffer and to outgrow it.
+    let size = 32 * BATCH;
+    let shelf = Shelf::new(1 << 20, size);
+    let stage = Stage::new(0, size);
     let now = start();
     let (mut memory, mut accepted, mut collected) = (None, Vec::new(), Vec::new());
     let mut closed = false;
@@ -342,9 +346,10 @@ pub fn stage(data: &[u8]) {
                 // Once more, if it is short of memory.
                 for again in [true, false] {
                     match stage.append(&record(&value), &mut memory, &mut extras, || now) {
-                        Append::Done { receipt, .. } => {
+                        Append::Done(appended) => {
                             assert!(!closed);
-                            accepted.push(receipt);
+                            let ack = appended.ack.expect("none is known");
+                            accepted.push(Receipt::new(ack, appended.index, 1_000));
                             break;
                         }
                         Append::NeedsMemory { size, .. } => {

@@ -42,13 +42,16 @@ pub enum Reply {
     Last(Vec<u8>),
 }
 
+type ChangeAnswer = dyn Fn(usize, &mut Answer) + Send + Sync;
+type ChangeFrame = dyn Fn(ApiKey, usize, Vec<u8>) -> Reply + Send + Sync;
+
 /// Changes what is answered: told the request's API, how many of that API came before, and the
 /// answer, in one form or the other.
 #[derive(Default)]
 pub struct Twist {
-    pub answer: Option<Box<dyn Fn(usize, &mut Answer) + Send + Sync>>,
+    pub answer: Option<Box<ChangeAnswer>>,
     /// The whole frame, with its length.
-    pub frame: Option<Box<dyn Fn(ApiKey, usize, Vec<u8>) -> Reply + Send + Sync>>,
+    pub frame: Option<Box<ChangeFrame>>,
     /// How long to wait before each part of a large request is read, told how many came.
     pub stall: Option<Box<dyn Fn(usize) -> Duration + Send + Sync>>,
 }
@@ -57,8 +60,16 @@ pub struct Twist {
 #[derive(Default)]
 pub struct Log {
     pub values: Vec<Bytes>,
-    /// By producer id: epoch, next sequence, (first sequence, offset) of the last five batches.
-    producers: HashMap<i64, (i16, i32, VecDeque<(i32, i64)>)>,
+    /// By producer id.
+    producers: HashMap<i64, Remembered>,
+}
+
+struct Remembered {
+    epoch: i16,
+    /// The next sequence.
+    next: i32,
+    /// (first sequence, offset) of the last five batches.
+    batches: VecDeque<(i32, i64)>,
 }
 
 #[derive(Default)]
@@ -299,24 +310,30 @@ impl Log {
         let count = records.len() as i32;
         let offset = self.values.len() as i64;
         if first.producer_id >= 0 {
-            let fresh = (first.producer_epoch, first.sequence, VecDeque::new());
-            let known = self.producers.entry(first.producer_id).or_insert(fresh);
-            if first.producer_epoch < known.0 {
+            let fresh = |next| Remembered {
+                epoch: first.producer_epoch,
+                next,
+                batches: VecDeque::new(),
+            };
+            let known = self.producers.entry(first.producer_id);
+            let known = known.or_insert_with(|| fresh(first.sequence));
+            if first.producer_epoch < known.epoch {
                 return (47, -1); // INVALID_PRODUCER_EPOCH
             }
-            if first.producer_epoch > known.0 {
-                *known = (first.producer_epoch, 0, VecDeque::new());
+            if first.producer_epoch > known.epoch {
+                *known = fresh(0);
             }
-            if let Some((_, offset)) = known.2.iter().find(|(at, _)| *at == first.sequence) {
+            let again = known.batches.iter().find(|(at, _)| *at == first.sequence);
+            if let Some((_, offset)) = again {
                 return (0, *offset);
             }
-            if first.sequence != known.1 {
+            if first.sequence != known.next {
                 return (45, -1); // OUT_OF_ORDER_SEQUENCE_NUMBER
             }
-            known.1 += count;
-            known.2.push_back((first.sequence, offset));
-            if known.2.len() > 5 {
-                known.2.pop_front();
+            known.next += count;
+            known.batches.push_back((first.sequence, offset));
+            if known.batches.len() > 5 {
+                known.batches.pop_front();
             }
         }
         let values = records.iter().filter_map(|record| record.value.clone());

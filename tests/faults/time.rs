@@ -1,0 +1,237 @@
+//! What happens because time passes: linger, expiry, the age of metadata.
+
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use forebay::{Interceptor, Reason, SendError};
+use krafka::error::ErrorCode;
+use krafka::testing::{ApiKey, Control};
+
+use crate::*;
+
+#[tokio::test]
+async fn a_batch_goes_when_it_has_lingered() {
+    let broker = broker().await;
+    broker.create_topic("two", 2);
+    let producer = producer(&broker, &[("linger.ms", "80")]);
+    for topic in ["t", "two"] {
+        producer.partitions_for(topic).await.expect("a topic");
+    }
+    let began = Instant::now();
+    let receipts = send_all(&producer, 0..10).await;
+    let other = Record::to("two").partition(1).value("x");
+    let other = within(producer.send(other)).await.expect("accepted");
+    assert!(receipts.iter().all(|receipt| receipt.outcome().is_none()));
+    all_acked(receipts).await;
+    acked(other).await;
+    // Nobody asked for a flush: both partitions went by themselves, and not before their time.
+    assert!(began.elapsed() >= Duration::from_millis(80));
+    let requests = broker.request_count(ApiKey::Produce);
+    assert!(
+        requests <= 2,
+        "the records of a partition go together: {requests}"
+    );
+    close(producer).await;
+    assert_eq!(log(&broker), numbers(10));
+}
+
+#[tokio::test]
+async fn what_expires_in_several_partitions_is_told_for_each() {
+    let broker = broker().await;
+    broker.create_topic("many", 4);
+    let keys = [
+        ("request.timeout.ms", "100"),
+        ("delivery.timeout.ms", "200"),
+    ];
+    let producer = producer(&broker, &keys);
+    producer.partitions_for("many").await.expect("a topic");
+    let to = |partition: i32, value: &str| {
+        Record::to("many")
+            .partition(partition)
+            .value(value.to_owned())
+    };
+    broker.on(ApiKey::Produce, |_| Control::Error(ErrorCode::from_i16(19)));
+    for round in 0..2 {
+        let mut receipts = Vec::new();
+        for partition in 0..4 {
+            let sent = within(producer.send(to(partition, &format!("lost {round}")))).await;
+            receipts.push(sent.expect("accepted"));
+        }
+        for receipt in receipts {
+            let outcome = outcome(receipt).await;
+            // Not written, unless an attempt is under way at that very moment.
+            let (Err(Undelivered::NotWritten(Reason::Expired { last, .. }))
+            | Err(Undelivered::Unknown(Reason::Expired { last, .. }))) = outcome
+            else {
+                panic!("{outcome:?}");
+            };
+            assert!(last.is_some_and(|last| last.contains("NOT_ENOUGH_REPLICAS")));
+        }
+    }
+    broker.clear_hooks();
+    for partition in 0..4 {
+        let sent = within(producer.send(to(partition, "kept"))).await;
+        acked(sent.expect("accepted")).await;
+    }
+    close(producer).await;
+    let records = broker.all_records("many").expect("a log");
+    assert_eq!(records.len(), 4);
+}
+
+#[tokio::test]
+async fn a_callback_of_what_expired_may_send() {
+    let broker = broker().await;
+    let keys = [
+        ("request.timeout.ms", "100"),
+        ("delivery.timeout.ms", "200"),
+    ];
+    let producer = producer(&broker, &keys);
+    producer.partitions_for("t").await.expect("a topic");
+    broker.on(ApiKey::Produce, |_| Control::Error(ErrorCode::from_i16(19)));
+    let (tell, told) = tokio::sync::oneshot::channel();
+    let (again, broker) = (producer.clone(), Arc::new(broker));
+    let hooks = Arc::clone(&broker);
+    let callback = move |outcome: Outcome| {
+        assert!(outcome.is_err(), "{outcome:?}");
+        hooks.clear_hooks();
+        let _ = tell.send(again.try_send(to("second")));
+    };
+    let first = producer.send_with(to("first"), callback).await;
+    assert!(outcome(first.expect("accepted")).await.is_err());
+    let second = within(told).await.expect("called");
+    acked(second.expect("accepted")).await;
+    close(producer).await;
+    assert_eq!(log(&broker), ["second"]);
+}
+
+#[tokio::test]
+async fn metadata_is_asked_for_again_when_it_is_old() {
+    let broker = broker().await;
+    let producer = producer(&broker, &[("metadata.max.age.ms", "20")]);
+    acked(send(&producer, 0).await).await;
+    let more = broker.request_count(ApiKey::Metadata) + 5;
+    assert!(
+        broker
+            .wait_for_requests(ApiKey::Metadata, more, PATIENCE)
+            .await
+    );
+    // And a partition that was added is found without a record that asks for it.
+    broker.add_partitions("t", 3);
+    let found = async {
+        while producer.partitions_for("t").await.expect("a topic").len() < 3 {
+            tokio::task::yield_now().await;
+        }
+    };
+    within(found).await;
+    close(producer).await;
+}
+
+#[tokio::test]
+async fn a_topic_nobody_sends_to_is_forgotten_and_goes_on_where_it_was() {
+    let broker = broker().await;
+    let mut config = config(
+        &broker.bootstrap_servers(),
+        &[("metadata.max.age.ms", "20")],
+    );
+    // Less than the least that a configuration takes.
+    config.metadata_max_idle = Duration::from_millis(30);
+    let producer = Producer::start(config).expect("a producer");
+    for round in 0..3 {
+        acked(send(&producer, 2 * round).await).await;
+        acked(send(&producer, 2 * round + 1).await).await;
+        // Nobody asks for topics any more when there is none that somebody sends to.
+        let forgotten = async {
+            loop {
+                let before = broker.request_count(ApiKey::Metadata);
+                tokio::time::sleep(Duration::from_millis(150)).await;
+                if broker.request_count(ApiKey::Metadata) == before {
+                    return;
+                }
+            }
+        };
+        within(forgotten).await;
+    }
+    assert_eq!(log(&broker), numbers(6));
+    assert_eq!(
+        broker.request_count(ApiKey::InitProducerId),
+        1,
+        "sequences go on"
+    );
+    close(producer).await;
+}
+
+#[tokio::test]
+async fn without_leave_to_be_idempotent_records_expire_with_the_reason() {
+    let broker = broker().await;
+    broker.on(ApiKey::InitProducerId, |_| {
+        Control::Error(ErrorCode::from_i16(31)) // CLUSTER_AUTHORIZATION_FAILED
+    });
+    let keys = [
+        ("request.timeout.ms", "100"),
+        ("delivery.timeout.ms", "200"),
+    ];
+    let producer = producer(&broker, &keys);
+    let expired = outcome(send(&producer, "x").await).await;
+    let Err(Undelivered::NotWritten(Reason::Expired { last, .. })) = expired else {
+        panic!("{expired:?}");
+    };
+    let last = last.expect("a reason");
+    assert!(last.contains("CLUSTER_AUTHORIZATION_FAILED"), "{last}");
+    // Leave may be given later.
+    broker.clear_hooks();
+    acked(send(&producer, "y").await).await;
+    close(producer).await;
+    assert_eq!(log(&broker), ["y"]);
+}
+
+/// Notes what it hears; the first of two panics each time.
+#[derive(Clone, Default)]
+struct Notes {
+    panics: bool,
+    heard: Arc<Mutex<Vec<String>>>,
+}
+
+impl Notes {
+    fn note(&self, text: String) {
+        assert!(!self.panics, "no patience");
+        self.heard.lock().expect("no panic").push(text);
+    }
+}
+
+impl Interceptor for Notes {
+    fn on_acknowledgement(&self, delivered: &forebay::Delivered) {
+        self.note(format!("{} delivered", delivered.topic_partition));
+    }
+
+    fn on_error(&self, topic: &str, error: &SendError) {
+        self.note(format!("{topic}: {error}"));
+    }
+}
+
+#[tokio::test]
+async fn interceptors_hear_of_refusals_and_outcomes_whatever_others_do() {
+    let broker = broker().await;
+    let notes = Notes::default();
+    let panicking = Notes {
+        panics: true,
+        ..Notes::default()
+    };
+    let producer = Producer::builder()
+        .interceptor(panicking)
+        .interceptor(notes.clone())
+        .start(config(
+            &broker.bootstrap_servers(),
+            &[("max.request.size", "1000")],
+        ))
+        .expect("a producer");
+    acked(send(&producer, "x").await).await;
+    assert!(within(producer.send(to("x".repeat(2000)))).await.is_err());
+    assert!(within(producer.send(to("x").partition(9))).await.is_err());
+    close(producer).await;
+    let heard = notes.heard.lock().expect("no panic").clone();
+    let expected = ["max.request.size", "out of range", "t-0 delivered"];
+    for what in expected {
+        let count = heard.iter().filter(|it| it.contains(what)).count();
+        assert_eq!(count, 1, "{what}: {heard:?}");
+    }
+}

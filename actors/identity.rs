@@ -1,6 +1,6 @@
 //! The IdentityActor: the producer id and epoch under which partitions number their batches.
 
-use std::collections::HashSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use actix::prelude::*;
@@ -13,12 +13,14 @@ use super::partition::Trouble;
 use crate::broker_error::BrokerError;
 use crate::identity::{Identities, Identity, Step};
 use crate::net::{ControlClient, Endpoint, NetError};
+use crate::record::TopicPartition;
 use crate::wire::InitProducerIdAnswer;
 
 /// A partition has batches and no identity to stamp them with.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct WantIdentity {
+    pub partition: TopicPartition,
     pub who: Addr<PartitionActor>,
     /// The identity it has left and cannot use again, if any.
     pub left: Option<Identity>,
@@ -29,6 +31,7 @@ pub(crate) struct WantIdentity {
 #[rtype(result = "()")]
 pub(crate) struct Bump {
     pub seen: Identity,
+    pub partition: TopicPartition,
     pub who: Addr<PartitionActor>,
 }
 
@@ -49,7 +52,7 @@ pub(crate) struct IdentityActor {
     dial: Box<dyn Fn() -> ControlClient>,
     control: Option<ControlClient>,
     nodes: Arc<[(i32, Endpoint)]>,
-    members: HashSet<Addr<PartitionActor>>,
+    members: BTreeMap<TopicPartition, Addr<PartitionActor>>,
     clock: Addr<ClockActor>,
     alarm: Alarm,
 }
@@ -66,7 +69,7 @@ impl IdentityActor {
             control: Some(dial()),
             dial: Box::new(dial),
             nodes: Arc::default(),
-            members: HashSet::new(),
+            members: BTreeMap::new(),
             clock,
             alarm: Alarm::default(),
         }
@@ -90,8 +93,8 @@ impl IdentityActor {
 
     /// Every partition learns of it; each adopts it when its old batches are resolved.
     fn tell_all(&mut self, identity: Identity) {
-        self.members.retain(Addr::connected);
-        for member in &self.members {
+        self.members.retain(|_, member| member.connected());
+        for member in self.members.values() {
             member.do_send(Identified(identity));
         }
     }
@@ -139,7 +142,7 @@ impl IdentityActor {
             Err(error) => format!("no producer id: {error}"),
         };
         tracing::warn!(trouble, "batches wait for a producer id");
-        for member in &self.members {
+        for member in self.members.values() {
             member.do_send(Trouble(trouble.as_str().into()));
         }
         if let Some(control) = &mut self.control {
@@ -178,8 +181,13 @@ impl On<Revisit> for IdentityActor {
 }
 
 impl On<WantIdentity> for IdentityActor {
-    fn on(&mut self, WantIdentity { who, left }: WantIdentity, ctx: &mut Context<Self>) {
-        self.members.insert(who.clone());
+    fn on(&mut self, message: WantIdentity, ctx: &mut Context<Self>) {
+        let WantIdentity {
+            partition,
+            who,
+            left,
+        } = message;
+        self.members.insert(partition, who.clone());
         // A bump that was lost in a restart is made up for here.
         let step = match left {
             Some(left) => self.identities.bump(left),
@@ -193,8 +201,13 @@ impl On<WantIdentity> for IdentityActor {
 }
 
 impl On<Bump> for IdentityActor {
-    fn on(&mut self, Bump { seen, who }: Bump, ctx: &mut Context<Self>) {
-        self.members.insert(who.clone());
+    fn on(&mut self, message: Bump, ctx: &mut Context<Self>) {
+        let Bump {
+            seen,
+            partition,
+            who,
+        } = message;
+        self.members.insert(partition, who);
         let step = self.identities.bump(seen);
         self.step(step, ctx);
     }

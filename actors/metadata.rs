@@ -1,6 +1,6 @@
 //! The MetadataActor: owns the picture of the cluster, and keeps it true.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -61,6 +61,8 @@ pub(crate) struct MetadataRules {
     pub max_idle: Duration,
     /// How long to wait between two looks at a picture that is known to be old: from, to.
     pub backoff: (Duration, Duration),
+    /// Of the waits' jitter.
+    pub seed: u64,
 }
 
 struct Waiter {
@@ -103,7 +105,7 @@ pub(crate) struct MetadataActor {
     rules: MetadataRules,
     control: Option<ControlClient>,
     topics: Arc<Topics>,
-    interests: HashMap<Arc<str>, Interest>,
+    interests: BTreeMap<Arc<str>, Interest>,
     clock: Addr<ClockActor>,
     identity: Addr<IdentityActor>,
     runtime: Option<Addr<RuntimeActor>>,
@@ -126,7 +128,7 @@ impl MetadataActor {
         identity: Addr<IdentityActor>,
         guard: Guard,
     ) -> Self {
-        let backoff = Backoff::new(rules.backoff.0, rules.backoff.1, 3);
+        let backoff = Backoff::new(rules.backoff.0, rules.backoff.1, rules.seed);
         Self {
             view: ClusterView::default(),
             rules,
@@ -134,7 +136,7 @@ impl MetadataActor {
             control: Some(dial()),
             dial: Box::new(dial),
             topics,
-            interests: HashMap::new(),
+            interests: BTreeMap::new(),
             clock,
             identity,
             runtime: None,

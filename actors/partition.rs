@@ -231,8 +231,12 @@ impl PartitionActor {
         };
         let something = batches > 0 || glance.open_since.is_some();
         if wants_identity && something && !std::mem::replace(&mut self.asked_identity, true) {
-            let (who, left) = (ctx.address(), self.ledger().left());
-            self.parts.identity.do_send(WantIdentity { who, left });
+            let left = self.ledger().left();
+            self.parts.identity.do_send(WantIdentity {
+                partition: self.topic_partition.clone(),
+                who: ctx.address(),
+                left,
+            });
         }
         self.shared.gauge.queued(batches);
         if (readiness == Readiness::Now || (room && ripe))
@@ -324,6 +328,7 @@ impl PartitionActor {
             tracing::info!(partition = %self.topic_partition, ?seen, "the epoch is to be bumped");
             self.parts.identity.do_send(Bump {
                 seen,
+                partition: self.topic_partition.clone(),
                 who: ctx.address(),
             });
         }

@@ -1,13 +1,15 @@
 //! The RuntimeActor: creates and retires every other actor, and nothing else does.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use futures_util::future::join_all;
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
 use tokio::sync::oneshot;
 
 use super::clock::{ClockActor, Stop};
@@ -107,11 +109,13 @@ pub(crate) struct RuntimeActor {
     parts: PartitionParts,
     pool: Addr<PoolActor>,
     started: Instant,
+    /// Seeds whatever makes choices or waits at random.
+    chance: SmallRng,
 
     /// Partitions outlive the metadata that named them: a topic that vanishes and returns goes on
     /// counting its sequences.
-    partitions: HashMap<Arc<str>, Vec<Slot>>,
-    stickies: HashMap<Arc<str>, (Arc<Sticky>, Arc<RoundRobin>)>,
+    partitions: BTreeMap<Arc<str>, Vec<Slot>>,
+    stickies: BTreeMap<Arc<str>, (Arc<Sticky>, Arc<RoundRobin>)>,
     senders: BTreeMap<i32, Sender>,
     next_incarnation: u64,
 
@@ -131,6 +135,7 @@ impl RuntimeActor {
         topics: &Arc<Topics>,
         shelf: &Arc<Shelf>,
         intake: oneshot::Receiver<Arc<Intake>>,
+        seed: u64,
     ) -> Runtime {
         let client_id: Arc<str> = config.client_id.as_str().into();
         let watch = Watch::new(config.restart_max, config.restart_window);
@@ -149,22 +154,25 @@ impl RuntimeActor {
         shelf.wake_with(move || waker.do_send(Restock));
         pool.do_send(Restock);
 
-        let dial = |seed| {
-            let config = Arc::clone(config);
+        let mut chance = SmallRng::seed_from_u64(seed);
+        let mut dial = || {
+            let (config, seed) = (Arc::clone(config), chance.random());
             move || control(&config, seed)
         };
+        let (dial_identity, dial_metadata) = (dial(), dial());
         let guard = watch.guard(Part::Identity);
-        let identity = IdentityActor::new(dial(1), clock.clone(), guard).start();
+        let identity = IdentityActor::new(dial_identity, clock.clone(), guard).start();
         let bootstrap = config.bootstrap_servers.iter().map(Endpoint::to_string);
         let rules = MetadataRules {
             bootstrap: bootstrap.collect::<Vec<_>>().join(","),
             max_age: config.metadata_max_age,
             max_idle: config.metadata_max_idle,
             backoff: (config.retry_backoff, config.retry_backoff_max),
+            seed: chance.random(),
         };
         let metadata = MetadataActor::new(
             rules,
-            dial(2),
+            dial_metadata,
             Arc::clone(topics),
             clock.clone(),
             identity.clone(),
@@ -195,8 +203,9 @@ impl RuntimeActor {
             parts,
             pool: pool.clone(),
             started: now(),
-            partitions: HashMap::new(),
-            stickies: HashMap::new(),
+            chance,
+            partitions: BTreeMap::new(),
+            stickies: BTreeMap::new(),
             senders: BTreeMap::new(),
             next_incarnation: 1,
             closing: None,
@@ -246,6 +255,7 @@ impl RuntimeActor {
             reconnect_backoff: (config.reconnect_backoff, config.reconnect_backoff_max),
             connect: connect_options(config),
             setup_timeout_max: config.connection_setup_timeout_max,
+            seed: self.chance.random(),
         };
         let addr = SenderActor::new(
             (node, endpoint.clone()),
@@ -356,12 +366,11 @@ impl RuntimeActor {
     }
 
     fn choosers(&mut self, topic: &Arc<str>) -> (Arc<Sticky>, Arc<RoundRobin>) {
-        let config = &self.config;
-        let seed = u64::from_be_bytes(rand::random());
+        let (config, chance) = (&self.config, &mut self.chance);
         let made = || {
             let adaptive = config.partitioner_adaptive;
             (
-                Arc::new(Sticky::new(adaptive, config.batch_size, seed)),
+                Arc::new(Sticky::new(adaptive, config.batch_size, chance.random())),
                 Arc::new(RoundRobin::new()),
             )
         };

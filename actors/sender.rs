@@ -84,6 +84,8 @@ pub(crate) struct SenderRules {
     pub connect: ConnectOptions,
     /// `socket.connection.setup.timeout.max.ms`
     pub setup_timeout_max: Duration,
+    /// Of the waits' jitter.
+    pub seed: u64,
 }
 
 enum Link {
@@ -168,8 +170,8 @@ impl SenderActor {
             outbox: None,
             task: None,
             in_flight: InFlight::new(rules.max_in_flight),
-            backoff: Backoff::new(min, max, incarnation),
-            setup_timeout: Backoff::new(setup_timeout, rules.setup_timeout_max, incarnation),
+            backoff: Backoff::new(min, max, rules.seed),
+            setup_timeout: Backoff::new(setup_timeout, rules.setup_timeout_max, rules.seed),
             not_before: None,
             throttled_until: None,
             last_used: now(),

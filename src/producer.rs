@@ -165,9 +165,10 @@ impl ProducerBuilder {
         let topics = Topics::new();
         let shelf = Shelf::new(config.buffer_memory, config.batch_size);
         let (give_intake, intake) = oneshot::channel();
+        let seed = rand::random();
         let start = {
             let (config, topics, shelf) = (config.clone(), topics.clone(), shelf.clone());
-            move || RuntimeActor::start_all(&config, &topics, &shelf, intake)
+            move || RuntimeActor::start_all(&config, &topics, &shelf, intake, seed)
         };
         let (runtime, thread) = match self.placement {
             Placement::OwnThread => {

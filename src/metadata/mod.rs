@@ -1,6 +1,6 @@
 //! What we know of the cluster: its brokers, and who leads which partition.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use uuid::Uuid;
@@ -33,7 +33,7 @@ pub(crate) struct TopicView {
 pub(crate) struct ClusterView {
     version: u64,
     nodes: BTreeMap<i32, Endpoint>,
-    topics: HashMap<Arc<str>, TopicView>,
+    topics: BTreeMap<Arc<str>, TopicView>,
 }
 
 /// What an answer changed.

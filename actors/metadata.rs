@@ -188,7 +188,9 @@ impl MetadataActor {
             .values()
             .flat_map(|interest| &interest.waiters);
         let deadlines = waiters.map(|waiter| waiter.deadline);
-        let due = self.due.filter(|_| self.control.is_some());
+        // With no topic to ask for, what is due waits for one, and needs no alarm.
+        let asks = self.control.is_some() && !self.interests.is_empty();
+        let due = self.due.filter(|_| asks);
         let due = due.map(|due| due.max(self.not_before));
         if let Some(at) = deadlines.chain(due).min() {
             self.alarm

@@ -20,6 +20,8 @@ mod runtime;
 mod sender;
 
 pub use delivery::ToRecipient;
+#[cfg(test)]
+pub(crate) use guard::faults;
 pub(crate) use metadata::{MetadataActor, RefreshMetadata, WantTopic};
 pub(crate) use partition::Wake;
 pub use partition::{PartitionActor, Produce};

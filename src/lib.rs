@@ -60,6 +60,9 @@ mod producer;
 mod record;
 mod sender;
 mod serializer;
+#[cfg(test)]
+#[path = "../tests/simulation/mod.rs"]
+mod simulation;
 mod supervision;
 mod topics;
 mod typed_producer;

@@ -135,9 +135,18 @@ pub struct ProducerBuilder {
     placement: Placement,
     interceptors: Vec<Arc<dyn Interceptor>>,
     partitioner: Option<Arc<dyn Partitioner>>,
+    /// Of everything the runtime leaves to chance.
+    seed: Option<u64>,
 }
 
 impl ProducerBuilder {
+    /// Has chance repeat itself.
+    #[cfg(test)]
+    pub(crate) fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
     /// Where the actors run. Default: a thread of their own.
     pub fn placement(mut self, placement: Placement) -> Self {
         self.placement = placement;
@@ -165,7 +174,7 @@ impl ProducerBuilder {
         let topics = Topics::new();
         let shelf = Shelf::new(config.buffer_memory, config.batch_size);
         let (give_intake, intake) = oneshot::channel();
-        let seed = rand::random();
+        let seed = self.seed.unwrap_or_else(rand::random);
         let start = {
             let (config, topics, shelf) = (config.clone(), topics.clone(), shelf.clone());
             move || RuntimeActor::start_all(&config, &topics, &shelf, intake, seed)

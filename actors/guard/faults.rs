@@ -5,6 +5,20 @@ use std::cell::RefCell;
 
 thread_local! {
     static PLANS: RefCell<Vec<Plan>> = const { RefCell::new(Vec::new()) };
+    static EACH: RefCell<Option<Each>> = const { RefCell::new(None) };
+}
+
+/// Called with the names of the actor and of the message.
+type Each = Box<dyn FnMut(&'static str, &'static str)>;
+
+/// From now on `each` is called before every message on this thread. It may panic.
+pub(crate) fn at_each(each: impl FnMut(&'static str, &'static str) + 'static) {
+    EACH.set(Some(Box::new(each)));
+}
+
+/// No more.
+pub(crate) fn at_none() {
+    EACH.set(None);
 }
 
 /// Stand for what is no message: a future an actor spawned, what it does with the outcome, the
@@ -43,6 +57,11 @@ pub(crate) fn stop() -> Vec<u32> {
 pub(crate) fn strike<A, M>() {
     let name = |full: &'static str| full.rsplit("::").next().unwrap_or(full);
     let (actor, message) = (name(type_name::<A>()), name(type_name::<M>()));
+    EACH.with_borrow_mut(|each| {
+        if let Some(each) = each {
+            each(actor, message);
+        }
+    });
     let struck = PLANS.with_borrow_mut(|plans| {
         plans.iter_mut().any(|plan| {
             let (at_actor, at_message) = plan.at.split_once(':').expect("Actor:Message");

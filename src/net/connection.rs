@@ -39,8 +39,7 @@ pub async fn connect(
     endpoint: &Endpoint,
     options: &ConnectOptions,
 ) -> Result<Connection, NetError> {
-    let stream = dial(endpoint, options).await?;
-    let (read, write) = Transport::Plain(stream).split();
+    let (read, write) = dial(endpoint, options).await?.split();
     let mut reader = FrameReader::new(read, endpoint.clone());
     let mut writer = FrameWriter::new(write, endpoint.clone());
     let deadline = Instant::now() + options.request_timeout;
@@ -67,8 +66,17 @@ pub async fn connect(
     })
 }
 
-async fn dial(endpoint: &Endpoint, options: &ConnectOptions) -> Result<TcpStream, NetError> {
+async fn dial(endpoint: &Endpoint, options: &ConnectOptions) -> Result<Transport, NetError> {
     let deadline = Instant::now() + options.setup_timeout;
+    #[cfg(test)]
+    if let Some(dialled) = crate::simulation::dial(endpoint) {
+        let dialled = timeout_at(deadline, dialled).await;
+        let dialled = dialled.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        return match dialled {
+            Ok((read, write)) => Ok(Transport::Simulated(read, write)),
+            Err(error) => Err(NetError::io(endpoint, "connecting to", error)),
+        };
+    }
     let timed_out = |attempts| NetError::ConnectTimeout {
         endpoint: endpoint.clone(),
         after: options.setup_timeout,
@@ -91,7 +99,7 @@ async fn dial(endpoint: &Endpoint, options: &ConnectOptions) -> Result<TcpStream
         let share = deadline.saturating_duration_since(Instant::now())
             / u32::try_from(addresses.len() - index).unwrap_or(u32::MAX);
         let error = match timeout_at(Instant::now() + share, open(address, options)).await {
-            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Ok(stream)) => return Ok(Transport::Plain(stream)),
             Ok(Err(error)) => error,
             Err(_) => io::ErrorKind::TimedOut.into(),
         };

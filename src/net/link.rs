@@ -119,6 +119,8 @@ async fn write(
         if !gate.pass() {
             continue;
         }
+        #[cfg(test)]
+        let (envelope, records) = crate::simulation::planted::as_memory_is(envelope, records);
         let mut slices = Vec::with_capacity(2 * records.len() + 1);
         let mut from = 0;
         for (&cut, payload) in envelope.cuts.iter().zip(&records) {

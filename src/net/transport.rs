@@ -7,16 +7,26 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
+#[cfg(test)]
+use crate::simulation::Pipe;
+
 pub(super) enum Transport {
     Plain(TcpStream),
+    /// From the broker, and to it.
+    #[cfg(test)]
+    Simulated(Pipe, Pipe),
 }
 
 pub(super) enum ReadHalf {
     Plain(OwnedReadHalf),
+    #[cfg(test)]
+    Simulated(Pipe),
 }
 
 pub(super) enum WriteHalf {
     Plain(OwnedWriteHalf),
+    #[cfg(test)]
+    Simulated(Pipe),
 }
 
 impl Transport {
@@ -25,6 +35,10 @@ impl Transport {
             Transport::Plain(stream) => {
                 let (read, write) = stream.into_split();
                 (ReadHalf::Plain(read), WriteHalf::Plain(write))
+            }
+            #[cfg(test)]
+            Transport::Simulated(read, write) => {
+                (ReadHalf::Simulated(read), WriteHalf::Simulated(write))
             }
         }
     }
@@ -35,6 +49,8 @@ impl ReadHalf {
     pub async fn read(&mut self, buffer: &mut BytesMut) -> io::Result<usize> {
         match self {
             ReadHalf::Plain(half) => half.read_buf(buffer).await,
+            #[cfg(test)]
+            ReadHalf::Simulated(pipe) => pipe.read(buffer).await,
         }
     }
 }
@@ -43,6 +59,8 @@ impl WriteHalf {
     pub async fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
             WriteHalf::Plain(half) => half.write_vectored(slices).await,
+            #[cfg(test)]
+            WriteHalf::Simulated(pipe) => pipe.write(slices).await,
         }
     }
 }

@@ -13,6 +13,8 @@ use crate::broker_error::BrokerError;
 use crate::compress::{Compression, Compressor};
 use crate::identity::{Identity, sequence_after};
 use crate::outcome::{Reason, Undelivered};
+#[cfg(test)]
+use crate::simulation::planted::{self, Bug};
 
 /// What the configuration says of a partition's batches.
 #[derive(Debug, Clone)]
@@ -198,6 +200,8 @@ impl Ledger {
     /// Whether another batch, once there is one, could be lent beside those that are.
     pub fn has_room(&self) -> bool {
         let one_at_a_time = self.rules.idempotent && (!self.proven || self.is_in_doubt());
+        #[cfg(test)]
+        let one_at_a_time = one_at_a_time && !planted::is(Bug::UnprovenPipelined);
         let window = if one_at_a_time {
             1
         } else {
@@ -253,6 +257,8 @@ impl Ledger {
             }
         };
         let (header, records) = entry.batch.stamped(stamp);
+        #[cfg(test)]
+        planted::reuse(&header, &records);
         entry.lent = true;
         entry.reign = *reign;
         entry.not_before = None;
@@ -288,6 +294,8 @@ impl Ledger {
             if entry.lent {
                 let fate = Settlement::Failed(Undelivered::Unknown(reason));
                 effects.settled.extend(entry.settle(fate));
+                #[cfg(test)]
+                planted::free(&entry.batch.stamped(entry.stamp.unwrap_or(Stamp::NONE)).1);
                 at += 1;
             } else {
                 self.fail(at, reason, &mut effects);

@@ -9,6 +9,8 @@ use crate::batch::Stamp;
 use crate::broker_error::{BrokerError, Class, asks_for_metadata, class_of};
 use crate::identity::sequence_after;
 use crate::outcome::{Reason, Undelivered};
+#[cfg(test)]
+use crate::simulation::planted::{self, Bug};
 
 impl Ledger {
     /// A lent batch has come back.
@@ -75,6 +77,11 @@ impl Ledger {
                 };
                 self.remove(at, settlement, effects);
             }
+            #[cfg(test)]
+            Class::Duplicate if planted::is(Bug::DuplicateFails) => {
+                let fate = Undelivered::NotWritten(Reason::Broker(error));
+                self.remove_with_hole(at, Settlement::Failed(fate), effects);
+            }
             Class::Duplicate if entry.unresolved => {
                 self.proven |= proves;
                 self.last_success = Some(now);
@@ -103,6 +110,10 @@ impl Ledger {
                 self.fail(at, Reason::Broker(error), effects);
             }
             Class::RefusedForNow => self.again(at, Reason::Broker(error), now, effects),
+            #[cfg(test)]
+            Class::DoubtfulForNow if planted::is(Bug::DoubtIgnored) => {
+                self.again(at, Reason::Broker(error), now, effects);
+            }
             Class::DoubtfulForNow => {
                 entry.doubt();
                 self.again(at, Reason::Broker(error), now, effects);
@@ -133,6 +144,11 @@ impl Ledger {
             return self.fail(at, reason, effects);
         }
         entry.not_before = Some(now + backoff);
+        #[cfg(test)]
+        if planted::is(Bug::RetryBehind) {
+            let retried = self.entries.remove(at);
+            self.entries.extend(retried);
+        }
     }
 
     /// Exponential from `retry.backoff.ms` to `retry.backoff.max.ms`, give or take a fifth (KIP-580).

@@ -4,6 +4,8 @@ use super::{Effects, Entry, Ledger};
 use crate::ack::Settlement;
 use crate::identity::Identity;
 use crate::outcome::{Reason, Undelivered};
+#[cfg(test)]
+use crate::simulation::planted::{self, Bug};
 
 impl Ledger {
     pub(super) fn may_go(&self, entry: &Entry) -> bool {
@@ -69,6 +71,11 @@ impl Ledger {
             // Retried under the old identity these would be refused, under a new one they might
             // be written twice.
             while let Some(at) = self.entries.iter().position(|entry| entry.unresolved) {
+                #[cfg(test)]
+                if planted::is(Bug::UnresolvedRestamped) {
+                    self.entries[at].unresolved = false;
+                    continue;
+                }
                 let last = self.entries[at].last_error.clone();
                 let last = last.unwrap_or_else(|| "no answer".into());
                 let fate = Undelivered::Unknown(Reason::AfterUnresolved(last));
@@ -97,6 +104,10 @@ impl Ledger {
     /// The leader or the topic's id has changed: what the new one accepts has to be seen first. It
     /// has refused nothing yet, so nothing waits for a backoff (KIP-951).
     pub fn rearm(&mut self) {
+        #[cfg(test)]
+        if planted::is(Bug::SequenceForgotten) && self.entries.is_empty() {
+            self.next_sequence = 0;
+        }
         self.proven = false;
         self.reign = self.reign.wrapping_add(1);
         for entry in &mut self.entries {

@@ -1,0 +1,492 @@
+//! A broker: takes connections, reads requests, answers them in their order.
+
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use kafka_protocol::messages::api_versions_response::ApiVersion;
+use kafka_protocol::messages::metadata_response::{
+    MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
+};
+use kafka_protocol::messages::produce_response::{
+    LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse, TopicProduceResponse,
+};
+use kafka_protocol::messages::{
+    ApiVersionsResponse, BrokerId, InitProducerIdResponse, MetadataRequest, MetadataResponse,
+    ProduceRequest, ProduceResponse, ProducerId, RequestHeader, TopicName,
+};
+use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, StrBytes};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::task::spawn_local;
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use uuid::Uuid;
+
+use super::cluster::{At, FIRST_PORT, PORTS};
+use super::log::{Appended, code};
+use super::network::{self, Connection, Pipe};
+use super::tally::Fault;
+use super::world::World;
+
+const PRODUCE: i16 = 0;
+const METADATA: i16 = 3;
+const API_VERSIONS: i16 = 18;
+const INIT_PRODUCER_ID: i16 = 22;
+
+pub(super) fn host(broker: usize) -> String {
+    format!("broker-{broker}")
+}
+
+/// Has every broker listen at each port that it may ever have.
+pub(super) fn listen(world: &Rc<World>) {
+    for broker in 0..world.brokers() {
+        for port in FIRST_PORT..FIRST_PORT + PORTS {
+            let world = Rc::clone(world);
+            let listener = move || {
+                let world = Rc::clone(&world);
+                Box::pin(async move { accept(&world, broker, port).await }) as _
+            };
+            network::listen(&host(broker), port, Box::new(listener));
+        }
+    }
+}
+
+async fn accept(world: &Rc<World>, broker: usize, port: u16) -> io::Result<(Pipe, Pipe)> {
+    sleep(world.latency()).await;
+    let life = {
+        let cluster = world.cluster.borrow();
+        let it = &cluster.brokers[broker];
+        if !it.alive || it.port != port {
+            return Err(io::ErrorKind::ConnectionRefused.into());
+        }
+        it.life
+    };
+    let (client, connection) = Connection::new(world.plan.socket);
+    let mut connections = world.connections.borrow_mut();
+    connections.retain(|(_, cut)| !cut.is_over());
+    connections.push((broker, connection.cut.clone()));
+    drop(connections);
+    let broker = Life {
+        world: Rc::clone(world),
+        broker,
+        life,
+    };
+    spawn_local(async move { broker.serve(connection).await });
+    Ok(client)
+}
+
+/// A broker between its start and its death.
+#[derive(Clone)]
+struct Life {
+    world: Rc<World>,
+    broker: usize,
+    life: u32,
+}
+
+/// An answer on its way, or a word that there will be none.
+struct Answer {
+    at: Instant,
+    frame: Bytes,
+    /// The connection ends instead.
+    lost: bool,
+}
+
+impl Life {
+    /// Waits while the broker is frozen. `None` when it has died.
+    async fn working(&self) -> Option<()> {
+        loop {
+            let changed = self.world.changed.notified();
+            {
+                let cluster = self.world.cluster.borrow();
+                let it = &cluster.brokers[self.broker];
+                if it.life != self.life {
+                    return None;
+                }
+                if !it.frozen {
+                    return Some(());
+                }
+            }
+            changed.await;
+        }
+    }
+
+    async fn serve(self, mut connection: Connection) {
+        let (outbox, inbox) = unbounded_channel();
+        let writer = self.clone();
+        let answers = connection.answers.clone();
+        let cut = connection.cut.clone();
+        spawn_local(async move { writer.answer(inbox, answers, cut).await });
+        while let Some(frame) = connection.next().await {
+            sleep(self.world.latency()).await;
+            if self.working().await.is_none() {
+                return;
+            }
+            let Some(frame) = self.handle(frame).await else {
+                return;
+            };
+            let weather = self.world.weather.get();
+            let lost = self.world.happens(weather.answers_lost);
+            let late = self.world.happens(weather.answers_late);
+            let delay = match late {
+                true => self.world.between(10, 4_000),
+                false => self.world.latency(),
+            };
+            if lost {
+                self.world.count(Fault::AnswerLost);
+            }
+            if late {
+                self.world.count(Fault::AnswerLate);
+            }
+            let Some(frame) = frame else {
+                continue; // acks=0
+            };
+            let at = Instant::now() + delay;
+            if outbox.send(Answer { at, frame, lost }).is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn answer(self, mut inbox: UnboundedReceiver<Answer>, answers: Pipe, cut: network::Cut) {
+        while let Some(answer) = inbox.recv().await {
+            sleep_until(answer.at).await;
+            if self.working().await.is_none() {
+                return;
+            }
+            if answer.lost {
+                return cut.cut(usize::MAX, false);
+            }
+            if answers.write_all(&answer.frame).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// The answer's frame; the inner `None` if the request wants no answer, the outer one if the
+    /// broker has died over it.
+    async fn handle(&self, mut frame: Bytes) -> Option<Option<Bytes>> {
+        let (api, version) = {
+            let mut peek = frame.clone();
+            (peek.get_i16(), peek.get_i16())
+        };
+        let header_version = match api {
+            PRODUCE => ProduceRequest::header_version(version),
+            METADATA => MetadataRequest::header_version(version),
+            API_VERSIONS => 1 + i16::from(version >= 3),
+            _ => 1 + i16::from(version >= 2),
+        };
+        let header = RequestHeader::decode(&mut frame, header_version).expect("a header");
+        let id = header.correlation_id;
+        Some(match api {
+            PRODUCE => {
+                let request = ProduceRequest::decode(&mut frame, version).expect("a request");
+                assert!(!frame.has_remaining(), "bytes behind a produce request");
+                let acks = request.acks;
+                let response = self.produce(request, version).await?;
+                (acks != 0).then(|| encoded(id, version, &response))
+            }
+            METADATA => {
+                let request = MetadataRequest::decode(&mut frame, version).expect("a request");
+                Some(encoded(id, version, &self.metadata(&request, version)))
+            }
+            API_VERSIONS => Some(self.api_versions(id, version)),
+            INIT_PRODUCER_ID => Some(encoded(id, version, &self.init_producer_id())),
+            other => panic!("nobody asks with api key {other}"),
+        })
+    }
+
+    fn api_versions(&self, id: i32, version: i16) -> Bytes {
+        let newest = self.world.plan.newest_produce;
+        let keys = [(0, 3, newest), (3, 4, 12), (18, 0, 4), (22, 0, 5)];
+        let keys = keys.map(|(key, min, max)| {
+            ApiVersion::default()
+                .with_api_key(key)
+                .with_min_version(min)
+                .with_max_version(max)
+        });
+        encoded(
+            id,
+            version,
+            &ApiVersionsResponse::default().with_api_keys(keys.to_vec()),
+        )
+    }
+
+    fn init_producer_id(&self) -> InitProducerIdResponse {
+        let world = &self.world;
+        if world.weather.get().no_producer_ids {
+            // COORDINATOR_LOAD_IN_PROGRESS, COORDINATOR_NOT_AVAILABLE
+            let error = [14, 15][world.below(2) as usize];
+            return InitProducerIdResponse::default().with_error_code(error);
+        }
+        let id = world.next_producer_id.get();
+        world.next_producer_id.set(id + 1);
+        InitProducerIdResponse::default()
+            .with_producer_id(ProducerId(id))
+            .with_producer_epoch(world.plan.first_epoch)
+    }
+
+    fn metadata(&self, request: &MetadataRequest, version: i16) -> MetadataResponse {
+        let world = &self.world;
+        let weather = world.weather.get();
+        let cluster = world.cluster.borrow();
+        let brokers = cluster.brokers.iter().enumerate().map(|(id, broker)| {
+            MetadataResponseBroker::default()
+                .with_node_id(BrokerId(id as i32))
+                .with_host(StrBytes::from_string(host(id)))
+                .with_port(i32::from(broker.port))
+        });
+        let empty = weather.metadata_empty.then(|| world.below(4));
+        if empty.is_some() {
+            world.count(Fault::MetadataEmpty);
+        }
+        let topics = request.topics.iter().flatten().filter_map(|asked| {
+            let name = asked.name.clone()?;
+            let answer = MetadataResponseTopic::default().with_name(Some(name.clone()));
+            let found = cluster
+                .topics
+                .iter()
+                .position(|topic| *topic.name == **name);
+            let Some(at) = found.filter(|_| !weather.topic_unknown || world.below(3) == 0) else {
+                return Some(answer.with_error_code(code::UNKNOWN_TOPIC_OR_PARTITION));
+            };
+            let topic = &cluster.topics[at];
+            let visible = match empty {
+                Some(1) => 0,
+                _ => topic.visible,
+            };
+            let partitions = (0..visible).map(|partition| {
+                let at = (at, partition);
+                let view = cluster.view(self.broker, at);
+                let answer = MetadataResponsePartition::default()
+                    .with_partition_index(partition as i32)
+                    .with_leader_epoch(view.epoch);
+                if weather.metadata_stale && world.below(2) == 0 {
+                    world.count(Fault::MetadataStale);
+                    let anybody = world.below(cluster.brokers.len() as u64) as i32;
+                    let older = (view.epoch - world.below(2) as i32).max(0);
+                    return answer
+                        .with_leader_id(BrokerId(anybody))
+                        .with_leader_epoch(older);
+                }
+                match view.leader {
+                    Some(leader) => answer.with_leader_id(BrokerId(leader as i32)),
+                    None => answer.with_leader_id(BrokerId(-1)).with_error_code(5),
+                }
+            });
+            let answer = answer.with_partitions(partitions.collect());
+            Some(match version >= 10 {
+                true => answer.with_topic_id(topic.id),
+                false => answer,
+            })
+        });
+        let answer = MetadataResponse::default()
+            .with_controller_id(BrokerId(0))
+            .with_topics(topics.collect());
+        match empty {
+            Some(0) => answer,
+            _ => answer.with_brokers(brokers.collect()),
+        }
+    }
+
+    /// What the request means, as this broker sees it; an error is an answer's code.
+    fn locate(&self, name: &str, id: Uuid, partition: i32, by_id: bool) -> Result<At, i16> {
+        let unknown = match by_id {
+            true => code::UNKNOWN_TOPIC_ID,
+            false => code::UNKNOWN_TOPIC_OR_PARTITION,
+        };
+        let world = &self.world;
+        if world.weather.get().topic_unknown && world.below(3) > 0 {
+            return Err(unknown);
+        }
+        let cluster = world.cluster.borrow();
+        let is = |topic: &super::cluster::Topic| match by_id {
+            true => topic.id == id,
+            false => topic.name == name,
+        };
+        let topic = cluster.topics.iter().position(is).ok_or(unknown)?;
+        let partition = usize::try_from(partition)
+            .ok()
+            .filter(|at| *at < cluster.topics[topic].visible)
+            .ok_or(code::UNKNOWN_TOPIC_OR_PARTITION)?;
+        Ok((topic, partition))
+    }
+
+    async fn produce(&self, request: ProduceRequest, version: i16) -> Option<ProduceResponse> {
+        let world = &self.world;
+        let acks = request.acks;
+        let timeout = Duration::from_millis(request.timeout_ms.max(0) as u64);
+        let deadline = Instant::now() + timeout;
+        let by_id = version >= 13;
+        let mut appended = Vec::new();
+        for topic in &request.topic_data {
+            for data in &topic.partition_data {
+                let bytes = data.records.clone().unwrap_or_default();
+                let located = self.locate(&topic.name, topic.topic_id, data.index, by_id);
+                let result = located.and_then(|at| {
+                    let reign = world.cluster.borrow().leads(self.broker, at);
+                    Ok(((at, reign), self.append(at, &bytes, acks)?))
+                });
+                appended.push(result);
+            }
+        }
+        let mut appended = appended.into_iter();
+        let mut response = ProduceResponse::default();
+        let mut endpoints = Vec::new();
+        for topic in request.topic_data {
+            let mut partitions = Vec::new();
+            for data in topic.partition_data {
+                let appended = appended.next().expect("one for each partition");
+                let answer = PartitionProduceResponse::default()
+                    .with_index(data.index)
+                    .with_log_append_time_ms(-1);
+                let result = match appended {
+                    Ok((at, appended)) => self.replicated(at, appended, acks, deadline).await?,
+                    Err(code) => Err(code),
+                };
+                partitions.push(match result {
+                    Ok(appended) if appended.duplicate && world.plan.names_duplicates => {
+                        answer.with_error_code(46).with_base_offset(-1)
+                    }
+                    Ok(appended) => answer.with_base_offset(appended.base_offset),
+                    Err(code) => {
+                        let answer = answer.with_error_code(code).with_base_offset(-1);
+                        let at = self.locate(&topic.name, topic.topic_id, data.index, by_id);
+                        self.with_hint(answer, code, at.ok(), version, &mut endpoints)
+                    }
+                });
+            }
+            let mut answer = TopicProduceResponse::default().with_partition_responses(partitions);
+            match by_id {
+                true => answer.topic_id = topic.topic_id,
+                false => answer.name = TopicName(topic.name.0),
+            }
+            response.responses.push(answer);
+        }
+        if world.happens(world.weather.get().throttles) {
+            world.count(Fault::Throttle);
+            response.throttle_time_ms = world.below(200) as i32;
+        }
+        response.node_endpoints = endpoints;
+        Some(response)
+    }
+
+    fn with_hint(
+        &self,
+        answer: PartitionProduceResponse,
+        error: i16,
+        at: Option<At>,
+        version: i16,
+        endpoints: &mut Vec<NodeEndpoint>,
+    ) -> PartitionProduceResponse {
+        let world = &self.world;
+        let wanted = error == code::NOT_LEADER_OR_FOLLOWER && version >= 10 && world.plan.hints;
+        let (true, Some(at)) = (wanted, at) else {
+            return answer;
+        };
+        let cluster = world.cluster.borrow();
+        let view = cluster.view(self.broker, at);
+        let Some(leader) = view.leader else {
+            return answer;
+        };
+        let id = BrokerId(leader as i32);
+        if !endpoints.iter().any(|endpoint| endpoint.node_id == id) {
+            let endpoint = NodeEndpoint::default()
+                .with_node_id(id)
+                .with_host(StrBytes::from_string(host(leader)))
+                .with_port(i32::from(cluster.brokers[leader].port));
+            endpoints.push(endpoint);
+        }
+        let leader = LeaderIdAndEpoch::default()
+            .with_leader_id(id)
+            .with_leader_epoch(view.epoch);
+        answer.with_current_leader(leader)
+    }
+
+    fn append(&self, at: At, bytes: &Bytes, acks: i16) -> Result<Appended, i16> {
+        let world = &self.world;
+        let weather = world.weather.get();
+        if world.happens(weather.errors_before) {
+            world.count(Fault::ErrorBefore);
+            // COORDINATOR_LOAD_IN_PROGRESS to THROTTLING_QUOTA_EXCEEDED, and doubtful ones.
+            let codes = [14, 19, 51, 74, 75, 89, 2, 3, 6, 7, 56, -1, 9999];
+            return Err(codes[world.below(codes.len() as u64) as usize]);
+        }
+        let result = {
+            let mut cluster = world.cluster.borrow_mut();
+            let (replica, standing) = cluster.standing(self.broker, at, &world.plan);
+            replica.log.produce(standing, acks, bytes)
+        };
+        let (offset, duplicate) = match result {
+            Ok(appended) => (appended.base_offset, i64::from(appended.duplicate)),
+            Err(code) => (-1, i64::from(code)),
+        };
+        let place = [
+            self.broker as i64,
+            at.0 as i64,
+            at.1 as i64,
+            offset,
+            duplicate,
+        ];
+        world.note("append", &place);
+        if result.is_ok() {
+            world.replicate(at);
+            if world.happens(weather.errors_after) {
+                world.count(Fault::ErrorAfter);
+                let codes = [3, 6, 7, 20, 56, 100, -1, 9999];
+                return Err(codes[world.below(codes.len() as u64) as usize]);
+            }
+        }
+        result
+    }
+
+    /// Waits until the replicas in sync have it. `None` when the broker has died.
+    async fn replicated(
+        &self,
+        (at, reign): (At, Option<i32>),
+        appended: Appended,
+        acks: i16,
+        deadline: Instant,
+    ) -> Option<Result<Appended, i16>> {
+        if acks != -1 {
+            return Some(Ok(appended));
+        }
+        let world = &self.world;
+        loop {
+            let changed = world.changed.notified();
+            self.working().await?;
+            {
+                let mut cluster = world.cluster.borrow_mut();
+                if reign.is_none() || cluster.leads(self.broker, at) != reign {
+                    return Some(Err(code::NOT_LEADER_OR_FOLLOWER));
+                }
+                let in_sync = cluster.view(self.broker, at).in_sync.len();
+                let replica = &cluster.partition(at).replicas[self.broker];
+                if replica.high_watermark >= appended.end {
+                    return Some(match in_sync < world.plan.min_in_sync {
+                        true => Err(code::NOT_ENOUGH_REPLICAS_AFTER_APPEND),
+                        false => Ok(appended),
+                    });
+                }
+            }
+            if timeout_at(deadline, changed).await.is_err() {
+                self.working().await?;
+                return Some(Err(code::REQUEST_TIMED_OUT));
+            }
+        }
+    }
+}
+
+fn encoded<R: Encodable + HeaderVersion>(id: i32, version: i16, response: &R) -> Bytes {
+    let mut frame = BytesMut::new();
+    frame.put_i32(0);
+    frame.put_i32(id);
+    if R::header_version(version) >= 1 {
+        frame.put_u8(0);
+    }
+    response
+        .encode(&mut frame, version)
+        .expect("a valid answer");
+    let length = (frame.len() - 4) as u32;
+    frame[..4].copy_from_slice(&length.to_be_bytes());
+    frame.freeze()
+}

@@ -1,0 +1,245 @@
+//! The application: several clones of a handle that send, by every door.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use super::world::World;
+use crate::{Lane, Outcome, Produce, Producer, Receipt, Record};
+
+/// Names a record: the clone that sent it, and its number there.
+pub(super) type Name = (u32, u32);
+
+/// What a record's value says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Tag {
+    pub seed: u64,
+    pub name: Name,
+    pub topic: u32,
+    /// -1 if the producer chose.
+    pub partition: i32,
+}
+
+impl Tag {
+    const LENGTH: usize = 24;
+
+    fn encode(&self, filler: usize) -> Bytes {
+        let mut value = BytesMut::with_capacity(Self::LENGTH + filler + 4);
+        value.put_u64(self.seed);
+        value.put_u32(self.name.0);
+        value.put_u32(self.name.1);
+        value.put_u32(self.topic);
+        value.put_i32(self.partition);
+        value.put_bytes(self.name.1 as u8, filler);
+        value.put_u32(checksum(&value));
+        value.freeze()
+    }
+
+    /// `None` if a byte has changed.
+    pub fn decode(value: &[u8]) -> Option<Self> {
+        let (body, sum) = value.split_at_checked(value.len().checked_sub(4)?)?;
+        if checksum(body).to_be_bytes() != sum || body.len() < Self::LENGTH {
+            return None;
+        }
+        let four = |at: usize| u32::from_be_bytes(body[at..at + 4].try_into().expect("four"));
+        Some(Self {
+            seed: u64::from_be_bytes(body[..8].try_into().expect("eight")),
+            name: (four(8), four(12)),
+            topic: four(16),
+            partition: four(20) as i32,
+        })
+    }
+}
+
+fn checksum(bytes: &[u8]) -> u32 {
+    crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32IsoHdlc, bytes) as u32
+}
+
+/// A record that was accepted.
+pub(super) struct Sent {
+    pub topic: usize,
+    pub partition: i32,
+    /// In which `send` calls returned, over all clones.
+    pub order: usize,
+    pub receipt: Receipt,
+    /// How often the callback was called, if there is one.
+    pub called: Option<Arc<AtomicU32>>,
+    /// Had no outcome when it was due.
+    pub late: bool,
+}
+
+/// What the application did.
+#[derive(Default)]
+pub(super) struct Journal {
+    pub sent: BTreeMap<Name, Sent>,
+    pub order: usize,
+    pub refused: u64,
+}
+
+pub(super) struct Load {
+    pub world: Rc<World>,
+    pub journal: RefCell<Journal>,
+    pub delivery_timeout: Duration,
+    pub records: u32,
+    /// Mean pause between two records, in milliseconds.
+    pub pace: u64,
+    /// Longest value, in bytes beside the tag.
+    pub filler: u64,
+    pub topics: Vec<usize>,
+}
+
+/// What is conceded to schedules: after `delivery.timeout.ms` and this, a record has its outcome.
+pub(super) const EPSILON: Duration = Duration::from_millis(60);
+
+impl Load {
+    /// One clone of the handle sends its records.
+    pub async fn run(self: Rc<Self>, producer: Producer, clone: u32) {
+        let world = &self.world;
+        let mut lane = (world.below(4) == 0).then(|| producer.lane());
+        for number in 0..self.records {
+            if world.below(3) == 0 {
+                sleep(world.between(0, 2 * self.pace)).await;
+            }
+            self.send(&producer, lane.as_mut(), (clone, number), None)
+                .await;
+            if world.below(60) == 0 {
+                let _ = timeout(world.between(0, 500), producer.flush()).await;
+            }
+        }
+    }
+
+    /// Sends one record, through the lane if there is one, else by any other door. Returns whether
+    /// it was accepted.
+    pub async fn send(
+        self: &Rc<Self>,
+        producer: &Producer,
+        lane: Option<&mut Lane>,
+        name: Name,
+        to: Option<(usize, usize)>,
+    ) -> bool {
+        let world = &self.world;
+        let topic = world.below(self.topics.len() as u64) as usize;
+        let fixed = world.below(10) < 7;
+        let visible = world.cluster.borrow().topics[topic].visible as u64;
+        let (topic, partition) = match to {
+            Some((topic, partition)) => (topic, partition as i32),
+            None if fixed => (topic, world.below(visible) as i32),
+            None => (topic, -1),
+        };
+        let seed = world.seed;
+        let tag = Tag {
+            seed,
+            name,
+            topic: topic as u32,
+            partition,
+        };
+        let value = tag.encode(world.below(self.filler) as usize);
+        let elapsed = world.start.elapsed().as_millis() as i64;
+        let record = Record::to(format!("topic-{topic}"))
+            .value(value)
+            .timestamp(1_700_000_000_000 + elapsed);
+        let record = match (partition >= 0, world.below(2)) {
+            (true, _) => record.partition(partition),
+            (false, 0) => record.key(name.1.to_be_bytes().to_vec()),
+            (false, _) => record,
+        };
+        let door = match to.is_some() {
+            true => 0,
+            false => world.below(20),
+        };
+        let mut called = None;
+        let accepted = match (door, lane) {
+            (_, Some(lane)) => {
+                let sent = lane.send(record.borrowed()).await;
+                sent.ok().map(|sent| sent.receipt())
+            }
+            (0..10, _) => producer.send(record).await.ok(),
+            (10..14, _) => {
+                let counter = Arc::new(AtomicU32::new(0));
+                called = Some(Arc::clone(&counter));
+                let callback = move |_: Outcome| {
+                    counter.fetch_add(1, Ordering::Relaxed);
+                };
+                producer.send_with(record, callback).await.ok()
+            }
+            (14..17, _) => producer.try_send(record).ok(),
+            // Given up half-way, perhaps: then it was never accepted.
+            (17..19, _) => {
+                let patience = world.between(0, 20);
+                let sent = timeout(patience, producer.send(record)).await;
+                sent.ok().and_then(Result::ok)
+            }
+            _ if partition >= 0 => match producer
+                .partition(&format!("topic-{topic}"), partition)
+                .await
+            {
+                Ok(partition) => partition
+                    .send(Produce::new(record))
+                    .await
+                    .ok()
+                    .and_then(Result::ok),
+                Err(_) => None,
+            },
+            _ => producer.send(record).await.ok(),
+        };
+        let Some(receipt) = accepted else {
+            self.journal.borrow_mut().refused += 1;
+            return false;
+        };
+        world.note(
+            "accepted",
+            &[
+                i64::from(name.0),
+                i64::from(name.1),
+                i64::from(receipt.partition()),
+            ],
+        );
+        let mut journal = self.journal.borrow_mut();
+        journal.order += 1;
+        let order = journal.order;
+        let sent = Sent {
+            topic,
+            partition: receipt.partition(),
+            order,
+            receipt,
+            called,
+            late: false,
+        };
+        journal.sent.insert(name, sent);
+        drop(journal);
+        self.watch(name);
+        true
+    }
+
+    /// Looks whether the record has its outcome when it is due.
+    fn watch(self: &Rc<Self>, name: Name) {
+        let load = Rc::clone(self);
+        let due = Instant::now() + self.delivery_timeout + EPSILON / 3;
+        tokio::task::spawn_local(async move {
+            sleep_until(due).await;
+            // Time stands still while anybody has something to do, except where it creeps or
+            // stalls: then others may have to catch up first.
+            for _ in 0..2 {
+                if load.has_outcome(name) {
+                    return;
+                }
+                sleep(EPSILON / 3).await;
+            }
+            if !load.has_outcome(name) {
+                let mut journal = load.journal.borrow_mut();
+                journal.sent.get_mut(&name).expect("it was sent").late = true;
+            }
+        });
+    }
+
+    fn has_outcome(&self, name: Name) -> bool {
+        let journal = self.journal.borrow();
+        journal.sent[&name].receipt.outcome().is_some()
+    }
+}

@@ -1,0 +1,135 @@
+//! What is counted: faults that were injected, and what was found.
+
+use std::fmt;
+use std::ops::AddAssign;
+
+macro_rules! counted {
+    ($(#[$doc:meta])* $name:ident: $($variant:ident $label:literal,)+) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(super) enum $name { $($variant,)+ }
+
+        impl $name {
+            pub const ALL: &[Self] = &[$(Self::$variant,)+];
+            pub const COUNT: usize = Self::ALL.len();
+
+            pub fn label(self) -> &'static str {
+                match self { $(Self::$variant => $label,)+ }
+            }
+        }
+    };
+}
+
+counted! {
+    /// What goes wrong.
+    Fault:
+    Cut "connections cut",
+    AnswerLost "answers lost after the work was done",
+    AnswerLate "answers late",
+    ErrorBefore "error answers instead of an append",
+    ErrorAfter "error answers after an append",
+    Kill "brokers killed",
+    KillForgetful "brokers killed, their unreplicated tail lost",
+    Freeze "brokers frozen",
+    LeaderMove "leaders moved",
+    SlowReplicas "spells of slow replication",
+    SlowNetwork "spells of slow network",
+    TopicUnknown "spells of topics unknown to brokers",
+    MetadataStale "metadata answers with stale leaders",
+    MetadataEmpty "metadata answers without brokers or topics",
+    NoProducerIds "spells without producer ids",
+    Throttle "answers that throttle",
+    Panic "panics in actors",
+    Creep "times the clock crept on during a message",
+    Stall "stalls of the whole runtime",
+    Growth "partitions added",
+    Retire "parts retired by hand, and restarted",
+}
+
+counted! {
+    /// What must not be.
+    Invariant:
+    Lost "lost: acked and absent",
+    Duplicated "duplicated: in the log twice",
+    Reordered "reordered: not in the order of sending",
+    Phantom "phantom: said to be not written, and present",
+    Misrouted "misrouted: in another log than its own",
+    Unresolved "unresolved: without an outcome in time",
+    Leaked "leaked: memory that did not come back",
+}
+
+/// Sums over seeds.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Tally {
+    pub seeds: u64,
+    pub accepted: u64,
+    pub refused: u64,
+    pub acked: u64,
+    pub not_written: u64,
+    pub unknown: u64,
+    pub events: u64,
+    /// Of virtual time.
+    pub seconds: u64,
+    pub faults: [u64; Fault::COUNT],
+    pub broken: [u64; Invariant::COUNT],
+    /// Not at rest, or not acked, though everything worked again.
+    pub stuck: u64,
+}
+
+impl AddAssign<&Self> for Tally {
+    fn add_assign(&mut self, other: &Self) {
+        self.seeds += other.seeds;
+        self.accepted += other.accepted;
+        self.refused += other.refused;
+        self.acked += other.acked;
+        self.not_written += other.not_written;
+        self.unknown += other.unknown;
+        self.events += other.events;
+        self.seconds += other.seconds;
+        self.stuck += other.stuck;
+        for (mine, theirs) in self.faults.iter_mut().zip(other.faults) {
+            *mine += theirs;
+        }
+        for (mine, theirs) in self.broken.iter_mut().zip(other.broken) {
+            *mine += theirs;
+        }
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{} seeds, {} s of virtual time, {} events",
+            self.seeds, self.seconds, self.events
+        )?;
+        writeln!(
+            f,
+            "records: {} accepted, of these {} acked, {} NotWritten, {} Unknown; {} refused",
+            self.accepted, self.acked, self.not_written, self.unknown, self.refused
+        )?;
+        writeln!(f, "faults:")?;
+        for fault in Fault::ALL {
+            writeln!(
+                f,
+                "  {:>12} {}",
+                self.faults[*fault as usize],
+                fault.label()
+            )?;
+        }
+        writeln!(f, "invariants:")?;
+        for invariant in Invariant::ALL {
+            writeln!(
+                f,
+                "  {:>12} {}",
+                self.broken[*invariant as usize],
+                invariant.label()
+            )?;
+        }
+        writeln!(
+            f,
+            "  {:>12} stuck: does not go on though everything works again",
+            self.stuck
+        )
+    }
+}

@@ -1,0 +1,222 @@
+//! The storm: what goes wrong, when, and for how long.
+
+use std::rc::Rc;
+
+use rand::Rng;
+use tokio::task::spawn_local;
+use tokio::time::{Instant, sleep};
+
+use super::tally::Fault;
+use super::world::{Weather, World};
+use crate::Supervise;
+
+/// Lets things go wrong for as long as the plan says, then puts everything right again.
+pub(super) async fn storm(world: &Rc<World>) {
+    let end = Instant::now() + world.plan.storm;
+    let weights = world.plan.weights;
+    let total: u32 = weights.iter().sum();
+    // Some things simply happen now and then, all the time.
+    world.change_weather(|weather| {
+        let level = |fault: Fault| weights[fault as usize];
+        weather.answers_lost = level(Fault::AnswerLost) * 15;
+        weather.answers_late = level(Fault::AnswerLate) * 15;
+        weather.errors_before = level(Fault::ErrorBefore) * 20;
+        weather.errors_after = level(Fault::ErrorAfter) * 20;
+        weather.throttles = level(Fault::Throttle) * 20;
+        weather.panics = level(Fault::Panic) * 15;
+        weather.creep = level(Fault::Creep) * 300;
+        weather.stalls = level(Fault::Stall) * 8;
+    });
+    while total > 0 && Instant::now() < end {
+        sleep(world.between(1, 250)).await;
+        let mut point = world.below(u64::from(total)) as u32;
+        let fault = Fault::ALL.iter().copied().find(|fault| {
+            let weight = weights[*fault as usize];
+            let hit = point < weight;
+            point = point.saturating_sub(weight);
+            hit
+        });
+        if let Some(fault) = fault {
+            strike(world, fault);
+        }
+    }
+}
+
+/// Everything works again, and goes on working.
+pub(super) async fn heal(world: &Rc<World>) {
+    world.weather.set(Weather::FAIR);
+    for broker in 0..world.brokers() {
+        let (alive, frozen) = {
+            let it = &world.cluster.borrow().brokers[broker];
+            (it.alive, it.frozen)
+        };
+        match (alive, frozen) {
+            (false, _) => world.restart(broker, false),
+            (true, true) => world.thaw(broker),
+            _ => {}
+        }
+    }
+    world.publish_all();
+    for part in world.parts() {
+        world.supervise(Supervise::Restart(part));
+    }
+}
+
+/// A spell that begins now and ends later.
+fn spell(world: &Rc<World>, most: u64, on: fn(&mut Weather), off: fn(&mut Weather)) {
+    world.change_weather(on);
+    let world = Rc::clone(world);
+    spawn_local(async move {
+        sleep(world.between(20, most)).await;
+        world.change_weather(off);
+    });
+}
+
+fn strike(world: &Rc<World>, fault: Fault) {
+    let brokers = world.cluster.borrow().brokers.len() as u64;
+    let victim = world.below(brokers) as usize;
+    let works = world.cluster.borrow().brokers[victim].works();
+    match fault {
+        Fault::Cut => {
+            let mut connections = world.connections.borrow_mut();
+            connections.retain(|(_, cut)| !cut.is_over());
+            if connections.is_empty() {
+                return;
+            }
+            let at = world.below(connections.len() as u64) as usize;
+            let kept = match world.below(3) {
+                0 => usize::MAX,
+                1 => 0,
+                _ => world.below(600) as usize,
+            };
+            connections.remove(at).1.cut(kept, world.below(2) == 0);
+        }
+        Fault::Kill | Fault::KillForgetful if works => {
+            world.kill(victim, fault == Fault::KillForgetful);
+            // One alone moves, so that the others are where they were.
+            let (world, moves) = (Rc::clone(world), victim == 2 && world.below(2) == 0);
+            spawn_local(async move {
+                sleep(world.between(20, 2_500)).await;
+                if !world.cluster.borrow().brokers[victim].alive {
+                    world.restart(victim, moves);
+                }
+            });
+        }
+        Fault::Freeze if works => {
+            world.freeze(victim);
+            let world = Rc::clone(world);
+            spawn_local(async move {
+                sleep(world.between(20, 4_000)).await;
+                if world.cluster.borrow().brokers[victim].frozen {
+                    world.thaw(victim);
+                }
+            });
+        }
+        Fault::LeaderMove => {
+            let everywhere = world.cluster.borrow().everywhere();
+            let at = everywhere[world.below(everywhere.len() as u64) as usize];
+            if !world.move_leader(at) {
+                return;
+            }
+        }
+        Fault::SlowReplicas => spell(
+            world,
+            2_000,
+            |w| w.replication = 1_500,
+            |w| w.replication = 3,
+        ),
+        Fault::SlowNetwork => spell(world, 2_000, |w| w.latency = 400, |w| w.latency = 3),
+        Fault::TopicUnknown => spell(
+            world,
+            1_000,
+            |w| w.topic_unknown = true,
+            |w| w.topic_unknown = false,
+        ),
+        Fault::MetadataStale => {
+            return spell(
+                world,
+                1_000,
+                |w| w.metadata_stale = true,
+                |w| w.metadata_stale = false,
+            );
+        }
+        Fault::MetadataEmpty => {
+            return spell(
+                world,
+                1_000,
+                |w| w.metadata_empty = true,
+                |w| w.metadata_empty = false,
+            );
+        }
+        Fault::NoProducerIds => spell(
+            world,
+            1_500,
+            |w| w.no_producer_ids = true,
+            |w| w.no_producer_ids = false,
+        ),
+        Fault::Growth => {
+            let mut cluster = world.cluster.borrow_mut();
+            let topic = world.below(cluster.topics.len() as u64) as usize;
+            let topic = &mut cluster.topics[topic];
+            if topic.visible == topic.partitions.len() {
+                return;
+            }
+            topic.visible += 1;
+        }
+        Fault::Retire => {
+            let (world, part) = (Rc::clone(world), world.some_part());
+            world.supervise(Supervise::Retire(part.clone()));
+            spawn_local(async move {
+                sleep(world.between(1, 1_000)).await;
+                world.supervise(Supervise::Restart(part));
+            });
+        }
+        // These happen by themselves, and are counted when they do; the rest could not be.
+        _ => return,
+    }
+    world.count(fault);
+}
+
+/// What may happen to any message that an actor is about to handle.
+pub(super) fn before_message(world: &World, actor: &'static str, message: &'static str) {
+    world.note(actor, &[]);
+    world.note(message, &[]);
+    let history = world.history.borrow();
+    if history.events > SPINS {
+        // No time passes, so nothing in virtual time can end it.
+        let text = history.text.iter().flatten().rev().take(200);
+        text.for_each(|line| eprintln!("{line}"));
+        eprintln!(
+            "seed {} spins: {}",
+            world.seed,
+            super::many::replay(world.seed)
+        );
+        std::process::exit(101);
+    }
+    drop(history);
+    let weather = world.weather.get();
+    if weather.panics + weather.creep + weather.stalls == 0 {
+        return;
+    }
+    let die = world.chance.borrow_mut().random_range(0..10_000u32);
+    let pass = |fault, micros| {
+        world.count(fault);
+        let time = std::time::Duration::from_micros(1 + world.below(micros));
+        // It moves the clock at its first poll.
+        let _ = futures_util::FutureExt::now_or_never(tokio::time::advance(time));
+    };
+    if die < weather.panics {
+        world.count(Fault::Panic);
+        std::panic::panic_any(super::Injected);
+    } else if die < weather.panics + weather.stalls {
+        pass(Fault::Stall, STALL_MS * 1_000);
+    } else if die < weather.panics + weather.stalls + weather.creep {
+        pass(Fault::Creep, 700);
+    }
+}
+
+/// No seed has nearly as many events.
+const SPINS: u64 = 2_000_000;
+
+/// The longest stall of the runtime, in milliseconds.
+pub(super) const STALL_MS: u64 = 150;

@@ -209,6 +209,8 @@ impl Drop for Settle {
 #[derive(Debug, Clone)]
 pub(crate) struct Latest {
     pub ack: Arc<Ack>,
+    /// The ack's partition, at hand without looking at the ack.
+    pub partition: i32,
     pub index: u32,
     pub timestamp: i64,
 }
@@ -216,11 +218,11 @@ pub(crate) struct Latest {
 impl Latest {
     /// Where nothing has been sent.
     pub fn none() -> Self {
-        let (ack, index, timestamp) = (Ack::nobodys(), 0, 0);
         Self {
-            ack,
-            index,
-            timestamp,
+            ack: Ack::nobodys(),
+            partition: -1,
+            index: 0,
+            timestamp: 0,
         }
     }
 }
@@ -284,6 +286,7 @@ impl Receipt {
             timestamp,
         } = self;
         Latest {
+            partition: ack.partition,
             ack,
             index,
             timestamp,

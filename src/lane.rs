@@ -83,7 +83,7 @@ impl Sent<'_> {
 
     /// The partition the record went to.
     pub fn partition(&self) -> i32 {
-        self.0.ack.partition()
+        self.0.partition
     }
 
     /// The record's timestamp in milliseconds since the epoch, as it was sent.
@@ -284,6 +284,7 @@ impl Routes {
         }
         let latest = &mut latest[accepted.partition];
         if let Some(ack) = accepted.ack {
+            latest.partition = ack.partition();
             latest.ack = ack;
         }
         latest.index = accepted.index;

@@ -24,7 +24,7 @@ use super::partition::{
 };
 use super::pool::{PoolActor, PoolCensus, Restock};
 use super::sender::{MoveTo, SenderActor, SenderCensus, SenderRules};
-use crate::compress::Compressor;
+use crate::compress::{Compression, Compressor};
 use crate::config::{Config, MetadataRecovery};
 use crate::error::{CloseError, SendError};
 use crate::figures::{Figures, PoolFigures};
@@ -279,7 +279,8 @@ impl RuntimeActor {
 
     fn slot(&self, topic: &Arc<str>, partition: i32, meters: &TopicMeters) -> Option<Slot> {
         let config = &self.config;
-        let stage = Arc::new(Stage::new(partition, config.batch_size));
+        let plain = config.compression == Compression::None;
+        let stage = Arc::new(Stage::new(partition, config.batch_size, plain));
         let ledger = Rc::new(RefCell::new(Ledger::new(Rules {
             idempotent: config.enable_idempotence,
             max_in_flight: config.max_in_flight,

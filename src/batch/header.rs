@@ -1,5 +1,7 @@
 //! The 61 bytes in front of a v2 record batch (protocol guide, "Record Batch").
 
+use super::crc;
+
 /// Length of a v2 batch header.
 pub const HEADER_LEN: usize = 61;
 
@@ -33,8 +35,8 @@ pub(crate) struct Summary {
     pub max_timestamp: i64,
 }
 
-/// Writes the header for `records`, CRC included.
-pub(crate) fn write(summary: &Summary, stamp: Stamp, records: &[u8]) -> [u8; HEADER_LEN] {
+/// Writes the header for `length` bytes of records whose CRC is `sum`.
+pub(super) fn write(summary: &Summary, stamp: Stamp, length: usize, sum: u32) -> [u8; HEADER_LEN] {
     let mut header = [0; HEADER_LEN];
     let mut at = 0;
     let mut put = |bytes: &[u8]| {
@@ -42,7 +44,7 @@ pub(crate) fn write(summary: &Summary, stamp: Stamp, records: &[u8]) -> [u8; HEA
         at += bytes.len();
     };
     put(&0i64.to_be_bytes()); // base offset: the broker's to give
-    put(&((HEADER_LEN - 12 + records.len()) as i32).to_be_bytes());
+    put(&((HEADER_LEN - 12 + length) as i32).to_be_bytes());
     put(&(-1i32).to_be_bytes()); // partition leader epoch: the broker's
     put(&[2]); // magic
     put(&[0; 4]); // CRC, below
@@ -54,10 +56,8 @@ pub(crate) fn write(summary: &Summary, stamp: Stamp, records: &[u8]) -> [u8; HEA
     put(&stamp.epoch.to_be_bytes());
     put(&stamp.sequence.to_be_bytes());
     put(&summary.count.to_be_bytes());
-    let mut crc = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi);
-    crc.update(&header[CRC_FROM..]);
-    crc.update(records);
-    header[17..CRC_FROM].copy_from_slice(&(crc.finalize() as u32).to_be_bytes());
+    let crc = crc::joined(crc::sum(&header[CRC_FROM..]), sum, length);
+    header[17..CRC_FROM].copy_from_slice(&crc.to_be_bytes());
     header
 }
 
@@ -67,6 +67,10 @@ mod tests {
     use crate::batch::record::RecordRef;
     use bytes::{Bytes, BytesMut};
     use kafka_protocol::records::RecordBatchDecoder;
+
+    fn written(summary: &Summary, stamp: Stamp, records: &[u8]) -> [u8; HEADER_LEN] {
+        write(summary, stamp, records.len(), crc::sum(records))
+    }
 
     /// Somebody else's decoder reads what we wrote, and checks the CRC on the way.
     #[test]
@@ -94,7 +98,7 @@ mod tests {
             epoch: 5,
             sequence: 9,
         };
-        let mut bytes = BytesMut::from(&write(&summary, stamp, &records)[..]);
+        let mut bytes = BytesMut::from(&written(&summary, stamp, &records)[..]);
         bytes.extend_from_slice(&records);
         let set = RecordBatchDecoder::decode(&mut bytes.freeze()).expect("a valid batch");
         assert_eq!(set.records.len(), 3);
@@ -116,8 +120,8 @@ mod tests {
             base_timestamp: 0,
             max_timestamp: 0,
         };
-        let one = write(&summary, Stamp::NONE, b"abc");
-        let other = write(&summary, Stamp::NONE, b"abd");
+        let one = written(&summary, Stamp::NONE, b"abc");
+        let other = written(&summary, Stamp::NONE, b"abd");
         assert_ne!(one[17..21], other[17..21]);
     }
 }

@@ -4,6 +4,7 @@
 //! leased memory; the header is made when the batch is taken, since only then its producer id,
 //! epoch and sequence are known.
 
+mod crc;
 mod header;
 mod open;
 mod record;

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::crc::Running;
 use super::header::HEADER_LEN;
 use super::record::RecordRef;
 use super::sealed::SealedBatch;
@@ -20,18 +21,22 @@ pub(crate) struct OpenBatch {
     base_timestamp: i64,
     max_timestamp: i64,
     opened_at: Instant,
+    /// Follows the records, unless they will be compressed.
+    crc: Option<Running>,
     settle: Settle,
     listeners: Listeners,
 }
 
 impl OpenBatch {
-    pub fn new(records: Buffer, partition: i32, opened_at: Instant) -> Self {
+    /// With `plain` the records will go as they are.
+    pub fn new(records: Buffer, partition: i32, opened_at: Instant, plain: bool) -> Self {
         Self {
             records,
             count: 0,
             base_timestamp: 0,
             max_timestamp: 0,
             opened_at,
+            crc: plain.then(Running::new),
             settle: Settle::new(partition),
             listeners: Listeners::default(),
         }
@@ -74,6 +79,9 @@ impl OpenBatch {
         let index = self.count as u32;
         record.encode(self.records.bytes_mut(), body, self.count, delta);
         self.max_timestamp = self.max_timestamp.max(record.timestamp);
+        if let Some(crc) = &mut self.crc {
+            crc.follow(&self.records);
+        }
         self.count += 1;
         Some(index)
     }
@@ -114,10 +122,18 @@ impl OpenBatch {
         self.count
     }
 
+    /// Sums what has not been summed yet, while it is in the writer's cache.
+    pub fn sum_up(&mut self) {
+        if let Some(crc) = &mut self.crc {
+            crc.catch_up(&self.records);
+        }
+    }
+
     /// Closes the batch: its records never change from here on.
     pub fn seal(self) -> SealedBatch {
+        let sum = self.crc.map(|crc| crc.finish(&self.records));
         SealedBatch::new(
-            self.records,
+            (self.records, sum),
             self.count,
             (self.base_timestamp, self.max_timestamp),
             self.opened_at,
@@ -147,7 +163,7 @@ mod tests {
     fn open(size: usize) -> OpenBatch {
         let shelf = Shelf::new(1 << 20, size);
         let memory = shelf.buffer(Vec::with_capacity(size), size);
-        OpenBatch::new(memory, 0, Instant::now())
+        OpenBatch::new(memory, 0, Instant::now(), true)
     }
 
     fn record(value: &[u8], timestamp: i64) -> RecordRef<'_> {

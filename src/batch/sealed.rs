@@ -4,6 +4,7 @@ use std::any::Any;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::crc;
 use super::header::{self, HEADER_LEN, Stamp, Summary};
 use super::record::renumber;
 use crate::ack::{RecordId, Settle, Settlement};
@@ -45,6 +46,8 @@ impl std::ops::Deref for Payload {
 #[derive(Debug)]
 pub(crate) struct SealedBatch {
     records: Arc<Payload>,
+    /// The records' CRC, if it has been summed.
+    sum: Option<u32>,
     summary: Summary,
     /// Bytes of the records before they were compressed.
     uncompressed: usize,
@@ -75,7 +78,7 @@ pub(crate) struct Settled {
 
 impl SealedBatch {
     pub(super) fn new(
-        records: Buffer,
+        (records, sum): (Buffer, Option<u32>),
         count: i32,
         (base_timestamp, max_timestamp): (i64, i64),
         created_at: Instant,
@@ -85,6 +88,7 @@ impl SealedBatch {
         Self {
             uncompressed: records.len(),
             records: Arc::new(Payload::Leased(records)),
+            sum,
             summary: Summary {
                 attributes: 0,
                 count,
@@ -133,6 +137,7 @@ impl SealedBatch {
                 let bytes = records.bytes_mut();
                 bytes.clear();
                 bytes.extend_from_slice(smaller);
+                self.sum = None;
                 self.summary.attributes = codec.attribute_bits();
             }
             Ok(_) => {}
@@ -145,7 +150,8 @@ impl SealedBatch {
         let header = match &self.header {
             Some((of, header)) if *of == stamp => *header,
             _ => {
-                let header = header::write(&self.summary, stamp, &self.records);
+                let sum = *self.sum.get_or_insert_with(|| crc::sum(&self.records));
+                let header = header::write(&self.summary, stamp, self.records.len(), sum);
                 self.header = Some((stamp, header));
                 header
             }
@@ -211,6 +217,7 @@ impl SealedBatch {
         let part = |records: Vec<u8>, latest, count, first, listeners| Self {
             uncompressed: records.len(),
             records: Arc::new(Payload::Own(records)),
+            sum: None,
             summary: Summary {
                 attributes: 0,
                 count,

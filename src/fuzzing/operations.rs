@@ -75,7 +75,7 @@ impl Line {
 
     fn push(&mut self, records: u8) {
         let memory = self.shelf.buffer(Vec::with_capacity(BATCH), BATCH);
-        let mut open = OpenBatch::new(memory, 0, self.now);
+        let mut open = OpenBatch::new(memory, 0, self.now, true);
         for at in 0..=records % 8 {
             if let Some((index, ack)) = open.append(&record(&[at])).zip(open.ack_unless(&[])) {
                 self.receipts.push(Receipt::new(ack, index, 1_000));
@@ -321,7 +321,7 @@ pub fn stage(data: &[u8]) {
     // Large enough to begin with a small buffer and to outgrow it.
     let size = 32 * BATCH;
     let shelf = Shelf::new(1 << 20, size);
-    let stage = Stage::new(0, size);
+    let stage = Stage::new(0, size, true);
     let now = start();
     let (mut memory, mut accepted, mut collected) = (None, Vec::new(), Vec::new());
     let mut closed = false;

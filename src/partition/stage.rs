@@ -96,6 +96,7 @@ pub(crate) struct Stage {
     batch_size: usize,
     /// What a batch begins with where little is sent.
     first: usize,
+    plain: bool,
     inner: SpinMutex<Inner, Yield>,
 }
 
@@ -124,11 +125,13 @@ pub(crate) struct Glance {
 }
 
 impl Stage {
-    pub fn new(partition: i32, batch_size: usize) -> Self {
+    /// With `plain` batches will go uncompressed.
+    pub fn new(partition: i32, batch_size: usize, plain: bool) -> Self {
         Self {
             partition,
             batch_size,
             first: first_size(batch_size),
+            plain,
             inner: SpinMutex::default(),
         }
     }
@@ -196,7 +199,7 @@ impl Stage {
             let Some(buffer) = memory.take_if(|buffer| buffer.capacity() >= size) else {
                 return inner.needs(size);
             };
-            inner.open = Some(OpenBatch::new(buffer, self.partition, now()));
+            inner.open = Some(OpenBatch::new(buffer, self.partition, now(), self.plain));
         }
         match inner.append_to_open(record, extras) {
             Some(appended) => Append::Done(appended),
@@ -271,7 +274,8 @@ impl Inner {
     }
 
     fn seal_open(&mut self, first: usize) {
-        if let Some(open) = self.open.take() {
+        if let Some(mut open) = self.open.take() {
+            open.sum_up();
             self.busy = open.wire_len() > first;
             self.sealed.push_back(open);
         }

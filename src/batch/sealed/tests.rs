@@ -17,7 +17,7 @@ const STAMP: Stamp = Stamp {
 
 fn batch(shelf: &Arc<Shelf>, records: usize) -> (SealedBatch, Vec<Receipt>) {
     let memory = shelf.buffer(Vec::with_capacity(SIZE), SIZE);
-    let mut open = OpenBatch::new(memory, 0, Instant::now());
+    let mut open = OpenBatch::new(memory, 0, Instant::now(), true);
     let receipts = (0..records)
         .map(|i| {
             // Keys given twice, null values and times that go back are all legal.

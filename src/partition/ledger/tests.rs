@@ -100,7 +100,7 @@ impl Line {
 
     fn push_values(&mut self, values: impl IntoIterator<Item = u32>) -> Sent {
         let memory = self.shelf.buffer(Vec::with_capacity(1 << 10), 1 << 10);
-        let mut open = OpenBatch::new(memory, 3, self.now);
+        let mut open = OpenBatch::new(memory, 3, self.now, true);
         let receipts: Vec<_> = values
             .into_iter()
             .map(|i| {

@@ -18,7 +18,7 @@ struct Scene {
 impl Scene {
     fn new() -> Self {
         Self {
-            stage: Stage::new(0, BATCH),
+            stage: Stage::new(0, BATCH, true),
             shelf: Shelf::new(1 << 20, BATCH),
         }
     }
@@ -225,7 +225,7 @@ fn callbacks_and_listeners_go_with_the_batch() {
 #[test]
 fn a_batch_grows_out_of_its_first_buffer_and_the_next_begins_larger() {
     const SIZE: usize = 16 * 512;
-    let stage = Stage::new(0, SIZE);
+    let stage = Stage::new(0, SIZE, true);
     let shelf = Shelf::new(1 << 20, SIZE);
     let value = [7; 100];
     let mut asked = Vec::new();

@@ -1,0 +1,135 @@
+//! CRC-32C, summed while the bytes are at hand and joined later.
+//!
+//! A batch's sum covers the end of its header, known only when it is taken, and its records, which
+//! by then have left the processor's nearest caches. So the records are summed as they come, and
+//! the two sums are joined by arithmetic.
+
+use crc_fast::{CrcAlgorithm, Digest};
+
+/// The CRC-32C polynomial, its bits reversed.
+const POLYNOMIAL: u32 = 0x82f6_3b78;
+
+/// The bytes after which a running sum catches up.
+const STRIDE: usize = 4096;
+
+/// The sum of everything in `bytes`.
+pub(super) fn sum(bytes: &[u8]) -> u32 {
+    more(Running::EMPTY, bytes) ^ u32::MAX
+}
+
+fn more(state: u32, bytes: &[u8]) -> u32 {
+    let mut digest = Digest::new_with_init_state(CrcAlgorithm::Crc32Iscsi, u64::from(state));
+    digest.update(bytes);
+    digest.get_state() as u32
+}
+
+/// The sum of bytes that are appended to.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Running {
+    state: u32,
+    summed: usize,
+}
+
+impl Running {
+    const EMPTY: u32 = u32::MAX;
+
+    pub fn new() -> Self {
+        Self {
+            state: Self::EMPTY,
+            summed: 0,
+        }
+    }
+
+    /// Sums what has been appended to `bytes`, if it has become worth a call.
+    #[inline]
+    pub fn follow(&mut self, bytes: &[u8]) {
+        if bytes.len() - self.summed >= STRIDE {
+            self.catch_up(bytes);
+        }
+    }
+
+    /// Sums what has been appended to `bytes`.
+    pub fn catch_up(&mut self, bytes: &[u8]) {
+        self.state = more(self.state, &bytes[self.summed..]);
+        self.summed = bytes.len();
+    }
+
+    /// The sum of all of `bytes`.
+    pub fn finish(mut self, bytes: &[u8]) -> u32 {
+        self.catch_up(bytes);
+        self.state ^ u32::MAX
+    }
+}
+
+/// The sum of one run of bytes followed by another of `length` bytes, from the sums of both.
+///
+/// Appending a byte multiplies a sum, seen as a polynomial over GF(2), by x^8. What the second run
+/// adds does not depend on the first.
+pub(super) fn joined(first: u32, second: u32, length: usize) -> u32 {
+    times(power(8 * length as u64), first) ^ second
+}
+
+/// x^(2^i) modulo the polynomial.
+const SQUARES: [u32; 64] = {
+    let mut squares = [0; 64];
+    squares[0] = 1 << 30; // x: the highest bit is x^0
+    let mut i = 1;
+    while i < squares.len() {
+        squares[i] = times(squares[i - 1], squares[i - 1]);
+        i += 1;
+    }
+    squares
+};
+
+/// x^n modulo the polynomial.
+fn power(n: u64) -> u32 {
+    let bits = (0..u64::BITS).filter(|bit| n >> bit & 1 == 1);
+    bits.fold(1 << 31, |power, bit| times(power, SQUARES[bit as usize]))
+}
+
+/// The product of two polynomials modulo the polynomial.
+const fn times(a: u32, mut b: u32) -> u32 {
+    let mut product = 0;
+    let mut bit = 32;
+    while bit > 0 {
+        bit -= 1;
+        if a >> bit & 1 == 1 {
+            product ^= b;
+        }
+        b = (b >> 1) ^ (POLYNOMIAL & (b & 1).wrapping_neg());
+    }
+    product
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_sum_is_crc_32c() {
+        // RFC 3720, appendix B.4.
+        assert_eq!(sum(&[0; 32]), 0x8a91_36aa);
+        assert_eq!(sum(b"123456789"), 0xe306_9283);
+        assert_eq!(sum(b""), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn sums_of_parts_join(bytes in proptest::collection::vec(any::<u8>(), 0..20_000), at in 0usize..20_000) {
+            let at = at.min(bytes.len());
+            let (head, tail) = bytes.split_at(at);
+            prop_assert_eq!(joined(sum(head), sum(tail), tail.len()), sum(&bytes));
+        }
+
+        #[test]
+        fn a_running_sum_is_the_sum(pieces in proptest::collection::vec(0usize..6_000, 0..12)) {
+            let (mut bytes, mut running) = (Vec::new(), Running::new());
+            for piece in pieces {
+                bytes.extend((0..piece).map(|i| (i * 7 + piece) as u8));
+                running.follow(&bytes);
+            }
+            prop_assert_eq!(running.finish(&bytes), sum(&bytes));
+        }
+    }
+}

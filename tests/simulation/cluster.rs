@@ -239,6 +239,14 @@ impl Cluster {
         }
     }
 
+    /// A broker that starts again leads nothing before it has heard so.
+    fn know_nothing(&mut self, broker: usize) {
+        for view in self.brokers[broker].views.iter_mut().flatten() {
+            view.leader = None;
+            view.epoch = -1;
+        }
+    }
+
     /// The controller has not heard of a broker for too long.
     fn give_up(&mut self, broker: usize, at: At) {
         let alive: Vec<usize> = (0..self.brokers.len())
@@ -376,6 +384,7 @@ impl World {
             let it = &mut cluster.brokers[broker];
             it.alive = false;
             it.life += 1;
+            cluster.know_nothing(broker);
             if forgets {
                 for at in cluster.everywhere() {
                     cluster.partition(at).forget(broker);

@@ -431,6 +431,8 @@ impl RuntimeActor {
         self.parts.identity.do_send(Revisit);
         self.pool.do_send(Revisit);
         for sender in self.senders.values() {
+            // The lost message may have told it where its broker is now.
+            sender.addr.do_send(MoveTo(sender.endpoint.clone()));
             sender.addr.do_send(Revisit);
         }
         for slot in self.partitions.values_mut().flatten() {

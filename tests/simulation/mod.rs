@@ -140,6 +140,38 @@ fn clients_that_failed_together_do_not_come_back_together() {
     assert_ne!(refused[0], refused[1], "both wait equally long each time");
 }
 
+#[test]
+fn a_move_that_is_lost_in_a_panic_is_told_again() {
+    use crate::actors::faults;
+    use crate::{Config, Placement, Producer, Record};
+
+    in_virtual_time(async {
+        let mut chance = world::chance(1);
+        let cluster = cluster::Cluster::new(3, &[1], &mut chance);
+        let leader = cluster.topics[0].partitions[0].now.leader;
+        let leader = leader.expect("a leader");
+        let world = world::World::new(1, world::Plan::FAIR, cluster, chance);
+        broker::listen(&world);
+        let config = Config::builder()
+            .bootstrap_servers("broker-0:9092,broker-1:9092,broker-2:9092")
+            .set("delivery.timeout.ms", 20_000)
+            .set("request.timeout.ms", 5_000)
+            .build()
+            .expect("a configuration");
+        let builder = Producer::builder().placement(Placement::CurrentArbiter);
+        let producer = builder.start(config).expect("a producer");
+        let sent = producer.send(Record::to("topic-0").partition(0)).await;
+        sent.expect("accepted").await.expect("acked");
+        faults::plan("SenderActor:MoveTo", 1, 1);
+        world.kill(leader, false);
+        world.restart(leader, true);
+        let sent = producer.send(Record::to("topic-0").partition(0)).await;
+        let outcome = sent.expect("accepted").await;
+        assert_eq!(faults::stop(), [1], "the sender is told of the move");
+        outcome.expect("acked");
+    });
+}
+
 /// Every bug that others had is found, and the test says how soon.
 #[test]
 fn planted_bugs_are_found() {

@@ -53,6 +53,22 @@ pub(super) struct Plan {
     pub storm: Duration,
 }
 
+impl Plan {
+    /// Nothing goes wrong.
+    pub const FAIR: Self = Self {
+        congested: false,
+        min_in_sync: 2,
+        max_message: 1 << 20,
+        names_duplicates: false,
+        newest_produce: 13,
+        hints: true,
+        socket: 100_000,
+        first_epoch: 0,
+        weights: [0; Fault::COUNT],
+        storm: Duration::ZERO,
+    };
+}
+
 /// What things are like at the moment.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Weather {

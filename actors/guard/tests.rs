@@ -93,8 +93,9 @@ fn config(broker: &FakeBroker) -> ConfigBuilder {
         .set("buffer.memory", 4096)
         .set("linger.ms", 1)
         .set("retry.backoff.ms", 1)
-        .set("reconnect.backoff.ms", 1)
-        .set("reconnect.backoff.max.ms", 5)
+        // Long enough that a sender has to be woken to connect again.
+        .set("reconnect.backoff.ms", 5)
+        .set("reconnect.backoff.max.ms", 10)
         .set("retry.backoff.max.ms", 5)
         .set("forebay.restart.max", 1_000_000)
 }

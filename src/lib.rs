@@ -58,6 +58,10 @@ pub mod partitioner;
 mod pool;
 mod producer;
 mod record;
+#[cfg(feature = "bench")]
+#[doc(hidden)]
+#[path = "../benches/micro/rooms.rs"]
+pub mod rooms;
 mod sender;
 mod serializer;
 #[cfg(test)]

@@ -1,0 +1,153 @@
+//! What the micro-benchmarks need of the rooms: one step each, as a closure, so that nothing
+//! inside gets a public name.
+
+use std::collections::VecDeque;
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use uuid::Uuid;
+
+use crate::batch::{HEADER_LEN, OpenBatch, RecordRef, SealedBatch, Stamp};
+use crate::broker_error::BrokerError;
+use crate::compress::{Compression, Compressor};
+use crate::identity::Identity;
+use crate::partition::{Attempt, Ledger, Report, Rules};
+use crate::pool::Shelf;
+use crate::sender::{Parcel, gather};
+
+const BATCH: usize = 16 * 1024;
+const SMALL: usize = 1024;
+const VALUE: [u8; 100] = [b'v'; 100];
+
+const RECORD: RecordRef<'static> = RecordRef {
+    key: None,
+    value: Some(&VALUE),
+    headers: &[],
+    timestamp: 1_700_000_000_000,
+};
+
+fn stocked(buffers: usize, size: usize) -> Arc<Shelf> {
+    let shelf = Shelf::new(64 << 20, size);
+    (0..buffers).for_each(|_| shelf.stock_up(Vec::with_capacity(size)));
+    shelf
+}
+
+/// A full batch.
+fn sealed(shelf: &Arc<Shelf>, size: usize, now: Instant) -> Option<SealedBatch> {
+    let mut open = OpenBatch::new(shelf.take(size)?, 0, now, true);
+    while open.append(&RECORD).is_some() {}
+    Some(open.seal())
+}
+
+/// Appends one record of 100 bytes, and begins a new batch where one is full.
+pub fn append(now: Instant) -> impl FnMut() {
+    let shelf = stocked(2, BATCH);
+    let mut open: Option<OpenBatch> = None;
+    move || {
+        let accepted = open
+            .as_mut()
+            .and_then(|open| open.append(black_box(&RECORD)));
+        if accepted.is_none() {
+            open = shelf
+                .take(BATCH)
+                .map(|memory| OpenBatch::new(memory, 0, now, true));
+        }
+        black_box(accepted);
+    }
+}
+
+/// Stamps a full batch of 16 KiB anew, which takes its CRC.
+pub fn stamp(now: Instant) -> Option<impl FnMut()> {
+    let mut batch = sealed(&stocked(1, BATCH), BATCH, now)?;
+    let mut stamp = Stamp::NONE;
+    Some(move || {
+        stamp.sequence = stamp.sequence.wrapping_add(1);
+        black_box(batch.stamped(stamp));
+    })
+}
+
+/// Takes a buffer off the shelf and drops it, which puts it back.
+pub fn lease() -> impl FnMut() {
+    let shelf = stocked(16, BATCH);
+    move || drop(black_box(shelf.take(BATCH)))
+}
+
+/// Fills a batch of 1 KiB and pushes it behind `waiting` others; takes the first one and settles it.
+pub fn ledger(now: Instant, waiting: usize) -> impl FnMut() {
+    let shelf = stocked(waiting + 2, SMALL);
+    let mut ledger = Ledger::new(Rules {
+        idempotent: true,
+        max_in_flight: 5,
+        retries: u32::MAX,
+        backoff: Duration::from_millis(100),
+        backoff_max: Duration::from_secs(1),
+        delivery_timeout: Duration::from_secs(120),
+        codec: Compression::None,
+    });
+    let _ = ledger.adopt(Identity {
+        producer_id: 7,
+        epoch: 0,
+    });
+    let mut compressor = Compressor::new(Compression::None);
+    let push = move |ledger: &mut Ledger| {
+        if let Some(batch) = sealed(&shelf, SMALL, now) {
+            ledger.push(batch);
+        }
+    };
+    (0..waiting).for_each(|_| push(&mut ledger));
+    move || {
+        push(&mut ledger);
+        let Some(lent) = ledger.take(now, &mut compressor) else {
+            return;
+        };
+        let answer = Attempt {
+            error: BrokerError::new(0),
+            base_offset: Some(0),
+            log_append_time: None,
+            invalid: Vec::new(),
+        };
+        black_box(
+            ledger
+                .report(lent.id, Report::Answered(answer), now)
+                .settled,
+        );
+    }
+}
+
+/// A batch of a partition of one topic.
+struct Loan(Arc<str>, i32);
+
+impl Parcel for Loan {
+    fn topic(&self) -> &str {
+        &self.0
+    }
+
+    fn topic_id(&self) -> Uuid {
+        Uuid::nil()
+    }
+
+    fn partition(&self) -> i32 {
+        self.1
+    }
+
+    fn header(&self) -> &[u8; HEADER_LEN] {
+        &[0; HEADER_LEN]
+    }
+
+    fn records_len(&self) -> usize {
+        100
+    }
+}
+
+/// Gathers one batch of each of so many partitions into a request.
+pub fn gather_all(partitions: i32) -> impl FnMut() {
+    let topic: Arc<str> = "a-topic".into();
+    let mut waiting: VecDeque<_> = (0..partitions)
+        .map(|partition| Loan(Arc::clone(&topic), partition))
+        .collect();
+    move || {
+        let gathered = gather(&mut waiting, usize::MAX);
+        waiting.extend(gathered);
+    }
+}

@@ -1,7 +1,9 @@
-//! A three-broker Kafka cluster by hand, with the topics that are named:
+//! A Kafka cluster by hand, of three brokers unless `--brokers` says otherwise, with the topics
+//! that are named:
 //!
 //! ```text
 //! cargo run --example cluster -- orders:12 payments:3
+//! cargo run --example cluster -- --brokers 1 orders:12
 //! ```
 //!
 //! It needs Java 17 and Maven, prints its bootstrap servers, and runs until Ctrl-C or the end of
@@ -14,8 +16,13 @@ use std::time::Instant;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let topics = std::env::args()
-        .skip(1)
+    let mut args = std::env::args().skip(1).peekable();
+    let mut brokers = 3;
+    if args.next_if_eq("--brokers").is_some() {
+        let number = args.next().ok_or("--brokers wants a number")?;
+        brokers = number.parse().map_err(|e| format!("{number}: {e}"))?;
+    }
+    let topics = args
         .map(|topic| {
             let (name, partitions) = topic.split_once(':').unwrap_or((&topic, "1"));
             let partitions = partitions
@@ -25,9 +32,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         })
         .collect::<Result<Vec<_>, String>>()?;
     kafka::available()?;
-    eprintln!("starting three brokers");
+    eprintln!("starting {brokers} brokers");
     let begin = Instant::now();
-    let cluster = kafka::Cluster::start(kafka::ClusterOptions::default())?;
+    let cluster = kafka::Cluster::start(kafka::ClusterOptions::default().brokers(brokers))?;
     eprintln!(
         "ready after {:.1?}, logs in {}",
         begin.elapsed(),
@@ -42,7 +49,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         );
     }
     for (topic, partitions) in topics {
-        cluster.create_topic(&topic, partitions, 3, &[])?;
+        let copies = brokers.min(3) as i16;
+        cluster.create_topic(&topic, partitions, copies, &[])?;
         eprintln!("topic {topic}, {partitions} partitions");
     }
     println!("{}", cluster.bootstrap());

@@ -1,0 +1,193 @@
+// franz-go under the load of ../src/load.rs.
+//
+// Records are pooled, each with a promise of its own that is made once. Quirks: no setting for
+// requests in flight with idempotence on (franz-go chooses 5 itself); the sticky partitioner
+// moves on after 64 KiB by default.
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"math/rand"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+const (
+	ring    = 1 << 20
+	stride  = 256
+	longest = 1_000_000
+)
+
+type entry struct{ key, value []byte }
+
+// A pooled record and what settles it.
+type pooled struct {
+	record kgo.Record
+	due    time.Duration
+	done   func(*kgo.Record, error)
+}
+
+func main() {
+	words := map[string]string{}
+	for _, word := range os.Args[1:] {
+		name, value, _ := strings.Cut(word, "=")
+		words[name] = value
+	}
+	number := func(name string) int {
+		n, err := strconv.Atoi(words[name])
+		check(err)
+		return n
+	}
+	codec := kgo.NoCompression()
+	if words["codec"] == "lz4" {
+		codec = kgo.Lz4Compression()
+	}
+	client, err := kgo.NewClient(
+		kgo.SeedBrokers(words["brokers"]),
+		kgo.DefaultProduceTopic(words["topic"]),
+		kgo.RequiredAcks(kgo.AllISRAcks()),
+		kgo.MaxBufferedBytes(64<<20),
+		kgo.MaxBufferedRecords(10_000_000),
+		kgo.ProducerBatchMaxBytes(int32(number("batch"))),
+		kgo.ProducerLinger(time.Duration(number("linger"))*time.Millisecond),
+		kgo.ProducerBatchCompression(codec),
+	)
+	check(err)
+
+	keySize, valueSize, rate := number("key"), number("value"), number("rate")
+	warm := time.Duration(number("warm_up")) * time.Millisecond
+	end := warm + time.Duration(number("window"))*time.Millisecond
+
+	var acked, failed atomic.Uint64
+	var latencies []atomic.Uint32
+	if rate > 0 {
+		latencies = make([]atomic.Uint32, longest)
+	}
+	began := time.Now()
+	var pool sync.Pool
+	pool.New = func() any {
+		p := new(pooled)
+		p.done = func(_ *kgo.Record, err error) {
+			due := p.due
+			p.record = kgo.Record{}
+			pool.Put(p)
+			if err != nil {
+				failed.Add(1)
+				return
+			}
+			acked.Add(1)
+			if rate > 0 && due >= warm && due < end {
+				us := (time.Since(began) - due).Microseconds()
+				latencies[min(max(us, 0), longest-1)].Add(1)
+			}
+		}
+		return p
+	}
+
+	entries := entriesOf(keySize, valueSize)
+	at := 0
+	ctx := context.Background()
+	send := func(due time.Duration) {
+		if at++; at == len(entries) {
+			at = 0
+		}
+		p := pool.Get().(*pooled)
+		p.due = due
+		p.record.Key, p.record.Value = entries[at].key, entries[at].value
+		client.Produce(ctx, &p.record, p.done)
+	}
+
+	mark := func(name string, now time.Duration) {
+		var usage syscall.Rusage
+		check(syscall.Getrusage(syscall.RUSAGE_SELF, &usage))
+		cpu := usage.Utime.Nano() + usage.Stime.Nano()
+		fmt.Println(name, acked.Load(), now.Nanoseconds(), cpu)
+	}
+	told := 0
+	goOn := func() bool {
+		now := time.Since(began)
+		if told == 0 && now >= warm {
+			mark("warm", now)
+			told++
+		} else if told == 1 && now >= end {
+			mark("done", now)
+			told++
+		}
+		return told < 2
+	}
+
+	sent := 0
+	if rate == 0 {
+		for goOn() {
+			for range stride {
+				send(0)
+			}
+			sent += stride
+		}
+	} else {
+		first := time.Since(began)
+		for burst := 0; goOn(); burst++ {
+			due := first + time.Duration(burst)*time.Millisecond
+			time.Sleep(due - time.Since(began))
+			for range rate / 1000 {
+				send(due)
+				sent++
+			}
+		}
+	}
+	check(client.Flush(ctx))
+	fmt.Println("end", sent, acked.Load(), failed.Load())
+	if rate > 0 {
+		fmt.Println("latency", percentile(latencies, 0.50), percentile(latencies, 0.99))
+	}
+	fmt.Println("bye")
+	_, _ = io.Copy(io.Discard, os.Stdin)
+	client.Close()
+}
+
+// Random letters, cut into values side by side.
+func entriesOf(keySize, valueSize int) []entry {
+	random := rand.New(rand.NewSource(0))
+	letters := make([]byte, ring)
+	for i := range letters {
+		letters[i] = byte('A' + random.Intn(26))
+	}
+	size := keySize + valueSize
+	entries := make([]entry, ring/size)
+	for i := range entries {
+		cut := letters[i*size : (i+1)*size]
+		entries[i].value = cut[keySize:]
+		if keySize > 0 {
+			entries[i].key = cut[:keySize]
+		}
+	}
+	return entries
+}
+
+func percentile(latencies []atomic.Uint32, share float64) int {
+	var sum, seen uint64
+	for i := range latencies {
+		sum += uint64(latencies[i].Load())
+	}
+	for i := range latencies {
+		if seen += uint64(latencies[i].Load()); seen > uint64(float64(sum)*share) {
+			return i
+		}
+	}
+	return 0
+}
+
+func check(err error) {
+	if err != nil {
+		panic(err)
+	}
+}

@@ -1,0 +1,113 @@
+//! What is measured: how many partitions, which records, how fast.
+
+/// One line of a table.
+#[derive(Clone, Copy)]
+pub struct Case {
+    /// For `--cases`.
+    pub name: &'static str,
+    /// For people.
+    pub title: &'static str,
+    pub partitions: i32,
+    pub value: usize,
+    /// Bytes of the key; 0 for a null key.
+    pub key: usize,
+    pub batch: usize,
+    pub linger: u64,
+    pub codec: &'static str,
+    /// Records a second; 0 for as many as there can be.
+    pub rate: u64,
+}
+
+const KIB_16: usize = 16 * 1024;
+const MB: usize = 1_000_000;
+
+/// As many as there can be, in batches of 16 KiB, to 12 partitions.
+const FLAT_OUT: Case = Case {
+    name: "12p",
+    title: "100 B, 12 partitions, 16 KiB",
+    partitions: 12,
+    value: 100,
+    key: 0,
+    batch: KIB_16,
+    linger: 5,
+    codec: "none",
+    rate: 0,
+};
+
+pub const CASES: [Case; 11] = [
+    Case {
+        name: "1p",
+        title: "100 B, 1 partition, 16 KiB",
+        partitions: 1,
+        ..FLAT_OUT
+    },
+    FLAT_OUT,
+    Case {
+        name: "6p-1mb",
+        title: "100 B, 6 partitions, 1 MB",
+        partitions: 6,
+        batch: MB,
+        ..FLAT_OUT
+    },
+    Case {
+        name: "6p-1mb-1000b",
+        title: "1000 B, 6 partitions, 1 MB",
+        partitions: 6,
+        value: 1000,
+        batch: MB,
+        ..FLAT_OUT
+    },
+    Case {
+        name: "keyed-100p",
+        title: "100 B keyed, 100 partitions",
+        partitions: 100,
+        key: 16,
+        ..FLAT_OUT
+    },
+    Case {
+        name: "keyed-1000p",
+        title: "100 B keyed, 1,000 partitions",
+        partitions: 1000,
+        key: 16,
+        ..FLAT_OUT
+    },
+    Case {
+        name: "lz4",
+        title: "100 B, 12 partitions, lz4",
+        codec: "lz4",
+        ..FLAT_OUT
+    },
+    Case {
+        name: "1k-linger0",
+        title: "1,000/s, linger 0",
+        linger: 0,
+        rate: 1_000,
+        ..FLAT_OUT
+    },
+    Case {
+        name: "50k-linger0",
+        title: "50,000/s, linger 0",
+        linger: 0,
+        rate: 50_000,
+        ..FLAT_OUT
+    },
+    Case {
+        name: "50k-linger5",
+        title: "50,000/s, linger 5",
+        rate: 50_000,
+        ..FLAT_OUT
+    },
+    Case {
+        name: "500k-linger5",
+        title: "500,000/s, linger 5",
+        rate: 500_000,
+        ..FLAT_OUT
+    },
+];
+
+impl Case {
+    /// Its topic, on a cluster that has one.
+    pub fn topic(&self) -> String {
+        format!("peers-{}", self.partitions)
+    }
+}

@@ -1,0 +1,156 @@
+//! The clients, each in a file with its settings and quirks.
+
+mod confluent;
+mod forebay;
+mod forebay_lane;
+mod franz_go;
+mod java;
+mod kacrab;
+mod krafka;
+#[cfg(feature = "librdkafka")]
+mod librdkafka;
+
+use std::path::Path;
+
+use crate::job::Job;
+
+/// How a client's process is started; the words of the job follow.
+pub type Program = Vec<String>;
+
+pub struct Peer {
+    /// For `--clients`.
+    pub name: &'static str,
+    /// For people.
+    pub title: &'static str,
+    /// Milliseconds of warm-up it needs at least.
+    pub warm_up: u64,
+    kind: Kind,
+}
+
+enum Kind {
+    /// Part of this program.
+    Rust {
+        drive: fn(&Job),
+        /// The crate in `Cargo.lock`.
+        package: &'static str,
+    },
+    /// Built into a folder before anything is measured: a program and the client's version, or
+    /// why there is none.
+    Other(fn(&Path) -> Result<(Program, String), String>),
+    /// A Rust client that this build leaves out.
+    #[cfg(not(feature = "librdkafka"))]
+    LeftOut(&'static str),
+}
+
+const fn rust(
+    name: &'static str,
+    title: &'static str,
+    package: &'static str,
+    drive: fn(&Job),
+) -> Peer {
+    Peer {
+        name,
+        title,
+        warm_up: 0,
+        kind: Kind::Rust { drive, package },
+    }
+}
+
+pub const PEERS: &[Peer] = &[
+    rust("forebay", "forebay", "forebay", forebay::drive),
+    rust(
+        "forebay-lane",
+        "forebay, a lane",
+        "forebay",
+        forebay_lane::drive,
+    ),
+    Peer {
+        name: "franz-go",
+        title: "franz-go",
+        warm_up: 0,
+        kind: Kind::Other(franz_go::build),
+    },
+    #[cfg(feature = "librdkafka")]
+    rust(
+        "librdkafka",
+        "librdkafka (rdkafka)",
+        "rdkafka-sys",
+        librdkafka::drive,
+    ),
+    #[cfg(not(feature = "librdkafka"))]
+    Peer {
+        name: "librdkafka",
+        title: "librdkafka (rdkafka)",
+        warm_up: 0,
+        kind: Kind::LeftOut("built without the feature librdkafka, which needs a C compiler"),
+    },
+    Peer {
+        name: "java",
+        title: "Java",
+        // Until its hot path is compiled.
+        warm_up: 5000,
+        kind: Kind::Other(java::build),
+    },
+    rust(
+        "confluent-kafka",
+        "confluent-kafka",
+        "confluent-kafka",
+        confluent::drive,
+    ),
+    rust("kacrab", "kacrab", "kacrab", kacrab::drive),
+    rust("krafka", "krafka", "krafka", krafka::drive),
+];
+
+impl Peer {
+    pub fn named(name: &str) -> Option<&'static Self> {
+        PEERS.iter().find(|peer| peer.name == name)
+    }
+
+    /// What starts its process, and its version.
+    pub fn prepare(&self, target: &Path) -> Result<(Program, String), String> {
+        match &self.kind {
+            Kind::Rust { package, .. } => {
+                let this = std::env::current_exe().map_err(|e| e.to_string())?;
+                let program = vec![
+                    this.display().to_string(),
+                    "client".into(),
+                    self.name.into(),
+                ];
+                Ok((program, locked(package)))
+            }
+            Kind::Other(build) => build(target),
+            #[cfg(not(feature = "librdkafka"))]
+            Kind::LeftOut(why) => Err((*why).into()),
+        }
+    }
+
+    /// In the client's own process.
+    pub fn drive(&self, job: &Job) {
+        match &self.kind {
+            Kind::Rust { drive, .. } => drive(job),
+            _ => unreachable!("{} is a program of its own", self.name),
+        }
+    }
+}
+
+/// The version of a crate that this program is built with.
+fn locked(package: &str) -> String {
+    let lock = include_str!("../../Cargo.lock");
+    let version = lock
+        .split_once(&format!("name = \"{package}\"\nversion = \""))
+        .and_then(|(_, rest)| rest.split_once('"'));
+    // Behind a plus stands what a C library's crate wraps.
+    let version = version.and_then(|(version, _)| version.rsplit('+').next());
+    version.unwrap_or("?").to_owned()
+}
+
+/// Runs a build tool to its end.
+fn tool(command: &mut std::process::Command) -> Result<(), String> {
+    let name = command.get_program().display().to_string();
+    let out = command.output().map_err(|e| format!("{name}: {e}"))?;
+    if out.status.success() {
+        return Ok(());
+    }
+    let said = [out.stdout, out.stderr].concat();
+    Err(format!("{name}: {}", String::from_utf8_lossy(&said)))
+}

@@ -1,0 +1,78 @@
+//! What a client's process is told: words like `linger=5`, the same in every language.
+
+use crate::cases::Case;
+
+#[derive(Clone)]
+pub struct Job {
+    pub brokers: String,
+    pub topic: String,
+    pub partitions: usize,
+    pub value: usize,
+    pub key: usize,
+    pub batch: usize,
+    /// Milliseconds.
+    pub linger: u64,
+    pub codec: String,
+    pub rate: u64,
+    /// Milliseconds before the window, and of the window.
+    pub warm_up: u64,
+    pub window: u64,
+}
+
+impl Job {
+    pub fn new(case: &Case, brokers: &str, warm_up: u64, window: u64) -> Self {
+        Self {
+            brokers: brokers.into(),
+            topic: case.topic(),
+            partitions: case.partitions as usize,
+            value: case.value,
+            key: case.key,
+            batch: case.batch,
+            linger: case.linger,
+            codec: case.codec.into(),
+            rate: case.rate,
+            warm_up,
+            window,
+        }
+    }
+
+    pub fn words(&self) -> Vec<String> {
+        vec![
+            format!("brokers={}", self.brokers),
+            format!("topic={}", self.topic),
+            format!("partitions={}", self.partitions),
+            format!("value={}", self.value),
+            format!("key={}", self.key),
+            format!("batch={}", self.batch),
+            format!("linger={}", self.linger),
+            format!("codec={}", self.codec),
+            format!("rate={}", self.rate),
+            format!("warm_up={}", self.warm_up),
+            format!("window={}", self.window),
+        ]
+    }
+
+    pub fn parse(words: impl Iterator<Item = String>) -> Self {
+        let words: std::collections::HashMap<_, _> = words
+            .filter_map(|word| {
+                let (name, value) = word.split_once('=')?;
+                Some((name.to_owned(), value.to_owned()))
+            })
+            .collect();
+        let text = |name: &str| words[name].clone();
+        let number = |name: &str| words[name].parse::<u64>().expect("a number");
+        Self {
+            brokers: text("brokers"),
+            topic: text("topic"),
+            partitions: number("partitions") as usize,
+            value: number("value") as usize,
+            key: number("key") as usize,
+            batch: number("batch") as usize,
+            linger: number("linger"),
+            codec: text("codec"),
+            rate: number("rate"),
+            warm_up: number("warm_up"),
+            window: number("window"),
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! The loop around every client written in Rust. `java/Load.java` and `go/main.go` have the same.
+
+use std::io::Write;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use nix::time::ClockId;
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+
+use crate::job::Job;
+
+/// Bytes of values that differ from each other; then they begin again.
+const RING: usize = 1 << 20;
+/// Between two looks at the clock when there is no rate.
+const STRIDE: u64 = 256;
+const BURST: Duration = Duration::from_millis(1);
+const CALLBACKS: Duration = Duration::from_secs(5);
+/// Latencies are counted by microsecond, up to a second.
+const LONGEST: usize = 1_000_000;
+
+/// One record to send. The bytes belong to the ring; who needs them owned clones the `Bytes`.
+pub struct Entry {
+    pub key: Option<Bytes>,
+    pub value: Bytes,
+}
+
+/// A client under load.
+pub trait Client {
+    /// Hands over a record, and waits where the client makes one wait. `due` goes to
+    /// [`Results::settled`] with the record's outcome.
+    async fn send(&mut self, entry: &Entry, due: u64);
+    /// Before a pause.
+    async fn pause(&mut self) {}
+    /// Returns when every record has its outcome.
+    async fn finish(self);
+}
+
+/// Outcomes, counted by whichever thread the client tells them on.
+pub struct Results {
+    began: Instant,
+    paced: bool,
+    /// Nanoseconds since the beginning: records that are due in between count for latency.
+    window: std::ops::Range<u64>,
+    acked: AtomicU64,
+    failed: AtomicU64,
+    latencies: Vec<AtomicU32>,
+}
+
+impl Results {
+    fn new(job: &Job) -> Self {
+        let window = job.warm_up * 1_000_000..(job.warm_up + job.window) * 1_000_000;
+        let paced = job.rate > 0;
+        let latencies = if paced { LONGEST } else { 0 };
+        Self {
+            began: Instant::now(),
+            paced,
+            window,
+            acked: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            latencies: (0..latencies).map(|_| AtomicU32::new(0)).collect(),
+        }
+    }
+
+    fn now(&self) -> u64 {
+        self.began.elapsed().as_nanos() as u64
+    }
+
+    /// One record has its outcome.
+    pub fn settled(&self, acked: bool, due: u64) {
+        if !acked {
+            self.failed.fetch_add(1, Relaxed);
+            return;
+        }
+        self.acked.fetch_add(1, Relaxed);
+        if self.paced && self.window.contains(&due) {
+            let us = self.now().saturating_sub(due) / 1000;
+            self.latencies[(us as usize).min(LONGEST - 1)].fetch_add(1, Relaxed);
+        }
+    }
+
+    /// How many have their outcome by now.
+    pub fn count(&self) -> u64 {
+        self.acked() + self.failed.load(Relaxed)
+    }
+
+    fn acked(&self) -> u64 {
+        self.acked.load(Relaxed)
+    }
+
+    /// How many are acked and failed, once `sent` are settled: some clients finish before their
+    /// last callbacks do. After a while with the rest missing.
+    fn all(&self, sent: u64) -> (u64, u64) {
+        let begin = Instant::now();
+        loop {
+            let (acked, failed) = (self.acked(), self.failed.load(Relaxed));
+            if self.count() >= sent || begin.elapsed() > CALLBACKS {
+                return (acked, failed);
+            }
+            std::thread::sleep(BURST);
+        }
+    }
+
+    fn percentile(&self, share: f64) -> usize {
+        let counts = || self.latencies.iter().map(|n| u64::from(n.load(Relaxed)));
+        let rank = (counts().sum::<u64>() as f64 * share) as u64;
+        let mut seen = 0;
+        let at = counts().position(|n| {
+            seen += n;
+            seen > rank
+        });
+        at.unwrap_or(0)
+    }
+}
+
+/// Random letters, cut into values side by side, so that every client reads the same megabyte.
+struct Ring {
+    entries: Vec<Entry>,
+    at: usize,
+}
+
+impl Ring {
+    fn new(job: &Job) -> Self {
+        let mut random = SmallRng::seed_from_u64(0);
+        let size = job.key + job.value;
+        let letters: Vec<u8> = (0..RING)
+            .map(|_| random.random_range(b'A'..=b'Z'))
+            .collect();
+        let letters = Bytes::from(letters);
+        let entries = (0..RING / size).map(|i| {
+            let mut value = letters.slice(i * size..(i + 1) * size);
+            let key = value.split_to(job.key);
+            Entry {
+                key: (job.key > 0).then_some(key),
+                value,
+            }
+        });
+        Self {
+            entries: entries.collect(),
+            at: 0,
+        }
+    }
+
+    fn next(&mut self) -> &Entry {
+        self.at = if self.at + 1 < self.entries.len() {
+            self.at + 1
+        } else {
+            0
+        };
+        &self.entries[self.at]
+    }
+}
+
+/// Tells whoever measures. Never read again, so lines are written at once.
+fn tell(line: &str) {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}")
+        .and_then(|()| out.flush())
+        .expect("somebody listens");
+}
+
+/// Starts a client, puts it under load, tells the marks, and stays until its input ends, so that
+/// its memory can be read.
+pub fn run<C: Client>(job: &Job, start: impl AsyncFnOnce(&'static Results) -> C) {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        let results: &'static Results = Box::leak(Box::new(Results::new(job)));
+        let mut client = start(results).await;
+        let mut marks = Marks { results, told: 0 };
+        let mut ring = Ring::new(job);
+        let mut sent = 0;
+        if job.rate == 0 {
+            while marks.go_on() {
+                for _ in 0..STRIDE {
+                    client.send(ring.next(), 0).await;
+                }
+                sent += STRIDE;
+            }
+        } else {
+            let first = results.began.elapsed();
+            for burst in 0.. {
+                if !marks.go_on() {
+                    break;
+                }
+                let due = first + burst * BURST;
+                // The runtime's timer is no finer than a burst, and this thread is no worker's.
+                std::thread::sleep(due.saturating_sub(results.began.elapsed()));
+                for _ in 0..job.rate / 1000 {
+                    client.send(ring.next(), due.as_nanos() as u64).await;
+                    sent += 1;
+                }
+                client.pause().await;
+            }
+        }
+        client.finish().await;
+        let (acked, failed) = results.all(sent);
+        tell(&format!("end {sent} {acked} {failed}"));
+        if results.paced {
+            let [p50, p99] = [0.50, 0.99].map(|share| results.percentile(share));
+            tell(&format!("latency {p50} {p99}"));
+        }
+    });
+    tell("bye");
+    let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+}
+
+/// `warm` and `done`, each with how many records were acked by then, the time, and the processor
+/// time of the process, in nanoseconds.
+struct Marks {
+    results: &'static Results,
+    told: usize,
+}
+
+impl Marks {
+    fn go_on(&mut self) -> bool {
+        let now = self.results.now();
+        let (name, at) = match self.told {
+            0 => ("warm", self.results.window.start),
+            _ => ("done", self.results.window.end),
+        };
+        if now >= at {
+            let cpu = ClockId::CLOCK_PROCESS_CPUTIME_ID.now().expect("a clock");
+            let cpu = cpu.tv_sec() * 1_000_000_000 + cpu.tv_nsec();
+            tell(&format!("{name} {} {now} {cpu}", self.results.acked()));
+            self.told += 1;
+        }
+        self.told < 2
+    }
+}

@@ -1,16 +1,16 @@
 //! The first steps of a record's life: everything up to its acceptance.
 
+mod shared;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
 use std::time::Instant;
 
 use actix::Addr;
 use tokio::sync::oneshot;
 
-use crate::ack::{Ack, Receipt};
+use crate::ack::Ack;
 use crate::actors::{
     LeaseMemory, MetadataActor, PoolActor, RefreshMetadata, Refusal, RuntimeActor, Wake, WantTopic,
     now,
@@ -25,7 +25,7 @@ use crate::partition::{Append, Appended, Extras};
 use crate::partitioner::{Partitioner, TopicPartitions, partition_for_key};
 use crate::pool::{Buffer, Shelf};
 use crate::record::{BorrowedRecord, Record};
-use crate::topics::{Door, Recent, Topic, Topics};
+use crate::topics::{Door, Topic, Topics};
 
 /// What every handle shares. Unlike a handle, it does not keep the producer open.
 pub(crate) struct Intake {
@@ -79,115 +79,6 @@ pub(crate) enum Short {
 pub(crate) struct PlaceFor(Place);
 
 impl Intake {
-    /// Sends a record; see [`Producer::send`](crate::Producer::send).
-    #[inline]
-    pub fn send<'a>(
-        &'a self,
-        recent: &'a Recent,
-        record: Record,
-        extras: Extras<'a>,
-    ) -> Sending<'a> {
-        Sending {
-            intake: self,
-            recent,
-            record: Some(record),
-            extras,
-            later: None,
-        }
-    }
-
-    async fn send_intercepted(
-        &self,
-        recent: &Recent,
-        record: Record,
-        extras: Extras<'_>,
-    ) -> Result<Receipt, SendError> {
-        let record = self.intercepted(record)?;
-        self.deliver(recent, record, extras).await
-    }
-
-    /// Sends a record that the interceptors have seen.
-    pub async fn deliver(
-        &self,
-        recent: &Recent,
-        record: Record,
-        mut extras: Extras<'_>,
-    ) -> Result<Receipt, SendError> {
-        let sent = match self.send_now(recent, &record, &mut extras) {
-            Ok(Now::Accepted(receipt)) => return Ok(receipt),
-            Ok(Now::Short(short)) => self.accepted_later(&record, &mut extras, short).await,
-            Err(error) => Err(error),
-        };
-        sent.inspect_err(|error| self.refused(record.topic(), error))
-    }
-
-    async fn send_later(
-        &self,
-        record: Record,
-        mut extras: Extras<'_>,
-        short: Short,
-    ) -> Result<Receipt, SendError> {
-        self.accepted_later(&record, &mut extras, short).await
-    }
-
-    /// Sends a record if nothing has to be waited for.
-    pub fn try_send(
-        &self,
-        recent: &Recent,
-        record: Record,
-        mut extras: Extras<'_>,
-    ) -> Result<Receipt, SendError> {
-        let record = self.intercepted(record)?;
-        let sent = match self.send_now(recent, &record, &mut extras) {
-            Ok(Now::Accepted(receipt)) => return Ok(receipt),
-            Ok(Now::Short(short)) => Err(self.would_block(&record, &short)),
-            Err(error) => Err(error),
-        };
-        sent.inspect_err(|error| self.refused(record.topic(), error))
-    }
-
-    fn would_block(&self, record: &Record, short: &Short) -> SendError {
-        match short {
-            Short::Topic => {
-                // Whoever tries again later finds it.
-                let (reply, _) = oneshot::channel();
-                self.want(&record.topic, now(), reply);
-                SendError::WouldBlock("the topic's metadata")
-            }
-            Short::Memory(..) => SendError::WouldBlock("memory"),
-        }
-    }
-
-    fn send_now(
-        &self,
-        recent: &Recent,
-        record: &Record,
-        extras: &mut Extras<'_>,
-    ) -> Result<Now, SendError> {
-        self.check_open()?;
-        let mut record = record.borrowed();
-        record.resolve_timestamp()?;
-        let step = recent.with(&self.topics, record.topic, |topic| {
-            self.step(topic, &record, extras)
-        });
-        Ok(match step.unwrap_or(Ok(Step::Short(Short::Topic)))? {
-            Step::Accepted(accepted) => Now::Accepted(accepted.receipt(&record)?),
-            Step::Short(short) => Now::Short(short),
-        })
-    }
-
-    async fn accepted_later(
-        &self,
-        record: &Record,
-        extras: &mut Extras<'_>,
-        short: Short,
-    ) -> Result<Receipt, SendError> {
-        let mut record = record.borrowed();
-        record.resolve_timestamp()?;
-        let (_, accepted) = self.wait(&record, extras, short).await?;
-        accepted.receipt(&record)
-    }
-
     /// The record as the interceptors leave it.
     pub fn intercepted(&self, mut record: Record) -> Result<Record, SendError> {
         for interceptor in self.interceptors.iter() {
@@ -478,69 +369,6 @@ impl Intake {
     }
 }
 
-/// How far a record of the shared door came without waiting.
-enum Now {
-    Accepted(Receipt),
-    Short(Short),
-}
-
-/// A record on its way in. Written out, because an `async fn` would move the record twice before
-/// it looks at it, and that costs as much as the rest of a send that need not wait.
-pub(crate) struct Sending<'a> {
-    intake: &'a Intake,
-    recent: &'a Recent,
-    record: Option<Record>,
-    extras: Extras<'a>,
-    /// It has to wait.
-    later: Option<Later<'a>>,
-}
-
-type Later<'a> = Pin<Box<dyn Future<Output = Result<Receipt, SendError>> + Send + 'a>>;
-
-impl Future for Sending<'_> {
-    type Output = Result<Receipt, SendError>;
-
-    #[inline]
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let Self {
-            intake,
-            recent,
-            record,
-            extras,
-            later,
-        } = &mut *self;
-        let (intake, recent) = (*intake, *recent);
-        if let Some(later) = later {
-            return later.as_mut().poll(context);
-        }
-        let mut short = None;
-        if intake.interceptors.is_empty()
-            && let Some(held) = record
-        {
-            match intake.send_now(recent, held, extras) {
-                Ok(Now::Short(what)) => short = Some(what),
-                Ok(Now::Accepted(receipt)) => {
-                    *record = None;
-                    return Poll::Ready(Ok(receipt));
-                }
-                Err(error) => {
-                    *record = None;
-                    return Poll::Ready(Err(error));
-                }
-            }
-        }
-        let Some(record) = record.take() else {
-            return Poll::Pending; // it has been ready before
-        };
-        let extras = std::mem::take(extras);
-        let waits: Later<'_> = match short {
-            Some(short) => Box::pin(intake.send_later(record, extras, short)),
-            None => Box::pin(intake.send_intercepted(recent, record, extras)),
-        };
-        later.insert(waits).as_mut().poll(context)
-    }
-}
-
 #[inline]
 fn accept(door: &Door, partition: usize, appended: Appended) -> Step {
     let Appended { index, ack, wake } = appended;
@@ -552,12 +380,4 @@ fn accept(door: &Door, partition: usize, appended: Appended) -> Step {
         index,
         ack,
     })
-}
-
-impl Accepted {
-    fn receipt(self, record: &BorrowedRecord<'_>) -> Result<Receipt, SendError> {
-        // Whoever knows no ack is given each.
-        let ack = self.ack.ok_or(SendError::Closed)?;
-        Ok(Receipt::new(ack, self.index, record.fields.timestamp))
-    }
 }

@@ -1,0 +1,196 @@
+//! The door that any number of threads may share: owned records, a receipt for each.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::sync::oneshot;
+
+use super::{Accepted, Intake, Short, Step};
+use crate::ack::Receipt;
+use crate::actors::now;
+use crate::error::SendError;
+use crate::partition::Extras;
+use crate::record::{BorrowedRecord, Record};
+use crate::topics::Recent;
+
+impl Intake {
+    /// Sends a record; see [`Producer::send`](crate::Producer::send).
+    #[inline]
+    pub fn send<'a>(
+        &'a self,
+        recent: &'a Recent,
+        record: Record,
+        extras: Extras<'a>,
+    ) -> Sending<'a> {
+        Sending {
+            intake: self,
+            recent,
+            record: Some(record),
+            extras,
+            later: None,
+        }
+    }
+
+    async fn send_intercepted(
+        &self,
+        recent: &Recent,
+        record: Record,
+        extras: Extras<'_>,
+    ) -> Result<Receipt, SendError> {
+        let record = self.intercepted(record)?;
+        self.deliver(recent, record, extras).await
+    }
+
+    /// Sends a record that the interceptors have seen.
+    pub async fn deliver(
+        &self,
+        recent: &Recent,
+        record: Record,
+        mut extras: Extras<'_>,
+    ) -> Result<Receipt, SendError> {
+        let sent = match self.send_now(recent, &record, &mut extras) {
+            Ok(Now::Accepted(receipt)) => return Ok(receipt),
+            Ok(Now::Short(short)) => self.accepted_later(&record, &mut extras, short).await,
+            Err(error) => Err(error),
+        };
+        sent.inspect_err(|error| self.refused(record.topic(), error))
+    }
+
+    async fn send_later(
+        &self,
+        record: Record,
+        mut extras: Extras<'_>,
+        short: Short,
+    ) -> Result<Receipt, SendError> {
+        self.accepted_later(&record, &mut extras, short).await
+    }
+
+    /// Sends a record if nothing has to be waited for.
+    pub fn try_send(
+        &self,
+        recent: &Recent,
+        record: Record,
+        mut extras: Extras<'_>,
+    ) -> Result<Receipt, SendError> {
+        let record = self.intercepted(record)?;
+        let sent = match self.send_now(recent, &record, &mut extras) {
+            Ok(Now::Accepted(receipt)) => return Ok(receipt),
+            Ok(Now::Short(short)) => Err(self.would_block(&record, &short)),
+            Err(error) => Err(error),
+        };
+        sent.inspect_err(|error| self.refused(record.topic(), error))
+    }
+
+    fn would_block(&self, record: &Record, short: &Short) -> SendError {
+        match short {
+            Short::Topic => {
+                // Whoever tries again later finds it.
+                let (reply, _) = oneshot::channel();
+                self.want(&record.topic, now(), reply);
+                SendError::WouldBlock("the topic's metadata")
+            }
+            Short::Memory(..) => SendError::WouldBlock("memory"),
+        }
+    }
+
+    fn send_now(
+        &self,
+        recent: &Recent,
+        record: &Record,
+        extras: &mut Extras<'_>,
+    ) -> Result<Now, SendError> {
+        self.check_open()?;
+        let mut record = record.borrowed();
+        record.resolve_timestamp()?;
+        let step = recent.with(&self.topics, record.topic, |topic| {
+            self.step(topic, &record, extras)
+        });
+        Ok(match step.unwrap_or(Ok(Step::Short(Short::Topic)))? {
+            Step::Accepted(accepted) => Now::Accepted(accepted.receipt(&record)?),
+            Step::Short(short) => Now::Short(short),
+        })
+    }
+
+    async fn accepted_later(
+        &self,
+        record: &Record,
+        extras: &mut Extras<'_>,
+        short: Short,
+    ) -> Result<Receipt, SendError> {
+        let mut record = record.borrowed();
+        record.resolve_timestamp()?;
+        let (_, accepted) = self.wait(&record, extras, short).await?;
+        accepted.receipt(&record)
+    }
+}
+
+/// How far a record of the shared door came without waiting.
+enum Now {
+    Accepted(Receipt),
+    Short(Short),
+}
+
+/// A record on its way in. Written out, because an `async fn` would move the record twice before
+/// it looks at it, and that costs as much as the rest of a send that need not wait.
+pub(crate) struct Sending<'a> {
+    intake: &'a Intake,
+    recent: &'a Recent,
+    record: Option<Record>,
+    extras: Extras<'a>,
+    /// It has to wait.
+    later: Option<Later<'a>>,
+}
+
+type Later<'a> = Pin<Box<dyn Future<Output = Result<Receipt, SendError>> + Send + 'a>>;
+
+impl Future for Sending<'_> {
+    type Output = Result<Receipt, SendError>;
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let Self {
+            intake,
+            recent,
+            record,
+            extras,
+            later,
+        } = &mut *self;
+        let (intake, recent) = (*intake, *recent);
+        if let Some(later) = later {
+            return later.as_mut().poll(context);
+        }
+        let mut short = None;
+        if intake.interceptors.is_empty()
+            && let Some(held) = record
+        {
+            match intake.send_now(recent, held, extras) {
+                Ok(Now::Short(what)) => short = Some(what),
+                Ok(Now::Accepted(receipt)) => {
+                    *record = None;
+                    return Poll::Ready(Ok(receipt));
+                }
+                Err(error) => {
+                    *record = None;
+                    return Poll::Ready(Err(error));
+                }
+            }
+        }
+        let Some(record) = record.take() else {
+            return Poll::Pending; // it has been ready before
+        };
+        let extras = std::mem::take(extras);
+        let waits: Later<'_> = match short {
+            Some(short) => Box::pin(intake.send_later(record, extras, short)),
+            None => Box::pin(intake.send_intercepted(recent, record, extras)),
+        };
+        later.insert(waits).as_mut().poll(context)
+    }
+}
+
+impl Accepted {
+    fn receipt(self, record: &BorrowedRecord<'_>) -> Result<Receipt, SendError> {
+        // Whoever knows no ack is given each.
+        let ack = self.ack.ok_or(SendError::Closed)?;
+        Ok(Receipt::new(ack, self.index, record.fields.timestamp))
+    }
+}

@@ -1,6 +1,6 @@
 //! Puts batches of many partitions into one request.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 
 use super::Parcel;
 
@@ -8,20 +8,24 @@ use super::Parcel;
 /// one. A second batch of a partition stays, and so does everything of that partition behind it,
 /// so that a partition's batches leave in their order.
 pub(crate) fn gather<P: Parcel>(waiting: &mut VecDeque<P>, max_bytes: usize) -> Vec<P> {
-    let mut chosen: Vec<P> = Vec::with_capacity(waiting.len());
+    let mut seen = HashSet::with_capacity(waiting.len());
     let mut bytes = 0;
-    let mut left = VecDeque::new();
-    while let Some(parcel) = waiting.pop_front() {
-        let fits = chosen.is_empty() || bytes + parcel.len() <= max_bytes;
-        let first_of_its_partition = !chosen
-            .iter()
-            .chain(&left)
-            .any(|p| p.same_partition(&parcel));
-        if fits && first_of_its_partition {
+    let mut goes = Vec::with_capacity(waiting.len());
+    for parcel in waiting.iter() {
+        // Kafka takes one batch of a partition in a request.
+        let first_of_its_partition = seen.insert((parcel.topic(), parcel.partition()));
+        let fits = bytes == 0 || bytes + parcel.len() <= max_bytes;
+        goes.push(first_of_its_partition && fits);
+        if first_of_its_partition && fits {
             bytes += parcel.len();
-            chosen.push(parcel);
-        } else {
-            left.push_back(parcel);
+        }
+    }
+    let mut chosen = Vec::with_capacity(waiting.len());
+    let mut left = VecDeque::new();
+    for (parcel, goes) in waiting.drain(..).zip(goes) {
+        match goes {
+            true => chosen.push(parcel),
+            false => left.push_back(parcel),
         }
     }
     *waiting = left;

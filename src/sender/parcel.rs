@@ -18,11 +18,6 @@ pub(crate) trait Parcel {
     fn len(&self) -> usize {
         HEADER_LEN + self.records_len()
     }
-
-    /// Two batches of one partition must not go in one request: Kafka takes one a partition.
-    fn same_partition(&self, other: &Self) -> bool {
-        self.partition() == other.partition() && self.topic() == other.topic()
-    }
 }
 
 #[cfg(test)]

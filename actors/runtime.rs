@@ -449,6 +449,10 @@ impl RuntimeActor {
 
     /// Ends the producer at once: everything that is accepted has its outcome.
     fn give_up(&mut self, ctx: &mut Context<Self>) {
+        if self.closing.is_some() {
+            // What is still waited for may never come.
+            return self.end(Err(CloseError::Gone), ctx);
+        }
         let (within, reply) = (Duration::ZERO, None);
         self.close(Close { within, reply }, ctx);
     }
@@ -529,10 +533,10 @@ impl Guarded for RuntimeActor {
     /// that everything is delivered, that the last handle is gone, or that a part failed without
     /// which the producer must end.
     fn restart(&mut self, ctx: &mut Context<Self>) -> usize {
-        if self.closing.is_some() {
-            self.deliver_and_end(ctx);
-        } else if self.watch.is_lost() {
+        if self.watch.is_lost() {
             self.give_up(ctx);
+        } else if self.closing.is_some() {
+            self.deliver_and_end(ctx);
         } else if self.handles.strong_count() == 0 {
             self.drain(ctx);
         }

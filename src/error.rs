@@ -137,7 +137,8 @@ pub enum CloseError {
         "the timeout ran out; the records that were left are settled as not written or unknown"
     )]
     TimedOut,
-    /// The runtime ended first: its thread or arbiter is gone.
+    /// The runtime ended first: its thread or arbiter is gone, or a part of it failed without which
+    /// it cannot go on.
     #[error("the runtime is gone")]
     Gone,
 }

@@ -140,35 +140,66 @@ fn clients_that_failed_together_do_not_come_back_together() {
     assert_ne!(refused[0], refused[1], "both wait equally long each time");
 }
 
+/// A producer on this thread, and a cluster in which nothing goes wrong by itself.
+fn fair(settings: crate::config::ConfigBuilder) -> (std::rc::Rc<world::World>, crate::Producer) {
+    let mut chance = world::chance(1);
+    let cluster = cluster::Cluster::new(3, &[1], &mut chance);
+    let world = world::World::new(1, world::Plan::FAIR, cluster, chance);
+    broker::listen(&world);
+    let config = settings
+        .bootstrap_servers("broker-0:9092,broker-1:9092,broker-2:9092")
+        .set("delivery.timeout.ms", 20_000)
+        .set("request.timeout.ms", 5_000)
+        .build();
+    let builder = crate::Producer::builder().placement(crate::Placement::CurrentArbiter);
+    let producer = builder.start(config.expect("a configuration"));
+    (world, producer.expect("a producer"))
+}
+
+async fn sent(producer: &crate::Producer) -> crate::Receipt {
+    let record = crate::Record::to("topic-0").partition(0);
+    producer.send(record).await.expect("accepted")
+}
+
 #[test]
 fn a_move_that_is_lost_in_a_panic_is_told_again() {
     use crate::actors::faults;
-    use crate::{Config, Placement, Producer, Record};
 
     in_virtual_time(async {
-        let mut chance = world::chance(1);
-        let cluster = cluster::Cluster::new(3, &[1], &mut chance);
-        let leader = cluster.topics[0].partitions[0].now.leader;
+        let (world, producer) = fair(crate::Config::builder());
+        sent(&producer).await.await.expect("acked");
+        let leader = world.cluster.borrow().topics[0].partitions[0].now.leader;
         let leader = leader.expect("a leader");
-        let world = world::World::new(1, world::Plan::FAIR, cluster, chance);
-        broker::listen(&world);
-        let config = Config::builder()
-            .bootstrap_servers("broker-0:9092,broker-1:9092,broker-2:9092")
-            .set("delivery.timeout.ms", 20_000)
-            .set("request.timeout.ms", 5_000)
-            .build()
-            .expect("a configuration");
-        let builder = Producer::builder().placement(Placement::CurrentArbiter);
-        let producer = builder.start(config).expect("a producer");
-        let sent = producer.send(Record::to("topic-0").partition(0)).await;
-        sent.expect("accepted").await.expect("acked");
         faults::plan("SenderActor:MoveTo", 1, 1);
         world.kill(leader, false);
         world.restart(leader, true);
-        let sent = producer.send(Record::to("topic-0").partition(0)).await;
-        let outcome = sent.expect("accepted").await;
+        let outcome = sent(&producer).await.await;
         assert_eq!(faults::stop(), [1], "the sender is told of the move");
         outcome.expect("acked");
+    });
+}
+
+#[test]
+fn a_part_that_fails_while_the_producer_closes_ends_it_at_once() {
+    use std::time::Duration;
+
+    use crate::CloseError;
+    use crate::actors::faults;
+
+    in_virtual_time(async {
+        let (world, producer) = fair(crate::Config::builder().set("forebay.restart.max", 0));
+        sent(&producer).await.await.expect("acked");
+        (0..world.brokers()).for_each(|broker| world.freeze(broker));
+        let receipt = sent(&producer).await;
+        // Without the clock nothing would ever run out of time.
+        faults::plan("ClockActor:*", 1, 1);
+        let closing = producer.close(Duration::from_secs(3_600));
+        let delivery_timeout = Duration::from_secs(20);
+        let outcome = tokio::time::timeout(delivery_timeout, receipt);
+        let (closed, outcome) = tokio::join!(closing, outcome);
+        assert_eq!(faults::stop(), [1], "the clock fails");
+        assert!(outcome.expect("an outcome in time").is_err());
+        assert!(matches!(closed, Err(CloseError::Gone)), "{closed:?}");
     });
 }
 

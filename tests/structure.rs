@@ -23,7 +23,7 @@ const CORE: [&str; 15] = [
 ];
 
 /// Where tokio may be used: the doors, the socket's room, the command line.
-const TOKIO: [&str; 4] = ["bin", "intake.rs", "net", "producer.rs"];
+const TOKIO: [&str; 5] = ["bin", "intake", "intake.rs", "net", "producer.rs"];
 
 fn root(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)

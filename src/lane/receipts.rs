@@ -22,7 +22,8 @@ use crate::outcome::Outcome;
 ///
 /// let mut receipts = Receipts::default();
 /// for i in 0..1_000_000u32 {
-///     let record = BorrowedRecord::to("numbers").value(&i.to_be_bytes());
+///     let number = i.to_be_bytes();
+///     let record = BorrowedRecord::to("numbers").value(&number);
 ///     receipts.push(lane.send(record).await?);
 ///     // What is known by now need not be kept.
 ///     while let Some(outcome) = receipts.try_next() {

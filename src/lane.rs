@@ -20,7 +20,8 @@ use crate::producer::Producer;
 use crate::record::BorrowedRecord;
 use crate::topics::{Topic, Topics};
 
-/// Sends records from one place, for about half of what [`Producer::send`] costs.
+/// Sends records from one place, for half to three quarters of what [`Producer::send`] costs where
+/// records are small.
 ///
 /// A lane is a [`Producer`] that knows that nobody else uses it: it takes borrowed bytes, copies
 /// them once, into the batch, and keeps what it knows of topics and batches at hand. In everything

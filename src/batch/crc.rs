@@ -50,8 +50,10 @@ impl Running {
 
     /// Sums what has been appended to `bytes`.
     pub fn catch_up(&mut self, bytes: &[u8]) {
-        self.state = more(self.state, &bytes[self.summed..]);
-        self.summed = bytes.len();
+        if self.summed < bytes.len() {
+            self.state = more(self.state, &bytes[self.summed..]);
+            self.summed = bytes.len();
+        }
     }
 
     /// The sum of all of `bytes`.

@@ -31,16 +31,6 @@ impl Intake {
         }
     }
 
-    async fn send_intercepted(
-        &self,
-        recent: &Recent,
-        record: Record,
-        extras: Extras<'_>,
-    ) -> Result<Receipt, SendError> {
-        let record = self.intercepted(record)?;
-        self.deliver(recent, record, extras).await
-    }
-
     /// Sends a record that the interceptors have seen.
     pub async fn deliver(
         &self,
@@ -54,15 +44,6 @@ impl Intake {
             Err(error) => Err(error),
         };
         sent.inspect_err(|error| self.refused(record.topic(), error))
-    }
-
-    async fn send_later(
-        &self,
-        record: Record,
-        mut extras: Extras<'_>,
-        short: Short,
-    ) -> Result<Receipt, SendError> {
-        self.accepted_later(&record, &mut extras, short).await
     }
 
     /// Sends a record if nothing has to be waited for.
@@ -178,10 +159,15 @@ impl Future for Sending<'_> {
         let Some(record) = record.take() else {
             return Poll::Pending; // it has been ready before
         };
-        let extras = std::mem::take(extras);
+        let mut extras = std::mem::take(extras);
         let waits: Later<'_> = match short {
-            Some(short) => Box::pin(intake.send_later(record, extras, short)),
-            None => Box::pin(intake.send_intercepted(recent, record, extras)),
+            Some(short) => {
+                Box::pin(async move { intake.accepted_later(&record, &mut extras, short).await })
+            }
+            None => Box::pin(async move {
+                let record = intake.intercepted(record)?;
+                intake.deliver(recent, record, extras).await
+            }),
         };
         later.insert(waits).as_mut().poll(context)
     }

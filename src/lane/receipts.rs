@@ -14,7 +14,8 @@ use crate::outcome::Outcome;
 /// The receipts of many records: a stream of their outcomes, in the order in which they were put
 /// in.
 ///
-/// Records of one batch that follow one another take as much room as one, 24 bytes. It is a stream that ends when it is empty and may go on when something is put in.
+/// Records of one batch that follow one another take as much room as one, 24 bytes. It is a stream
+/// that ends when it is empty and may go on when something is put in.
 ///
 /// ```no_run
 /// # async fn example(lane: &mut forebay::Lane) -> Result<(), Box<dyn std::error::Error>> {

@@ -30,7 +30,7 @@ use crate::outcome::Reason;
 use crate::partition::{Effects, Extras, Ledger, Readiness, Report, Stage};
 use crate::pool::Shelf;
 use crate::producer::Producer;
-use crate::record::{Record, TopicPartition};
+use crate::record::{Record, TopicName, TopicPartition};
 use crate::topics::{Gauge, Recent};
 
 /// The stage has something new.
@@ -597,7 +597,7 @@ impl Handler<Produce> for PartitionActor {
             mut record,
             listeners,
         } = produce;
-        record.topic = Arc::clone(&self.topic_partition.topic);
+        record.topic = TopicName::Shared(Arc::clone(&self.topic_partition.topic));
         record.partition = Some(self.topic_partition.partition);
         let intake = Arc::clone(&self.intake);
         Box::pin(async move {

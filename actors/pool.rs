@@ -35,7 +35,7 @@ pub(crate) struct LeaseMemory {
 #[rtype(result = "()")]
 pub(crate) struct Restock;
 
-type Ticket = (oneshot::Sender<Result<Buffer, Refusal>>, usize, Instant);
+type Ticket = (oneshot::Sender<Result<Buffer, Refusal>>, Instant);
 
 fn has_left((reply, ..): &Ticket) -> bool {
     reply.is_closed()
@@ -99,11 +99,11 @@ impl PoolActor {
     /// Collects what has come back, serves the line, and with nobody waiting fills the shelf.
     fn serve(&mut self, ctx: &mut Context<Self>) {
         self.collect();
-        while let Some(((reply, size, asked), bytes)) = self.budget.next_grant(has_left) {
+        while let Some(((reply, asked), bytes)) = self.budget.next_grant(has_left) {
             self.waited(asked, false);
             // If somebody leaves this very moment the buffer is dropped, comes back to the shelf,
             // and is collected in the next round.
-            let _ = reply.send(Ok(self.shelf.buffer(bytes, size)));
+            let _ = reply.send(Ok(self.shelf.buffer(bytes)));
         }
         let waiting = self.budget.waiting() > 0;
         if waiting != self.shelf.pressure() {
@@ -174,9 +174,9 @@ impl On<LeaseMemory> for PoolActor {
             reply,
         } = message;
         self.collect();
-        match self.budget.lease(size, deadline, (reply, size, now())) {
+        match self.budget.lease(size, deadline, (reply, now())) {
             Lease::Granted(bytes, (reply, ..)) => {
-                let _ = reply.send(Ok(self.shelf.buffer(bytes, size)));
+                let _ = reply.send(Ok(self.shelf.buffer(bytes)));
             }
             Lease::Parked => {}
             Lease::TooLarge((reply, ..)) => drop(reply.send(Err(Refusal::TooLarge))),
@@ -195,7 +195,7 @@ impl On<Restock> for PoolActor {
 impl On<Tick> for PoolActor {
     fn on(&mut self, _: Tick, ctx: &mut Context<Self>) {
         self.alarm.rang();
-        for (reply, _, asked) in self.budget.expire(now(), has_left) {
+        for (reply, asked) in self.budget.expire(now(), has_left) {
             let in_vain = reply.send(Err(Refusal::TimedOut)).is_ok();
             self.waited(asked, in_vain);
         }

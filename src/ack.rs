@@ -55,10 +55,6 @@ impl Ack {
         }
     }
 
-    pub fn partition(&self) -> i32 {
-        self.partition
-    }
-
     /// Names the record at `index`.
     pub fn record(&self, index: u32) -> RecordId {
         let batch = self.id;
@@ -98,6 +94,18 @@ impl Ack {
                 let (first, part) = part_of(parts, index)?;
                 part.outcome(index - first, timestamp)
             }
+        }
+    }
+
+    /// Whether the outcome of the record at `index` is known.
+    #[inline]
+    pub fn is_settled(&self, index: u32) -> bool {
+        match self.settlement.get() {
+            None => false,
+            Some(Settlement::Split(parts)) => {
+                part_of(parts, index).is_some_and(|(first, part)| part.is_settled(index - first))
+            }
+            Some(_) => true,
         }
     }
 
@@ -170,13 +178,9 @@ impl Settle {
         Receipt::new(Arc::clone(&self.ack), index, timestamp)
     }
 
-    /// The ack, unless it is its partition's among those `known`.
     #[inline]
-    pub fn ack_unless(&self, known: &[Latest]) -> Option<Arc<Ack>> {
-        match known.get(self.ack.partition as usize) {
-            Some(latest) if Arc::ptr_eq(&latest.ack, &self.ack) => None,
-            _ => Some(Arc::clone(&self.ack)),
-        }
+    pub fn ack(&self) -> &Arc<Ack> {
+        &self.ack
     }
 
     /// Settles every record of the batch.
@@ -224,6 +228,19 @@ impl Latest {
             index: 0,
             timestamp: 0,
         }
+    }
+
+    /// A later record takes the place of this one. Returns the ack that is not needed any more: a
+    /// clone is an atomic count, and one per batch is enough.
+    #[inline]
+    pub fn follow(&mut self, ack: &Arc<Ack>, index: u32, timestamp: i64) -> Option<Arc<Ack>> {
+        self.index = index;
+        self.timestamp = timestamp;
+        if Arc::ptr_eq(&self.ack, ack) {
+            return None;
+        }
+        self.partition = ack.partition;
+        Some(std::mem::replace(&mut self.ack, Arc::clone(ack)))
     }
 }
 

@@ -12,8 +12,7 @@ use tokio::sync::oneshot;
 
 use crate::ack::Ack;
 use crate::actors::{
-    LeaseMemory, MetadataActor, PoolActor, RefreshMetadata, Refusal, RuntimeActor, Wake, WantTopic,
-    now,
+    LeaseMemory, MetadataActor, PoolActor, RefreshMetadata, Refusal, RuntimeActor, WantTopic, now,
 };
 use crate::batch::{HEADER_LEN, RecordRef};
 use crate::config::{Config, PartitionerKind};
@@ -36,13 +35,36 @@ pub(crate) struct Intake {
     pub pool: Addr<PoolActor>,
     pub metadata: Addr<MetadataActor>,
     pub interceptors: Arc<[Arc<dyn Interceptor>]>,
-    pub partitioner: Option<Arc<dyn Partitioner>>,
+    pub choice: Choice,
     /// What every handle's records are told to: the interceptors.
     pub listeners: Arc<[Arc<dyn Listener>]>,
     pub closed: AtomicBool,
     /// Bytes that a record may take, alone in a batch: the lesser of `max.request.size` and
     /// `buffer.memory`.
     pub largest: usize,
+}
+
+/// Who chooses the partition of a record that names none.
+pub(crate) enum Choice {
+    /// The application.
+    Own(Arc<dyn Partitioner>),
+    RoundRobin,
+    /// The sticky partitioner; with `keys` only for records without a key.
+    Sticky {
+        keys: bool,
+    },
+}
+
+impl Choice {
+    pub fn new(config: &Config, own: Option<Arc<dyn Partitioner>>) -> Self {
+        match (own, config.partitioner) {
+            (Some(own), _) => Self::Own(own),
+            (None, PartitionerKind::RoundRobin) => Self::RoundRobin,
+            (None, kind) => Self::Sticky {
+                keys: kind == PartitionerKind::Default && !config.partitioner_ignore_keys,
+            },
+        }
+    }
 }
 
 /// Where a record goes.
@@ -57,8 +79,7 @@ struct Place {
 pub(crate) struct Accepted {
     pub partition: usize,
     pub index: u32,
-    /// Its batch's ack, unless the caller knows it.
-    pub ack: Option<Arc<Ack>>,
+    pub ack: Arc<Ack>,
 }
 
 /// How far a record came without waiting.
@@ -82,7 +103,7 @@ impl Intake {
     /// The record as the interceptors leave it.
     pub fn intercepted(&self, mut record: Record) -> Result<Record, SendError> {
         for interceptor in self.interceptors.iter() {
-            let name = Arc::clone(&record.topic);
+            let name = record.topic.clone();
             let call = AssertUnwindSafe(|| interceptor.on_send(record));
             record = catch_unwind(call).map_err(|panic| {
                 let error = SendError::Panicked {
@@ -107,8 +128,45 @@ impl Intake {
         }
     }
 
-    /// Goes as far as it goes without waiting. Most records find their batch open and end here.
+    /// Appends a record to its partition's open batch: what nearly every record needs, and all
+    /// that is inlined into whoever sends. `None`, and nothing is done, if it takes more than that,
+    /// or is refused: `step` will know. `receipt` is handed the partition, the batch's ack, and the
+    /// record's index.
     #[inline]
+    pub fn append_at_once<R>(
+        &self,
+        topic: &Topic,
+        record: &BorrowedRecord<'_>,
+        receipt: impl FnOnce(usize, &Arc<Ack>, u32) -> R,
+    ) -> Option<R> {
+        let fields = &record.fields;
+        let (partition, sticky) = match (record.partition, &self.choice) {
+            (Some(partition), _) => (partition, false),
+            (None, Choice::Sticky { keys }) => match &fields.key {
+                Some(key) if *keys => {
+                    (partition_for_key(key, topic.partitions.len() as i32), false)
+                }
+                _ => (topic.sticky.current(), true),
+            },
+            (None, _) => return None,
+        };
+        let at = usize::try_from(partition).ok()?;
+        let door = topic.partitions.get(at)?;
+        if HEADER_LEN + fields.upper_bound() > self.largest {
+            return None;
+        }
+        topic.mark_used();
+        let (receipt, wake) = door
+            .stage
+            .append_to_open(fields, sticky, |ack, index| receipt(at, ack, index))?;
+        if wake {
+            door.wake();
+        }
+        Some(receipt)
+    }
+
+    /// Goes as far as it goes without waiting.
+    #[cold]
     pub fn step(
         &self,
         topic: &Arc<Topic>,
@@ -116,12 +174,7 @@ impl Intake {
         extras: &mut Extras<'_>,
     ) -> Result<Step, SendError> {
         let place = self.place(topic, record)?;
-        let door = &topic.partitions[place.partition];
-        extras.sticky = place.sticky;
-        match door.stage.append_to_open(&record.fields, extras) {
-            Some(appended) => Ok(accept(door, place.partition, appended)),
-            None => self.append(topic, record, place, extras, None),
-        }
+        self.append(topic, record, place, extras, None)
     }
 
     /// Waits for what a step was short of, and takes the next one, until the record is accepted.
@@ -141,7 +194,6 @@ impl Intake {
                 }
                 Short::Memory(topic, PlaceFor(place), size) => {
                     let memory = self.memory(size, asked).await?;
-                    extras.sticky = place.sticky;
                     let step = self.append(&topic, record, place, extras, Some(memory))?;
                     (topic, step)
                 }
@@ -191,7 +243,6 @@ impl Intake {
         }
     }
 
-    #[inline]
     pub fn check_open(&self) -> Result<(), SendError> {
         match self.is_closed() {
             true => Err(SendError::Closed),
@@ -199,7 +250,8 @@ impl Intake {
         }
     }
 
-    fn is_closed(&self) -> bool {
+    #[inline]
+    pub fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Relaxed)
     }
 
@@ -251,7 +303,6 @@ impl Intake {
         SendError::TooLarge { size, key, limit }
     }
 
-    #[inline]
     fn place(&self, topic: &Topic, record: &BorrowedRecord<'_>) -> Result<Place, SendError> {
         topic.mark_used();
         let (partition, sticky) = match record.partition {
@@ -282,26 +333,25 @@ impl Intake {
         }
     }
 
-    #[inline]
     fn choose(&self, topic: &Topic, record: &RecordRef<'_>) -> Result<(i32, bool), SendError> {
         let cluster = TopicPartitions::new(topic.partitions.len() as i32, &topic.available);
         let RecordRef { key, value, .. } = *record;
-        if let Some(partitioner) = &self.partitioner {
-            let call = || partitioner.partition(&topic.name, key, value, &cluster);
-            return self.ask(call).map(|partition| (partition, false));
-        }
-        Ok(match (self.config.partitioner, key) {
-            (PartitionerKind::RoundRobin, _) => {
+        match (&self.choice, key) {
+            (Choice::Own(own), _) => {
+                let call = || own.partition(&topic.name, key, value, &cluster);
+                self.ask(call).map(|partition| (partition, false))
+            }
+            (Choice::RoundRobin, _) => {
                 let next = topic
                     .round_robin
                     .partition(&topic.name, key, value, &cluster);
-                (next, false)
+                Ok((next, false))
             }
-            (PartitionerKind::Default, Some(key)) if !self.config.partitioner_ignore_keys => {
-                (partition_for_key(key, cluster.total), false)
+            (Choice::Sticky { keys: true }, Some(key)) => {
+                Ok((partition_for_key(key, cluster.total), false))
             }
-            _ => (topic.sticky.next(&cluster), true),
-        })
+            (Choice::Sticky { .. }, _) => Ok((topic.sticky.next(&cluster), true)),
+        }
     }
 
     /// Calls the application's partitioner.
@@ -314,7 +364,6 @@ impl Intake {
     }
 
     /// Appends, to a new batch if it has to be, with memory off the shelf.
-    #[cold]
     fn append(
         &self,
         topic: &Arc<Topic>,
@@ -325,6 +374,7 @@ impl Intake {
     ) -> Result<Step, SendError> {
         loop {
             let Place { partition, sticky } = place;
+            extras.sticky = sticky;
             let door = &topic.partitions[partition];
             let fields = &record.fields;
             let (size, begins) = match door.stage.append(fields, &mut memory, extras, now) {
@@ -332,7 +382,7 @@ impl Intake {
                 Append::Done(appended) => return Ok(accept(door, partition, appended)),
                 Append::NeedsMemory { size, wake, begins } => {
                     if wake {
-                        door.addr.do_send(Wake);
+                        door.wake();
                     }
                     (size, begins)
                 }
@@ -369,11 +419,10 @@ impl Intake {
     }
 }
 
-#[inline]
 fn accept(door: &Door, partition: usize, appended: Appended) -> Step {
     let Appended { index, ack, wake } = appended;
     if wake {
-        door.addr.do_send(Wake);
+        door.wake();
     }
     Step::Accepted(Accepted {
         partition,

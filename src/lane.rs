@@ -50,6 +50,8 @@ use crate::topics::{Topic, Topics};
 /// ```
 pub struct Lane {
     producer: Producer,
+    /// Nobody is to see the records beside the holders of their receipts.
+    plain: bool,
     routes: Routes,
     sunk: sink::Sunk,
 }
@@ -65,7 +67,7 @@ struct Routes {
 /// A topic, and the last record to each of its partitions.
 struct Route {
     topic: Arc<Topic>,
-    /// One for each partition; of no batch where nothing has been sent.
+    /// One for each of the topic's partitions; of no batch where nothing has been sent.
     latest: Vec<Latest>,
 }
 
@@ -98,15 +100,23 @@ impl Sent<'_> {
     }
 }
 
+/// Where a lane keeps what it knows of a record it has sent.
+struct Slot {
+    route: usize,
+    partition: usize,
+}
+
 /// How far a record came without waiting.
 enum Now {
-    Accepted { route: usize, partition: usize },
+    Accepted(Slot),
     Short(Short),
 }
 
 impl Lane {
     pub(crate) fn new(producer: Producer) -> Self {
+        let intake = producer.intake();
         Self {
+            plain: intake.interceptors.is_empty() && producer.listeners().is_empty(),
             producer,
             routes: Routes::default(),
             sunk: sink::Sunk::default(),
@@ -128,30 +138,53 @@ impl Lane {
         }
     }
 
-    /// Whether a record can be sent without anything being done before.
-    fn is_clear(&self) -> bool {
-        !self.sunk.is_waiting() && self.producer.intake().interceptors.is_empty()
+    /// Sends a record to the topic of the last one, if its batch is open: what nearly every record
+    /// needs. `None`, and nothing is done, if it takes more than that.
+    #[inline]
+    fn send_at_once(&mut self, record: &mut BorrowedRecord<'_>) -> Option<Slot> {
+        let intake = self.producer.intake();
+        if !self.plain || self.sunk.is_waiting() || intake.is_closed() {
+            return None;
+        }
+        record.resolve_timestamp().ok()?;
+        let route = self.routes.last;
+        let Route { topic, latest } = self.routes.all.get_mut(route)?;
+        if !topic.is(record.topic) {
+            return None;
+        }
+        let timestamp = record.fields.timestamp;
+        let (partition, _former) = intake.append_at_once(topic, record, |at, ack, index| {
+            (at, latest[at].follow(ack, index, timestamp))
+        })?;
+        Some(Slot { route, partition })
     }
 
-    async fn send_when_clear(&mut self, record: BorrowedRecord<'_>) -> Result<Sent<'_>, SendError> {
+    async fn send_later(&mut self, record: BorrowedRecord<'_>) -> Result<Sent<'_>, SendError> {
         self.sunk.accepted().await?;
-        let record = self.producer.intake().intercepted(record.into_owned())?;
-        let mut borrowed = record.borrowed();
-        let sent = match self.send_now(&mut borrowed) {
-            Ok(Now::Accepted { route, partition }) => Ok((route, partition)),
-            Ok(Now::Short(short)) => self.accepted_later(&borrowed, short).await,
-            Err(error) => Err(error),
+        let slot = match self.producer.intake().interceptors.is_empty() {
+            true => self.send_waiting(record).await?,
+            false => {
+                let record = self.producer.intake().intercepted(record.into_owned())?;
+                let sent = self.send_waiting(record.borrowed()).await;
+                sent.inspect_err(|error| self.producer.intake().refused(record.topic(), error))?
+            }
         };
-        match sent {
-            Ok((route, partition)) => Ok(self.routes.sent(route, partition)),
-            Err(error) => {
-                self.producer.intake().refused(record.topic(), &error);
-                Err(error)
+        Ok(self.routes.sent(slot))
+    }
+
+    async fn send_waiting(&mut self, mut record: BorrowedRecord<'_>) -> Result<Slot, SendError> {
+        match self.send_now(&mut record)? {
+            Now::Accepted(slot) => Ok(slot),
+            Now::Short(short) => {
+                let mut extras = Extras::told_to(self.producer.listeners());
+                let wait = self.producer.intake().wait(&record, &mut extras, short);
+                let (topic, accepted) = wait.await?;
+                let route = self.routes.learn(topic);
+                Ok(self.routes.keep(route, &accepted, record.fields.timestamp))
             }
         }
     }
 
-    #[inline]
     fn send_now(&mut self, record: &mut BorrowedRecord<'_>) -> Result<Now, SendError> {
         let Self {
             producer, routes, ..
@@ -162,41 +195,14 @@ impl Lane {
         let Some(route) = routes.find(record.topic, &intake.topics) else {
             return Ok(Now::Short(Short::Topic));
         };
-        let Route { topic, latest } = &routes.all[route];
-        let mut extras = Extras {
-            known: latest,
-            ..Extras::told_to(producer.listeners())
-        };
+        let mut extras = Extras::told_to(producer.listeners());
+        let topic = &routes.all[route].topic;
         Ok(match intake.step(topic, record, &mut extras)? {
             Step::Accepted(accepted) => {
-                let partition = accepted.partition;
-                routes.keep(route, accepted, record.fields.timestamp);
-                Now::Accepted { route, partition }
+                Now::Accepted(routes.keep(route, &accepted, record.fields.timestamp))
             }
             Step::Short(short) => Now::Short(short),
         })
-    }
-
-    async fn accepted_later(
-        &mut self,
-        record: &BorrowedRecord<'_>,
-        short: Short,
-    ) -> Result<(usize, usize), SendError> {
-        let mut extras = Extras::told_to(self.producer.listeners());
-        let wait = self.producer.intake().wait(record, &mut extras, short);
-        let (topic, accepted) = wait.await?;
-        let (route, partition) = (self.routes.learn(topic), accepted.partition);
-        self.routes.keep(route, accepted, record.fields.timestamp);
-        Ok((route, partition))
-    }
-
-    async fn send_later(
-        &mut self,
-        record: BorrowedRecord<'_>,
-        short: Short,
-    ) -> Result<Sent<'_>, SendError> {
-        let (route, partition) = self.accepted_later(&record, short).await?;
-        Ok(self.routes.sent(route, partition))
     }
 }
 
@@ -222,19 +228,10 @@ impl<'a> Future for Sending<'a> {
             later,
         } = &mut *self;
         if let Some(lane) = lane.take() {
-            if !lane.is_clear() {
-                *later = Some(Box::pin(lane.send_when_clear(*record)));
-            } else {
-                match lane.send_now(record) {
-                    Ok(Now::Accepted { route, partition }) => {
-                        return Poll::Ready(Ok(lane.routes.sent(route, partition)));
-                    }
-                    Ok(Now::Short(short)) => {
-                        *later = Some(Box::pin(lane.send_later(*record, short)));
-                    }
-                    Err(error) => return Poll::Ready(Err(error)),
-                }
+            if let Some(slot) = lane.send_at_once(record) {
+                return Poll::Ready(Ok(lane.routes.sent(slot)));
             }
+            begin(later, lane, record);
         }
         match later {
             Some(later) => later.as_mut().poll(context),
@@ -243,17 +240,13 @@ impl<'a> Future for Sending<'a> {
     }
 }
 
-impl Routes {
-    #[inline]
-    fn find(&mut self, name: &str, topics: &Topics) -> Option<usize> {
-        match self.all.get(self.last) {
-            Some(route) if route.topic.is(name) => Some(self.last),
-            _ => self.turn_to(name, topics),
-        }
-    }
+#[cold]
+fn begin<'a>(later: &mut Option<Later<'a>>, lane: &'a mut Lane, record: &BorrowedRecord<'a>) {
+    *later = Some(Box::pin(lane.send_later(*record)));
+}
 
-    #[cold]
-    fn turn_to(&mut self, name: &str, topics: &Topics) -> Option<usize> {
+impl Routes {
+    fn find(&mut self, name: &str, topics: &Topics) -> Option<usize> {
         match self.by_name.get(name) {
             Some(&at) if self.all[at].topic.is(name) => {
                 self.last = at;
@@ -266,6 +259,7 @@ impl Routes {
     fn learn(&mut self, topic: Arc<Topic>) -> usize {
         let next = self.all.len();
         let at = *self.by_name.entry(Arc::clone(&topic.name)).or_insert(next);
+        let partitions = topic.partitions.len();
         match self.all.get_mut(at) {
             Some(route) => route.topic = topic,
             None => {
@@ -273,27 +267,21 @@ impl Routes {
                 self.all.push(Route { topic, latest });
             }
         }
+        self.all[at].latest.resize_with(partitions, Latest::none);
         self.last = at;
         at
     }
 
-    #[inline]
-    fn keep(&mut self, route: usize, accepted: Accepted, timestamp: i64) {
-        let latest = &mut self.all[route].latest;
-        if latest.len() <= accepted.partition {
-            latest.resize_with(accepted.partition + 1, Latest::none);
-        }
-        let latest = &mut latest[accepted.partition];
-        if let Some(ack) = accepted.ack {
-            latest.partition = ack.partition();
-            latest.ack = ack;
-        }
-        latest.index = accepted.index;
-        latest.timestamp = timestamp;
+    fn keep(&mut self, route: usize, accepted: &Accepted, timestamp: i64) -> Slot {
+        let partition = accepted.partition;
+        let latest = &mut self.all[route].latest[partition];
+        latest.follow(&accepted.ack, accepted.index, timestamp);
+        Slot { route, partition }
     }
 
-    fn sent(&self, route: usize, partition: usize) -> Sent<'_> {
-        Sent(&self.all[route].latest[partition])
+    #[inline]
+    fn sent(&self, slot: Slot) -> Sent<'_> {
+        Sent(&self.all[slot.route].latest[slot.partition])
     }
 }
 

@@ -19,7 +19,7 @@ use crate::config::Config;
 use crate::delivery::{Delivered, Listener};
 use crate::error::{CloseError, SendError, StartError};
 use crate::figures::Figures;
-use crate::intake::Intake;
+use crate::intake::{Choice, Intake};
 use crate::interceptor::{Acknowledge, Interceptor};
 use crate::lane::Lane;
 use crate::lifecycle::{Lifecycle, Supervise};
@@ -191,6 +191,7 @@ impl ProducerBuilder {
         if !interceptors.is_empty() {
             listeners.push(Arc::new(Acknowledge(Arc::clone(&interceptors))));
         }
+        let choice = Choice::new(&config, self.partitioner);
         let intake = Arc::new(Intake {
             largest: config.max_request_size.min(config.buffer_memory),
             config,
@@ -200,7 +201,7 @@ impl ProducerBuilder {
             pool: runtime.pool,
             metadata: runtime.metadata,
             interceptors,
-            partitioner: self.partitioner,
+            choice,
             listeners: listeners.into(),
             closed: AtomicBool::new(false),
         });

@@ -1,6 +1,7 @@
 //! What an application hands to the producer.
 
 use std::fmt;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -49,6 +50,39 @@ pub struct Header {
     pub value: Option<Bytes>,
 }
 
+/// The name of a record's topic. A static one is copied without a count of its holders.
+#[derive(Clone)]
+pub(crate) enum TopicName {
+    Static(&'static str),
+    Shared(Arc<str>),
+}
+
+impl Deref for TopicName {
+    type Target = str;
+
+    #[inline]
+    fn deref(&self) -> &str {
+        match self {
+            Self::Static(name) => name,
+            Self::Shared(name) => name,
+        }
+    }
+}
+
+impl fmt::Debug for TopicName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&**self, f)
+    }
+}
+
+impl PartialEq for TopicName {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for TopicName {}
+
 /// A record on its way to a topic.
 ///
 /// ```
@@ -62,7 +96,7 @@ pub struct Header {
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
-    pub(crate) topic: Arc<str>,
+    pub(crate) topic: TopicName,
     pub(crate) partition: Option<i32>,
     pub(crate) key: Option<Bytes>,
     pub(crate) value: Option<Bytes>,
@@ -73,10 +107,28 @@ pub struct Record {
 impl Record {
     /// A record for `topic`, with a null key and a null value.
     ///
-    /// A clone of an `Arc<str>` costs less here than a `&str`, which is copied.
+    /// A clone of an `Arc<str>` costs less here than a `&str`, which is copied, and
+    /// [`to_static`](Self::to_static) costs nothing.
     pub fn to(topic: impl Into<Arc<str>>) -> Self {
+        Self::named(TopicName::Shared(topic.into()))
+    }
+
+    /// A record for a topic whose name is part of the program, as [`to`](Self::to) makes it.
+    ///
+    /// ```
+    /// use forebay::Record;
+    ///
+    /// assert_eq!(Record::to_static("orders"), Record::to("orders"));
+    /// ```
+    #[inline]
+    pub fn to_static(topic: &'static str) -> Self {
+        Self::named(TopicName::Static(topic))
+    }
+
+    #[inline]
+    fn named(topic: TopicName) -> Self {
         Self {
-            topic: topic.into(),
+            topic,
             partition: None,
             key: None,
             value: None,
@@ -259,7 +311,7 @@ impl<'a> BorrowedRecord<'a> {
     /// A record with a copy of the bytes.
     pub fn into_owned(self) -> Record {
         Record {
-            topic: self.topic.into(),
+            topic: TopicName::Shared(self.topic.into()),
             partition: self.partition,
             key: self.fields.key.map(Bytes::copy_from_slice),
             value: self.fields.value.map(Bytes::copy_from_slice),

@@ -1,14 +1,14 @@
 //! The routes: which topics are known, and where a record for one of their partitions goes.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use actix::Addr;
 use dashmap::DashMap;
 use spin::mutex::SpinMutex;
 
-use crate::actors::PartitionActor;
+use crate::actors::{PartitionActor, Wake};
 use crate::partition::Stage;
 use crate::partitioner::{Load, RoundRobin, Sticky};
 
@@ -35,26 +35,40 @@ pub(crate) struct Topic {
     sealed: AtomicU32,
 }
 
-/// The topic that a handle sent to last. Only ever tried: whoever finds it taken asks the map.
+/// The topics that a handle has sent to: at hand without the map, and without a count.
 #[derive(Default)]
-pub(crate) struct Recent(SpinMutex<Option<Arc<Topic>>>);
+pub(crate) struct Recent {
+    /// Most handles send to one topic. Read without a lock, and never replaced.
+    first: OnceLock<Arc<Topic>>,
+    /// The last of the others. Only ever tried: whoever finds it taken asks the map.
+    last: SpinMutex<Option<Arc<Topic>>>,
+}
 
 impl Recent {
-    /// Calls `work` with the topic, if it is known.
+    /// Calls `work` with the topic, if it is at hand.
     #[inline]
-    pub fn with<R>(
-        &self,
-        topics: &Topics,
-        name: &str,
-        work: impl FnOnce(&Arc<Topic>) -> R,
-    ) -> Option<R> {
-        let Some(mut recent) = self.0.try_lock() else {
-            return topics.get(name).as_ref().map(work);
-        };
-        if !recent.as_ref().is_some_and(|topic| topic.is(name)) {
-            *recent = Some(topics.get(name)?);
+    pub fn with<R>(&self, name: &str, work: impl FnOnce(&Topic) -> Option<R>) -> Option<R> {
+        if let Some(first) = self.first.get()
+            && first.is(name)
+        {
+            return work(first);
         }
-        recent.as_ref().map(work)
+        let last = self.last.try_lock()?;
+        last.as_ref()
+            .filter(|topic| topic.is(name))
+            .and_then(|topic| work(topic))
+    }
+
+    /// The topic, if it is known; it is at hand from now on.
+    pub fn find(&self, name: &str, topics: &Topics) -> Option<Arc<Topic>> {
+        let topic = topics.get(name)?;
+        let first = self.first.get_or_init(|| Arc::clone(&topic));
+        if !Arc::ptr_eq(first, &topic)
+            && let Some(mut last) = self.last.try_lock()
+        {
+            *last = Some(Arc::clone(&topic));
+        }
+        Some(topic)
     }
 }
 
@@ -64,6 +78,14 @@ pub(crate) struct Door {
     pub stage: Arc<Stage>,
     pub addr: Addr<PartitionActor>,
     pub gauge: Arc<Gauge>,
+}
+
+impl Door {
+    /// Tells the partition's actor that its stage has something new.
+    #[cold]
+    pub fn wake(&self) {
+        self.addr.do_send(Wake);
+    }
 }
 
 /// What the partitioner wants to know of a partition, written by its actor.
@@ -192,6 +214,7 @@ impl Topic {
     }
 
     /// Marks that somebody sends to it; a plain read once it is marked.
+    #[inline]
     pub fn mark_used(&self) {
         if !self.used.load(Ordering::Relaxed) {
             self.used.store(true, Ordering::Relaxed);

@@ -87,7 +87,7 @@ fn serialize<T: ?Sized + 'static>(
         Err(panic) => format!("it panicked: {}", panics::message(&*panic)).into(),
     };
     Err(SendError::Serialize {
-        topic: Arc::clone(topic),
+        topic: Arc::from(&**topic),
         part,
         why,
     })

@@ -13,7 +13,7 @@ use crate::broker_error::BrokerError;
 use crate::compress::{Compression, Compressor};
 use crate::identity::Identity;
 use crate::partition::{Attempt, Ledger, Report, Rules};
-use crate::pool::Shelf;
+use crate::pool::{Shelf, blank};
 use crate::sender::{Parcel, gather};
 
 const BATCH: usize = 16 * 1024;
@@ -29,7 +29,7 @@ const RECORD: RecordRef<'static> = RecordRef {
 
 fn stocked(buffers: usize, size: usize) -> Arc<Shelf> {
     let shelf = Shelf::new(64 << 20, size);
-    (0..buffers).for_each(|_| shelf.stock_up(Vec::with_capacity(size)));
+    (0..buffers).for_each(|_| shelf.stock_up(blank(size)));
     shelf
 }
 

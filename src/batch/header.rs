@@ -85,7 +85,11 @@ mod tests {
                 timestamp: 0,
             };
             let delta = i64::from(i) * (1 << 33);
-            record.encode(&mut records, record.body_len(i, delta), i, delta);
+            let mut bytes = [0; 64];
+            let length = record
+                .encode(&mut bytes, 64, i, delta)
+                .expect("room enough");
+            records.extend_from_slice(&bytes[..length]);
         }
         let summary = Summary {
             attributes: 0,

@@ -8,8 +8,7 @@ use super::crc::Running;
 use super::header::HEADER_LEN;
 use super::record::RecordRef;
 use super::sealed::SealedBatch;
-use super::varint;
-use crate::ack::{Ack, Latest, Settle};
+use crate::ack::{Ack, Settle};
 use crate::delivery::{Callback, Listener, Listeners};
 use crate::pool::Buffer;
 
@@ -50,8 +49,9 @@ impl OpenBatch {
 
     /// Moves the records to a larger buffer.
     pub fn grow(&mut self, mut larger: Buffer) {
-        larger.bytes_mut().extend_from_slice(&self.records);
-        self.records = larger;
+        if larger.replace(&self.records) {
+            self.records = larger;
+        }
     }
 
     /// Whether the record would fit if the batch had a buffer of `size` bytes, which is larger than
@@ -68,16 +68,12 @@ impl OpenBatch {
             self.max_timestamp = record.timestamp;
         }
         let delta = record.timestamp.wrapping_sub(self.base_timestamp);
-        let body = record.body_len(self.count, delta);
-        let length = varint::len(body as i64) + body;
         // The buffer has room for the header too, so that `batch.size` bounds the whole batch.
-        if HEADER_LEN + self.records.len() + length > self.records.capacity()
-            || self.count == i32::MAX
-        {
-            return None;
-        }
+        let spare = self.records.spare();
+        let room = spare.len().saturating_sub(HEADER_LEN);
+        let length = record.encode(spare, room, self.count, delta)?;
+        self.records.advance(length);
         let index = self.count as u32;
-        record.encode(self.records.bytes_mut(), body, self.count, delta);
         self.max_timestamp = self.max_timestamp.max(record.timestamp);
         if let Some(crc) = &mut self.crc {
             crc.follow(&self.records);
@@ -86,11 +82,10 @@ impl OpenBatch {
         Some(index)
     }
 
-    /// The batch's ack, unless it is its partition's among those `known`: a clone is an atomic
-    /// count, and one per batch is enough.
+    /// What receipts look at.
     #[inline]
-    pub fn ack_unless(&self, known: &[Latest]) -> Option<Arc<Ack>> {
-        self.settle.ack_unless(known)
+    pub fn ack(&self) -> &Arc<Ack> {
+        self.settle.ack()
     }
 
     /// Has `callback` called with the outcome of the record at `index`.
@@ -114,6 +109,7 @@ impl OpenBatch {
     }
 
     /// Bytes of records so far.
+    #[inline]
     pub fn len(&self) -> usize {
         self.records.len()
     }
@@ -156,13 +152,13 @@ impl fmt::Debug for OpenBatch {
 mod tests {
     use super::*;
     use crate::batch::Stamp;
-    use crate::pool::Shelf;
+    use crate::pool::{Shelf, blank};
 
     const SIZE: usize = 200;
 
     fn open(size: usize) -> OpenBatch {
         let shelf = Shelf::new(1 << 20, size);
-        let memory = shelf.buffer(Vec::with_capacity(size), size);
+        let memory = shelf.buffer(blank(size));
         OpenBatch::new(memory, 0, Instant::now(), true)
     }
 

@@ -1,6 +1,8 @@
 //! One record in the form it has inside a v2 record batch.
 
-use super::varint;
+use bytes::BufMut;
+
+use super::varint::{self, Word, zigzag};
 use crate::record::Header;
 
 /// The parts of a record that reach the wire, borrowed from whoever sends it.
@@ -31,11 +33,11 @@ fn headers_len(headers: &[Header]) -> usize {
     varint::len(headers.len() as i64) + headers.iter().map(each).sum::<usize>()
 }
 
-fn put_optional(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
+fn put_optional(out: &mut impl BufMut, bytes: Option<&[u8]>) {
     match bytes {
         Some(bytes) => {
             varint::put(out, bytes.len() as i64);
-            out.extend_from_slice(bytes);
+            out.put_slice(bytes);
         }
         None => varint::put(out, -1),
     }
@@ -43,8 +45,7 @@ fn put_optional(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
 
 impl RecordRef<'_> {
     /// Length of everything behind the record's own length field.
-    #[inline]
-    pub fn body_len(&self, offset_delta: i32, timestamp_delta: i64) -> usize {
+    fn body_len(&self, offset_delta: i32, timestamp_delta: i64) -> usize {
         1 + varint::len(timestamp_delta)
             + varint::len(i64::from(offset_delta))
             + optional_len(self.key)
@@ -53,6 +54,7 @@ impl RecordRef<'_> {
     }
 
     /// An upper bound of the encoded length, whatever the deltas turn out to be.
+    #[inline]
     pub fn upper_bound(&self) -> usize {
         let headers = if self.headers.is_empty() {
             0
@@ -62,11 +64,70 @@ impl RecordRef<'_> {
         MAX_OVERHEAD + self.key.map_or(0, <[u8]>::len) + self.value.map_or(0, <[u8]>::len) + headers
     }
 
-    /// Appends the record, whose `body_len` the caller has at hand.
+    /// Writes the record at the front of `out` and returns its length, or `None`, and nothing that
+    /// counts is written, if that is more than `room`.
     #[inline]
-    pub fn encode(&self, out: &mut Vec<u8>, body: usize, offset_delta: i32, timestamp_delta: i64) {
+    pub fn encode(
+        &self,
+        out: &mut [u8],
+        room: usize,
+        offset_delta: i32,
+        timestamp_delta: i64,
+    ) -> Option<usize> {
+        let (key, value) = (self.key.unwrap_or_default(), self.value.unwrap_or_default());
+        let timestamp = zigzag(timestamp_delta);
+        let offset = zigzag(i64::from(offset_delta));
+        let key_len = zigzag(self.key.map_or(-1, |key| key.len() as i64));
+        let value_len = zigzag(self.value.map_or(-1, |value| value.len() as i64));
+        // Nearly every record has numbers of one or two bytes only.
+        if timestamp | offset | key_len | value_len >= Word::SHORT || !self.headers.is_empty() {
+            return self.encode_any(out, room, offset_delta, timestamp_delta);
+        }
+        let times = Word::short(timestamp).and(Word::short(offset));
+        let (key_len, value_len) = (Word::short(key_len), Word::short(value_len));
+        let body = 1 + times.len + key_len.len + key.len() + value_len.len + value.len() + 1;
+        let length = zigzag(body as i64);
+        if length >= Word::SHORT {
+            return self.encode_any(out, room, offset_delta, timestamp_delta);
+        }
+        let length = Word::short(length);
+        let total = length.len + body;
+        // A word is written whole, so there has to be room for that.
+        if total > room || out.len() < total + size_of::<u64>() {
+            return self.encode_any(out, room, offset_delta, timestamp_delta);
+        }
+        let attributes = Word::short(0); // none are defined
+        let rest = length.and(attributes).and(times).put(out)?;
+        let rest = match key.is_empty() {
+            true => key_len.and(value_len).put(rest)?,
+            false => {
+                let (place, rest) = key_len.put(rest)?.split_at_mut_checked(key.len())?;
+                place.copy_from_slice(key);
+                value_len.put(rest)?
+            }
+        };
+        let (place, rest) = rest.split_at_mut_checked(value.len())?;
+        place.copy_from_slice(value);
+        *rest.first_mut()? = 0; // no headers
+        Some(total)
+    }
+
+    #[cold]
+    fn encode_any(
+        &self,
+        mut out: &mut [u8],
+        room: usize,
+        offset_delta: i32,
+        timestamp_delta: i64,
+    ) -> Option<usize> {
+        let body = self.body_len(offset_delta, timestamp_delta);
+        let total = varint::len(body as i64) + body;
+        if total > room.min(out.len()) {
+            return None;
+        }
+        let out = &mut out;
         varint::put(out, body as i64);
-        out.push(0); // attributes: none are defined
+        out.put_u8(0); // attributes: none are defined
         varint::put(out, timestamp_delta);
         varint::put(out, i64::from(offset_delta));
         put_optional(out, self.key);
@@ -74,9 +135,10 @@ impl RecordRef<'_> {
         varint::put(out, self.headers.len() as i64);
         for header in self.headers {
             varint::put(out, header.key.len() as i64);
-            out.extend_from_slice(header.key.as_bytes());
+            out.put_slice(header.key.as_bytes());
             put_optional(out, header.value.as_deref());
         }
+        Some(total)
     }
 }
 
@@ -116,12 +178,41 @@ mod tests {
     use bytes::Bytes;
 
     fn encode(record: &RecordRef<'_>, offset_delta: i32, timestamp_delta: i64) -> Vec<u8> {
-        let mut out = Vec::new();
-        let body = record.body_len(offset_delta, timestamp_delta);
-        record.encode(&mut out, body, offset_delta, timestamp_delta);
-        assert_eq!(out.len(), varint::len(body as i64) + body);
-        assert!(out.len() <= record.upper_bound());
+        let mut out = vec![0xaa; record.upper_bound() + 8];
+        let length = record.encode(&mut out, usize::MAX, offset_delta, timestamp_delta);
+        let length = length.expect("room enough");
+        assert!(length <= record.upper_bound());
+        // However little room there is, the bytes are the same, or there are none.
+        let mut exact = vec![0xaa; length];
+        let again = record.encode(&mut exact, length, offset_delta, timestamp_delta);
+        assert_eq!((again, &*exact), (Some(length), &out[..length]));
+        let room = length - 1;
+        let refused = record.encode(&mut out.clone(), room, offset_delta, timestamp_delta);
+        assert_eq!(refused, None);
+        out.truncate(length);
         out
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn short_numbers_make_the_same_record(
+            key in proptest::option::of(0usize..9_000),
+            value in proptest::option::of(0usize..9_000),
+            offset_delta in 0i32..20_000,
+            timestamp_delta in -20_000i64..20_000,
+        ) {
+            let (key, value) = (key.map(|n| vec![b'k'; n]), value.map(|n| vec![b'v'; n]));
+            let record = RecordRef {
+                key: key.as_deref(),
+                value: value.as_deref(),
+                headers: &[],
+                timestamp: 0,
+            };
+            let mut plain = vec![0; record.upper_bound()];
+            let length = record.encode_any(&mut plain, usize::MAX, offset_delta, timestamp_delta);
+            plain.truncate(length.expect("room enough"));
+            proptest::prop_assert_eq!(encode(&record, offset_delta, timestamp_delta), plain);
+        }
     }
 
     #[test]

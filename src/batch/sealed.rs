@@ -23,10 +23,15 @@ pub(crate) enum Payload {
 }
 
 impl Payload {
-    fn bytes_mut(&mut self) -> &mut Vec<u8> {
+    /// Puts fewer bytes in the place of what is there.
+    fn shrink(&mut self, bytes: &[u8]) -> bool {
         match self {
-            Self::Leased(buffer) => buffer.bytes_mut(),
-            Self::Own(bytes) => bytes,
+            Self::Leased(buffer) => buffer.replace(bytes),
+            Self::Own(own) => {
+                own.clear();
+                own.extend_from_slice(bytes);
+                true
+            }
         }
     }
 }
@@ -133,10 +138,7 @@ impl SealedBatch {
             return;
         };
         match compressor.compress(records) {
-            Ok(smaller) if smaller.len() < records.len() => {
-                let bytes = records.bytes_mut();
-                bytes.clear();
-                bytes.extend_from_slice(smaller);
+            Ok(smaller) if smaller.len() < records.len() && records.shrink(smaller) => {
                 self.sum = None;
                 self.summary.attributes = codec.attribute_bits();
             }

@@ -13,7 +13,7 @@ use crate::outcome::{Reason, Undelivered};
 use crate::partition::{
     Append, Attempt, Effects, Extras, Ledger, Lent, Readiness, Report, Rules, Stage,
 };
-use crate::pool::{Budget, Lease, Shelf};
+use crate::pool::{Budget, Lease, Shelf, blank};
 
 const BATCH: usize = 256;
 
@@ -74,10 +74,11 @@ impl Line {
     }
 
     fn push(&mut self, records: u8) {
-        let memory = self.shelf.buffer(Vec::with_capacity(BATCH), BATCH);
+        let memory = self.shelf.buffer(blank(BATCH));
         let mut open = OpenBatch::new(memory, 0, self.now, true);
         for at in 0..=records % 8 {
-            if let Some((index, ack)) = open.append(&record(&[at])).zip(open.ack_unless(&[])) {
+            if let Some(index) = open.append(&record(&[at])) {
+                let ack = Arc::clone(open.ack());
                 self.receipts.push(Receipt::new(ack, index, 1_000));
             }
         }
@@ -268,7 +269,7 @@ pub fn budget(data: &[u8]) {
     let mut budget = Budget::new(TOTAL, BATCH);
     let start = start();
     let mut now = start;
-    let mut held: Vec<(Vec<u8>, usize)> = Vec::new();
+    let mut held: Vec<(Box<[u8]>, usize)> = Vec::new();
     let mut line: VecDeque<(u32, usize, Instant)> = VecDeque::new();
     for (ticket, three) in (0..).zip(data.chunks_exact(3)) {
         let [operation, low, high] = [three[0], three[1], three[2]];
@@ -282,7 +283,7 @@ pub fn budget(data: &[u8]) {
                 match budget.lease(size, deadline, ticket) {
                     Lease::Granted(bytes, _) => {
                         assert!(line.is_empty(), "somebody was overtaken");
-                        assert!(bytes.is_empty() && bytes.capacity() >= size);
+                        assert!(bytes.len() == size);
                         held.push((bytes, size));
                     }
                     Lease::Parked => line.push_back((ticket, size, deadline)),
@@ -348,13 +349,13 @@ pub fn stage(data: &[u8]) {
                     match stage.append(&record(&value), &mut memory, &mut extras, || now) {
                         Append::Done(appended) => {
                             assert!(!closed);
-                            let ack = appended.ack.expect("none is known");
+                            let ack = appended.ack;
                             accepted.push(Receipt::new(ack, appended.index, 1_000));
                             break;
                         }
                         Append::NeedsMemory { size, .. } => {
                             assert!(again, "it asked for too little");
-                            memory = Some(shelf.buffer(Vec::with_capacity(size), size));
+                            memory = Some(shelf.buffer(blank(size)));
                         }
                         Append::Closed => {
                             assert!(closed);

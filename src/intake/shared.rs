@@ -1,6 +1,7 @@
 //! The door that any number of threads may share: owned records, a receipt for each.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::sync::oneshot;
@@ -67,11 +68,28 @@ impl Intake {
             Short::Topic => {
                 // Whoever tries again later finds it.
                 let (reply, _) = oneshot::channel();
-                self.want(&record.topic, now(), reply);
+                self.want(&Arc::from(record.topic()), now(), reply);
                 SendError::WouldBlock("the topic's metadata")
             }
             Short::Memory(..) => SendError::WouldBlock("memory"),
         }
+    }
+
+    /// Sends a record to the topic of the last one, if its batch is open: what nearly every record
+    /// needs. `None`, and nothing is done, if it takes more than that.
+    #[inline]
+    fn send_at_once(&self, recent: &Recent, record: &Record) -> Option<Receipt> {
+        if !self.interceptors.is_empty() || self.is_closed() {
+            return None;
+        }
+        let mut record = record.borrowed();
+        record.resolve_timestamp().ok()?;
+        let timestamp = record.fields.timestamp;
+        recent.with(record.topic, |topic| {
+            self.append_at_once(topic, &record, |_, ack, index| {
+                Receipt::new(Arc::clone(ack), index, timestamp)
+            })
+        })
     }
 
     fn send_now(
@@ -83,11 +101,11 @@ impl Intake {
         self.check_open()?;
         let mut record = record.borrowed();
         record.resolve_timestamp()?;
-        let step = recent.with(&self.topics, record.topic, |topic| {
-            self.step(topic, &record, extras)
-        });
-        Ok(match step.unwrap_or(Ok(Step::Short(Short::Topic)))? {
-            Step::Accepted(accepted) => Now::Accepted(accepted.receipt(&record)?),
+        let Some(topic) = recent.find(record.topic, &self.topics) else {
+            return Ok(Now::Short(Short::Topic));
+        };
+        Ok(match self.step(&topic, &record, extras)? {
+            Step::Accepted(accepted) => Now::Accepted(accepted.receipt(&record)),
             Step::Short(short) => Now::Short(short),
         })
     }
@@ -101,7 +119,7 @@ impl Intake {
         let mut record = record.borrowed();
         record.resolve_timestamp()?;
         let (_, accepted) = self.wait(&record, extras, short).await?;
-        accepted.receipt(&record)
+        Ok(accepted.receipt(&record))
     }
 }
 
@@ -140,43 +158,39 @@ impl Future for Sending<'_> {
         if let Some(later) = later {
             return later.as_mut().poll(context);
         }
-        let mut short = None;
-        if intake.interceptors.is_empty()
-            && let Some(held) = record
+        if let Some(held) = record
+            && extras.is_empty()
+            && let Some(receipt) = intake.send_at_once(recent, held)
         {
-            match intake.send_now(recent, held, extras) {
-                Ok(Now::Short(what)) => short = Some(what),
-                Ok(Now::Accepted(receipt)) => {
-                    *record = None;
-                    return Poll::Ready(Ok(receipt));
-                }
-                Err(error) => {
-                    *record = None;
-                    return Poll::Ready(Err(error));
-                }
-            }
+            *record = None;
+            return Poll::Ready(Ok(receipt));
         }
         let Some(record) = record.take() else {
             return Poll::Pending; // it has been ready before
         };
-        let mut extras = std::mem::take(extras);
-        let waits: Later<'_> = match short {
-            Some(short) => {
-                Box::pin(async move { intake.accepted_later(&record, &mut extras, short).await })
-            }
-            None => Box::pin(async move {
-                let record = intake.intercepted(record)?;
-                intake.deliver(recent, record, extras).await
-            }),
-        };
-        later.insert(waits).as_mut().poll(context)
+        let extras = std::mem::take(extras);
+        begin(later, intake, recent, record, extras)
+            .as_mut()
+            .poll(context)
     }
 }
 
+#[cold]
+fn begin<'a, 'b>(
+    later: &'b mut Option<Later<'a>>,
+    intake: &'a Intake,
+    recent: &'a Recent,
+    record: Record,
+    extras: Extras<'a>,
+) -> &'b mut Later<'a> {
+    later.insert(Box::pin(async move {
+        let record = intake.intercepted(record)?;
+        intake.deliver(recent, record, extras).await
+    }))
+}
+
 impl Accepted {
-    fn receipt(self, record: &BorrowedRecord<'_>) -> Result<Receipt, SendError> {
-        // Whoever knows no ack is given each.
-        let ack = self.ack.ok_or(SendError::Closed)?;
-        Ok(Receipt::new(ack, self.index, record.fields.timestamp))
+    fn receipt(self, record: &BorrowedRecord<'_>) -> Receipt {
+        Receipt::new(self.ack, self.index, record.fields.timestamp)
     }
 }

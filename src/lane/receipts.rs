@@ -80,6 +80,19 @@ impl Receipts {
     #[inline]
     fn add(&mut self, latest: &Latest) {
         self.len += 1;
+        match self.runs.back_mut() {
+            Some(run)
+                if run.end == latest.index
+                    && run.timestamp == latest.timestamp
+                    && Arc::ptr_eq(&self.batches[run.batch].ack, &latest.ack) =>
+            {
+                run.end += 1;
+            }
+            _ => self.add_run(latest),
+        }
+    }
+
+    fn add_run(&mut self, latest: &Latest) {
         let partition = usize::try_from(latest.partition).unwrap_or_default();
         let known = self
             .last
@@ -91,24 +104,13 @@ impl Receipts {
             }
             _ => self.begin(partition, &latest.ack),
         };
-        match self.runs.back_mut() {
-            Some(run)
-                if run.batch == batch
-                    && run.end == latest.index
-                    && run.timestamp == latest.timestamp =>
-            {
-                run.end += 1;
-            }
-            _ => {
-                self.batches[batch].runs += 1;
-                self.runs.push_back(Run {
-                    batch,
-                    next: latest.index,
-                    end: latest.index + 1,
-                    timestamp: latest.timestamp,
-                });
-            }
-        }
+        self.batches[batch].runs += 1;
+        self.runs.push_back(Run {
+            batch,
+            next: latest.index,
+            end: latest.index + 1,
+            timestamp: latest.timestamp,
+        });
     }
 
     #[cold]
@@ -145,19 +147,33 @@ impl Receipts {
     #[inline]
     pub fn try_next(&mut self) -> Option<Outcome> {
         let run = self.runs.front_mut()?;
-        let batch = &mut self.batches[run.batch];
-        let outcome = batch.ack.outcome(run.next, run.timestamp)?;
+        let ack = &self.batches[run.batch].ack;
+        let (index, timestamp) = (run.next, run.timestamp);
+        if index + 1 == run.end {
+            let outcome = ack.outcome(index, timestamp)?;
+            self.end_run();
+            return Some(outcome);
+        }
+        // The outcome is made where it is returned; a move of it would cost as much again.
+        if !ack.is_settled(index) {
+            return None;
+        }
         run.next += 1;
         self.len -= 1;
-        if run.next == run.end {
-            batch.runs -= 1;
-            if batch.runs == 0 {
-                batch.ack = Ack::nobodys();
-                self.free.push(run.batch);
-            }
-            self.runs.pop_front();
+        ack.outcome(index, timestamp)
+    }
+
+    fn end_run(&mut self) {
+        self.len -= 1;
+        let Some(run) = self.runs.pop_front() else {
+            return;
+        };
+        let batch = &mut self.batches[run.batch];
+        batch.runs -= 1;
+        if batch.runs == 0 {
+            batch.ack = Ack::nobodys();
+            self.free.push(run.batch);
         }
-        Some(outcome)
     }
 
     /// Waits for the next outcome; `None` when there is none to come.

@@ -89,9 +89,9 @@ impl Sink<Record> for Lane {
         let record = self.producer.intake().intercepted(record)?;
         let mut borrowed = record.borrowed();
         match self.send_now(&mut borrowed) {
-            Ok(Now::Accepted { route, partition }) => {
+            Ok(Now::Accepted(slot)) => {
                 let Self { routes, sunk, .. } = &mut *self;
-                sunk.receipts.push(routes.sent(route, partition));
+                sunk.receipts.push(routes.sent(slot));
                 Ok(())
             }
             Ok(Now::Short(_)) => {

@@ -7,7 +7,7 @@ use std::time::Instant;
 use spin::mutex::{SpinMutex, SpinMutexGuard};
 use spin::relax::Yield;
 
-use crate::ack::{Ack, Latest};
+use crate::ack::Ack;
 use crate::batch::{OpenBatch, RecordRef, SealedBatch};
 use crate::delivery::{Callback, Listener};
 use crate::pool::{Buffer, first_size};
@@ -17,8 +17,6 @@ use crate::pool::{Buffer, first_size};
 pub(crate) struct Extras<'a> {
     pub callback: Option<Callback>,
     pub listeners: &'a [Arc<dyn Listener>],
-    /// The acks that the caller has at hand already, by partition.
-    pub known: &'a [Latest],
     /// The partition was chosen by the sticky partitioner, which wants to know its bytes.
     pub sticky: bool,
 }
@@ -31,22 +29,14 @@ impl<'a> Extras<'a> {
         }
     }
 
-    /// Leaves with the batch who is to be told, and takes the batch's ack along.
+    /// Whether anybody is to be told beside the holder of the receipt.
     #[inline]
-    fn leave(
-        &mut self,
-        open: &mut OpenBatch,
-        index: u32,
-        record: &RecordRef<'_>,
-    ) -> Option<Arc<Ack>> {
-        if !self.listeners.is_empty() || self.callback.is_some() {
-            self.be_told(open, index, record.timestamp);
-        }
-        open.ack_unless(self.known)
+    pub fn is_empty(&self) -> bool {
+        self.listeners.is_empty() && self.callback.is_none()
     }
 
-    #[cold]
-    fn be_told(&mut self, open: &mut OpenBatch, index: u32, timestamp: i64) {
+    /// Leaves with the batch who is to be told.
+    fn leave(&mut self, open: &mut OpenBatch, index: u32, timestamp: i64) {
         for listener in self.listeners {
             open.listen(listener);
         }
@@ -60,8 +50,7 @@ impl<'a> Extras<'a> {
 #[derive(Debug)]
 pub(crate) struct Appended {
     pub index: u32,
-    /// The batch's ack, unless the caller has it.
-    pub ack: Option<Arc<Ack>>,
+    pub ack: Arc<Ack>,
     /// The partition's actor has to be told.
     pub wake: bool,
 }
@@ -136,23 +125,28 @@ impl Stage {
         }
     }
 
+    #[inline]
     fn claim(&self) -> SpinMutexGuard<'_, Inner, Yield> {
         self.inner.lock()
     }
 
     /// Appends a record to the open batch: `None`, and nothing is changed, if there is none or the
-    /// record does not fit.
+    /// record does not fit. `receipt` is handed the batch's ack and the record's index; what it
+    /// makes of them is returned, and whether the partition's actor has to be told.
     #[inline]
-    pub fn append_to_open(
+    pub fn append_to_open<R>(
         &self,
         record: &RecordRef<'_>,
-        extras: &mut Extras<'_>,
-    ) -> Option<Appended> {
+        sticky: bool,
+        receipt: impl FnOnce(&Arc<Ack>, u32) -> R,
+    ) -> Option<(R, bool)> {
         let mut inner = self.claim();
-        match inner.closed {
-            true => None,
-            false => inner.append_to_open(record, extras),
+        if inner.closed {
+            return None;
         }
+        let index = inner.add(record, sticky)?;
+        let receipt = receipt(inner.open.as_ref()?.ack(), index);
+        Some((receipt, inner.news()))
     }
 
     /// Appends a record. `memory` is taken only if a new batch has to be opened.
@@ -167,7 +161,7 @@ impl Stage {
         if inner.closed {
             return Append::Closed;
         }
-        if let Some(appended) = inner.append_to_open(record, extras) {
+        if let Some(appended) = inner.append(record, extras) {
             return Append::Done(appended);
         }
         if let Some(open) = &mut inner.open
@@ -201,7 +195,7 @@ impl Stage {
             };
             inner.open = Some(OpenBatch::new(buffer, self.partition, now(), self.plain));
         }
-        match inner.append_to_open(record, extras) {
+        match inner.append(record, extras) {
             Some(appended) => Append::Done(appended),
             // The sizes are upper bounds, so this cannot be; asking again is still truthful.
             None => inner.needs(self.batch_size),
@@ -257,20 +251,29 @@ impl Stage {
 
 impl Inner {
     #[inline]
-    fn append_to_open(
-        &mut self,
-        record: &RecordRef<'_>,
-        extras: &mut Extras<'_>,
-    ) -> Option<Appended> {
+    fn add(&mut self, record: &RecordRef<'_>, sticky: bool) -> Option<u32> {
         let open = self.open.as_mut()?;
         let before = open.len();
         let index = open.append(record)?;
-        let ack = extras.leave(open, index, record);
-        if extras.sticky {
+        if sticky {
             self.run += open.len() - before;
         }
-        let wake = !std::mem::replace(&mut self.watched, true) | self.signal();
+        Some(index)
+    }
+
+    fn append(&mut self, record: &RecordRef<'_>, extras: &mut Extras<'_>) -> Option<Appended> {
+        let index = self.add(record, extras.sticky)?;
+        let open = self.open.as_mut()?;
+        extras.leave(open, index, record.timestamp);
+        let ack = Arc::clone(open.ack());
+        let wake = self.news();
         Some(Appended { index, ack, wake })
+    }
+
+    /// A record was added: whether the actor has to be told of anything.
+    #[inline]
+    fn news(&mut self) -> bool {
+        !std::mem::replace(&mut self.watched, true) | self.signal()
     }
 
     fn seal_open(&mut self, first: usize) {
@@ -290,6 +293,7 @@ impl Inner {
     }
 
     /// Whether the actor has to be told that something is sealed.
+    #[inline]
     fn signal(&mut self) -> bool {
         !self.sealed.is_empty() && !std::mem::replace(&mut self.signalled, true)
     }

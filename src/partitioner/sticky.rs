@@ -82,11 +82,17 @@ impl Sticky {
         }
     }
 
+    /// The partition to stick to, or -1 if it is time to choose anew.
+    #[inline]
+    pub(crate) fn current(&self) -> i32 {
+        partition_of(self.run.load(Ordering::Relaxed))
+    }
+
     /// The partition for the next record. It costs one load, unless it is time
     /// to choose anew.
     #[inline]
     pub fn next(&self, partitions: &TopicPartitions<'_>) -> i32 {
-        let partition = partition_of(self.run.load(Ordering::Relaxed));
+        let partition = self.current();
         // A topic made anew may have fewer partitions than it had.
         if (0..partitions.total).contains(&partition) {
             partition
@@ -99,7 +105,7 @@ impl Sticky {
     fn choose(&self, partitions: &TopicPartitions<'_>) -> i32 {
         let mut chooser = self.chooser();
         // Another thread may have chosen while this one waited for the lock.
-        let current = partition_of(self.run.load(Ordering::Relaxed));
+        let current = self.current();
         if (0..partitions.total).contains(&current) {
             return current;
         }

@@ -3,11 +3,13 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
+use super::shelf::blank;
+
 /// What became of a request for memory.
 #[derive(Debug)]
 pub(crate) enum Lease<T> {
-    /// Here it is: an empty buffer of the size asked for, and the ticket that came with the request.
-    Granted(Vec<u8>, T),
+    /// Here it is: memory of the size asked for, and the ticket that came with the request.
+    Granted(Box<[u8]>, T),
     /// Parked until memory comes back; the budget keeps the ticket.
     Parked,
     /// More than there will ever be.
@@ -33,7 +35,7 @@ pub(crate) struct Budget<T> {
     pooled: usize,
     granted: usize,
     /// Returned buffers of the pooled size, last in, first out: the warmest is used again first.
-    free: Vec<Vec<u8>>,
+    free: Vec<Box<[u8]>>,
     waiters: VecDeque<Waiter<T>>,
     closed: bool,
 }
@@ -71,7 +73,7 @@ impl<T> Budget<T> {
     }
 
     /// A pooled buffer to be granted ahead, only if it is there at once and nobody waits.
-    pub fn ahead(&mut self) -> Option<Vec<u8>> {
+    pub fn ahead(&mut self) -> Option<Box<[u8]>> {
         let free = !self.closed && self.waiters.is_empty() && self.fits(self.pooled);
         free.then(|| self.grant(self.pooled))
     }
@@ -88,18 +90,16 @@ impl<T> Budget<T> {
     }
 
     /// Takes back memory that was granted as `size` bytes.
-    pub fn reclaim(&mut self, mut bytes: Vec<u8>, size: usize) {
+    pub fn reclaim(&mut self, bytes: Box<[u8]>, size: usize) {
         self.granted = self.granted.saturating_sub(size);
-        // A buffer that grew beyond its grant would break the budget if it were kept.
-        if size == self.pooled && bytes.capacity() == self.pooled && !self.closed {
-            bytes.clear();
+        if bytes.len() == self.pooled && !self.closed {
             self.free.push(bytes);
         }
     }
 
     /// The next waiter whose turn has come, with its memory. A ticket that nobody holds any more
     /// loses its turn, so that a large one does not keep others waiting.
-    pub fn next_grant(&mut self, gone: impl Fn(&T) -> bool) -> Option<(T, Vec<u8>)> {
+    pub fn next_grant(&mut self, gone: impl Fn(&T) -> bool) -> Option<(T, Box<[u8]>)> {
         while self
             .waiters
             .pop_front_if(|waiter| gone(&waiter.ticket))
@@ -151,7 +151,7 @@ impl<T> Budget<T> {
         size <= self.available()
     }
 
-    fn grant(&mut self, size: usize) -> Vec<u8> {
+    fn grant(&mut self, size: usize) -> Box<[u8]> {
         if size == self.pooled
             && let Some(buffer) = self.free.pop()
         {
@@ -159,7 +159,7 @@ impl<T> Budget<T> {
             return buffer;
         }
         self.make_room(size);
-        Vec::with_capacity(size)
+        blank(size)
     }
 
     /// Counts a grant that needs new memory. What is kept for reuse is memory too: it goes first.
@@ -185,7 +185,7 @@ mod tests {
         )
     }
 
-    fn granted(lease: Lease<u32>) -> Vec<u8> {
+    fn granted(lease: Lease<u32>) -> Box<[u8]> {
         match lease {
             Lease::Granted(bytes, _) => bytes,
             other => panic!("{other:?}"),
@@ -197,7 +197,7 @@ mod tests {
         let (mut budget, later) = budget(64 * POOLED);
         for size in [POOLED, 2 * POOLED, 1] {
             let bytes = granted(budget.lease(size, later, 0));
-            assert!(bytes.is_empty() && bytes.capacity() >= size);
+            assert_eq!(bytes.len(), size);
             assert_eq!(budget.available(), 64 * POOLED - size);
             budget.reclaim(bytes, size);
             assert_eq!(budget.available(), 64 * POOLED);
@@ -235,7 +235,7 @@ mod tests {
         }
         assert!(budget.ahead().is_none(), "nothing goes ahead of a waiter");
         let (ticket, bytes) = budget.next_grant(|_| false).expect("three are back");
-        assert_eq!((ticket, bytes.capacity()), (10, 3 * POOLED));
+        assert_eq!((ticket, bytes.len()), (10, 3 * POOLED));
         assert!(
             budget.free.is_empty(),
             "kept buffers gave way to the large one"
@@ -310,7 +310,7 @@ mod tests {
         #[test]
         fn the_budget_holds(steps in proptest::collection::vec((0usize..3, 1usize..5000), 1..200)) {
             let (mut budget, later) = budget(8 * POOLED);
-            let mut held: Vec<(Vec<u8>, usize)> = Vec::new();
+            let mut held: Vec<(Box<[u8]>, usize)> = Vec::new();
             let mut parked: VecDeque<(u32, usize)> = VecDeque::new();
             for (ticket, (step, size)) in steps.into_iter().enumerate() {
                 let ticket = ticket as u32;

@@ -8,4 +8,6 @@ mod budget;
 mod shelf;
 
 pub(crate) use budget::{Budget, Lease};
+#[cfg(any(test, feature = "bench", fuzzing))]
+pub(crate) use shelf::blank;
 pub(crate) use shelf::{Buffer, Shelf, first_size};

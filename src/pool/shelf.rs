@@ -35,11 +35,11 @@ pub(crate) struct Shelf {
 #[derive(Default)]
 struct Stock {
     /// Granted ahead, ready to be taken.
-    ready: Vec<Vec<u8>>,
+    ready: Vec<Box<[u8]>>,
     /// Bytes granted ahead for first buffers, which are allocated when they are taken.
     credit: usize,
     /// Done, with the size of their grant, not yet collected by the PoolActor.
-    returned: Vec<(Vec<u8>, usize)>,
+    returned: Vec<(Box<[u8]>, usize)>,
     /// A wake-up is on its way to the PoolActor.
     signalled: bool,
     closed: bool,
@@ -106,7 +106,7 @@ impl Shelf {
         } else if size == first_size(self.pooled) {
             let granted = stock.credit >= size;
             stock.credit -= if granted { size } else { 0 };
-            let bytes = granted.then(|| Vec::with_capacity(size));
+            let bytes = granted.then(|| blank(size));
             (bytes, stock.credit <= self.credit_capacity / 4)
         } else {
             return None;
@@ -116,27 +116,29 @@ impl Shelf {
         if signal {
             self.signal();
         }
-        bytes.map(|bytes| self.buffer(bytes, size))
+        bytes.map(|bytes| self.buffer(bytes))
     }
 
     /// Makes an owned buffer of a grant.
-    pub fn buffer(self: &Arc<Self>, bytes: Vec<u8>, size: usize) -> Buffer {
+    pub fn buffer(self: &Arc<Self>, bytes: Box<[u8]>) -> Buffer {
         Buffer {
             bytes,
-            size,
+            len: 0,
             home: Arc::clone(self),
         }
     }
 
-    fn put_back(&self, mut bytes: Vec<u8>, size: usize) {
+    fn put_back(&self, bytes: Box<[u8]>) {
+        let size = bytes.len();
         let mut stock = self.stock();
         // Read under the lock: what is put on the shelf after it was cleared for a waiter would
         // lie there while the waiter waits.
         let pressure = self.pressure();
-        let reusable = size == self.pooled && bytes.capacity() == size;
-        let signal = if reusable && !pressure && !stock.closed && stock.ready.len() < self.capacity
+        let signal = if size == self.pooled
+            && !pressure
+            && !stock.closed
+            && stock.ready.len() < self.capacity
         {
-            bytes.clear();
             stock.ready.push(bytes);
             false
         } else if size == first_size(self.pooled)
@@ -169,7 +171,7 @@ impl Shelf {
 
     /// For the PoolActor: everything that has come back. Under pressure, what was granted ahead
     /// too. Rings the bell anew for whatever comes later.
-    pub fn collect(&self) -> Vec<(Vec<u8>, usize)> {
+    pub fn collect(&self) -> Vec<(Box<[u8]>, usize)> {
         let mut stock = self.stock();
         stock.signalled = false;
         let mut returned = std::mem::take(&mut stock.returned);
@@ -177,7 +179,7 @@ impl Shelf {
             let pooled = self.pooled;
             returned.extend(stock.ready.drain(..).map(|bytes| (bytes, pooled)));
             let credit = std::mem::take(&mut stock.credit);
-            returned.extend((credit > 0).then(|| (Vec::new(), credit)));
+            returned.extend((credit > 0).then(|| (Box::default(), credit)));
         }
         returned
     }
@@ -188,7 +190,7 @@ impl Shelf {
     }
 
     /// For the PoolActor: puts a grant on the shelf.
-    pub fn stock_up(&self, bytes: Vec<u8>) {
+    pub fn stock_up(&self, bytes: Box<[u8]>) {
         self.stock().ready.push(bytes);
     }
 
@@ -236,28 +238,49 @@ impl Shelf {
 /// Leased memory. Its drop is the reclaim: who holds a buffer owns it, the socket's writer too,
 /// so the bytes of a batch cannot change under a request that still carries them (CVE-2026-35554).
 pub(crate) struct Buffer {
-    bytes: Vec<u8>,
-    size: usize,
+    bytes: Box<[u8]>,
+    /// Bytes in use.
+    len: usize,
     home: Arc<Shelf>,
 }
 
 impl Buffer {
-    /// Bytes that may be written before the buffer would have to grow.
+    /// Bytes it has room for.
+    #[inline]
     pub fn capacity(&self) -> usize {
-        self.size
+        self.bytes.len()
     }
 
-    /// For the encoder. It keeps within [`capacity`](Self::capacity).
-    pub fn bytes_mut(&mut self) -> &mut Vec<u8> {
-        &mut self.bytes
+    /// The bytes not in use.
+    #[inline]
+    pub fn spare(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.len..]
+    }
+
+    /// The first `count` spare bytes are in use now.
+    #[inline]
+    pub fn advance(&mut self, count: usize) {
+        debug_assert!(count <= self.bytes.len() - self.len);
+        self.len += count;
+    }
+
+    /// Puts `bytes` in the place of what is there, if there is room for them.
+    pub fn replace(&mut self, bytes: &[u8]) -> bool {
+        let room = self.bytes.get_mut(..bytes.len());
+        room.is_some_and(|room| {
+            room.copy_from_slice(bytes);
+            self.len = bytes.len();
+            true
+        })
     }
 }
 
 impl Deref for Buffer {
     type Target = [u8];
 
+    #[inline]
     fn deref(&self) -> &[u8] {
-        &self.bytes
+        &self.bytes[..self.len]
     }
 }
 
@@ -265,7 +288,7 @@ impl fmt::Debug for Buffer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Buffer")
             .field("len", &self.len())
-            .field("size", &self.size)
+            .field("capacity", &self.capacity())
             .finish()
     }
 }
@@ -274,17 +297,21 @@ impl Drop for Buffer {
     fn drop(&mut self) {
         let mut bytes = std::mem::take(&mut self.bytes);
         poison(&mut bytes);
-        self.home.put_back(bytes, self.size);
+        self.home.put_back(bytes);
     }
 }
 
 /// Where assertions are on, nothing of a batch is left in memory that is used again: whoever wrote
 /// or read it too late would be found out by its checksum and its contents (CVE-2026-35554).
-fn poison(bytes: &mut Vec<u8>) {
+fn poison(bytes: &mut [u8]) {
     if cfg!(debug_assertions) {
-        bytes.clear();
-        bytes.resize(bytes.capacity(), 0xde);
+        bytes.fill(0xde);
     }
+}
+
+/// New memory. It has a value from the beginning, so that the encoder may write anywhere in it.
+pub(crate) fn blank(size: usize) -> Box<[u8]> {
+    vec![0; size].into_boxed_slice()
 }
 
 #[cfg(test)]
@@ -302,7 +329,7 @@ mod tests {
             counter.fetch_add(1, Ordering::Relaxed);
         });
         for _ in 0..buffers {
-            shelf.stock_up(Vec::with_capacity(POOLED));
+            shelf.stock_up(blank(POOLED));
         }
         (shelf, woken)
     }
@@ -311,7 +338,7 @@ mod tests {
     fn a_dropped_buffer_is_ready_again_without_a_message() {
         let (shelf, woken) = stocked(4);
         let mut buffer = shelf.take(POOLED).expect("stocked");
-        buffer.bytes_mut().extend_from_slice(b"old");
+        assert!(buffer.replace(b"old"));
         drop(buffer);
         assert_eq!((shelf.room(), woken.load(Ordering::Relaxed)), (0, 0));
         assert!(shelf.take(POOLED).expect("back").is_empty());
@@ -321,11 +348,11 @@ mod tests {
     fn what_comes_home_is_poisoned() {
         let (shelf, _) = stocked(0);
         shelf.close();
-        let mut buffer = shelf.buffer(Vec::with_capacity(POOLED), POOLED);
-        buffer.bytes_mut().extend_from_slice(b"old");
+        let mut buffer = shelf.buffer(blank(POOLED));
+        assert!(buffer.replace(b"old"));
         drop(buffer);
         let (bytes, _) = shelf.collect().remove(0);
-        assert_eq!(bytes, [0xde; POOLED]);
+        assert_eq!(*bytes, [0xde; POOLED]);
     }
 
     #[test]
@@ -372,13 +399,10 @@ mod tests {
     }
 
     #[test]
-    fn odd_sizes_and_grown_buffers_are_not_reused() {
+    fn odd_sizes_are_not_reused() {
         let (shelf, _) = stocked(0);
-        drop(shelf.buffer(Vec::with_capacity(100), 100));
-        let mut grown = shelf.buffer(Vec::with_capacity(POOLED), POOLED);
-        grown.bytes_mut().extend_from_slice(&[0; 2 * POOLED]);
-        drop(grown);
+        drop(shelf.buffer(blank(100)));
         let sizes: Vec<_> = shelf.collect().into_iter().map(|(_, size)| size).collect();
-        assert_eq!(sizes, [100, POOLED]);
+        assert_eq!(sizes, [100]);
     }
 }

@@ -5,7 +5,7 @@ use super::*;
 use crate::ack::Receipt;
 use crate::batch::{OpenBatch, RecordRef};
 use crate::compress::decompress;
-use crate::pool::Shelf;
+use crate::pool::{Shelf, blank};
 use crate::record::Header;
 
 const SIZE: usize = 4096;
@@ -16,7 +16,7 @@ const STAMP: Stamp = Stamp {
 };
 
 fn batch(shelf: &Arc<Shelf>, records: usize) -> (SealedBatch, Vec<Receipt>) {
-    let memory = shelf.buffer(Vec::with_capacity(SIZE), SIZE);
+    let memory = shelf.buffer(blank(SIZE));
     let mut open = OpenBatch::new(memory, 0, Instant::now(), true);
     let receipts = (0..records)
         .map(|i| {
@@ -33,7 +33,7 @@ fn batch(shelf: &Arc<Shelf>, records: usize) -> (SealedBatch, Vec<Receipt>) {
                 timestamp: 1_000 - i as i64,
             };
             let index = open.append(&record).expect("it fits");
-            let ack = open.ack_unless(&[]).expect("not known");
+            let ack = Arc::clone(open.ack());
             Receipt::new(ack, index, record.timestamp)
         })
         .collect();

@@ -15,7 +15,7 @@ use crate::ack::Receipt;
 use crate::batch::{OpenBatch, RecordRef};
 use crate::compress::decompress;
 use crate::outcome::{Acked, Outcome};
-use crate::pool::Shelf;
+use crate::pool::{Shelf, blank};
 
 const FIRST: Identity = Identity {
     producer_id: 7,
@@ -99,7 +99,7 @@ impl Line {
     }
 
     fn push_values(&mut self, values: impl IntoIterator<Item = u32>) -> Sent {
-        let memory = self.shelf.buffer(Vec::with_capacity(1 << 10), 1 << 10);
+        let memory = self.shelf.buffer(blank(1 << 10));
         let mut open = OpenBatch::new(memory, 3, self.now, true);
         let receipts: Vec<_> = values
             .into_iter()
@@ -112,7 +112,7 @@ impl Line {
                     timestamp: 1_000 + i64::from(i),
                 };
                 let index = open.append(&record).expect("it fits");
-                let ack = open.ack_unless(&[]).expect("not known");
+                let ack = Arc::clone(open.ack());
                 Receipt::new(ack, index, record.timestamp)
             })
             .collect();

@@ -6,7 +6,7 @@ use kafka_protocol::records::RecordBatchDecoder;
 
 use super::*;
 use crate::batch::{HEADER_LEN, Stamp};
-use crate::pool::Shelf;
+use crate::pool::{Shelf, blank};
 
 const BATCH: usize = 256;
 
@@ -24,7 +24,7 @@ impl Scene {
     }
 
     fn memory(&self, size: usize) -> Option<Buffer> {
-        Some(self.shelf.buffer(Vec::with_capacity(size), size))
+        Some(self.shelf.buffer(blank(size)))
     }
 
     fn append(&self, value: &[u8], memory: &mut Option<Buffer>, sticky: bool) -> Append {
@@ -238,7 +238,7 @@ fn a_batch_grows_out_of_its_first_buffer_and_the_next_begins_larger() {
                 Append::Done(_) => break,
                 Append::NeedsMemory { size, begins, .. } => {
                     asked.push((size, begins.is_some()));
-                    memory = Some(shelf.buffer(Vec::with_capacity(size), size));
+                    memory = Some(shelf.buffer(blank(size)));
                 }
                 Append::Closed => panic!("closed"),
             }

@@ -22,7 +22,7 @@ use crate::meters::NodeMeters;
 use crate::net::{self, Backoff, ConnectOptions, Endpoint, Gate, LinkEvent, NetError, Outbound};
 use crate::panics;
 use crate::partition::Report;
-use crate::sender::{InFlight, Request, arrange, encode, gather, match_answers};
+use crate::sender::{InFlight, Parcel, Request, arrange, encode, gather, match_answers};
 use crate::wire::{self, Api, ProduceAnswer, Versions};
 
 /// A partition has a batch to take. Said once, on the edge; the sender takes when it can send.
@@ -117,6 +117,8 @@ pub(crate) struct SenderActor {
     taken: VecDeque<Loan>,
     /// Partitions asked and not heard yet.
     asked: usize,
+    /// The length of the batches taken lately.
+    typical: usize,
     /// A look at the ring is on its way.
     nudged: bool,
 
@@ -164,6 +166,7 @@ impl SenderActor {
             ring: VecDeque::new(),
             taken: VecDeque::new(),
             asked: 0,
+            typical: rules.batch_size,
             nudged: false,
             link: Link::Down,
             number: 0,
@@ -212,8 +215,8 @@ impl SenderActor {
         if self.ring.is_empty() {
             return self.send(ctx);
         }
-        // A batch is seldom larger than `batch.size`; what comes too much waits for the next one.
-        let fitting = (self.rules.max_request_size / self.rules.batch_size.max(1)).max(1);
+        // What comes too much waits for the next request.
+        let fitting = (self.rules.max_request_size / self.typical.max(1)).max(1);
         let ask = self.ring.len().min(fitting).min(MAX_ASKED);
         for partition in self.ring.drain(..ask) {
             if partition.connected() {
@@ -314,6 +317,7 @@ impl SenderActor {
             }
         };
         let gate = Arc::new(Gate::default());
+        let bytes = loans.iter().map(Parcel::len).sum();
         let records = loans
             .iter()
             .map(|loan| Arc::clone(loan.records()))
@@ -324,7 +328,7 @@ impl SenderActor {
         self.meters.sent(loans.len());
         let now = now();
         self.last_used = now;
-        self.in_flight.push(version, loans, now);
+        self.in_flight.push(version, loans, bytes, now);
         if let Some(outbox) = &self.outbox {
             // A closed outbox says `Lost` in a message of its own; the loans wait for that.
             let _ = outbox.send(Outbound {
@@ -532,7 +536,10 @@ impl On<Offer> for SenderActor {
         }
         if let Some(loan) = loan {
             match self.link {
-                Link::Up { .. } => self.taken.push_back(loan),
+                Link::Up { .. } => {
+                    self.typical = (7 * self.typical + loan.len()) / 8;
+                    self.taken.push_back(loan);
+                }
                 _ => loan.give_back(&"the connection was lost before the batch was sent".into()),
             }
         }
@@ -559,8 +566,8 @@ impl On<FromLink> for SenderActor {
                 }
                 self.pump(ctx);
             }
-            LinkEvent::Wrote => {
-                self.in_flight.wrote();
+            LinkEvent::Wrote(count) => {
+                self.in_flight.wrote(count);
                 if self.rules.acks == Acks::None {
                     while let Some(request) = self.in_flight.pop_written() {
                         self.meters.lost(1);

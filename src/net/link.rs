@@ -51,8 +51,8 @@ impl Gate {
 #[derive(Debug)]
 pub(crate) enum LinkEvent {
     Connected(Versions),
-    /// The oldest request not yet reported is with the kernel.
-    Wrote,
+    /// So many requests, the oldest that were not yet reported, are with the kernel.
+    Wrote(usize),
     /// A frame without its length prefix.
     Answer(Bytes),
     /// It is over; nothing comes after this.
@@ -90,6 +90,9 @@ pub(crate) async fn run(
     tell(LinkEvent::Lost(error));
 }
 
+/// Requests in one write, at most. Their sender bounds the bytes.
+const MAX_AT_ONCE: usize = 64;
+
 async fn read(mut reader: FrameReader, tell: &impl Fn(LinkEvent)) -> NetError {
     loop {
         match reader.next().await {
@@ -110,33 +113,40 @@ async fn write(
     outbox: &mut UnboundedReceiver<Outbound>,
     tell: &impl Fn(LinkEvent),
 ) -> Result<(), NetError> {
-    while let Some(outbound) = outbox.recv().await {
-        let Outbound {
-            envelope,
-            records,
-            gate,
-        } = outbound;
-        if !gate.pass() {
-            continue;
-        }
+    let mut going = Vec::new();
+    while outbox.recv_many(&mut going, MAX_AT_ONCE).await > 0 {
+        going.retain(|outbound: &Outbound| outbound.gate.pass());
         #[cfg(test)]
-        let (envelope, records) = crate::simulation::planted::as_memory_is(envelope, records);
-        let mut slices = Vec::with_capacity(2 * records.len() + 1);
-        let mut from = 0;
-        for (&cut, payload) in envelope.cuts.iter().zip(&records) {
-            slices.push(IoSlice::new(&envelope.bytes[from..cut]));
-            slices.push(IoSlice::new(payload));
-            from = cut;
+        going
+            .iter_mut()
+            .for_each(crate::simulation::planted::as_memory_is);
+        let count = going.iter().map(|outbound| 2 * outbound.records.len() + 1);
+        let mut slices = Vec::with_capacity(count.sum());
+        for Outbound {
+            envelope, records, ..
+        } in &going
+        {
+            let mut from = 0;
+            for (&cut, payload) in envelope.cuts.iter().zip(records) {
+                slices.push(IoSlice::new(&envelope.bytes[from..cut]));
+                slices.push(IoSlice::new(payload));
+                from = cut;
+            }
+            slices.push(IoSlice::new(&envelope.bytes[from..]));
         }
-        slices.push(IoSlice::new(&envelope.bytes[from..]));
         writer.write(&mut slices).await?;
-        tell(LinkEvent::Wrote);
+        if !going.is_empty() {
+            tell(LinkEvent::Wrote(going.len()));
+        }
+        going.clear();
     }
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+
     use tokio::sync::mpsc;
 
     use super::super::fake::{listen, options, read_request, shake_hands};
@@ -189,5 +199,40 @@ mod tests {
         run(endpoint, options(), inbox, |_| {}).await;
         assert_eq!(requests.recv().await, Some(2));
         assert!(gate.shut(), "it has gone");
+    }
+
+    #[tokio::test]
+    async fn requests_that_wait_together_are_written_at_once() {
+        let (seen, mut requests) = mpsc::unbounded_channel();
+        let endpoint = listen(move |_, mut stream| {
+            let seen = seen.clone();
+            async move {
+                shake_hands(&mut stream).await;
+                while let Some(request) = read_request(&mut stream).await {
+                    let _ = seen.send(request.correlation_id);
+                }
+            }
+        })
+        .await;
+        let (outbox, inbox) = mpsc::unbounded_channel();
+        for correlation_id in 0..4 {
+            let outbound = outbound(correlation_id);
+            if correlation_id == 1 {
+                outbound.gate.shut();
+            }
+            outbox.send(outbound).expect("a link");
+        }
+        drop(outbox);
+        let wrote = RefCell::new(Vec::new());
+        let tell = |event| {
+            if let LinkEvent::Wrote(count) = event {
+                wrote.borrow_mut().push(count);
+            }
+        };
+        run(endpoint, options(), inbox, tell).await;
+        assert_eq!(wrote.into_inner(), [3]);
+        for correlation_id in [0, 2, 3] {
+            assert_eq!(requests.recv().await, Some(correlation_id));
+        }
     }
 }

@@ -12,6 +12,8 @@ pub(crate) struct Request<L> {
     pub sent_at: Instant,
     /// The batches it carries, in the order in which they stand in it.
     pub loans: Vec<L>,
+    /// Its length on the wire, as good as.
+    pub bytes: usize,
     /// With the kernel, as far as we were told.
     pub written: bool,
 }
@@ -26,6 +28,8 @@ pub(crate) struct InFlight<L> {
     requests: VecDeque<Request<L>>,
     /// Requests not yet with the kernel.
     unwritten: usize,
+    /// Requests that were answered before we were told that they are written.
+    early: usize,
     next_correlation_id: i32,
 }
 
@@ -36,9 +40,13 @@ pub(crate) struct Unexpected {
     pub expected: Option<i32>,
 }
 
-/// Requests that may wait for the socket. With one being written and one behind it the socket
-/// never runs dry; more would only take batches away that could go on filling.
-const MAX_UNWRITTEN: usize = 2;
+/// Requests that may wait for the socket, whatever their size. With one being written and one
+/// behind it the socket never runs dry.
+const UNWRITTEN: usize = 2;
+
+/// Bytes up to which more may wait: small requests go to the kernel together, and one system call
+/// costs as much as copying tens of kilobytes.
+const UNWRITTEN_BYTES: usize = 256 << 10;
 
 impl<L> InFlight<L> {
     pub fn new(max: usize) -> Self {
@@ -46,13 +54,20 @@ impl<L> InFlight<L> {
             max,
             requests: VecDeque::new(),
             unwritten: 0,
+            early: 0,
             next_correlation_id: 0,
         }
     }
 
     /// Whether another request may go.
     pub fn has_room(&self) -> bool {
-        self.requests.len() < self.max && self.unwritten < MAX_UNWRITTEN
+        self.requests.len() < self.max
+            && (self.unwritten < UNWRITTEN || self.unwritten_bytes() < UNWRITTEN_BYTES)
+    }
+
+    fn unwritten_bytes(&self) -> usize {
+        let unwritten = self.requests.iter().rev().take(self.unwritten);
+        unwritten.map(|request| request.bytes).sum()
     }
 
     /// The correlation id of the request to come.
@@ -61,7 +76,7 @@ impl<L> InFlight<L> {
     }
 
     /// Remembers a request under [`next_correlation_id`](Self::next_correlation_id).
-    pub fn push(&mut self, version: i16, loans: Vec<L>, sent_at: Instant) {
+    pub fn push(&mut self, version: i16, loans: Vec<L>, bytes: usize, sent_at: Instant) {
         let correlation_id = self.next_correlation_id;
         self.next_correlation_id = self.next_correlation_id.wrapping_add(1) & i32::MAX;
         self.requests.push_back(Request {
@@ -69,17 +84,22 @@ impl<L> InFlight<L> {
             version,
             sent_at,
             loans,
+            bytes,
             written: false,
         });
         self.unwritten += 1;
     }
 
-    /// The oldest unwritten request is with the kernel now.
-    pub fn wrote(&mut self) -> Option<&mut Request<L>> {
-        let request = self.requests.iter_mut().find(|request| !request.written)?;
-        request.written = true;
-        self.unwritten -= 1;
-        Some(request)
+    /// The `count` oldest requests of which this was not said yet are with the kernel now. Some of
+    /// them may be answered already.
+    pub fn wrote(&mut self, count: usize) {
+        let answered = count.min(self.early);
+        self.early -= answered;
+        let unwritten = self.requests.iter_mut().filter(|request| !request.written);
+        for request in unwritten.take(count - answered) {
+            request.written = true;
+            self.unwritten -= 1;
+        }
     }
 
     /// The request that an answer with this correlation id is for.
@@ -89,7 +109,10 @@ impl<L> InFlight<L> {
             return Err(Unexpected { expected });
         }
         let request = self.requests.pop_front().ok_or(Unexpected { expected })?;
-        self.unwritten -= usize::from(!request.written);
+        if !request.written {
+            self.unwritten -= 1;
+            self.early += 1;
+        }
         Ok(request)
     }
 
@@ -115,6 +138,7 @@ impl<L> InFlight<L> {
     /// Everything that will not be answered any more, oldest first.
     pub fn drain(&mut self) -> impl Iterator<Item = Request<L>> + '_ {
         self.unwritten = 0;
+        self.early = 0;
         self.requests.drain(..)
     }
 
@@ -145,7 +169,7 @@ mod tests {
         let now = Instant::now();
         for loan in 0..2 {
             assert_eq!(in_flight.next_correlation_id(), loan);
-            in_flight.push(9, vec![loan], now);
+            in_flight.push(9, vec![loan], 1, now);
         }
         assert_eq!(
             in_flight.answered(1).unwrap_err(),
@@ -163,23 +187,35 @@ mod tests {
     fn room_is_bounded_by_answers_and_by_the_socket() {
         let mut in_flight = InFlight::new(3);
         let now = Instant::now();
-        in_flight.push(9, vec![0], now);
-        in_flight.push(9, vec![1], now);
-        assert!(!in_flight.has_room(), "two wait for the socket");
-        in_flight.wrote();
+        in_flight.push(9, vec![0], UNWRITTEN_BYTES / 2, now);
+        in_flight.push(9, vec![1], UNWRITTEN_BYTES / 2, now);
+        assert!(!in_flight.has_room(), "enough waits for the socket");
+        in_flight.wrote(1);
         assert!(in_flight.has_room());
-        in_flight.push(9, vec![2], now);
-        in_flight.wrote();
-        in_flight.wrote();
+        in_flight.push(9, vec![2], 1, now);
+        in_flight.wrote(2);
         assert!(!in_flight.has_room(), "three wait for an answer");
         in_flight.answered(0).expect("the oldest");
         assert!(in_flight.has_room());
-        // An answer may overtake the news that its request was written.
-        in_flight.push(9, vec![3], now);
-        for id in 1..=3 {
-            in_flight.answered(id).expect("the oldest");
+    }
+
+    #[test]
+    fn small_requests_may_wait_for_the_socket_together() {
+        let mut in_flight = InFlight::new(5);
+        let now = Instant::now();
+        for loan in 0..4 {
+            assert!(in_flight.has_room());
+            in_flight.push(9, vec![loan], 100, now);
         }
-        assert!(in_flight.has_room() && in_flight.is_empty());
+        in_flight.push(9, vec![4], UNWRITTEN_BYTES, now);
+        in_flight.answered(0).expect("the oldest");
+        in_flight.answered(1).expect("the oldest");
+        assert!(!in_flight.has_room(), "the last one is large");
+        // The answers have overtaken the news that their requests were written.
+        in_flight.wrote(3);
+        assert!(!in_flight.has_room(), "two are not written yet");
+        in_flight.wrote(1);
+        assert!(in_flight.has_room());
     }
 
     #[test]
@@ -187,7 +223,7 @@ mod tests {
         let mut in_flight = InFlight::new(1);
         let now = Instant::now();
         assert_eq!(in_flight.deadline(Duration::from_secs(30)), None);
-        in_flight.push(9, vec![0], now);
+        in_flight.push(9, vec![0], 1, now);
         in_flight.postpone(Duration::from_secs(5));
         assert_eq!(
             in_flight.deadline(Duration::from_secs(30)),

@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 
 use super::tally::Invariant;
 use crate::batch::{HEADER_LEN, Payload};
-use crate::wire::Envelope;
+use crate::net::Outbound;
 
 /// A bug.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,10 +100,10 @@ pub(crate) fn reuse(header: &[u8; HEADER_LEN], records: &Arc<Payload>) {
 }
 
 /// A request as it goes to the socket, with what lies in its memory by now.
-pub(crate) fn as_memory_is(
-    mut envelope: Envelope,
-    mut records: Vec<Arc<Payload>>,
-) -> (Envelope, Vec<Arc<Payload>>) {
+pub(crate) fn as_memory_is(outbound: &mut Outbound) {
+    let Outbound {
+        envelope, records, ..
+    } = outbound;
     REUSED.with_borrow(|list| {
         for (payload, cut) in records.iter_mut().zip(&envelope.cuts) {
             let reused = list
@@ -115,5 +115,4 @@ pub(crate) fn as_memory_is(
             }
         }
     });
-    (envelope, records)
 }

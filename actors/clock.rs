@@ -9,7 +9,8 @@ use actix::prelude::*;
 
 use super::guard::{Guard, Guarded, On, guarded, watch_over};
 use super::identity::IdentityActor;
-use super::{MetadataActor, PartitionActor, PoolActor, Wake, now, sender::SenderActor};
+use super::loan::Home;
+use super::{MetadataActor, PoolActor, Wake, now, sender::SenderActor};
 
 /// A deadline that was asked for has passed. It may be late, and it may have lost its reason
 /// meanwhile: whoever gets it looks at his own state.
@@ -20,7 +21,7 @@ pub(crate) struct Tick;
 /// Who is to get a [`Tick`].
 #[derive(Clone)]
 pub(crate) enum Sleeper {
-    Partition(Addr<PartitionActor>),
+    Partition(Home),
     Sender(Addr<SenderActor>),
     Pool(Addr<PoolActor>),
     Metadata(Addr<MetadataActor>),

@@ -22,6 +22,9 @@ pub(crate) struct LoanBack {
     pub alive: Arc<()>,
 }
 
+/// A partition's address, shared: a clone of an `Addr` allocates twice.
+pub(crate) type Home = Arc<Addr<PartitionActor>>;
+
 /// A batch that the partition's ledger keeps and a sender may send. Dropping it, in whatever way,
 /// tells the partition, and whether a byte of it may have left; so a sender that dies loses
 /// nothing and nobody has to guess.
@@ -29,7 +32,7 @@ pub(crate) struct Loan {
     pub topic_partition: TopicPartition,
     pub topic_id: Uuid,
     lent: Lent,
-    home: Addr<PartitionActor>,
+    home: Home,
     /// Passed by the request that carries the batch, before its first byte is written.
     gate: Option<Arc<Gate>>,
     /// Why it comes back without an answer.
@@ -38,12 +41,7 @@ pub(crate) struct Loan {
 }
 
 impl Loan {
-    pub fn new(
-        topic_partition: TopicPartition,
-        topic_id: Uuid,
-        lent: Lent,
-        home: Addr<PartitionActor>,
-    ) -> Self {
+    pub fn new(topic_partition: TopicPartition, topic_id: Uuid, lent: Lent, home: Home) -> Self {
         let (gate, error, settled) = (None, None, false);
         Self {
             topic_partition,

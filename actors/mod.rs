@@ -2,10 +2,10 @@
 //! calls and calls into messages, and decides nothing itself.
 //!
 //! ```text
-//!  callers ──▶ stage ─ Wake ─▶ PartitionActor ─ Ready ─▶ SenderActor ──▶ socket
-//!                                   ▲    ◀── Take ──────────┘    │
-//!                                   │    ─── Offer(loan) ──▶     │
-//!                                   └──────── LoanBack ──────────┘
+//!  callers ──▶ stage ─ Wake ─▶ PartitionActor ─ Offer(loan) ─▶ SenderActor ──▶ socket
+//!                                   ▲    ─── or Ready ────▶     │    │
+//!                                   │    ◀── then Take ─────────┘    │
+//!                                   └────────── LoanBack ────────────┘
 //! ```
 
 mod clock;

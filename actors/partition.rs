@@ -1,6 +1,7 @@
 //! The PartitionActor: one per TopicPartition, owner of its batch deque.
 
-use std::cell::{RefCell, RefMut};
+use std::cell::{OnceCell, RefCell, RefMut};
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,12 +15,12 @@ use super::clock::{Alarm, ClockActor, Sleeper, Stop, Tick};
 use super::delivery::{Deliver, DeliveryActor};
 use super::guard::{Guard, Guarded, On, Revisit, guarded};
 use super::identity::{Bump, Identified, IdentityActor, WantIdentity};
-use super::loan::{Loan, LoanBack};
+use super::loan::{Home, Loan, LoanBack};
 use super::metadata::{MetadataActor, RefreshMetadata};
 use super::now;
 use super::sender::{NotReady, Offer, Ready, SenderActor, Take};
 use crate::ack::Receipt;
-use crate::batch::Token;
+use crate::batch::{OpenBatch, Token};
 use crate::compress::Compressor;
 use crate::delivery::Listener;
 use crate::error::SendError;
@@ -31,6 +32,7 @@ use crate::partition::{Effects, Extras, Ledger, Readiness, Report, Stage};
 use crate::pool::Shelf;
 use crate::producer::Producer;
 use crate::record::{Record, TopicName, TopicPartition};
+use crate::sender::{Appetite, Parcel};
 use crate::topics::{Gauge, Recent};
 
 /// The stage has something new.
@@ -53,9 +55,11 @@ pub(crate) struct Led {
     pub node: i32,
     /// The leader epoch; -1 where brokers are too old to say.
     pub epoch: i32,
-    pub sender: Addr<SenderActor>,
+    pub sender: Arc<Addr<SenderActor>>,
     /// A new value means that the sender knows nothing of what its predecessor was told.
     pub incarnation: u64,
+    /// While it is any, batches are lent unasked.
+    pub appetite: Appetite,
 }
 
 /// Everything accepted so far is to go out. The barrier's last clone goes when it has its outcome.
@@ -124,7 +128,9 @@ impl Drop for Shared {
     /// However the actor ended, nobody looks at the stage from here on: its arbiter may be gone.
     fn drop(&mut self) {
         self.stage.close();
-        drop(self.stage.collect(true));
+        let mut full = VecDeque::new();
+        self.stage.collect(true, &mut full);
+        full.into_iter().for_each(|batch| drop(batch.seal()));
     }
 }
 
@@ -141,6 +147,12 @@ pub struct PartitionActor {
     parts: PartitionParts,
     meters: TopicMeters,
     intake: Arc<Intake>,
+    /// Its own address, from the first look on.
+    me: OnceCell<Home>,
+    /// On their way from the stage to the ledger; empty between two calls.
+    full: VecDeque<OpenBatch>,
+    /// When the batch that was open at the last look at the stage took its first record.
+    open_since: Option<Instant>,
     leader: Option<Led>,
     /// The leader's sender knows that there is something to take.
     announced: bool,
@@ -169,6 +181,9 @@ impl PartitionActor {
             parts,
             meters,
             intake,
+            me: OnceCell::new(),
+            full: VecDeque::new(),
+            open_since: None,
             leader: None,
             announced: false,
             lender: 0,
@@ -182,54 +197,43 @@ impl PartitionActor {
         self.shared.ledger.borrow_mut()
     }
 
+    fn me(&self, ctx: &Context<Self>) -> Home {
+        Arc::clone(self.me.get_or_init(|| Arc::new(ctx.address())))
+    }
+
     /// Moves what is sealed from the stage to the deque, with `open` the open batch too.
-    fn collect(&self, open: bool) {
-        for batch in self.shared.stage.collect(open) {
+    fn collect(&mut self, open: bool) {
+        self.open_since = self.shared.stage.collect(open, &mut self.full);
+        for batch in self.full.drain(..) {
+            let batch = batch.seal();
             self.meters.sealed(&batch);
-            self.ledger().push(batch);
+            self.shared.ledger.borrow_mut().push(batch);
         }
     }
 
-    /// Looks at everything and does what follows: announces what is ready, asks for what is
-    /// missing, sets the alarm for what is to come.
+    /// Looks at everything, the stage too, and does what follows.
     fn look(&mut self, now: Instant, ctx: &mut Context<Self>) {
-        let glance = self.shared.stage.glance();
-        if glance.sealed {
-            self.collect(false);
-        }
-        if self.ledger().next_expiry().is_some_and(|at| at <= now) {
-            self.note_trouble();
-        }
-        let expired = self.ledger().expire(now);
-        self.apply(expired, ctx);
+        self.collect(false);
+        self.act(now, ctx);
+    }
 
-        let ripe_at = glance.open_since.map(|since| since + self.parts.linger);
-        let ripe = ripe_at.is_some_and(|at| at <= now || self.parts.shelf.pressure());
-        let outlived = glance
-            .open_since
-            .map(|since| since + self.parts.delivery_timeout);
-        if outlived.is_some_and(|at| at <= now) {
-            self.collect(true);
-            self.note_trouble();
-            let expired = self.ledger().expire(now);
-            self.apply(expired, ctx);
-        }
+    /// Lends or announces what is ready, asks for what is missing, sets the alarm for what is to
+    /// come. Of the stage it knows what was seen last: a [`Wake`] tells of anything new.
+    fn act(&mut self, now: Instant, ctx: &mut Context<Self>) {
+        self.expire(now, ctx);
+        while self.offers_unasked(now, ctx) {}
+        self.announce(now, ctx);
 
-        let (readiness, room, wants_identity, batches, expiry, lent) = {
+        let (readiness, wants_identity, batches, expiry) = {
             let ledger = self.ledger();
-            let wants = ledger.wants_identity();
-            let room = ledger.has_room() && ledger.all_lent() && !wants;
-            let (batches, lent) = (ledger.len(), ledger.is_lent());
             (
                 ledger.readiness(now),
-                room,
-                wants,
-                batches,
+                ledger.wants_identity(),
+                ledger.len(),
                 ledger.next_expiry(),
-                lent,
             )
         };
-        let something = batches > 0 || glance.open_since.is_some();
+        let something = batches > 0 || self.open_since.is_some();
         if wants_identity && something && !std::mem::replace(&mut self.asked_identity, true) {
             let left = self.ledger().left();
             self.parts.identity.do_send(WantIdentity {
@@ -239,28 +243,93 @@ impl PartitionActor {
             });
         }
         self.shared.gauge.queued(batches);
-        if (readiness == Readiness::Now || (room && ripe))
-            && !self.announced
-            && let Some(leader) = &self.leader
-            && (!lent || self.lender == leader.incarnation)
-        {
-            self.announced = true;
-            self.shared.gauge.ready_since(now);
-            leader.sender.do_send(Ready(ctx.address()));
-        }
 
         let later = match readiness {
             Readiness::At(at) => Some(at),
             _ => None,
         };
-        let ripening = ripe_at.filter(|_| !ripe);
+        let after = |wait| self.open_since.map(|since| since + wait);
+        let ripening =
+            after(self.parts.linger).filter(|at| *at > now && !self.parts.shelf.pressure());
+        let outlived = after(self.parts.delivery_timeout);
         if let Some(at) = [later, ripening, expiry, outlived]
             .into_iter()
             .flatten()
             .min()
         {
-            let me = || Sleeper::Partition(ctx.address());
-            self.alarm.set(&self.parts.clock, at, me);
+            let me = self.me.get_or_init(|| Arc::new(ctx.address()));
+            let who = || Sleeper::Partition(Arc::clone(me));
+            self.alarm.set(&self.parts.clock, at, who);
+        }
+    }
+
+    /// Settles what has run out of time, staged or not.
+    fn expire(&mut self, now: Instant, ctx: &mut Context<Self>) {
+        let outlived = |since| since + self.parts.delivery_timeout <= now;
+        if self.open_since.is_some_and(outlived) {
+            self.collect(true);
+        }
+        if self.ledger().next_expiry().is_some_and(|at| at <= now) {
+            self.note_trouble();
+        }
+        let expired = self.ledger().expire(now);
+        self.apply(expired, ctx);
+    }
+
+    /// Whether the open batch need not wait for more records.
+    fn is_ripe(&self, now: Instant) -> bool {
+        self.open_since
+            .is_some_and(|since| since + self.parts.linger <= now || self.parts.shelf.pressure())
+    }
+
+    /// Whether there is a batch to lend, or an open one that can be sealed and lent.
+    fn is_ready(&self, now: Instant) -> bool {
+        let ledger = self.ledger();
+        ledger.readiness(now) == Readiness::Now
+            || (ledger.all_lent()
+                && ledger.has_room()
+                && !ledger.wants_identity()
+                && self.is_ripe(now))
+    }
+
+    /// Whether nothing is lent to another sender than this one.
+    fn may_lend_to(&self, incarnation: u64) -> bool {
+        self.lender == incarnation || !self.ledger().is_lent()
+    }
+
+    /// Hands a batch to a sender that would send it at once.
+    fn offers_unasked(&mut self, now: Instant, ctx: &Context<Self>) -> bool {
+        let Some(leader) = &self.leader else {
+            return false;
+        };
+        if self.announced || !leader.appetite.is_any() || !self.may_lend_to(leader.incarnation) {
+            return false;
+        }
+        let (sender, appetite) = (Arc::clone(&leader.sender), leader.appetite.clone());
+        let Some(loan) = self.lend(leader.incarnation, now, ctx) else {
+            return false;
+        };
+        appetite.lessen(loan.len());
+        sender.do_send(Offer {
+            from: self.me(ctx),
+            loan: Some(loan),
+            more: false,
+        });
+        true
+    }
+
+    /// Tells the sender once that there is something to take.
+    fn announce(&mut self, now: Instant, ctx: &Context<Self>) {
+        if self.announced || !self.is_ready(now) {
+            return;
+        }
+        let me = self.me(ctx);
+        if let Some(leader) = &self.leader
+            && self.may_lend_to(leader.incarnation)
+        {
+            self.announced = true;
+            self.shared.gauge.ready_since(now);
+            leader.sender.do_send(Ready(me));
         }
     }
 
@@ -285,26 +354,24 @@ impl PartitionActor {
         self.look(now(), ctx);
     }
 
-    /// A batch for the sender, if there is one.
-    fn lend(&mut self, now: Instant, ctx: &mut Context<Self>) -> Option<Loan> {
-        self.collect(false);
-        let mut compressor = self.parts.compressor.borrow_mut();
+    /// A batch for the sender of that incarnation, if there is one.
+    fn lend(&mut self, lender: u64, now: Instant, ctx: &Context<Self>) -> Option<Loan> {
+        let compressor = Rc::clone(&self.parts.compressor);
+        let mut compressor = compressor.borrow_mut();
         let mut lent = self.ledger().take(now, &mut compressor);
-        if lent.is_none() && self.ledger().has_room() && self.ledger().all_lent() {
-            let since = self.shared.stage.glance().open_since;
-            if since.is_some_and(|at| at + self.parts.linger <= now || self.parts.shelf.pressure())
-            {
-                self.collect(true);
-                lent = self.ledger().take(now, &mut compressor);
-            }
+        if lent.is_none() && self.is_ready(now) {
+            self.collect(true);
+            lent = self.ledger().take(now, &mut compressor);
         }
         let lent = lent?;
+        self.lender = lender;
         self.meters.taken(&lent);
+        let home = self.me(ctx);
         Some(Loan::new(
             self.topic_partition.clone(),
             self.topic_id,
             lent,
-            ctx.address(),
+            home,
         ))
     }
 
@@ -427,7 +494,7 @@ impl On<Lead> for PartitionActor {
             if let Some(former) = std::mem::replace(&mut self.leader, leader)
                 && std::mem::take(&mut self.announced)
             {
-                former.sender.do_send(NotReady(ctx.address()));
+                former.sender.do_send(NotReady(self.me(ctx)));
             }
         }
         self.look(now(), ctx);
@@ -437,33 +504,23 @@ impl On<Lead> for PartitionActor {
 impl On<Take> for PartitionActor {
     fn on(&mut self, take: Take, ctx: &mut Context<Self>) {
         let leads = |leader: &Led| leader.incarnation == take.incarnation;
-        if !self.leader.as_ref().is_some_and(leads) {
+        let Some(leader) = self.leader.clone().filter(leads) else {
             // A sender that no longer leads, or not yet again: it gets nothing.
-            return take.sender.do_send(Offer {
-                from: ctx.address(),
-                loan: None,
-                more: false,
-            });
-        }
+            return;
+        };
         let now = now();
+        self.collect(false);
         self.announced = false;
         self.shared.gauge.not_ready();
-        let held_elsewhere = self.ledger().is_lent() && self.lender != take.incarnation;
-        let loan = match held_elsewhere {
-            true => None,
-            false => self.lend(now, ctx),
+        let loan = match self.may_lend_to(take.incarnation) {
+            true => self.lend(take.incarnation, now, ctx),
+            false => None,
         };
-        if loan.is_some() {
-            self.lender = take.incarnation;
-        }
         let more = loan.is_some() && self.ledger().readiness(now) == Readiness::Now;
         self.announced = more;
-        take.sender.do_send(Offer {
-            from: ctx.address(),
-            loan,
-            more,
-        });
-        self.look(now, ctx);
+        let from = self.me(ctx);
+        leader.sender.do_send(Offer { from, loan, more });
+        self.act(now, ctx);
     }
 }
 
@@ -481,7 +538,7 @@ impl On<LoanBack> for PartitionActor {
         let effects = self.ledger().report(id, report, now);
         drop(alive);
         self.apply(effects, ctx);
-        self.look(now, ctx);
+        self.act(now, ctx);
     }
 }
 

@@ -37,6 +37,7 @@ use crate::partition::{Ledger, Rules, Stage};
 use crate::partitioner::{RoundRobin, Sticky};
 use crate::pool::Shelf;
 use crate::record::TopicPartition;
+use crate::sender::Appetite;
 use crate::supervision::Part;
 use crate::topics::{Door, Gauge, Topic, Topics};
 
@@ -91,9 +92,10 @@ struct Slot {
 }
 
 struct Sender {
-    addr: Addr<SenderActor>,
+    addr: Arc<Addr<SenderActor>>,
     endpoint: Endpoint,
     incarnation: u64,
+    appetite: Appetite,
 }
 
 /// Owns the lists of what there is, and the writes to the routes.
@@ -257,9 +259,10 @@ impl RuntimeActor {
             setup_timeout_max: config.connection_setup_timeout_max,
             seed: self.chance.random(),
         };
+        let appetite = Appetite::default();
         let addr = SenderActor::new(
             (node, endpoint.clone()),
-            incarnation,
+            (incarnation, appetite.clone()),
             rules,
             self.parts.clock.clone(),
             self.parts.metadata.clone(),
@@ -270,9 +273,10 @@ impl RuntimeActor {
         self.senders.insert(
             node,
             Sender {
-                addr,
+                addr: Arc::new(addr),
                 endpoint: endpoint.clone(),
                 incarnation,
+                appetite,
             },
         );
     }
@@ -327,8 +331,9 @@ impl RuntimeActor {
                 Some(Led {
                     node,
                     epoch: leader.epoch,
-                    sender: sender.addr.clone(),
+                    sender: Arc::clone(&sender.addr),
                     incarnation: sender.incarnation,
+                    appetite: sender.appetite.clone(),
                 })
             });
             let topic_id = view.id;

@@ -12,43 +12,43 @@ use tokio::sync::mpsc::{self, UnboundedSender};
 
 use super::clock::{Alarm, ClockActor, Sleeper, Stop, Tick};
 use super::guard::{self, Guard, Guarded, On, Revisit, guarded};
-use super::loan::Loan;
+use super::loan::{Home, Loan};
 use super::metadata::{Hint, MetadataActor, RefreshMetadata};
+use super::now;
 use super::partition::{Retire, Revive, Trouble};
-use super::{PartitionActor, now};
 use crate::config::Acks;
 use crate::figures::BrokerFigures;
 use crate::meters::NodeMeters;
 use crate::net::{self, Backoff, ConnectOptions, Endpoint, Gate, LinkEvent, NetError, Outbound};
 use crate::panics;
 use crate::partition::Report;
-use crate::sender::{InFlight, Parcel, Request, arrange, encode, gather, match_answers};
+use crate::sender::{Appetite, InFlight, Parcel, Request, arrange, encode, gather, match_answers};
 use crate::wire::{self, Api, ProduceAnswer, Versions};
 
 /// A partition has a batch to take. Said once, on the edge; the sender takes when it can send.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct Ready(pub Addr<PartitionActor>);
+pub(crate) struct Ready(pub Home);
 
 /// A partition that was ready is led by another broker now.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct NotReady(pub Addr<PartitionActor>);
+pub(crate) struct NotReady(pub Home);
 
 /// Asks a partition for one batch.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Take {
-    pub sender: Addr<SenderActor>,
     /// A partition that knows another incarnation as its leader's gives nothing.
     pub incarnation: u64,
 }
 
-/// A partition's answer to [`Take`]. With `more` it stays in the ring.
+/// A partition's answer to [`Take`], or a batch lent unasked, since the sender has an [`Appetite`].
+/// With `more` the partition stays in the ring.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Offer {
-    pub from: Addr<PartitionActor>,
+    pub from: Home,
     pub loan: Option<Loan>,
     pub more: bool,
 }
@@ -57,11 +57,6 @@ pub(crate) struct Offer {
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct MoveTo(pub Endpoint);
-
-/// Partitions have become ready.
-#[derive(Message)]
-#[rtype(result = "()")]
-struct Pump;
 
 /// The connection of this number says something.
 #[derive(Message)]
@@ -112,15 +107,14 @@ pub(crate) struct SenderActor {
     meters: NodeMeters,
 
     /// Partitions with something to take, in the order of their turns.
-    ring: VecDeque<Addr<PartitionActor>>,
+    ring: VecDeque<Home>,
     /// Batches taken and not yet in a request.
     taken: VecDeque<Loan>,
-    /// Partitions asked and not heard yet.
-    asked: usize,
     /// The length of the batches taken lately.
     typical: usize,
-    /// A look at the ring is on its way.
-    nudged: bool,
+    /// Whoever has something gets a turn of the arbiter to lend it.
+    turn: bool,
+    appetite: Appetite,
 
     link: Link,
     number: u64,
@@ -145,7 +139,7 @@ const IDLE_LOOK: Duration = Duration::from_secs(1);
 impl SenderActor {
     pub fn new(
         (node, endpoint): (i32, Endpoint),
-        incarnation: u64,
+        (incarnation, appetite): (u64, Appetite),
         rules: SenderRules,
         clock: Addr<ClockActor>,
         metadata: Addr<MetadataActor>,
@@ -165,9 +159,9 @@ impl SenderActor {
             meters,
             ring: VecDeque::new(),
             taken: VecDeque::new(),
-            asked: 0,
             typical: rules.batch_size,
-            nudged: false,
+            turn: false,
+            appetite,
             link: Link::Down,
             number: 0,
             outbox: None,
@@ -189,8 +183,27 @@ impl SenderActor {
             .set(&self.clock, at, || Sleeper::Sender(ctx.address()));
     }
 
-    /// Does whatever can be done now: connect, ask partitions, send.
+    /// Does whatever can be done now: connect, ask partitions, send. Then says what it would send
+    /// besides.
     fn pump(&mut self, ctx: &mut Context<Self>) {
+        self.throttled_until.take_if(|until| *until <= now());
+        if !self.turn {
+            self.work(false, ctx);
+        }
+        let free = self.is_up() && self.throttled_until.is_none() && self.in_flight.has_room();
+        if !free {
+            self.appetite.set(0);
+        } else if !self.turn {
+            self.appetite.set(self.rules.max_request_size);
+        }
+    }
+
+    fn is_up(&self) -> bool {
+        matches!(self.link, Link::Up { .. })
+    }
+
+    /// With `heard`, partitions have had their turn, and what they lent goes before others are asked.
+    fn work(&mut self, mut heard: bool, ctx: &mut Context<Self>) {
         if self.ring.is_empty() && self.taken.is_empty() {
             return;
         }
@@ -200,44 +213,48 @@ impl SenderActor {
             }
             return;
         }
-        let now = now();
-        match self.link {
-            Link::Connecting => return,
-            Link::Down => return self.connect(now, ctx),
-            Link::Up { .. } => {}
+        match (&self.link, self.throttled_until) {
+            (Link::Connecting, _) => return,
+            (Link::Down, _) => return self.connect(now(), ctx),
+            (Link::Up { .. }, Some(until)) => return self.set_alarm(until, ctx),
+            (Link::Up { .. }, None) => {}
         }
-        if let Some(until) = self.throttled_until.filter(|until| *until > now) {
-            return self.set_alarm(until, ctx);
+        while self.is_up() && self.in_flight.has_room() {
+            let gathered = std::mem::take(&mut heard) && !self.taken.is_empty();
+            if !gathered && self.ask() {
+                return self.wait_a_turn(ctx);
+            }
+            if self.taken.is_empty() {
+                return;
+            }
+            self.send(ctx);
         }
-        if self.asked > 0 || !self.in_flight.has_room() {
-            return;
-        }
-        if self.ring.is_empty() {
-            return self.send(ctx);
-        }
+    }
+
+    /// Asks partitions in the ring, as many as are likely to fill a request with what is there.
+    fn ask(&mut self) -> bool {
         // What comes too much waits for the next request.
-        let fitting = (self.rules.max_request_size / self.typical.max(1)).max(1);
-        let ask = self.ring.len().min(fitting).min(MAX_ASKED);
+        let fitting = (self.rules.max_request_size / self.typical.max(1)).clamp(1, MAX_ASKED);
+        let ask = fitting
+            .saturating_sub(self.taken.len())
+            .min(self.ring.len());
+        let incarnation = self.incarnation;
         for partition in self.ring.drain(..ask) {
-            if partition.connected() {
-                self.asked += 1;
-                let incarnation = self.incarnation;
-                partition.do_send(Take {
-                    sender: ctx.address(),
-                    incarnation,
-                });
-            }
+            partition.do_send(Take { incarnation });
         }
-        if self.asked == 0 {
-            return self.pump(ctx); // all of them are gone
+        ask > 0
+    }
+
+    /// A gather never waits for a partition: yielding once gives each that is alive its turn.
+    fn wait_a_turn(&mut self, ctx: &mut Context<Self>) {
+        if !std::mem::replace(&mut self.turn, true) {
+            let turn = tokio::task::yield_now();
+            guard::spawn(ctx, turn, |sender: &mut Self, (), ctx| {
+                sender.turn = false;
+                sender.work(true, ctx);
+                sender.pump(ctx);
+            });
         }
-        // A gather never waits for a partition: yielding once gives each that is alive its turn.
-        let turn = tokio::task::yield_now();
-        guard::spawn(ctx, turn, |sender: &mut Self, (), ctx| {
-            if std::mem::take(&mut sender.asked) > 0 {
-                sender.send_or_look(ctx);
-            }
-        });
     }
 
     fn connect(&mut self, now: Instant, ctx: &mut Context<Self>) {
@@ -275,22 +292,11 @@ impl SenderActor {
         self.link = Link::Connecting;
     }
 
-    /// All that were asked have answered, or had their turn.
-    fn send_or_look(&mut self, ctx: &mut Context<Self>) {
-        match self.taken.is_empty() {
-            true => self.pump(ctx),
-            false => self.send(ctx),
-        }
-    }
-
     /// Sends one request with what has been taken.
     fn send(&mut self, ctx: &mut Context<Self>) {
         let Link::Up { versions } = &self.link else {
             return;
         };
-        if self.taken.is_empty() || !self.in_flight.has_room() {
-            return;
-        }
         let version = match versions.best(Api::Produce) {
             Ok(version) => version,
             Err(error) => {
@@ -338,7 +344,6 @@ impl SenderActor {
             });
         }
         self.set_alarm(now + self.rules.request_timeout, ctx);
-        self.pump(ctx);
     }
 
     fn answer(&mut self, frame: Bytes, ctx: &mut Context<Self>) {
@@ -413,7 +418,6 @@ impl SenderActor {
         let was_up = matches!(self.link, Link::Up { .. });
         self.link = Link::Down;
         self.number += 1; // what the old connection still says is not heard
-        self.asked = 0;
         let idle = self.in_flight.is_empty() && self.taken.is_empty();
         let text: Arc<str> = error.to_string().into();
         if was_up && idle && error.is_closed() {
@@ -449,7 +453,14 @@ impl Actor for SenderActor {
     type Context = Context<Self>;
 }
 
-guarded!(SenderActor: Ready, NotReady, Pump, Offer, FromLink, MoveTo, Tick, Revisit, Revive, Retire);
+impl Drop for SenderActor {
+    /// Nothing is to be lent to it any more.
+    fn drop(&mut self) {
+        self.appetite.set(0);
+    }
+}
+
+guarded!(SenderActor: Ready, NotReady, Offer, FromLink, MoveTo, Tick, Revisit, Revive, Retire);
 
 impl Guarded for SenderActor {
     fn guard(&mut self) -> &mut Guard {
@@ -460,7 +471,7 @@ impl Guarded for SenderActor {
     /// revisit, announce themselves again.
     fn restart(&mut self, ctx: &mut Context<Self>) -> usize {
         let loans = self.in_flight.loans() + self.taken.len();
-        self.nudged = false;
+        self.turn = false;
         self.ring.clear();
         self.alarm = Alarm::default();
         let endpoint = self.endpoint.clone();
@@ -507,10 +518,7 @@ impl On<Retire> for SenderActor {
 impl On<Ready> for SenderActor {
     fn on(&mut self, Ready(partition): Ready, ctx: &mut Context<Self>) {
         self.ring.push_back(partition);
-        // Behind whatever else is in the mailbox: more partitions may be ready by then.
-        if self.asked == 0 && !std::mem::replace(&mut self.nudged, true) {
-            ctx.notify(Pump);
-        }
+        self.pump(ctx);
     }
 }
 
@@ -521,30 +529,19 @@ impl On<NotReady> for SenderActor {
     }
 }
 
-impl On<Pump> for SenderActor {
-    fn on(&mut self, _: Pump, ctx: &mut Context<Self>) {
-        self.nudged = false;
-        self.pump(ctx);
-    }
-}
-
 impl On<Offer> for SenderActor {
     fn on(&mut self, Offer { from, loan, more }: Offer, ctx: &mut Context<Self>) {
-        self.asked = self.asked.saturating_sub(1);
         if more {
             self.ring.push_back(from);
         }
         if let Some(loan) = loan {
-            match self.link {
-                Link::Up { .. } => {
-                    self.typical = (7 * self.typical + loan.len()) / 8;
-                    self.taken.push_back(loan);
-                }
-                _ => loan.give_back(&"the connection was lost before the batch was sent".into()),
+            if !self.is_up() {
+                return loan.give_back(&"the connection was lost before the batch was sent".into());
             }
-        }
-        if self.asked == 0 {
-            self.send_or_look(ctx);
+            self.typical = (7 * self.typical + loan.len()) / 8;
+            self.taken.push_back(loan);
+            // More partitions may lend by then.
+            self.wait_a_turn(ctx);
         }
     }
 }
@@ -622,7 +619,7 @@ impl On<Tick> for SenderActor {
             self.set_alarm(at, ctx);
         } else if let (Link::Up { .. }, Some(idle)) = (&self.link, self.rules.max_idle) {
             let at = self.last_used + idle;
-            if at <= now && self.taken.is_empty() && self.asked == 0 && self.ring.is_empty() {
+            if at <= now && self.taken.is_empty() && !self.turn && self.ring.is_empty() {
                 tracing::debug!(node = self.node, "closing an idle connection");
                 self.task.take().map(|task| ctx.cancel_future(task));
                 self.outbox = None;

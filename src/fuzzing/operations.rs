@@ -327,7 +327,9 @@ pub fn stage(data: &[u8]) {
     let (mut memory, mut accepted, mut collected) = (None, Vec::new(), Vec::new());
     let mut closed = false;
     let take = |open: bool, collected: &mut Vec<u64>| {
-        for batch in stage.collect(open) {
+        let mut full = VecDeque::new();
+        stage.collect(open, &mut full);
+        for batch in full {
             assert!(batch.count() > 0, "no batch is empty");
             collected.extend(std::iter::repeat_n(
                 batch.count() as u64,

@@ -8,7 +8,7 @@ use spin::mutex::{SpinMutex, SpinMutexGuard};
 use spin::relax::Yield;
 
 use crate::ack::Ack;
-use crate::batch::{OpenBatch, RecordRef, SealedBatch};
+use crate::batch::{OpenBatch, RecordRef};
 use crate::delivery::{Callback, Listener};
 use crate::pool::{Buffer, first_size};
 
@@ -225,17 +225,18 @@ impl Stage {
         })
     }
 
-    /// Takes everything sealed, and with `open` the open batch behind it.
-    pub fn collect(&self, open: bool) -> VecDeque<SealedBatch> {
+    /// Moves everything sealed, and with `open` the open batch behind it, to the end of `full`.
+    /// Returns when the batch that is still open took its first record. The actor is told of
+    /// whatever comes after this.
+    pub fn collect(&self, open: bool, full: &mut VecDeque<OpenBatch>) -> Option<Instant> {
         let mut inner = self.claim();
         if open {
             inner.seal_open(self.first);
         }
         inner.signalled = false;
         inner.watched = inner.open.is_some();
-        let sealed = std::mem::take(&mut inner.sealed);
-        drop(inner);
-        sealed.into_iter().map(OpenBatch::seal).collect()
+        full.append(&mut inner.sealed);
+        inner.open.as_ref().map(OpenBatch::opened_at)
     }
 
     /// Takes records again.

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use kafka_protocol::records::RecordBatchDecoder;
 
 use super::*;
-use crate::batch::{HEADER_LEN, Stamp};
+use crate::batch::{HEADER_LEN, SealedBatch, Stamp};
 use crate::pool::{Shelf, blank};
 
 const BATCH: usize = 256;
@@ -52,8 +52,14 @@ impl Scene {
     }
 
     fn collect(&self, open: bool) -> Vec<Vec<Bytes>> {
-        self.stage.collect(open).into_iter().map(values).collect()
+        sealed(&self.stage, open).map(values).collect()
     }
+}
+
+fn sealed(stage: &Stage, open: bool) -> impl Iterator<Item = SealedBatch> {
+    let mut full = VecDeque::new();
+    stage.collect(open, &mut full);
+    full.into_iter().map(OpenBatch::seal)
 }
 
 fn record(value: &[u8]) -> RecordRef<'_> {
@@ -214,7 +220,7 @@ fn callbacks_and_listeners_go_with_the_batch() {
             .append(&record(b"x"), &mut memory, &mut extras, Instant::now);
         assert!(extras.callback.is_none(), "taken with the record");
     }
-    let mut batch = scene.stage.collect(true).pop_front().expect("a batch");
+    let mut batch = sealed(&scene.stage, true).next().expect("a batch");
     let settled = batch
         .settle(crate::ack::Settlement::Split(Vec::new()))
         .expect("the first outcome");
@@ -250,7 +256,7 @@ fn a_batch_grows_out_of_its_first_buffer_and_the_next_begins_larger() {
         asked,
         [(first, true), (full, false), (full, true), (full, true)]
     );
-    let batches: Vec<_> = stage.collect(true).into_iter().map(values).collect();
+    let batches: Vec<_> = sealed(&stage, true).map(values).collect();
     assert_eq!(batches.concat(), vec![Bytes::from(value.to_vec()); sent]);
     assert_eq!(batches.len(), 3);
     // The third was small: so the fourth may begin small.

@@ -133,6 +133,11 @@ pub(crate) struct SenderActor {
 /// Partitions asked at once, at most: a bound on the work between two looks at the mailbox.
 const MAX_ASKED: usize = 256;
 
+/// Bytes gathered for a request while others can follow it. With less in flight, less memory is in
+/// use at a time, and more of it stays in the processor's caches; the last request that the broker
+/// has not answered may be as large as it gets, so that a distant one gets no less.
+const PORTION: usize = 128 << 10;
+
 /// A connection that is past its idle time and yet has something to do is looked at again later.
 const IDLE_LOOK: Duration = Duration::from_secs(1);
 
@@ -194,7 +199,7 @@ impl SenderActor {
         if !free {
             self.appetite.set(0);
         } else if !self.turn {
-            self.appetite.set(self.rules.max_request_size);
+            self.appetite.set(self.portion());
         }
     }
 
@@ -231,10 +236,19 @@ impl SenderActor {
         }
     }
 
-    /// Asks partitions in the ring, as many as are likely to fill a request with what is there.
+    /// How many bytes to gather for one request.
+    fn portion(&self) -> usize {
+        match self.in_flight.slots() {
+            0 | 1 => self.rules.max_request_size,
+            _ => self.rules.max_request_size.min(PORTION),
+        }
+    }
+
+    /// Asks partitions in the ring for as many batches as are likely to make a portion with what is
+    /// there.
     fn ask(&mut self) -> bool {
         // What comes too much waits for the next request.
-        let fitting = (self.rules.max_request_size / self.typical.max(1)).clamp(1, MAX_ASKED);
+        let fitting = (self.portion() / self.typical.max(1)).clamp(1, MAX_ASKED);
         let ask = fitting
             .saturating_sub(self.taken.len())
             .min(self.ring.len());

@@ -59,10 +59,14 @@ impl<L> InFlight<L> {
         }
     }
 
+    /// How many more may wait for an answer.
+    pub fn slots(&self) -> usize {
+        self.max.saturating_sub(self.requests.len())
+    }
+
     /// Whether another request may go.
     pub fn has_room(&self) -> bool {
-        self.requests.len() < self.max
-            && (self.unwritten < UNWRITTEN || self.unwritten_bytes() < UNWRITTEN_BYTES)
+        self.slots() > 0 && (self.unwritten < UNWRITTEN || self.unwritten_bytes() < UNWRITTEN_BYTES)
     }
 
     fn unwritten_bytes(&self) -> usize {
@@ -195,6 +199,7 @@ mod tests {
         in_flight.push(9, vec![2], 1, now);
         in_flight.wrote(2);
         assert!(!in_flight.has_room(), "three wait for an answer");
+        assert_eq!(in_flight.slots(), 0);
         in_flight.answered(0).expect("the oldest");
         assert!(in_flight.has_room());
     }

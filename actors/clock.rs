@@ -72,6 +72,11 @@ impl Alarm {
         }
     }
 
+    /// When the next tick comes.
+    pub fn next(&self) -> Option<Instant> {
+        self.0.last().copied()
+    }
+
     /// A tick has come: the earliest, since the clock rings in order.
     pub fn rang(&mut self) {
         self.0.pop();

@@ -129,7 +129,7 @@ impl Drop for Shared {
     fn drop(&mut self) {
         self.stage.close();
         let mut full = VecDeque::new();
-        self.stage.collect(true, &mut full);
+        self.stage.collect(true, false, &mut full);
         full.into_iter().for_each(|batch| drop(batch.seal()));
     }
 }
@@ -201,9 +201,11 @@ impl PartitionActor {
         Arc::clone(self.me.get_or_init(|| Arc::new(ctx.address())))
     }
 
-    /// Moves what is sealed from the stage to the deque, with `open` the open batch too.
-    fn collect(&mut self, open: bool) {
-        self.open_since = self.shared.stage.collect(open, &mut self.full);
+    /// Moves what is sealed from the stage to the deque, with `open` the open batch too. With `watched`
+    /// a batch that is opened later needs no [`Wake`].
+    fn collect(&mut self, open: bool, watched: bool) {
+        let (stage, full) = (&self.shared.stage, &mut self.full);
+        self.open_since = stage.collect(open, watched, full);
         for batch in self.full.drain(..) {
             let batch = batch.seal();
             self.meters.sealed(&batch);
@@ -213,8 +215,20 @@ impl PartitionActor {
 
     /// Looks at everything, the stage too, and does what follows.
     fn look(&mut self, now: Instant, ctx: &mut Context<Self>) {
-        self.collect(false);
+        self.collect(false, self.watches(now));
         self.act(now, ctx);
+    }
+
+    /// Whether a tick comes before a batch that is opened from now on has lingered.
+    fn watches(&self, now: Instant) -> bool {
+        let next = self.alarm.next();
+        next.is_some_and(|at| at <= now + self.parts.linger)
+    }
+
+    fn set_alarm(&mut self, at: Instant, ctx: &Context<Self>) {
+        let me = self.me.get_or_init(|| Arc::new(ctx.address()));
+        let who = || Sleeper::Partition(Arc::clone(me));
+        self.alarm.set(&self.parts.clock, at, who);
     }
 
     /// Lends or announces what is ready, asks for what is missing, sets the alarm for what is to
@@ -257,9 +271,7 @@ impl PartitionActor {
             .flatten()
             .min()
         {
-            let me = self.me.get_or_init(|| Arc::new(ctx.address()));
-            let who = || Sleeper::Partition(Arc::clone(me));
-            self.alarm.set(&self.parts.clock, at, who);
+            self.set_alarm(at, ctx);
         }
     }
 
@@ -267,7 +279,7 @@ impl PartitionActor {
     fn expire(&mut self, now: Instant, ctx: &mut Context<Self>) {
         let outlived = |since| since + self.parts.delivery_timeout <= now;
         if self.open_since.is_some_and(outlived) {
-            self.collect(true);
+            self.collect(true, false);
         }
         if self.ledger().next_expiry().is_some_and(|at| at <= now) {
             self.note_trouble();
@@ -360,7 +372,11 @@ impl PartitionActor {
         let mut compressor = compressor.borrow_mut();
         let mut lent = self.ledger().take(now, &mut compressor);
         if lent.is_none() && self.is_ready(now) {
-            self.collect(true);
+            // Where one batch has lingered, another is likely to follow.
+            if !self.parts.linger.is_zero() {
+                self.set_alarm(now + self.parts.linger, ctx);
+            }
+            self.collect(true, self.watches(now));
             lent = self.ledger().take(now, &mut compressor);
         }
         let lent = lent?;
@@ -429,7 +445,7 @@ impl Guarded for PartitionActor {
 
     fn fail(&mut self, why: &Arc<str>, ctx: &mut Context<Self>) {
         self.shared.stage.close();
-        self.collect(true);
+        self.collect(true, false);
         let part: Arc<str> = format!("the partition {}", self.topic_partition).into();
         let reason = |_| Reason::Failed {
             part: Arc::clone(&part),
@@ -467,7 +483,7 @@ pub(crate) struct Retire;
 impl On<Retire> for PartitionActor {
     fn on(&mut self, _: Retire, ctx: &mut Context<Self>) {
         self.shared.stage.close();
-        self.collect(true);
+        self.collect(true, false);
         self.guard.retired();
         self.look(now(), ctx);
     }
@@ -509,7 +525,7 @@ impl On<Take> for PartitionActor {
             return;
         };
         let now = now();
-        self.collect(false);
+        self.collect(false, self.watches(now));
         self.announced = false;
         self.shared.gauge.not_ready();
         let loan = match self.may_lend_to(take.incarnation) {
@@ -553,7 +569,7 @@ impl On<Identified> for PartitionActor {
 
 impl On<FlushPartition> for PartitionActor {
     fn on(&mut self, mut message: FlushPartition, ctx: &mut Context<Self>) {
-        self.collect(true);
+        self.collect(true, false);
         if let Some(barrier) = &message.0 {
             let token: Token = Arc::clone(barrier) as Token;
             self.ledger().tie(&token);
@@ -574,7 +590,7 @@ impl Handler<Stop> for PartitionActor {
 
     fn handle(&mut self, _: Stop, ctx: &mut Context<Self>) {
         self.shared.stage.close();
-        self.collect(true);
+        self.collect(true, false);
         self.note_trouble();
         let effects = self.ledger().abandon(|last| Reason::Closed { last });
         self.apply(effects, ctx);

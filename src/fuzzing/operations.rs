@@ -328,7 +328,7 @@ pub fn stage(data: &[u8]) {
     let mut closed = false;
     let take = |open: bool, collected: &mut Vec<u64>| {
         let mut full = VecDeque::new();
-        stage.collect(open, &mut full);
+        stage.collect(open, false, &mut full);
         for batch in full {
             assert!(batch.count() > 0, "no batch is empty");
             collected.extend(std::iter::repeat_n(

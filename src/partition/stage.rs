@@ -93,7 +93,7 @@ pub(crate) struct Stage {
 struct Inner {
     open: Option<OpenBatch>,
     sealed: VecDeque<OpenBatch>,
-    /// The actor knows of the open batch and will look at it in time.
+    /// The actor knows of the open batch, or of the one to come, and will look at it in time.
     watched: bool,
     /// The actor knows that something is sealed.
     signalled: bool,
@@ -227,14 +227,19 @@ impl Stage {
 
     /// Moves everything sealed, and with `open` the open batch behind it, to the end of `full`.
     /// Returns when the batch that is still open took its first record. The actor is told of
-    /// whatever comes after this.
-    pub fn collect(&self, open: bool, full: &mut VecDeque<OpenBatch>) -> Option<Instant> {
+    /// whatever comes after this, but `watched` says that it will look at an open one in time.
+    pub fn collect(
+        &self,
+        open: bool,
+        watched: bool,
+        full: &mut VecDeque<OpenBatch>,
+    ) -> Option<Instant> {
         let mut inner = self.claim();
         if open {
             inner.seal_open(self.first);
         }
         inner.signalled = false;
-        inner.watched = inner.open.is_some();
+        inner.watched = watched || inner.open.is_some();
         full.append(&mut inner.sealed);
         inner.open.as_ref().map(OpenBatch::opened_at)
     }

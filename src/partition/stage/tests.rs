@@ -56,9 +56,22 @@ impl Scene {
     }
 }
 
+#[test]
+fn a_watched_stage_tells_of_full_batches_alone() {
+    let scene = Scene::new();
+    let mut full = VecDeque::new();
+    scene.stage.collect(false, true, &mut full);
+    assert_eq!(scene.send(b"opens"), 0, "somebody looks in time");
+    scene.stage.collect(true, false, &mut full);
+    assert_eq!(scene.send(b"opens"), 1);
+    let more = (0..100).map(|_| scene.send(b"fills"));
+    assert_eq!(more.sum::<usize>(), 1, "one is full, and nobody looks");
+    assert_eq!(full.len(), 1);
+}
+
 fn sealed(stage: &Stage, open: bool) -> impl Iterator<Item = SealedBatch> {
     let mut full = VecDeque::new();
-    stage.collect(open, &mut full);
+    stage.collect(open, false, &mut full);
     full.into_iter().map(OpenBatch::seal)
 }
 

@@ -1,39 +1,40 @@
 //! The PartitionActor: one per TopicPartition, owner of its batch deque.
 
+mod door;
+mod flush;
+mod lending;
+
 use std::cell::{OnceCell, RefCell, RefMut};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
-use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use super::clock::{Alarm, ClockActor, Sleeper, Stop, Tick};
 use super::delivery::{Deliver, DeliveryActor};
 use super::guard::{Guard, Guarded, On, Revisit, guarded};
 use super::identity::{Bump, Identified, IdentityActor, WantIdentity};
-use super::loan::{Home, Loan, LoanBack};
+use super::loan::{Home, LoanBack};
 use super::metadata::{MetadataActor, RefreshMetadata};
 use super::now;
-use super::sender::{NotReady, Offer, Ready, SenderActor, Take};
-use crate::ack::Receipt;
-use crate::batch::{OpenBatch, Token};
+use super::sender::{NotReady, SenderActor, Take};
+use crate::batch::OpenBatch;
 use crate::compress::Compressor;
-use crate::delivery::Listener;
-use crate::error::SendError;
 use crate::figures::PartitionFigures;
 use crate::intake::Intake;
 use crate::meters::TopicMeters;
 use crate::outcome::Reason;
-use crate::partition::{Effects, Extras, Ledger, Readiness, Report, Stage};
+use crate::partition::{Effects, Ledger, Readiness, Report, Stage};
 use crate::pool::Shelf;
-use crate::producer::Producer;
-use crate::record::{Record, TopicName, TopicPartition};
-use crate::sender::{Appetite, Parcel};
-use crate::topics::{Gauge, Recent};
+use crate::record::TopicPartition;
+use crate::sender::Appetite;
+use crate::topics::Gauge;
+
+pub use door::Produce;
+pub(crate) use flush::{Barrier, FlushPartition};
 
 /// The stage has something new.
 #[derive(Message)]
@@ -60,42 +61,6 @@ pub(crate) struct Led {
     pub incarnation: u64,
     /// While it is any, batches are lent unasked.
     pub appetite: Appetite,
-}
-
-/// Everything accepted so far is to go out. The barrier's last clone goes when it has its outcome.
-/// A message that is lost before it was done says so.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct FlushPartition(pub Option<Arc<Barrier>>);
-
-impl Drop for FlushPartition {
-    fn drop(&mut self) {
-        if let Some(barrier) = &self.0 {
-            barrier.missed.store(true, Ordering::Relaxed);
-        }
-    }
-}
-
-/// Dropped with its last clone, it tells that all batches it was tied to have their outcome. If
-/// somebody missed it, it is silent: who waits has to ask again.
-pub(crate) struct Barrier {
-    done: Option<oneshot::Sender<()>>,
-    missed: AtomicBool,
-}
-
-impl Barrier {
-    pub fn new(done: oneshot::Sender<()>) -> Arc<Self> {
-        let (done, missed) = (Some(done), AtomicBool::new(false));
-        Arc::new(Self { done, missed })
-    }
-}
-
-impl Drop for Barrier {
-    fn drop(&mut self) {
-        if let Some(done) = self.done.take().filter(|_| !*self.missed.get_mut()) {
-            let _ = done.send(());
-        }
-    }
 }
 
 /// Something stands in the way of every partition; a later time-out carries it.
@@ -288,63 +253,6 @@ impl PartitionActor {
         self.apply(expired, ctx);
     }
 
-    /// Whether the open batch need not wait for more records.
-    fn is_ripe(&self, now: Instant) -> bool {
-        self.open_since
-            .is_some_and(|since| since + self.parts.linger <= now || self.parts.shelf.pressure())
-    }
-
-    /// Whether there is a batch to lend, or an open one that can be sealed and lent.
-    fn is_ready(&self, now: Instant) -> bool {
-        let ledger = self.ledger();
-        ledger.readiness(now) == Readiness::Now
-            || (ledger.all_lent()
-                && ledger.has_room()
-                && !ledger.wants_identity()
-                && self.is_ripe(now))
-    }
-
-    /// Whether nothing is lent to another sender than this one.
-    fn may_lend_to(&self, incarnation: u64) -> bool {
-        self.lender == incarnation || !self.ledger().is_lent()
-    }
-
-    /// Hands a batch to a sender that would send it at once.
-    fn offers_unasked(&mut self, now: Instant, ctx: &Context<Self>) -> bool {
-        let Some(leader) = &self.leader else {
-            return false;
-        };
-        if self.announced || !leader.appetite.is_any() || !self.may_lend_to(leader.incarnation) {
-            return false;
-        }
-        let (sender, appetite) = (Arc::clone(&leader.sender), leader.appetite.clone());
-        let Some(loan) = self.lend(leader.incarnation, now, ctx) else {
-            return false;
-        };
-        appetite.lessen(loan.len());
-        sender.do_send(Offer {
-            from: self.me(ctx),
-            loan: Some(loan),
-            more: false,
-        });
-        true
-    }
-
-    /// Tells the sender once that there is something to take.
-    fn announce(&mut self, now: Instant, ctx: &Context<Self>) {
-        if self.announced || !self.is_ready(now) {
-            return;
-        }
-        let me = self.me(ctx);
-        if let Some(leader) = &self.leader
-            && self.may_lend_to(leader.incarnation)
-        {
-            self.announced = true;
-            self.shared.gauge.ready_since(now);
-            leader.sender.do_send(Ready(me));
-        }
-    }
-
     /// Batches that were never tried are about to expire: they are to say why they were not.
     fn note_trouble(&self) {
         let no_leader = || "no leader of the partition is known".into();
@@ -364,31 +272,6 @@ impl PartitionActor {
         self.asked_identity = false;
         self.alarm = Alarm::default();
         self.look(now(), ctx);
-    }
-
-    /// A batch for the sender of that incarnation, if there is one.
-    fn lend(&mut self, lender: u64, now: Instant, ctx: &Context<Self>) -> Option<Loan> {
-        let compressor = Rc::clone(&self.parts.compressor);
-        let mut compressor = compressor.borrow_mut();
-        let mut lent = self.ledger().take(now, &mut compressor);
-        if lent.is_none() && self.is_ready(now) {
-            // Where one batch has lingered, another is likely to follow.
-            if !self.parts.linger.is_zero() {
-                self.set_alarm(now + self.parts.linger, ctx);
-            }
-            self.collect(true, self.watches(now));
-            lent = self.ledger().take(now, &mut compressor);
-        }
-        let lent = lent?;
-        self.lender = lender;
-        self.meters.taken(&lent);
-        let home = self.me(ctx);
-        Some(Loan::new(
-            self.topic_partition.clone(),
-            self.topic_id,
-            lent,
-            home,
-        ))
     }
 
     fn apply(&mut self, effects: Effects, ctx: &mut Context<Self>) {
@@ -517,29 +400,6 @@ impl On<Lead> for PartitionActor {
     }
 }
 
-impl On<Take> for PartitionActor {
-    fn on(&mut self, take: Take, ctx: &mut Context<Self>) {
-        let leads = |leader: &Led| leader.incarnation == take.incarnation;
-        let Some(leader) = self.leader.clone().filter(leads) else {
-            // A sender that no longer leads, or not yet again: it gets nothing.
-            return;
-        };
-        let now = now();
-        self.collect(false, self.watches(now));
-        self.announced = false;
-        self.shared.gauge.not_ready();
-        let loan = match self.may_lend_to(take.incarnation) {
-            true => self.lend(take.incarnation, now, ctx),
-            false => None,
-        };
-        let more = loan.is_some() && self.ledger().readiness(now) == Readiness::Now;
-        self.announced = more;
-        let from = self.me(ctx);
-        leader.sender.do_send(Offer { from, loan, more });
-        self.act(now, ctx);
-    }
-}
-
 impl On<LoanBack> for PartitionActor {
     fn on(&mut self, back: LoanBack, ctx: &mut Context<Self>) {
         let LoanBack { id, report, alive } = back;
@@ -563,18 +423,6 @@ impl On<Identified> for PartitionActor {
         self.asked_identity = false;
         let effects = self.ledger().adopt(identity);
         self.apply(effects, ctx);
-        self.look(now(), ctx);
-    }
-}
-
-impl On<FlushPartition> for PartitionActor {
-    fn on(&mut self, mut message: FlushPartition, ctx: &mut Context<Self>) {
-        self.collect(true, false);
-        if let Some(barrier) = &message.0 {
-            let token: Token = Arc::clone(barrier) as Token;
-            self.ledger().tie(&token);
-        }
-        message.0 = None;
         self.look(now(), ctx);
     }
 }
@@ -624,59 +472,6 @@ impl Handler<PartitionCensus> for PartitionActor {
             in_flight: load.in_flight,
             retries: ledger.retried,
             splits: ledger.splits,
-        })
-    }
-}
-
-/// A record for this partition, as a message: the door for those who think in actors.
-///
-/// The answer is that of [`Producer::send`](crate::Producer::send): a [`Receipt`] once the record is accepted. The
-/// record's own topic and partition are overridden by the partition's. A message per record costs
-/// about ten times what `send` costs; use that where it matters.
-#[derive(Message)]
-#[rtype(result = "Result<Receipt, SendError>")]
-pub struct Produce {
-    record: Record,
-    listeners: Option<Arc<[Arc<dyn Listener>]>>,
-}
-
-impl Produce {
-    /// A record whose outcome is known by its receipt.
-    pub fn new(record: Record) -> Self {
-        let listeners = None;
-        Self { record, listeners }
-    }
-
-    /// Has the outcome told to whomever `producer` tells of its records; see
-    /// [`Producer::delivering_to`](crate::Producer::delivering_to).
-    #[must_use]
-    pub fn delivering_like(mut self, producer: &Producer) -> Self {
-        self.listeners = Some(Arc::clone(producer.listeners()));
-        self
-    }
-}
-
-impl std::fmt::Debug for Produce {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Produce").field(&self.record).finish()
-    }
-}
-
-impl Handler<Produce> for PartitionActor {
-    type Result = ResponseFuture<Result<Receipt, SendError>>;
-
-    fn handle(&mut self, produce: Produce, _: &mut Context<Self>) -> Self::Result {
-        let Produce {
-            mut record,
-            listeners,
-        } = produce;
-        record.topic = TopicName::Shared(Arc::clone(&self.topic_partition.topic));
-        record.partition = Some(self.topic_partition.partition);
-        let intake = Arc::clone(&self.intake);
-        Box::pin(async move {
-            let listeners = listeners.as_ref().unwrap_or(&intake.listeners);
-            let extras = Extras::told_to(listeners);
-            intake.send(&Recent::default(), record, extras).await
         })
     }
 }

@@ -1,0 +1,122 @@
+//! What a partition lends to its leader's sender, and when.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use actix::prelude::*;
+
+use super::{Led, PartitionActor};
+use crate::actors::guard::On;
+use crate::actors::loan::Loan;
+use crate::actors::now;
+use crate::actors::sender::{Offer, Ready, Take};
+use crate::partition::Readiness;
+use crate::sender::Parcel;
+
+impl PartitionActor {
+    /// Whether the open batch need not wait for more records.
+    fn is_ripe(&self, now: Instant) -> bool {
+        self.open_since
+            .is_some_and(|since| since + self.parts.linger <= now || self.parts.shelf.pressure())
+    }
+
+    /// Whether there is a batch to lend, or an open one that can be sealed and lent.
+    fn is_ready(&self, now: Instant) -> bool {
+        let ledger = self.ledger();
+        ledger.readiness(now) == Readiness::Now
+            || (ledger.all_lent()
+                && ledger.has_room()
+                && !ledger.wants_identity()
+                && self.is_ripe(now))
+    }
+
+    /// Whether nothing is lent to another sender than this one.
+    fn may_lend_to(&self, incarnation: u64) -> bool {
+        self.lender == incarnation || !self.ledger().is_lent()
+    }
+
+    /// Hands a batch to a sender that would send it at once.
+    pub(super) fn offers_unasked(&mut self, now: Instant, ctx: &Context<Self>) -> bool {
+        let Some(leader) = &self.leader else {
+            return false;
+        };
+        if self.announced || !leader.appetite.is_any() || !self.may_lend_to(leader.incarnation) {
+            return false;
+        }
+        let (sender, appetite) = (Arc::clone(&leader.sender), leader.appetite.clone());
+        let Some(loan) = self.lend(leader.incarnation, now, ctx) else {
+            return false;
+        };
+        appetite.lessen(loan.len());
+        sender.do_send(Offer {
+            from: self.me(ctx),
+            loan: Some(loan),
+            more: false,
+        });
+        true
+    }
+
+    /// Tells the sender once that there is something to take.
+    pub(super) fn announce(&mut self, now: Instant, ctx: &Context<Self>) {
+        if self.announced || !self.is_ready(now) {
+            return;
+        }
+        let me = self.me(ctx);
+        if let Some(leader) = &self.leader
+            && self.may_lend_to(leader.incarnation)
+        {
+            self.announced = true;
+            self.shared.gauge.ready_since(now);
+            leader.sender.do_send(Ready(me));
+        }
+    }
+
+    /// A batch for the sender of that incarnation, if there is one.
+    fn lend(&mut self, lender: u64, now: Instant, ctx: &Context<Self>) -> Option<Loan> {
+        let compressor = Rc::clone(&self.parts.compressor);
+        let mut compressor = compressor.borrow_mut();
+        let mut lent = self.ledger().take(now, &mut compressor);
+        if lent.is_none() && self.is_ready(now) {
+            // Where one batch has lingered, another is likely to follow.
+            if !self.parts.linger.is_zero() {
+                self.set_alarm(now + self.parts.linger, ctx);
+            }
+            self.collect(true, self.watches(now));
+            lent = self.ledger().take(now, &mut compressor);
+        }
+        let lent = lent?;
+        self.lender = lender;
+        self.meters.taken(&lent);
+        let home = self.me(ctx);
+        Some(Loan::new(
+            self.topic_partition.clone(),
+            self.topic_id,
+            lent,
+            home,
+        ))
+    }
+}
+
+impl On<Take> for PartitionActor {
+    fn on(&mut self, take: Take, ctx: &mut Context<Self>) {
+        let leads = |leader: &Led| leader.incarnation == take.incarnation;
+        let Some(leader) = self.leader.clone().filter(leads) else {
+            // A sender that no longer leads, or not yet again: it gets nothing.
+            return;
+        };
+        let now = now();
+        self.collect(false, self.watches(now));
+        self.announced = false;
+        self.shared.gauge.not_ready();
+        let loan = match self.may_lend_to(take.incarnation) {
+            true => self.lend(take.incarnation, now, ctx),
+            false => None,
+        };
+        let more = loan.is_some() && self.ledger().readiness(now) == Readiness::Now;
+        self.announced = more;
+        let from = self.me(ctx);
+        leader.sender.do_send(Offer { from, loan, more });
+        self.act(now, ctx);
+    }
+}

@@ -63,31 +63,36 @@ impl Running {
     }
 }
 
-/// The sum of one run of bytes followed by another of `length` bytes, from the sums of both.
+/// The sum of one run of bytes followed by another of `length` bytes, from the sums of both. No
+/// batch is longer than 4 GiB.
 ///
 /// Appending a byte multiplies a sum, seen as a polynomial over GF(2), by x^8. What the second run
 /// adds does not depend on the first.
 pub(super) fn joined(first: u32, second: u32, length: usize) -> u32 {
-    times(power(8 * length as u64), first) ^ second
+    let digits = (length as u32).to_le_bytes();
+    let factors = digits.iter().zip(&POWERS).filter(|(digit, _)| **digit > 0);
+    factors.fold(first, |sum, (digit, powers)| {
+        times(powers[usize::from(*digit)], sum)
+    }) ^ second
 }
 
-/// x^(2^i) modulo the polynomial.
-const SQUARES: [u32; 64] = {
-    let mut squares = [0; 64];
-    squares[0] = 1 << 30; // x: the highest bit is x^0
-    let mut i = 1;
-    while i < squares.len() {
-        squares[i] = times(squares[i - 1], squares[i - 1]);
-        i += 1;
+/// What so many bytes multiply a sum by: x^(8 * value * 256^place) modulo the polynomial stands at
+/// `[place][value]`, so that two products join the sums of a batch of up to 64 KiB.
+static POWERS: [[u32; 256]; 4] = {
+    let mut powers = [[1 << 31; 256]; 4]; // the highest bit is x^0
+    let mut step = 1 << 23; // x^8
+    let mut place = 0;
+    while place < powers.len() {
+        let mut value = 1;
+        while value < 256 {
+            powers[place][value] = times(powers[place][value - 1], step);
+            value += 1;
+        }
+        step = times(powers[place][255], step);
+        place += 1;
     }
-    squares
+    powers
 };
-
-/// x^n modulo the polynomial.
-fn power(n: u64) -> u32 {
-    let bits = (0..u64::BITS).filter(|bit| n >> bit & 1 == 1);
-    bits.fold(1 << 31, |power, bit| times(power, SQUARES[bit as usize]))
-}
 
 /// The product of two polynomials modulo the polynomial.
 const fn times(a: u32, mut b: u32) -> u32 {
@@ -114,6 +119,15 @@ mod tests {
         assert_eq!(sum(&[0; 32]), 0x8a91_36aa);
         assert_eq!(sum(b"123456789"), 0xe306_9283);
         assert_eq!(sum(b""), 0);
+    }
+
+    #[test]
+    fn sums_of_parts_join_at_every_digit() {
+        for tail in [0, 1, 255, 256, 65_535, 65_536, (1 << 24) + 3] {
+            let bytes: Vec<u8> = (0..tail + 9).map(|i| (i * 31) as u8).collect();
+            let (head, tail) = bytes.split_at(9);
+            assert_eq!(joined(sum(head), sum(tail), tail.len()), sum(&bytes));
+        }
     }
 
     proptest! {

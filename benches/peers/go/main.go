@@ -68,6 +68,8 @@ func main() {
 	end := warm + time.Duration(number("window"))*time.Millisecond
 
 	var acked, failed atomic.Uint64
+	// Promises are called one after the other: they count without atomic additions.
+	var counted uint64
 	var latencies []atomic.Uint32
 	if rate > 0 {
 		latencies = make([]atomic.Uint32, longest)
@@ -84,7 +86,9 @@ func main() {
 				failed.Add(1)
 				return
 			}
-			acked.Add(1)
+			if counted++; counted%64 == 0 {
+				acked.Store(counted)
+			}
 			if rate > 0 && due >= warm && due < end {
 				us := (time.Since(began) - due).Microseconds()
 				latencies[min(max(us, 0), longest-1)].Add(1)
@@ -145,6 +149,7 @@ func main() {
 		}
 	}
 	check(client.Flush(ctx))
+	acked.Store(counted)
 	fmt.Println("end", sent, acked.Load(), failed.Load())
 	if rate > 0 {
 		fmt.Println("latency", percentile(latencies, 0.50), percentile(latencies, 0.99))

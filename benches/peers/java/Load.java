@@ -26,6 +26,12 @@ public class Load {
 
     static final AtomicLong acked = new AtomicLong();
     static final AtomicLong failed = new AtomicLong();
+
+    /** Called on the producer's thread alone, so without an atomic addition. */
+    static void count(Exception error) {
+        AtomicLong counter = error == null ? acked : failed;
+        counter.lazySet(counter.get() + 1);
+    }
     static long began;
     static long warm;
     static long end;
@@ -62,8 +68,7 @@ public class Load {
         AtomicIntegerArray latencies = new AtomicIntegerArray(rate > 0 ? LONGEST : 0);
         began = System.nanoTime();
         if (rate == 0) {
-            Callback settled = (metadata, error) ->
-                (error == null ? acked : failed).incrementAndGet();
+            Callback settled = (metadata, error) -> count(error);
             while (goOn()) {
                 for (int i = 0; i < STRIDE; i++) {
                     at = at + 1 < entries.length ? at + 1 : 0;
@@ -80,7 +85,7 @@ public class Load {
                     LockSupport.parkNanos(early);
                 }
                 Callback settled = (metadata, error) -> {
-                    (error == null ? acked : failed).incrementAndGet();
+                    count(error);
                     if (error == null && due >= warm && due < end) {
                         long us = (now() - due) / 1000;
                         latencies.incrementAndGet((int) Math.min(us, LONGEST - 1));

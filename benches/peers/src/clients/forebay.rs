@@ -1,16 +1,71 @@
 //! forebay through the door that any number of threads may share.
 //!
-//! Each record is an owned value (a slice of `Bytes`), each receipt is awaited on a tokio runtime
-//! beside forebay's own thread.
+//! Each record is an owned value (a slice of `Bytes`), and each has a receipt. Flat out they are
+//! kept in `Receipts` and looked at as they come; with a rate each is awaited.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use forebay::{Config, Producer, Receipt, Record};
+use forebay::{Config, Producer, Receipt, Receipts, Record};
 
 use crate::follow::Follower;
 use crate::job::Job;
 use crate::load::{Client, Entry, Results, run};
+
+/// Records between two looks at the outcomes.
+const LOOK: usize = 256;
+
+/// What becomes of receipts.
+pub struct Kept {
+    receipts: Receipts,
+    since: usize,
+    /// With a rate.
+    follower: Option<Follower<Receipt>>,
+    results: &'static Results,
+}
+
+impl Kept {
+    pub fn new(job: &Job, results: &'static Results) -> Self {
+        Self {
+            receipts: Receipts::default(),
+            since: 0,
+            follower: (job.rate > 0).then(|| Follower::new(job, results)),
+            results,
+        }
+    }
+
+    /// For whom each receipt is awaited, if anyone.
+    pub fn follower(&mut self) -> Option<&mut Follower<Receipt>> {
+        self.follower.as_mut()
+    }
+
+    /// One more record, kept by `keep`.
+    pub fn push(&mut self, keep: impl FnOnce(&mut Receipts)) {
+        keep(&mut self.receipts);
+        self.since += 1;
+        if self.since == LOOK {
+            self.since = 0;
+            while let Some(outcome) = self.receipts.try_next() {
+                self.results.settled(outcome.is_ok(), 0);
+            }
+        }
+    }
+
+    pub async fn pause(&mut self) {
+        if let Some(follower) = &mut self.follower {
+            follower.pause().await;
+        }
+    }
+
+    /// After a flush.
+    pub async fn finish(mut self) {
+        while let Some(outcome) = self.receipts.next().await {
+            self.results.settled(outcome.is_ok(), 0);
+        }
+        if let Some(follower) = self.follower {
+            follower.finish().await;
+        }
+    }
+}
 
 pub fn config(job: &Job) -> Config {
     Config::builder()
@@ -30,21 +85,22 @@ pub fn config(job: &Job) -> Config {
 
 struct Shared {
     producer: Producer,
-    topic: Arc<str>,
-    follower: Follower<Receipt>,
+    topic: &'static str,
+    kept: Kept,
 }
 
 pub fn drive(job: &Job) {
     run(job, async |results: &'static Results| Shared {
         producer: Producer::start(config(job)).expect("a producer"),
-        topic: job.topic.as_str().into(),
-        follower: Follower::new(job, results),
+        // As if it stood in the program's text.
+        topic: job.topic.clone().leak(),
+        kept: Kept::new(job, results),
     });
 }
 
 impl Client for Shared {
     async fn send(&mut self, entry: &Entry, due: u64) {
-        let mut record = Record::to(Arc::clone(&self.topic)).value(entry.value.clone());
+        let mut record = Record::to_static(self.topic).value(entry.value.clone());
         if let Some(key) = &entry.key {
             record = record.key(key.clone());
         }
@@ -53,17 +109,22 @@ impl Client for Shared {
             .send(record)
             .await
             .expect("an accepted record");
-        let partition = receipt.partition();
-        self.follower.follow(receipt, partition, due).await;
+        match self.kept.follower() {
+            Some(follower) => {
+                let partition = receipt.partition();
+                follower.follow(receipt, partition, due).await;
+            }
+            None => self.kept.push(|receipts| receipts.push_receipt(receipt)),
+        }
     }
 
     async fn pause(&mut self) {
-        self.follower.pause().await;
+        self.kept.pause().await;
     }
 
     async fn finish(self) {
         self.producer.flush().await.expect("a running producer");
-        self.follower.finish().await;
+        self.kept.finish().await;
         self.producer
             .close(Duration::from_secs(10))
             .await

@@ -5,24 +5,17 @@
 
 use std::time::Duration;
 
-use forebay::{BorrowedRecord, Lane, Producer, Receipt, Receipts};
+use forebay::{BorrowedRecord, Lane, Producer};
 
-use super::forebay::config;
-use crate::follow::Follower;
+use super::forebay::{Kept, config};
 use crate::job::Job;
 use crate::load::{Client, Entry, Results, run};
-
-/// Records between two looks at the outcomes.
-const LOOK: usize = 256;
 
 struct Exclusive {
     producer: Producer,
     lane: Lane,
     topic: String,
-    receipts: Receipts,
-    since: usize,
-    follower: Option<Follower<Receipt>>,
-    results: &'static Results,
+    kept: Kept,
 }
 
 pub fn drive(job: &Job) {
@@ -32,10 +25,7 @@ pub fn drive(job: &Job) {
             lane: producer.lane(),
             producer,
             topic: job.topic.clone(),
-            receipts: Receipts::default(),
-            since: 0,
-            follower: (job.rate > 0).then(|| Follower::new(job, results)),
-            results,
+            kept: Kept::new(job, results),
         }
     });
 }
@@ -47,35 +37,22 @@ impl Client for Exclusive {
             record = record.key(key);
         }
         let sent = self.lane.send(record).await.expect("an accepted record");
-        if let Some(follower) = &mut self.follower {
-            let (receipt, partition) = (sent.receipt(), sent.partition());
-            follower.follow(receipt, partition, due).await;
-            return;
-        }
-        self.receipts.push(sent);
-        self.since += 1;
-        if self.since == LOOK {
-            self.since = 0;
-            while let Some(outcome) = self.receipts.try_next() {
-                self.results.settled(outcome.is_ok(), 0);
+        match self.kept.follower() {
+            Some(follower) => {
+                let (receipt, partition) = (sent.receipt(), sent.partition());
+                follower.follow(receipt, partition, due).await;
             }
+            None => self.kept.push(|receipts| receipts.push(sent)),
         }
     }
 
     async fn pause(&mut self) {
-        if let Some(follower) = &mut self.follower {
-            follower.pause().await;
-        }
+        self.kept.pause().await;
     }
 
-    async fn finish(mut self) {
+    async fn finish(self) {
         self.producer.flush().await.expect("a running producer");
-        while let Some(outcome) = self.receipts.next().await {
-            self.results.settled(outcome.is_ok(), 0);
-        }
-        if let Some(follower) = self.follower {
-            follower.finish().await;
-        }
+        self.kept.finish().await;
         self.producer
             .close(Duration::from_secs(10))
             .await

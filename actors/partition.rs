@@ -95,7 +95,7 @@ impl Drop for Shared {
         self.stage.close();
         let mut full = VecDeque::new();
         self.stage.collect(true, false, &mut full);
-        full.into_iter().for_each(|batch| drop(batch.seal()));
+        drop(full); // which settles them
     }
 }
 
@@ -184,10 +184,11 @@ impl PartitionActor {
         self.act(now, ctx);
     }
 
-    /// Whether a tick comes before a batch that is opened from now on has lingered.
+    /// Whether a tick comes before a batch that is opened from now on is to leave.
     fn watches(&self, now: Instant) -> bool {
-        let next = self.alarm.next();
-        next.is_some_and(|at| at <= now + self.parts.linger)
+        let in_time = |at| at <= now + self.parts.linger;
+        // While somebody waits for memory no batch has to linger.
+        !self.parts.shelf.pressure() && self.alarm.next().is_some_and(in_time)
     }
 
     fn set_alarm(&mut self, at: Instant, ctx: &Context<Self>) {
@@ -269,6 +270,7 @@ impl PartitionActor {
     /// Takes nothing for granted that others were told.
     fn revisit(&mut self, ctx: &mut Context<Self>) {
         self.announced = false;
+        self.shared.gauge.not_ready();
         self.asked_identity = false;
         self.alarm = Alarm::default();
         self.look(now(), ctx);
@@ -393,6 +395,7 @@ impl On<Lead> for PartitionActor {
             if let Some(former) = std::mem::replace(&mut self.leader, leader)
                 && std::mem::take(&mut self.announced)
             {
+                self.shared.gauge.not_ready();
                 former.sender.do_send(NotReady(self.me(ctx)));
             }
         }
@@ -459,7 +462,7 @@ impl Handler<PartitionCensus> for PartitionActor {
         let (staged_records, staged_bytes) = self.shared.stage.load();
         let ledger = self.ledger();
         let load = ledger.load();
-        let opened = self.shared.stage.glance().open_since;
+        let opened = self.shared.stage.open_since();
         MessageResult(PartitionFigures {
             topic_partition: self.topic_partition.clone(),
             leader: self.leader.as_ref().map(|leader| leader.node),

@@ -400,7 +400,9 @@ impl On<Offer> for SenderActor {
         }
         if let Some(loan) = loan {
             if !self.is_up() {
-                return loan.give_back(&"the connection was lost before the batch was sent".into());
+                loan.give_back(&"the connection was lost before the batch was sent".into());
+                // With `more` it stands in the ring, and nobody else may come along.
+                return self.pump(ctx);
             }
             self.typical = (7 * self.typical + loan.len()) / 8;
             self.taken.push_back(loan);

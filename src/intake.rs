@@ -166,7 +166,7 @@ impl Intake {
     }
 
     /// Goes as far as it goes without waiting.
-    #[cold]
+    #[inline(never)]
     pub fn step(
         &self,
         topic: &Arc<Topic>,

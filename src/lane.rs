@@ -159,30 +159,49 @@ impl Lane {
         Some(Slot { route, partition })
     }
 
-    async fn send_later(&mut self, record: BorrowedRecord<'_>) -> Result<Sent<'_>, SendError> {
+    /// Sends a record, or returns what has to be waited for.
+    #[inline(never)]
+    fn send_or_wait<'a>(
+        &'a mut self,
+        mut record: BorrowedRecord<'a>,
+    ) -> Result<Result<Sent<'a>, SendError>, Later<'a>> {
+        if self.sunk.is_waiting() || !self.producer.intake().interceptors.is_empty() {
+            return Err(Box::pin(self.send_when_clear(record)));
+        }
+        match self.send_now(&mut record) {
+            Ok(Now::Accepted(slot)) => Ok(Ok(self.routes.sent(slot))),
+            Ok(Now::Short(short)) => Err(Box::pin(async move {
+                let slot = self.accepted_later(&record, short).await?;
+                Ok(self.routes.sent(slot))
+            })),
+            Err(error) => Ok(Err(error)),
+        }
+    }
+
+    async fn send_when_clear(&mut self, record: BorrowedRecord<'_>) -> Result<Sent<'_>, SendError> {
         self.sunk.accepted().await?;
-        let slot = match self.producer.intake().interceptors.is_empty() {
-            true => self.send_waiting(record).await?,
-            false => {
-                let record = self.producer.intake().intercepted(record.into_owned())?;
-                let sent = self.send_waiting(record.borrowed()).await;
-                sent.inspect_err(|error| self.producer.intake().refused(record.topic(), error))?
-            }
+        let record = self.producer.intake().intercepted(record.into_owned())?;
+        let mut borrowed = record.borrowed();
+        let sent = match self.send_now(&mut borrowed) {
+            Ok(Now::Accepted(slot)) => Ok(slot),
+            Ok(Now::Short(short)) => self.accepted_later(&borrowed, short).await,
+            Err(error) => Err(error),
         };
+        let slot =
+            sent.inspect_err(|error| self.producer.intake().refused(record.topic(), error))?;
         Ok(self.routes.sent(slot))
     }
 
-    async fn send_waiting(&mut self, mut record: BorrowedRecord<'_>) -> Result<Slot, SendError> {
-        match self.send_now(&mut record)? {
-            Now::Accepted(slot) => Ok(slot),
-            Now::Short(short) => {
-                let mut extras = Extras::told_to(self.producer.listeners());
-                let wait = self.producer.intake().wait(&record, &mut extras, short);
-                let (topic, accepted) = wait.await?;
-                let route = self.routes.learn(topic);
-                Ok(self.routes.keep(route, &accepted, record.fields.timestamp))
-            }
-        }
+    async fn accepted_later(
+        &mut self,
+        record: &BorrowedRecord<'_>,
+        short: Short,
+    ) -> Result<Slot, SendError> {
+        let mut extras = Extras::told_to(self.producer.listeners());
+        let wait = self.producer.intake().wait(record, &mut extras, short);
+        let (topic, accepted) = wait.await?;
+        let route = self.routes.learn(topic);
+        Ok(self.routes.keep(route, &accepted, record.fields.timestamp))
     }
 
     fn send_now(&mut self, record: &mut BorrowedRecord<'_>) -> Result<Now, SendError> {
@@ -231,18 +250,16 @@ impl<'a> Future for Sending<'a> {
             if let Some(slot) = lane.send_at_once(record) {
                 return Poll::Ready(Ok(lane.routes.sent(slot)));
             }
-            begin(later, lane, record);
+            match lane.send_or_wait(*record) {
+                Ok(sent) => return Poll::Ready(sent),
+                Err(waits) => *later = Some(waits),
+            }
         }
         match later {
             Some(later) => later.as_mut().poll(context),
             None => Poll::Pending, // it has been ready before
         }
     }
-}
-
-#[cold]
-fn begin<'a>(later: &mut Option<Later<'a>>, lane: &'a mut Lane, record: &BorrowedRecord<'a>) {
-    *later = Some(Box::pin(lane.send_later(*record)));
 }
 
 impl Routes {

@@ -38,7 +38,8 @@ pub(crate) struct Topic {
 /// The topics that a handle has sent to: at hand without the map, and without a count.
 #[derive(Default)]
 pub(crate) struct Recent {
-    /// Most handles send to one topic. Read without a lock, and never replaced.
+    /// Most handles send to one topic, and see one picture of it. Read without a lock, and never
+    /// replaced: the next picture is the `last`.
     first: OnceLock<Arc<Topic>>,
     /// The last of the others. Only ever tried: whoever finds it taken asks the map.
     last: SpinMutex<Option<Arc<Topic>>>,

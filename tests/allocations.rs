@@ -44,6 +44,7 @@ const PER_BATCH: usize = 8;
 async fn scene() -> (FakeBroker, Producer) {
     let broker = FakeBroker::start().await.expect("a broker");
     broker.create_topic("t", 3);
+    broker.create_topic("u", 3);
     let config = Config::builder()
         .bootstrap_servers(broker.bootstrap_servers())
         .set("linger.ms", "5");
@@ -96,6 +97,25 @@ fn a_lane_allocates_by_the_batch() {
         allocations
     });
     assert!(allocations <= BATCHES * PER_BATCH, "{allocations}");
+}
+
+#[test]
+fn topics_in_turn_cost_no_allocations() {
+    let allocations = on_a_thread_of_its_own(async |producer| {
+        let mut lane = producer.lane();
+        // Both are known from here on.
+        for topic in ["t", "u"] {
+            let record = BorrowedRecord::to(topic).value(&VALUE);
+            drop(lane.send(record).await.expect("accepted").receipt().await);
+        }
+        let before = ALLOCATIONS.get();
+        for i in 0..RECORDS {
+            let record = BorrowedRecord::to(["t", "u"][i % 2]).value(&VALUE);
+            lane.send(record).await.expect("accepted");
+        }
+        ALLOCATIONS.get() - before
+    });
+    assert!(allocations <= (BATCHES + 2) * PER_BATCH, "{allocations}");
 }
 
 #[test]

@@ -92,6 +92,29 @@ impl Intake {
         })
     }
 
+    /// Sends a record, or returns what has to be waited for.
+    #[inline(never)]
+    fn send_or_wait<'a>(
+        &'a self,
+        recent: &'a Recent,
+        record: Record,
+        mut extras: Extras<'a>,
+    ) -> Result<Result<Receipt, SendError>, Later<'a>> {
+        if !self.interceptors.is_empty() {
+            return Err(Box::pin(async move {
+                let record = self.intercepted(record)?;
+                self.deliver(recent, record, extras).await
+            }));
+        }
+        match self.send_now(recent, &record, &mut extras) {
+            Ok(Now::Accepted(receipt)) => Ok(Ok(receipt)),
+            Ok(Now::Short(short)) => Err(Box::pin(async move {
+                self.accepted_later(&record, &mut extras, short).await
+            })),
+            Err(error) => Ok(Err(error)),
+        }
+    }
+
     fn send_now(
         &self,
         recent: &Recent,
@@ -110,7 +133,8 @@ impl Intake {
         })
     }
 
-    async fn accepted_later(
+    /// Waits for what the record was short of, until it is accepted.
+    pub async fn accepted_later(
         &self,
         record: &Record,
         extras: &mut Extras<'_>,
@@ -168,25 +192,11 @@ impl Future for Sending<'_> {
         let Some(record) = record.take() else {
             return Poll::Pending; // it has been ready before
         };
-        let extras = std::mem::take(extras);
-        begin(later, intake, recent, record, extras)
-            .as_mut()
-            .poll(context)
+        match intake.send_or_wait(recent, record, std::mem::take(extras)) {
+            Ok(sent) => Poll::Ready(sent),
+            Err(waits) => later.insert(waits).as_mut().poll(context),
+        }
     }
-}
-
-#[cold]
-fn begin<'a, 'b>(
-    later: &'b mut Option<Later<'a>>,
-    intake: &'a Intake,
-    recent: &'a Recent,
-    record: Record,
-    extras: Extras<'a>,
-) -> &'b mut Later<'a> {
-    later.insert(Box::pin(async move {
-        let record = intake.intercepted(record)?;
-        intake.deliver(recent, record, extras).await
-    }))
 }
 
 impl Accepted {

@@ -94,14 +94,13 @@ impl Sink<Record> for Lane {
                 sunk.receipts.push(routes.sent(slot));
                 Ok(())
             }
-            Ok(Now::Short(_)) => {
+            Ok(Now::Short(short)) => {
                 let producer = self.producer.clone();
                 self.sunk.waiting = Some(Box::pin(async move {
-                    let extras = Extras::told_to(producer.listeners());
-                    producer
-                        .intake()
-                        .deliver(&producer.recent, record, extras)
-                        .await
+                    let mut extras = Extras::told_to(producer.listeners());
+                    let intake = producer.intake();
+                    let sent = intake.accepted_later(&record, &mut extras, short).await;
+                    sent.inspect_err(|error| intake.refused(record.topic(), error))
                 }));
                 Ok(())
             }

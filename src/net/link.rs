@@ -78,8 +78,8 @@ pub(crate) async fn run(
     // One task for both halves: a reader that fails takes the writer with it, and so do the
     // buffers that the writer holds.
     let error = tokio::select! {
-        // In a fixed order, so that a simulation can be repeated. The writer has a request or two
-        // at most, and starves nobody.
+        // In a fixed order, so that a simulation can be repeated. The writer has no more than what
+        // may be in flight, and starves nobody.
         biased;
         written = write(writer, &mut outbox, &tell) => match written {
             Ok(()) => return,

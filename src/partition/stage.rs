@@ -104,15 +104,6 @@ struct Inner {
     busy: bool,
 }
 
-/// What the actor sees of the stage without taking anything.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Glance {
-    /// Something is full.
-    pub sealed: bool,
-    /// When the open batch took its first record.
-    pub open_since: Option<Instant>,
-}
-
 impl Stage {
     /// With `plain` batches will go uncompressed.
     pub fn new(partition: i32, batch_size: usize, plain: bool) -> Self {
@@ -202,15 +193,9 @@ impl Stage {
         }
     }
 
-    /// Looks without taking. The actor is told of whatever comes after this.
-    pub fn glance(&self) -> Glance {
-        let mut inner = self.claim();
-        inner.signalled = !inner.sealed.is_empty();
-        inner.watched = inner.open.is_some();
-        Glance {
-            sealed: !inner.sealed.is_empty(),
-            open_since: inner.open.as_ref().map(OpenBatch::opened_at),
-        }
+    /// When the open batch took its first record.
+    pub fn open_since(&self) -> Option<Instant> {
+        self.claim().open.as_ref().map(OpenBatch::opened_at)
     }
 
     /// Records and their bytes, open and sealed.

@@ -100,14 +100,13 @@ impl Shelf {
             return None;
         }
         let mut stock = self.stock();
-        let (bytes, low) = if size == self.pooled {
-            let bytes = stock.ready.pop();
-            (bytes, stock.ready.len() <= self.capacity / 4)
+        let (ready, granted, low) = if size == self.pooled {
+            let ready = stock.ready.pop();
+            (ready, false, stock.ready.len() <= self.capacity / 4)
         } else if size == first_size(self.pooled) {
             let granted = stock.credit >= size;
             stock.credit -= if granted { size } else { 0 };
-            let bytes = granted.then(|| blank(size));
-            (bytes, stock.credit <= self.credit_capacity / 4)
+            (None, granted, stock.credit <= self.credit_capacity / 4)
         } else {
             return None;
         };
@@ -116,6 +115,7 @@ impl Shelf {
         if signal {
             self.signal();
         }
+        let bytes = ready.or_else(|| granted.then(|| blank(size)));
         bytes.map(|bytes| self.buffer(bytes))
     }
 

@@ -40,8 +40,8 @@ pub(crate) struct Unexpected {
     pub expected: Option<i32>,
 }
 
-/// Requests that may wait for the socket, whatever their size. With one being written and one
-/// behind it the socket never runs dry.
+/// Requests that may wait for the socket, whatever their size: one that is being written and one
+/// behind it, or two that go together.
 const UNWRITTEN: usize = 2;
 
 /// Bytes up to which more may wait: small requests go to the kernel together, and one system call

@@ -106,6 +106,35 @@ async fn open_batches_give_way_to_a_large_record() {
 }
 
 #[tokio::test]
+async fn while_somebody_waits_no_batch_lingers() {
+    let broker = broker().await;
+    broker.create_topic("many", 12);
+    let producer = producer(
+        &broker,
+        &[
+            ("batch.size", "1024"),
+            ("buffer.memory", "4096"),
+            ("linger.ms", "100000"),
+            ("delivery.timeout.ms", "200000"),
+        ],
+    );
+    // Four batches take all the memory there is, and nobody comes to fill them up.
+    let sends = (0..48).map(|i| {
+        let producer = producer.clone();
+        async move {
+            let record = Record::to("many").partition(i % 12).value("small");
+            producer.send(record).await
+        }
+    });
+    let sent = within(join_all(sends)).await;
+    producer.flush().await.expect("flushed");
+    for receipt in sent {
+        acked(receipt.expect("accepted")).await;
+    }
+    close(producer).await;
+}
+
+#[tokio::test]
 async fn many_that_wait_are_all_served() {
     let broker = broker().await;
     let producer = producer(

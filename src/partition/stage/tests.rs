@@ -97,10 +97,10 @@ fn the_actor_is_told_once_of_an_open_batch() {
     let scene = Scene::new();
     let wakes: Vec<_> = (0..4).map(|_| scene.send(b"x")).collect();
     assert_eq!(wakes, [1, 0, 0, 0]);
-    assert!(scene.stage.glance().open_since.is_some());
+    assert!(scene.stage.open_since().is_some());
     assert_eq!(scene.send(b"x"), 0, "it has seen the batch");
     assert_eq!(scene.collect(true).len(), 1);
-    assert_eq!(scene.stage.glance(), Glance::default());
+    assert_eq!(scene.stage.open_since(), None);
     assert_eq!(scene.send(b"x"), 1, "another batch");
 }
 
@@ -110,8 +110,7 @@ fn the_actor_is_told_once_that_something_is_sealed() {
     let large = [7; 150];
     let wakes: Vec<_> = (0..5).map(|_| scene.send(&large)).collect();
     assert_eq!(wakes, [1, 1, 0, 0, 0], "one a batch, four of them sealed");
-    let glance = scene.stage.glance();
-    assert!(glance.sealed && glance.open_since.is_some());
+    assert!(scene.stage.open_since().is_some());
     assert_eq!(scene.send(&large), 0, "what is sealed is known");
     assert_eq!(scene.collect(false).len(), 5);
     assert_eq!(scene.send(&large), 1, "the sixth is sealed, and news");
@@ -293,10 +292,12 @@ fn nothing_is_lost_and_each_thread_keeps_its_order() {
         let collector = scope.spawn(move || {
             let mut seen: HashMap<u8, u32> = HashMap::new();
             while woken.recv().is_ok() {
-                // As the actor does: it looks, takes what is sealed, and now and then what is open.
-                let glance = scene.stage.glance();
-                let take_open = glance.open_since.is_some();
-                for value in scene.collect(take_open).concat() {
+                // As the actor does: it takes what is sealed, and what is open when its time has come.
+                let mut taken = scene.collect(false);
+                if scene.stage.open_since().is_some() {
+                    taken.extend(scene.collect(true));
+                }
+                for value in taken.concat() {
                     let next = seen.entry(value[0]).or_default();
                     let number = u32::from_be_bytes(value[1..5].try_into().expect("a number"));
                     assert_eq!(number, *next, "thread {}", value[0]);

@@ -63,6 +63,37 @@ async fn leaders_may_move_at_any_time() {
 }
 
 #[tokio::test]
+async fn a_partition_that_left_a_dead_broker_is_chosen_again() {
+    let broker = cluster(2).await;
+    broker.create_topic("wide", 2);
+    broker.set_leader("wide", 0, 0);
+    broker.set_leader("wide", 1, 1);
+    let keys = [
+        ("batch.size", "200"),
+        ("partitioner.availability.timeout.ms", "50"),
+    ];
+    let producer = producer(&broker, &keys);
+    let value = Record::to("wide").value("x".repeat(100));
+    let send = |record| within(producer.send(record));
+    for partition in [0, 1] {
+        let sent = send(value.clone().partition(partition)).await;
+        acked(sent.expect("accepted")).await;
+    }
+    broker.crash(0);
+    let waits = send(value.clone().partition(0)).await.expect("accepted");
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    broker.set_leader("wide", 0, 1);
+    acked(waits).await;
+    let mut chosen = [0, 0];
+    for _ in 0..400 {
+        let sent = send(value.clone()).await.expect("accepted");
+        chosen[acked(sent).await.partition as usize] += 1;
+    }
+    assert!(chosen.into_iter().all(|times| times > 50), "{chosen:?}");
+    close(producer).await;
+}
+
+#[tokio::test]
 async fn a_broker_that_comes_back_gets_what_waited_for_it() {
     let broker = broker().await;
     let producer = producer(&broker, &[]);

@@ -1,0 +1,56 @@
+//! The figures of the whole producer.
+
+use std::sync::Arc;
+
+use actix::prelude::*;
+use futures_util::future::join_all;
+
+use super::RuntimeActor;
+use crate::actors::partition::PartitionCensus;
+use crate::actors::pool::PoolCensus;
+use crate::actors::sender::SenderCensus;
+use crate::figures::{Figures, PoolFigures};
+
+/// Asks for the figures of the whole producer.
+#[derive(Message)]
+#[rtype(result = "Figures")]
+pub(crate) struct Census;
+
+impl Handler<Census> for RuntimeActor {
+    type Result = ResponseFuture<Figures>;
+
+    fn handle(&mut self, _: Census, _: &mut Context<Self>) -> Self::Result {
+        let doors = self
+            .partitions
+            .values()
+            .flatten()
+            .map(|slot| slot.door.addr.clone());
+        let doors: Vec<_> = doors.collect();
+        let senders: Vec<_> = self
+            .senders
+            .values()
+            .map(|sender| sender.addr.clone())
+            .collect();
+        let (pool, shelf) = (self.pool.clone(), Arc::clone(&self.shelf));
+        let total_bytes = self.config.buffer_memory;
+        Box::pin(async move {
+            let partitions = join_all(doors.iter().map(|door| door.send(PartitionCensus))).await;
+            let brokers = join_all(senders.iter().map(|sender| sender.send(SenderCensus))).await;
+            let mut pool_figures = PoolFigures {
+                total_bytes,
+                ..shelf.figures()
+            };
+            if let Ok(state) = pool.send(PoolCensus).await {
+                pool_figures.available_bytes = state.available;
+                pool_figures.waiting = state.waiting;
+            }
+            let mut partitions: Vec<_> = partitions.into_iter().flatten().collect();
+            partitions.sort_by(|a, b| a.topic_partition.cmp(&b.topic_partition));
+            Figures {
+                pool: pool_figures,
+                partitions,
+                brokers: brokers.into_iter().flatten().collect(),
+            }
+        })
+    }
+}

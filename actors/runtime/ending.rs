@@ -1,0 +1,158 @@
+//! Flush, close, and the end: what waits until everything has its outcome.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::prelude::*;
+use futures_util::future::join_all;
+use tokio::sync::oneshot;
+
+use super::RuntimeActor;
+use crate::actors::clock::Stop;
+use crate::actors::guard::{self, On};
+use crate::actors::partition::{Barrier, FlushPartition, PartitionParts};
+use crate::error::CloseError;
+
+/// Everything accepted so far is to go out now; answered when all of it has its outcome.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Flush(pub oneshot::Sender<()>);
+
+/// The producer is to end: what is accepted is delivered if that takes no longer than `within`,
+/// then everything has its outcome and every actor stops.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Close {
+    pub within: Duration,
+    pub reply: Option<oneshot::Sender<Result<(), CloseError>>>,
+}
+
+/// The last handle was dropped.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct HandlesGone;
+
+/// Who waits for the end, and how long.
+pub(super) struct Closing {
+    replies: Vec<oneshot::Sender<Result<(), CloseError>>>,
+    timer: SpawnHandle,
+}
+
+impl RuntimeActor {
+    /// Has every partition flush; `done` hears when all have, and is dropped if one has missed it.
+    fn barrier(&self, done: oneshot::Sender<()>) {
+        let barrier = Barrier::new(done);
+        let addrs = self.partitions.values().flatten().map(|s| &s.door.addr);
+        for addr in addrs.filter(|addr| addr.connected()) {
+            addr.do_send(FlushPartition(Some(Arc::clone(&barrier))));
+        }
+    }
+
+    /// Waits until everything has its outcome, and ends.
+    pub(super) fn deliver_and_end(&mut self, ctx: &mut Context<Self>) {
+        let (done, delivered) = oneshot::channel();
+        self.barrier(done);
+        guard::spawn(
+            ctx,
+            delivered,
+            |actor: &mut Self, delivered, ctx| match delivered {
+                Ok(()) => actor.end(Ok(()), ctx),
+                Err(_) => actor.deliver_and_end(ctx),
+            },
+        );
+    }
+
+    fn close(&mut self, close: Close, ctx: &mut Context<Self>) {
+        let Close { within, reply } = close;
+        if let Some(closing) = &mut self.closing {
+            closing.replies.extend(reply);
+            return;
+        }
+        self.topics.clear();
+        for slot in self.partitions.values().flatten() {
+            slot.door.stage.close();
+        }
+        self.pool.do_send(Stop);
+        let timer = ctx.run_later(within, |actor, ctx| {
+            actor.end(Err(CloseError::TimedOut), ctx)
+        });
+        self.closing = Some(Closing {
+            replies: reply.into_iter().collect(),
+            timer,
+        });
+        self.deliver_and_end(ctx);
+    }
+
+    /// Ends the producer when what it holds has its outcome.
+    pub(super) fn drain(&mut self, ctx: &mut Context<Self>) {
+        let (within, reply) = (self.config.delivery_timeout, None);
+        self.close(Close { within, reply }, ctx);
+    }
+
+    /// Ends the producer at once: everything that is accepted has its outcome.
+    pub(super) fn give_up(&mut self, ctx: &mut Context<Self>) {
+        if self.closing.is_some() {
+            // What is still waited for may never come.
+            return self.end(Err(CloseError::Gone), ctx);
+        }
+        let (within, reply) = (Duration::ZERO, None);
+        self.close(Close { within, reply }, ctx);
+    }
+
+    /// Stops everything: partitions first, so that what they settle is still told.
+    fn end(&mut self, outcome: Result<(), CloseError>, ctx: &mut Context<Self>) {
+        let Some(Closing { replies, timer }) = self.closing.take() else {
+            return;
+        };
+        ctx.cancel_future(timer);
+        let slots = std::mem::take(&mut self.partitions);
+        let partitions: Vec<_> = slots.into_values().flatten().map(|s| s.door.addr).collect();
+        let senders = std::mem::take(&mut self.senders);
+        let PartitionParts {
+            clock,
+            identity,
+            metadata,
+            delivery,
+            ..
+        } = self.parts.clone();
+        let ended = self.ended.take();
+        let stopping = async move {
+            join_all(partitions.iter().map(|partition| partition.send(Stop))).await;
+            for sender in senders.into_values() {
+                sender.addr.do_send(Stop);
+            }
+            let _ = delivery.send(Stop).await;
+            metadata.do_send(Stop);
+            identity.do_send(Stop);
+            let _ = clock.send(Stop).await;
+            for reply in replies {
+                let _ = reply.send(outcome);
+            }
+            if let Some(ended) = ended {
+                let _ = ended.send(());
+            }
+        };
+        // Not a future of this actor: it stops too, and that would drop it.
+        actix_rt::spawn(stopping);
+        self.intake = None;
+        ctx.stop();
+    }
+}
+
+impl On<Flush> for RuntimeActor {
+    fn on(&mut self, Flush(done): Flush, _: &mut Context<Self>) {
+        self.barrier(done);
+    }
+}
+
+impl On<Close> for RuntimeActor {
+    fn on(&mut self, close: Close, ctx: &mut Context<Self>) {
+        self.close(close, ctx);
+    }
+}
+
+impl On<HandlesGone> for RuntimeActor {
+    fn on(&mut self, _: HandlesGone, ctx: &mut Context<Self>) {
+        self.drain(ctx);
+    }
+}

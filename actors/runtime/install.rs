@@ -1,0 +1,219 @@
+//! What the picture of the cluster makes: senders, partitions, and the routes to them.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use actix::prelude::*;
+use rand::Rng;
+
+use super::{RuntimeActor, connect_options};
+use crate::actors::guard::On;
+use crate::actors::metadata::TopicReply;
+use crate::actors::partition::{Lead, Led, PartitionActor, Shared};
+use crate::actors::sender::{MoveTo, SenderActor, SenderRules};
+use crate::compress::Compression;
+use crate::error::SendError;
+use crate::metadata::TopicView;
+use crate::meters::{NodeMeters, TopicMeters};
+use crate::net::Endpoint;
+use crate::partition::{Ledger, Rules, Stage};
+use crate::partitioner::{RoundRobin, Sticky};
+use crate::record::TopicPartition;
+use crate::sender::Appetite;
+use crate::supervision::Part;
+use crate::topics::{Door, Gauge, Topic};
+
+/// The picture of the cluster has changed, or somebody waits for a part of it.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Install {
+    pub nodes: BTreeMap<i32, Endpoint>,
+    pub topics: Vec<TopicView>,
+    pub ready: Vec<(Arc<str>, TopicReply)>,
+}
+
+pub(super) struct Slot {
+    pub door: Door,
+    /// What the partition was told last.
+    pub told: Option<Lead>,
+}
+
+pub(super) struct Sender {
+    pub addr: Arc<Addr<SenderActor>>,
+    pub endpoint: Endpoint,
+    incarnation: u64,
+    appetite: Appetite,
+}
+
+impl RuntimeActor {
+    fn sender(&mut self, node: i32, endpoint: &Endpoint) {
+        if let Some(sender) = self.senders.get_mut(&node) {
+            if sender.endpoint != *endpoint {
+                sender.endpoint = endpoint.clone();
+                sender.addr.do_send(MoveTo(endpoint.clone()));
+            }
+            return;
+        }
+        let incarnation = self.next_incarnation;
+        self.next_incarnation += 1;
+        let config = &self.config;
+        let rules = SenderRules {
+            acks: config.acks,
+            max_in_flight: config.max_in_flight,
+            max_request_size: config.max_request_size,
+            batch_size: config.batch_size,
+            request_timeout: config.request_timeout,
+            max_idle: config.connections_max_idle,
+            reconnect_backoff: (config.reconnect_backoff, config.reconnect_backoff_max),
+            connect: connect_options(config),
+            setup_timeout_max: config.connection_setup_timeout_max,
+            seed: self.chance.random(),
+        };
+        let appetite = Appetite::default();
+        let addr = SenderActor::new(
+            (node, endpoint.clone()),
+            (incarnation, appetite.clone()),
+            rules,
+            self.parts.clock.clone(),
+            self.parts.metadata.clone(),
+            NodeMeters::new(&self.client_id, node),
+            self.watch.guard(Part::Sender(node)),
+        )
+        .start();
+        self.senders.insert(
+            node,
+            Sender {
+                addr: Arc::new(addr),
+                endpoint: endpoint.clone(),
+                incarnation,
+                appetite,
+            },
+        );
+    }
+
+    fn slot(&self, topic: &Arc<str>, partition: i32, meters: &TopicMeters) -> Option<Slot> {
+        let config = &self.config;
+        let plain = config.compression == Compression::None;
+        let stage = Arc::new(Stage::new(partition, config.batch_size, plain));
+        let ledger = Rc::new(RefCell::new(Ledger::new(Rules {
+            idempotent: config.enable_idempotence,
+            max_in_flight: config.max_in_flight,
+            retries: config.retries,
+            backoff: config.retry_backoff,
+            backoff_max: config.retry_backoff_max,
+            delivery_timeout: config.delivery_timeout,
+            codec: config.compression,
+        })));
+        let gauge = Arc::new(Gauge::new(self.started));
+        let topic_partition = TopicPartition::new(Arc::clone(topic), partition);
+        let shared = Shared {
+            stage: Arc::clone(&stage),
+            ledger,
+            gauge: Arc::clone(&gauge),
+        };
+        let addr = PartitionActor::new(
+            topic_partition.clone(),
+            shared,
+            self.parts.clone(),
+            meters.clone(),
+            self.intake.clone()?,
+            self.watch.guard(Part::Partition(topic_partition)),
+        )
+        .start();
+        Some(Slot {
+            door: Door { stage, addr, gauge },
+            told: None,
+        })
+    }
+
+    fn topic(&mut self, view: &TopicView) {
+        let mut slots = self.partitions.remove(&view.name).unwrap_or_default();
+        if slots.len() < view.leaders.len() {
+            let meters = TopicMeters::new(&self.client_id, &view.name);
+            for partition in slots.len()..view.leaders.len() {
+                slots.extend(self.slot(&view.name, partition as i32, &meters));
+            }
+        }
+        for (at, slot) in slots.iter_mut().enumerate() {
+            let leader = view.leaders.get(at).and_then(|leader| {
+                let node = leader.node?;
+                let sender = self.senders.get(&node)?;
+                Some(Led {
+                    node,
+                    epoch: leader.epoch,
+                    sender: Arc::clone(&sender.addr),
+                    incarnation: sender.incarnation,
+                    appetite: sender.appetite.clone(),
+                })
+            });
+            let topic_id = view.id;
+            let lead = Lead { topic_id, leader };
+            if slot.told.as_ref() != Some(&lead) {
+                slot.told = Some(lead.clone());
+                slot.door.addr.do_send(lead);
+            }
+        }
+        if self.closing.is_none() {
+            self.route(view, &slots);
+        }
+        self.partitions.insert(Arc::clone(&view.name), slots);
+    }
+
+    /// Makes the topic known to those who send.
+    fn route(&mut self, view: &TopicView, slots: &[Slot]) {
+        let available: Vec<i32> = (0i32..)
+            .zip(&view.leaders)
+            .filter(|(_, l)| l.node.is_some())
+            .map(|(p, _)| p)
+            .collect();
+        let count = view.leaders.len().min(slots.len());
+        let known = self.topics.get(&view.name);
+        if known.is_none_or(|topic| topic.partitions.len() != count || topic.available != available)
+        {
+            let (sticky, round_robin) = self.choosers(&view.name);
+            let doors = slots[..count]
+                .iter()
+                .map(|slot| slot.door.clone())
+                .collect();
+            let name = Arc::clone(&view.name);
+            self.topics
+                .insert(Topic::new(name, doors, available, sticky, round_robin));
+        }
+    }
+
+    fn choosers(&mut self, topic: &Arc<str>) -> (Arc<Sticky>, Arc<RoundRobin>) {
+        let (config, chance) = (&self.config, &mut self.chance);
+        let made = || {
+            let adaptive = config.partitioner_adaptive;
+            (
+                Arc::new(Sticky::new(adaptive, config.batch_size, chance.random())),
+                Arc::new(RoundRobin::new()),
+            )
+        };
+        self.stickies
+            .entry(Arc::clone(topic))
+            .or_insert_with(made)
+            .clone()
+    }
+}
+
+impl On<Install> for RuntimeActor {
+    fn on(&mut self, install: Install, _: &mut Context<Self>) {
+        let Install {
+            nodes,
+            topics,
+            ready,
+        } = install;
+        for (node, endpoint) in &nodes {
+            self.sender(*node, endpoint);
+        }
+        for view in &topics {
+            self.topic(view);
+        }
+        for (name, reply) in ready {
+            let _ = reply.send(self.topics.get(&name).ok_or(SendError::Closed));
+        }
+    }
+}

@@ -146,15 +146,27 @@ pub async fn run(args: Produce) -> Result<ExitCode, Failure> {
 
 /// The first Ctrl-C. From then on, another one ends the process at once.
 async fn interrupt() {
-    if tokio::signal::ctrl_c().await.is_err() {
+    // One listener for both: a new one would not hear what comes before its first poll.
+    let Ok(mut presses) = presses() else {
         // Ctrl-C cannot be heard: it ends the process, as it does by default.
-        std::future::pending::<()>().await;
-    }
-    tokio::spawn(async {
-        if tokio::signal::ctrl_c().await.is_ok() {
+        return std::future::pending().await;
+    };
+    presses.recv().await;
+    tokio::spawn(async move {
+        if presses.recv().await.is_some() {
             std::process::exit(130);
         }
     });
+}
+
+#[cfg(unix)]
+fn presses() -> io::Result<tokio::signal::unix::Signal> {
+    tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())
+}
+
+#[cfg(windows)]
+fn presses() -> io::Result<tokio::signal::windows::CtrlC> {
+    tokio::signal::windows::ctrl_c()
 }
 
 /// Lines on their way to the producer.

@@ -142,7 +142,7 @@ impl SenderActor {
             ctx.cancel_future(task);
         }
         self.outbox = None;
-        let was_up = matches!(self.link, Link::Up { .. });
+        let was_up = self.is_up();
         self.link = Link::Down;
         self.number += 1; // what the old connection still says is not heard
         let idle = self.in_flight.is_empty() && self.taken.is_empty();

@@ -165,6 +165,21 @@ mod tests {
         }
     }
 
+    /// A broker that says which requests it gets.
+    async fn hear() -> (Endpoint, UnboundedReceiver<i32>) {
+        let (seen, requests) = mpsc::unbounded_channel();
+        let endpoint = listen(move |_, mut stream| {
+            let seen = seen.clone();
+            async move {
+                shake_hands(&mut stream).await;
+                while let Some(request) = read_request(&mut stream).await {
+                    let _ = seen.send(request.correlation_id);
+                }
+            }
+        });
+        (endpoint.await, requests)
+    }
+
     #[test]
     fn a_gate_is_passed_or_shut_and_stays_so() {
         let gate = Gate::default();
@@ -177,17 +192,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_was_given_back_is_not_written() {
-        let (seen, mut requests) = mpsc::unbounded_channel();
-        let endpoint = listen(move |_, mut stream| {
-            let seen = seen.clone();
-            async move {
-                shake_hands(&mut stream).await;
-                while let Some(request) = read_request(&mut stream).await {
-                    let _ = seen.send(request.correlation_id);
-                }
-            }
-        })
-        .await;
+        let (endpoint, mut requests) = hear().await;
         let (outbox, inbox) = mpsc::unbounded_channel();
         let given_back = outbound(1);
         assert!(!given_back.gate.shut());
@@ -203,17 +208,7 @@ mod tests {
 
     #[tokio::test]
     async fn requests_that_wait_together_are_written_at_once() {
-        let (seen, mut requests) = mpsc::unbounded_channel();
-        let endpoint = listen(move |_, mut stream| {
-            let seen = seen.clone();
-            async move {
-                shake_hands(&mut stream).await;
-                while let Some(request) = read_request(&mut stream).await {
-                    let _ = seen.send(request.correlation_id);
-                }
-            }
-        })
-        .await;
+        let (endpoint, mut requests) = hear().await;
         let (outbox, inbox) = mpsc::unbounded_channel();
         for correlation_id in 0..4 {
             let outbound = outbound(correlation_id);

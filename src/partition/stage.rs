@@ -29,7 +29,7 @@ impl<'a> Extras<'a> {
         }
     }
 
-    /// Whether anybody is to be told beside the holder of the receipt.
+    /// Whether nobody is to be told beside the holder of the receipt.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.listeners.is_empty() && self.callback.is_none()

@@ -78,20 +78,24 @@ async fn a_send_that_waits_for_memory_may_be_dropped() {
     close(producer).await;
 }
 
-#[tokio::test]
-async fn open_batches_give_way_to_a_large_record() {
+/// A producer with so much memory whose batches linger for longer than a test, and a topic "many"
+/// of 12 partitions.
+async fn nothing_leaves_by_itself(memory: &str) -> (FakeBroker, Producer) {
     let broker = broker().await;
     broker.create_topic("many", 12);
-    // Nothing leaves by itself.
-    let producer = producer(
-        &broker,
-        &[
-            ("batch.size", "1024"),
-            ("buffer.memory", "16384"),
-            ("linger.ms", "100000"),
-            ("delivery.timeout.ms", "200000"),
-        ],
-    );
+    let keys = [
+        ("batch.size", "1024"),
+        ("buffer.memory", memory),
+        ("linger.ms", "100000"),
+        ("delivery.timeout.ms", "200000"),
+    ];
+    let producer = producer(&broker, &keys);
+    (broker, producer)
+}
+
+#[tokio::test]
+async fn open_batches_give_way_to_a_large_record() {
+    let (_broker, producer) = nothing_leaves_by_itself("16384").await;
     producer.partitions_for("t").await.expect("a topic");
     let mut receipts = Vec::new();
     for partition in 0..12 {
@@ -107,17 +111,7 @@ async fn open_batches_give_way_to_a_large_record() {
 
 #[tokio::test]
 async fn while_somebody_waits_no_batch_lingers() {
-    let broker = broker().await;
-    broker.create_topic("many", 12);
-    let producer = producer(
-        &broker,
-        &[
-            ("batch.size", "1024"),
-            ("buffer.memory", "4096"),
-            ("linger.ms", "100000"),
-            ("delivery.timeout.ms", "200000"),
-        ],
-    );
+    let (_broker, producer) = nothing_leaves_by_itself("4096").await;
     // Four batches take all the memory there is, and nobody comes to fill them up.
     let sends = (0..48).map(|i| {
         let producer = producer.clone();

@@ -56,14 +56,19 @@ impl Kept {
         }
     }
 
-    /// After a flush.
-    pub async fn finish(mut self) {
+    /// Ends the producer when every record has its outcome.
+    pub async fn finish(mut self, producer: Producer) {
+        producer.flush().await.expect("a running producer");
         while let Some(outcome) = self.receipts.next().await {
             self.results.settled(outcome.is_ok(), 0);
         }
         if let Some(follower) = self.follower {
             follower.finish().await;
         }
+        producer
+            .close(Duration::from_secs(10))
+            .await
+            .expect("closed");
     }
 }
 
@@ -123,11 +128,6 @@ impl Client for Shared {
     }
 
     async fn finish(self) {
-        self.producer.flush().await.expect("a running producer");
-        self.kept.finish().await;
-        self.producer
-            .close(Duration::from_secs(10))
-            .await
-            .expect("closed");
+        self.kept.finish(self.producer).await;
     }
 }

@@ -3,8 +3,6 @@
 //! Settings as in `forebay.rs`. Records are borrowed bytes. Flat out the outcomes are kept in
 //! `Receipts` and looked at as they come; with a rate each has a receipt that is awaited.
 
-use std::time::Duration;
-
 use forebay::{BorrowedRecord, Lane, Producer};
 
 use super::forebay::{Kept, config};
@@ -51,11 +49,6 @@ impl Client for Exclusive {
     }
 
     async fn finish(self) {
-        self.producer.flush().await.expect("a running producer");
-        self.kept.finish().await;
-        self.producer
-            .close(Duration::from_secs(10))
-            .await
-            .expect("closed");
+        self.kept.finish(self.producer).await;
     }
 }

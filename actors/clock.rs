@@ -52,7 +52,7 @@ pub(crate) struct WakeAt {
     pub who: Sleeper,
 }
 
-/// Somebody waits for memory: partitions need not wait for their linger any more.
+/// Memory is used up, and somebody waits: partitions need not wait for their linger any more.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Pressure;

@@ -20,17 +20,17 @@ use super::identity::{Bump, Identified, IdentityActor, WantIdentity};
 use super::loan::{Home, LoanBack};
 use super::metadata::{MetadataActor, RefreshMetadata};
 use super::now;
-use super::sender::{NotReady, SenderActor, Take};
+use super::sender::{Rung, SenderActor, Take};
 use crate::batch::OpenBatch;
 use crate::compress::Compressor;
 use crate::figures::PartitionFigures;
 use crate::intake::Intake;
 use crate::meters::TopicMeters;
 use crate::outcome::Reason;
-use crate::partition::{Effects, Ledger, Readiness, Report, Stage};
+use crate::partition::{Courier, Effects, Ledger, Readiness, Report, Stage};
 use crate::pool::Shelf;
 use crate::record::TopicPartition;
-use crate::sender::Appetite;
+use crate::sender::{Appetite, Bell, Seat};
 use crate::topics::Gauge;
 
 pub use door::Produce;
@@ -51,7 +51,7 @@ pub(crate) struct Lead {
 }
 
 /// A leader, and the sender that talks to it.
-#[derive(Clone, PartialEq)]
+#[derive(Clone)]
 pub(crate) struct Led {
     pub node: i32,
     /// The leader epoch; -1 where brokers are too old to say.
@@ -61,6 +61,36 @@ pub(crate) struct Led {
     pub incarnation: u64,
     /// While it is any, batches are lent unasked.
     pub appetite: Appetite,
+    /// What full batches ring.
+    pub bell: Arc<Bell<Home>>,
+}
+
+impl PartialEq for Led {
+    /// Whether it is the same leader, by the same sender.
+    fn eq(&self, other: &Self) -> bool {
+        let told = |led: &Self| (led.node, led.epoch, led.incarnation);
+        told(self) == told(other)
+    }
+}
+
+/// Rings for a partition.
+struct Ringer {
+    bell: Arc<Bell<Home>>,
+    sender: Arc<Addr<SenderActor>>,
+    seat: Arc<Seat<Home>>,
+}
+
+impl Courier for Ringer {
+    fn full(&self, bytes: usize, ask: bool) {
+        let seat = ask.then(|| Arc::clone(&self.seat));
+        if self.bell.ring(bytes, seat) {
+            self.sender.do_send(Rung);
+        }
+    }
+
+    fn open(&self) {
+        self.bell.opened(Arc::clone(&self.seat));
+    }
 }
 
 /// Something stands in the way of every partition; a later time-out carries it.
@@ -119,6 +149,8 @@ pub struct PartitionActor {
     /// When the batch that was open at the last look at the stage took its first record.
     open_since: Option<Instant>,
     leader: Option<Led>,
+    /// With the leader's sender.
+    seat: Option<Arc<Seat<Home>>>,
     /// The leader's sender knows that there is something to take.
     announced: bool,
     /// The incarnation of the sender that holds loans, if any are out.
@@ -150,6 +182,7 @@ impl PartitionActor {
             full: VecDeque::new(),
             open_since: None,
             leader: None,
+            seat: None,
             announced: false,
             lender: 0,
             asked_identity: false,
@@ -187,7 +220,7 @@ impl PartitionActor {
     /// Whether a tick comes before a batch that is opened from now on is to leave.
     fn watches(&self, now: Instant) -> bool {
         let in_time = |at| at <= now + self.parts.linger;
-        // While somebody waits for memory no batch has to linger.
+        // When memory is used up no batch has to linger.
         !self.parts.shelf.pressure() && self.alarm.next().is_some_and(in_time)
     }
 
@@ -202,7 +235,7 @@ impl PartitionActor {
     fn act(&mut self, now: Instant, ctx: &mut Context<Self>) {
         self.expire(now, ctx);
         while self.offers_unasked(now, ctx) {}
-        self.announce(now, ctx);
+        self.announce(now);
 
         let (readiness, wants_identity, batches, expiry) = {
             let ledger = self.ledger();
@@ -273,7 +306,29 @@ impl PartitionActor {
         self.shared.gauge.not_ready();
         self.asked_identity = false;
         self.alarm = Alarm::default();
+        self.shared.stage.unlisted();
         self.look(now(), ctx);
+    }
+
+    /// Leaves the former leader's sender for that of the present one.
+    fn change_seats(&mut self, ctx: &Context<Self>) {
+        if let Some(former) = self.seat.take() {
+            // It may have rung there, announced or not: a broker that is gone would be dialled for ever
+            // on behalf of those that left it.
+            former.leave();
+        }
+        self.announced = false;
+        self.shared.gauge.not_ready();
+        self.seat = self.leader.as_ref().map(|_| Seat::new(self.me(ctx)));
+        let places = self.leader.as_ref().zip(self.seat.as_ref());
+        let courier = places.map(|(leader, seat)| -> Arc<dyn Courier> {
+            Arc::new(Ringer {
+                bell: Arc::clone(&leader.bell),
+                sender: Arc::clone(&leader.sender),
+                seat: Arc::clone(seat),
+            })
+        });
+        self.shared.stage.set_courier(courier);
     }
 
     fn apply(&mut self, effects: Effects, ctx: &mut Context<Self>) {
@@ -392,11 +447,11 @@ impl On<Lead> for PartitionActor {
         if leader != self.leader || topic_id != self.topic_id {
             self.ledger().rearm();
             self.topic_id = topic_id;
-            if let Some(former) = std::mem::replace(&mut self.leader, leader)
-                && std::mem::take(&mut self.announced)
-            {
-                self.shared.gauge.not_ready();
-                former.sender.do_send(NotReady(self.me(ctx)));
+            let sender = |leader: &Option<Led>| leader.as_ref().map(|leader| leader.incarnation);
+            let stays = sender(&leader) == sender(&self.leader);
+            self.leader = leader;
+            if !stays {
+                self.change_seats(ctx);
             }
         }
         self.look(now(), ctx);

@@ -60,7 +60,7 @@ impl PoolActor {
         meters: PoolMeters,
         guard: Guard,
     ) -> Self {
-        let budget = Budget::new(total, pooled);
+        let budget = Budget::new(total, pooled, shelf.size());
         Self {
             guard,
             budget,
@@ -94,28 +94,32 @@ impl PoolActor {
         for (bytes, size) in self.shelf.collect() {
             self.budget.reclaim(bytes, size);
         }
+        self.budget.look(self.shelf.full(), now());
     }
 
     /// Collects what has come back, serves the line, and with nobody waiting fills the shelf.
     fn serve(&mut self, ctx: &mut Context<Self>) {
         self.collect();
-        while let Some(((reply, asked), bytes)) = self.budget.next_grant(has_left) {
+        let now = now();
+        while let Some(((reply, asked), bytes)) = self.budget.next_grant(now, has_left) {
             self.waited(asked, false);
             // If somebody leaves this very moment the buffer is dropped, comes back to the shelf,
             // and is collected in the next round.
             let _ = reply.send(Ok(self.shelf.buffer(bytes)));
         }
         let waiting = self.budget.waiting() > 0;
-        if waiting != self.shelf.pressure() {
-            self.shelf.set_pressure(waiting);
-            if waiting {
+        let exhausted = self.budget.is_exhausted();
+        if exhausted != self.shelf.pressure() {
+            self.shelf.set_pressure(exhausted);
+            if exhausted {
                 self.clock.do_send(Pressure);
                 // What was granted ahead belongs to those who wait now.
                 ctx.notify(Restock);
             }
         }
         if waiting {
-            if let Some(at) = self.budget.next_deadline() {
+            let (deadline, portion) = (self.budget.next_deadline(), self.budget.next_portion());
+            if let Some(at) = deadline.into_iter().chain(portion).min() {
                 self.alarm
                     .set(&self.clock, at, || Sleeper::Pool(ctx.address()));
             }
@@ -128,6 +132,9 @@ impl PoolActor {
             }
             let credit = self.budget.credit(self.shelf.credit_room());
             self.shelf.add_credit(credit);
+        }
+        if self.shelf.set_awaited(self.budget.awaited()) {
+            ctx.notify(Restock);
         }
         self.meters.set(self.available(), self.budget.waiting());
     }
@@ -195,11 +202,17 @@ impl On<Restock> for PoolActor {
 impl On<Tick> for PoolActor {
     fn on(&mut self, _: Tick, ctx: &mut Context<Self>) {
         self.alarm.rang();
-        for (reply, asked) in self.budget.expire(now(), has_left) {
+        // What there is goes to those who wait before any of them is refused.
+        self.serve(ctx);
+        let expired = self.budget.expire(now(), has_left);
+        let any = !expired.is_empty();
+        for (reply, asked) in expired {
             let in_vain = reply.send(Err(Refusal::TimedOut)).is_ok();
             self.waited(asked, in_vain);
         }
-        self.serve(ctx);
+        if any {
+            self.serve(ctx); // those behind them
+        }
     }
 }
 

@@ -19,7 +19,7 @@ use crate::config::Acks;
 use crate::figures::BrokerFigures;
 use crate::meters::NodeMeters;
 use crate::net::{Backoff, ConnectOptions, Endpoint, Gate, NetError, Outbound};
-use crate::sender::{Appetite, InFlight, Parcel, arrange, encode, gather};
+use crate::sender::{Appetite, Bell, InFlight, Parcel, Portions, Seat, arrange, encode, gather};
 use crate::wire::{Api, Versions};
 
 use connection::FromLink;
@@ -28,19 +28,23 @@ pub(crate) use connection::MoveTo;
 /// A partition has a batch to take. Said once, on the edge; the sender takes when it can send.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct Ready(pub Home);
+pub(crate) struct Ready(pub Arc<Seat<Home>>);
 
-/// A partition that was ready is led by another broker now.
+/// Full batches wait for whoever answers the [`Bell`].
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct NotReady(pub Home);
+pub(crate) struct Rung;
 
-/// Asks a partition for one batch.
+/// Asks a partition for batches.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Take {
     /// A partition that knows another incarnation as its leader's gives nothing.
     pub incarnation: u64,
+    /// How many, at most.
+    pub batches: usize,
+    /// The open one, too: it comes along with others.
+    pub open: bool,
 }
 
 /// A partition's answer to [`Take`], or a batch lent unasked, since the sender has an [`Appetite`].
@@ -48,8 +52,8 @@ pub(crate) struct Take {
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Offer {
-    pub from: Home,
-    pub loan: Option<Loan>,
+    pub from: Arc<Seat<Home>>,
+    pub loan: Loan,
     pub more: bool,
 }
 
@@ -59,6 +63,7 @@ pub(crate) struct SenderRules {
     pub acks: Acks,
     pub max_in_flight: usize,
     pub max_request_size: usize,
+    pub linger: Duration,
     pub batch_size: usize,
     pub request_timeout: Duration,
     pub max_idle: Option<Duration>,
@@ -94,14 +99,14 @@ pub(crate) struct SenderActor {
     meters: NodeMeters,
 
     /// Partitions with something to take, in the order of their turns.
-    ring: VecDeque<Home>,
+    ring: VecDeque<Arc<Seat<Home>>>,
     /// Batches taken and not yet in a request.
     taken: VecDeque<Loan>,
-    /// The length of the batches taken lately.
-    typical: usize,
+    portions: Portions,
     /// Whoever has something gets a turn of the arbiter to lend it.
     turn: bool,
     appetite: Appetite,
+    bell: Arc<Bell<Home>>,
 
     link: Link,
     number: u64,
@@ -117,21 +122,13 @@ pub(crate) struct SenderActor {
     alarm: Alarm,
 }
 
-/// Partitions asked at once, at most: a bound on the work between two looks at the mailbox.
-const MAX_ASKED: usize = 256;
-
-/// Bytes gathered for a request while others can follow it. With less in flight, less memory is in
-/// use at a time, and more of it stays in the processor's caches; the last request that the broker
-/// has not answered may be as large as it gets, so that a distant one gets no less.
-const PORTION: usize = 128 << 10;
-
 /// A connection that is past its idle time and yet has something to do is looked at again later.
 const IDLE_LOOK: Duration = Duration::from_secs(1);
 
 impl SenderActor {
     pub fn new(
         (node, endpoint): (i32, Endpoint),
-        (incarnation, appetite): (u64, Appetite),
+        (incarnation, appetite, bell): (u64, Appetite, Arc<Bell<Home>>),
         rules: SenderRules,
         clock: Addr<ClockActor>,
         metadata: Addr<MetadataActor>,
@@ -151,9 +148,14 @@ impl SenderActor {
             meters,
             ring: VecDeque::new(),
             taken: VecDeque::new(),
-            typical: rules.batch_size,
+            portions: Portions::new(
+                rules.max_request_size,
+                rules.batch_size,
+                !rules.linger.is_zero(),
+            ),
             turn: false,
             appetite,
+            bell,
             link: Link::Down,
             number: 0,
             outbox: None,
@@ -179,15 +181,40 @@ impl SenderActor {
     /// besides.
     fn pump(&mut self, ctx: &mut Context<Self>) {
         self.throttled_until.take_if(|until| *until <= now());
-        if !self.turn {
-            self.work(false, ctx);
+        loop {
+            self.bell.answer(&mut self.ring);
+            if !self.turn {
+                self.work(false, ctx);
+            }
+            if !self.bell.rest(self.enough()) {
+                break;
+            }
         }
-        let free = self.is_up() && self.throttled_until.is_none() && self.in_flight.has_room();
-        if !free {
+        if !self.is_free() {
             self.appetite.set(0);
         } else if !self.turn {
-            self.appetite.set(self.portion());
+            let slots = self.in_flight.slots();
+            self.appetite.set(self.portions.requests(slots));
         }
+    }
+
+    /// Whether a request could go at once.
+    fn is_free(&self) -> bool {
+        self.is_up() && self.throttled_until.is_none() && self.in_flight.has_room()
+    }
+
+    /// How many bytes of full batches are worth waking for.
+    fn enough(&self) -> usize {
+        let at_work = match self.link {
+            _ if self.given_up.is_some() => false,
+            // With nobody in the ring nothing is under way; else there is an alarm.
+            Link::Down => !self.ring.is_empty(),
+            Link::Connecting => true,
+            Link::Up { .. } => self.turn || !self.is_free(),
+        };
+        let in_flight = !self.in_flight.is_empty();
+        let slots = self.in_flight.slots();
+        self.portions.worth_waking(slots, at_work, in_flight)
     }
 
     fn is_up(&self) -> bool {
@@ -200,21 +227,28 @@ impl SenderActor {
             return;
         }
         if let Some(why) = &self.given_up {
-            for partition in self.ring.drain(..) {
-                partition.do_send(Trouble(Arc::clone(why)));
+            for seat in self.ring.drain(..) {
+                seat.partition.do_send(Trouble(Arc::clone(why)));
             }
             return;
         }
         match (&self.link, self.throttled_until) {
             (Link::Connecting, _) => return,
-            (Link::Down, _) => return self.connect(now(), ctx),
+            (Link::Down, _) => {
+                self.ring.retain(|seat| seat.is_taken());
+                if !self.ring.is_empty() || !self.taken.is_empty() {
+                    self.connect(now(), ctx);
+                }
+                return;
+            }
             (Link::Up { .. }, Some(until)) => return self.set_alarm(until, ctx),
             (Link::Up { .. }, None) => {}
         }
         while self.is_up() && self.in_flight.has_room() {
-            let gathered = std::mem::take(&mut heard) && !self.taken.is_empty();
-            if !gathered && self.ask() {
-                return self.wait_a_turn(ctx);
+            heard &= !self.taken.is_empty();
+            let asked = if heard { 0 } else { self.ask() };
+            if asked > 0 {
+                return self.wait_a_turn(asked, ctx);
             }
             if self.taken.is_empty() {
                 return;
@@ -223,32 +257,49 @@ impl SenderActor {
         }
     }
 
-    /// How many bytes to gather for one request.
-    fn portion(&self) -> usize {
-        match self.in_flight.slots() {
-            0 | 1 => self.rules.max_request_size,
-            _ => self.rules.max_request_size.min(PORTION),
+    /// Asks partitions in the ring for as many batches as are likely to make a portion for each
+    /// request that could go, with what is there. Returns how many.
+    fn ask(&mut self) -> usize {
+        let slots = self.in_flight.slots();
+        let wanted = self.portions.batches(slots, self.taken.len());
+        let asked = wanted.min(self.ring.len());
+        if asked == 0 {
+            return 0;
+        }
+        // A request takes one batch of a partition.
+        let (incarnation, batches) = (self.incarnation, (wanted / asked).clamp(1, slots));
+        for seat in self.ring.drain(..asked) {
+            seat.partition.do_send(Take {
+                incarnation,
+                batches,
+                open: false,
+            });
+        }
+        asked * batches
+    }
+
+    /// Asks for open batches, to go along with what goes now.
+    fn ask_for_company(&self, asked: usize) {
+        if !self.is_free() {
+            return;
+        }
+        let gathered: usize = self.taken.iter().map(Parcel::len).sum();
+        let under_way = gathered + self.in_flight.bytes();
+        let company = self.portions.company(under_way, asked);
+        for seat in self.bell.company(company) {
+            seat.partition.do_send(Take {
+                incarnation: self.incarnation,
+                batches: 1,
+                open: true,
+            });
         }
     }
 
-    /// Asks partitions in the ring for as many batches as are likely to make a portion with what is
-    /// there.
-    fn ask(&mut self) -> bool {
-        // What comes too much waits for the next request.
-        let fitting = (self.portion() / self.typical.max(1)).clamp(1, MAX_ASKED);
-        let ask = fitting
-            .saturating_sub(self.taken.len())
-            .min(self.ring.len());
-        let incarnation = self.incarnation;
-        for partition in self.ring.drain(..ask) {
-            partition.do_send(Take { incarnation });
-        }
-        ask > 0
-    }
-
-    /// A gather never waits for a partition: yielding once gives each that is alive its turn.
-    fn wait_a_turn(&mut self, ctx: &mut Context<Self>) {
+    /// A gather never waits for a partition: yielding once gives each that is alive its turn. So many
+    /// batches have been asked for.
+    fn wait_a_turn(&mut self, asked: usize, ctx: &mut Context<Self>) {
         if !std::mem::replace(&mut self.turn, true) {
+            self.ask_for_company(asked);
             let turn = tokio::task::yield_now();
             guard::spawn(ctx, turn, |sender: &mut Self, (), ctx| {
                 sender.turn = false;
@@ -270,7 +321,8 @@ impl SenderActor {
                 return self.lost(&error, ctx);
             }
         };
-        let mut loans = gather(&mut self.taken, self.rules.max_request_size);
+        let portion = self.portions.request(self.in_flight.slots());
+        let mut loans = gather(&mut self.taken, portion);
         let version = arrange(&mut loans, version);
         let encoded = encode(
             &loans,
@@ -324,7 +376,7 @@ impl Drop for SenderActor {
     }
 }
 
-guarded!(SenderActor: Ready, NotReady, Offer, FromLink, MoveTo, Tick, Revisit, Revive, Retire);
+guarded!(SenderActor: Ready, Rung, Offer, FromLink, MoveTo, Tick, Revisit, Revive, Retire);
 
 impl Guarded for SenderActor {
     fn guard(&mut self) -> &mut Guard {
@@ -353,7 +405,7 @@ impl Guarded for SenderActor {
 impl On<Revisit> for SenderActor {
     fn on(&mut self, _: Revisit, ctx: &mut Context<Self>) {
         self.alarm = Alarm::default();
-        // Who is still in the ring announces himself again, and must not stand there twice.
+        // Who is still in the ring announces himself again.
         self.ring.clear();
         if let Some(at) = self.in_flight.deadline(self.rules.request_timeout) {
             self.set_alarm(at, ctx);
@@ -380,16 +432,9 @@ impl On<Retire> for SenderActor {
 }
 
 impl On<Ready> for SenderActor {
-    fn on(&mut self, Ready(partition): Ready, ctx: &mut Context<Self>) {
-        self.ring.push_back(partition);
+    fn on(&mut self, Ready(seat): Ready, ctx: &mut Context<Self>) {
+        self.ring.push_back(seat);
         self.pump(ctx);
-    }
-}
-
-impl On<NotReady> for SenderActor {
-    fn on(&mut self, NotReady(partition): NotReady, _: &mut Context<Self>) {
-        // Else a broker that is gone would be dialled for ever on behalf of those that left it.
-        self.ring.retain(|waiting| *waiting != partition);
     }
 }
 
@@ -398,17 +443,21 @@ impl On<Offer> for SenderActor {
         if more {
             self.ring.push_back(from);
         }
-        if let Some(loan) = loan {
-            if !self.is_up() {
-                loan.give_back(&"the connection was lost before the batch was sent".into());
-                // With `more` it stands in the ring, and nobody else may come along.
-                return self.pump(ctx);
-            }
-            self.typical = (7 * self.typical + loan.len()) / 8;
-            self.taken.push_back(loan);
-            // More partitions may lend by then.
-            self.wait_a_turn(ctx);
+        if !self.is_up() {
+            loan.give_back(&"the connection was lost before the batch was sent".into());
+            // With `more` it stands in the ring, and nobody else may come along.
+            return self.pump(ctx);
         }
+        self.portions.lent(loan.len());
+        self.taken.push_back(loan);
+        // More partitions may lend by then.
+        self.wait_a_turn(0, ctx);
+    }
+}
+
+impl On<Rung> for SenderActor {
+    fn on(&mut self, _: Rung, ctx: &mut Context<Self>) {
+        self.pump(ctx);
     }
 }
 

@@ -97,15 +97,17 @@ impl Ack {
         }
     }
 
-    /// Whether the outcome of the record at `index` is known.
-    #[inline]
-    pub fn is_settled(&self, index: u32) -> bool {
+    /// How many records from the acked one at `index` on are acked with it, at consecutive offsets.
+    pub fn alike(&self, index: u32) -> u32 {
         match self.settlement.get() {
-            None => false,
+            Some(Settlement::Acked { .. }) => u32::MAX - index,
             Some(Settlement::Split(parts)) => {
-                part_of(parts, index).is_some_and(|(first, part)| part.is_settled(index - first))
+                let alike = part_of(parts, index).map(|(first, part)| part.alike(index - first));
+                let next = parts.iter().find(|(first, _)| *first > index);
+                let here = next.map_or(u32::MAX, |(first, _)| first - index);
+                alike.unwrap_or(1).min(here)
             }
-            Some(_) => true,
+            _ => 1,
         }
     }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::broker_error::BrokerError;
+use crate::record::Record;
 
 /// A record that was refused: it was never accepted, and is certainly not in the log.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -103,6 +104,35 @@ pub enum SendError {
     /// The producer is closed.
     #[error("the producer is closed")]
     Closed,
+}
+
+/// A record that [`Producer::try_send`](crate::Producer::try_send) refused, as it was handed in, and
+/// why.
+// Boxed, because whoever sends moves the result of every record.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{}", .0.1)]
+pub struct TrySendError(Box<(Record, SendError)>);
+
+impl TrySendError {
+    pub(crate) fn new(record: Record, error: SendError) -> Self {
+        Self(Box::new((record, error)))
+    }
+
+    /// Why it was refused.
+    pub fn error(&self) -> &SendError {
+        &self.0.1
+    }
+
+    /// The record, to be sent again, and why it was refused.
+    pub fn into_parts(self) -> (Record, SendError) {
+        *self.0
+    }
+}
+
+impl From<TrySendError> for SendError {
+    fn from(refused: TrySendError) -> Self {
+        refused.0.1
+    }
 }
 
 fn last(why: &Option<Arc<str>>) -> String {

@@ -24,7 +24,7 @@ use crate::partition::{Append, Appended, Extras};
 use crate::partitioner::{Partitioner, TopicPartitions, partition_for_key};
 use crate::pool::{Buffer, Shelf};
 use crate::record::{BorrowedRecord, Record};
-use crate::topics::{Door, Topic, Topics};
+use crate::topics::{Topic, Topics};
 
 /// What every handle shares. Unlike a handle, it does not keep the producer open.
 pub(crate) struct Intake {
@@ -139,10 +139,27 @@ impl Intake {
         record: &BorrowedRecord<'_>,
         receipt: impl FnOnce(usize, &Arc<Ack>, u32) -> R,
     ) -> Option<R> {
-        let fields = &record.fields;
+        let (at, sticky) = self.place_at_once(topic, record)?;
+        let door = topic.partitions.get(at)?;
+        if !self.fits(record) {
+            return None;
+        }
+        let receipt = |ack: &Arc<Ack>, index| receipt(at, ack, index);
+        door.stage.append_to_open(&record.fields, sticky, receipt)
+    }
+
+    /// Which partition a record goes to, and whether the sticky partitioner says so, where that
+    /// takes no more than a look.
+    #[inline]
+    pub fn place_at_once(
+        &self,
+        topic: &Topic,
+        record: &BorrowedRecord<'_>,
+    ) -> Option<(usize, bool)> {
+        topic.mark_used();
         let (partition, sticky) = match (record.partition, &self.choice) {
             (Some(partition), _) => (partition, false),
-            (None, Choice::Sticky { keys }) => match &fields.key {
+            (None, Choice::Sticky { keys }) => match &record.fields.key {
                 Some(key) if *keys => {
                     (partition_for_key(key, topic.partitions.len() as i32), false)
                 }
@@ -151,18 +168,13 @@ impl Intake {
             (None, _) => return None,
         };
         let at = usize::try_from(partition).ok()?;
-        let door = topic.partitions.get(at)?;
-        if HEADER_LEN + fields.upper_bound() > self.largest {
-            return None;
-        }
-        topic.mark_used();
-        let (receipt, wake) = door
-            .stage
-            .append_to_open(fields, sticky, |ack, index| receipt(at, ack, index))?;
-        if wake {
-            door.wake();
-        }
-        Some(receipt)
+        (at < topic.partitions.len()).then_some((at, sticky))
+    }
+
+    /// Whether a batch may have room for it.
+    #[inline]
+    pub fn fits(&self, record: &BorrowedRecord<'_>) -> bool {
+        HEADER_LEN + record.fields.upper_bound() <= self.largest
     }
 
     /// Goes as far as it goes without waiting.
@@ -375,17 +387,18 @@ impl Intake {
         loop {
             let Place { partition, sticky } = place;
             extras.sticky = sticky;
-            let door = &topic.partitions[partition];
+            let stage = &topic.partitions[partition].stage;
             let fields = &record.fields;
-            let (size, begins) = match door.stage.append(fields, &mut memory, extras, now) {
+            let (size, begins) = match stage.append(fields, &mut memory, extras, now) {
                 Append::Closed => return Err(self.shut(topic, partition)),
-                Append::Done(appended) => return Ok(accept(door, partition, appended)),
-                Append::NeedsMemory { size, wake, begins } => {
-                    if wake {
-                        door.wake();
-                    }
-                    (size, begins)
+                Append::Done(Appended { index, ack }) => {
+                    return Ok(Step::Accepted(Accepted {
+                        partition,
+                        index,
+                        ack,
+                    }));
                 }
+                Append::NeedsMemory { size, begins } => (size, begins),
             };
             if sticky
                 && let Some(run) = begins
@@ -417,16 +430,4 @@ impl Intake {
         let next = topic.sticky.next(&cluster) as usize;
         (next != partition && next < topic.partitions.len()).then_some(next)
     }
-}
-
-fn accept(door: &Door, partition: usize, appended: Appended) -> Step {
-    let Appended { index, ack, wake } = appended;
-    if wake {
-        door.wake();
-    }
-    Step::Accepted(Accepted {
-        partition,
-        index,
-        ack,
-    })
 }

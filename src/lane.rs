@@ -2,6 +2,7 @@
 
 mod receipts;
 mod sink;
+mod slice;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -11,6 +12,7 @@ use std::task::{Context, Poll};
 
 pub use receipts::Receipts;
 pub use sink::SinkError;
+pub use slice::SliceError;
 
 use crate::ack::{Latest, Receipt, RecordId};
 use crate::error::SendError;
@@ -160,7 +162,6 @@ impl Lane {
     }
 
     /// Sends a record, or returns what has to be waited for.
-    #[inline(never)]
     fn send_or_wait<'a>(
         &'a mut self,
         mut record: BorrowedRecord<'a>,
@@ -241,22 +242,29 @@ impl<'a> Future for Sending<'a> {
 
     #[inline]
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let Self {
-            lane,
-            record,
-            later,
-        } = &mut *self;
-        if let Some(lane) = lane.take() {
-            if let Some(slot) = lane.send_at_once(record) {
-                return Poll::Ready(Ok(lane.routes.sent(slot)));
-            }
-            match lane.send_or_wait(*record) {
-                Ok(sent) => return Poll::Ready(sent),
-                Err(waits) => *later = Some(waits),
+        if let Some(lane) = self.lane.take() {
+            match lane.send_at_once(&mut self.record) {
+                Some(slot) => return Poll::Ready(Ok(lane.routes.sent(slot))),
+                None => self.lane = Some(lane),
             }
         }
-        match later {
-            Some(later) => later.as_mut().poll(context),
+        self.poll_slowly(context).map_err(|error| *error)
+    }
+}
+
+impl<'a> Sending<'a> {
+    /// Boxes its errors, so that what is inlined into the sender moves a pointer or two and not an
+    /// error's worth of memory.
+    #[inline(never)]
+    fn poll_slowly(&mut self, context: &mut Context<'_>) -> Poll<Result<Sent<'a>, Box<SendError>>> {
+        if let Some(lane) = self.lane.take() {
+            match lane.send_or_wait(self.record) {
+                Ok(sent) => return Poll::Ready(sent.map_err(Box::new)),
+                Err(waits) => self.later = Some(waits),
+            }
+        }
+        match &mut self.later {
+            Some(later) => later.as_mut().poll(context).map_err(Box::new),
             None => Poll::Pending, // it has been ready before
         }
     }

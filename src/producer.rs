@@ -17,7 +17,7 @@ use crate::actors::{
 };
 use crate::config::Config;
 use crate::delivery::{Delivered, Listener};
-use crate::error::{CloseError, SendError, StartError};
+use crate::error::{CloseError, SendError, StartError, TrySendError};
 use crate::figures::Figures;
 use crate::intake::{Choice, Intake};
 use crate::interceptor::{Acknowledge, Interceptor};
@@ -317,9 +317,30 @@ impl Producer {
     /// Sends a record if that needs no waiting, for those who may not: otherwise it is refused
     /// with [`SendError::WouldBlock`].
     ///
-    /// The first records for a topic are refused so, while its metadata is on its way; and so is
-    /// a record larger than `batch.size`, whose memory has to be asked for.
-    pub fn try_send(&self, record: Record) -> Result<Receipt, SendError> {
+    /// The first records for a topic are refused so, while its metadata is on its way; so is a record
+    /// larger than `batch.size`, whose memory has to be asked for; and so is one whose sender is far
+    /// ahead of the brokers, for about a millisecond.
+    ///
+    /// A refused record comes back with its error. This is the cheapest door for owned records:
+    /// whoever has many tries first, and awaits [`send`](Self::send) for what was refused.
+    ///
+    /// ```no_run
+    /// # async fn example(producer: forebay::Producer) -> Result<(), Box<dyn std::error::Error>> {
+    /// use forebay::{Record, SendError};
+    ///
+    /// let receipt = match producer.try_send(Record::to_static("orders").value("shoes")) {
+    ///     Ok(receipt) => receipt,
+    ///     Err(refused) => match refused.into_parts() {
+    ///         (record, SendError::WouldBlock(_)) => producer.send(record).await?,
+    ///         (_, error) => return Err(error.into()),
+    ///     },
+    /// };
+    /// receipt.await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[inline]
+    pub fn try_send(&self, record: Record) -> Result<Receipt, TrySendError> {
         let extras = Extras::told_to(&self.listeners);
         self.intake.try_send(&self.recent, record, extras)
     }

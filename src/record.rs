@@ -146,16 +146,22 @@ impl Record {
 
     /// Sets the key: records of one key go to one partition.
     #[must_use]
-    pub fn key(mut self, key: impl Into<Bytes>) -> Self {
-        self.key = Some(key.into());
-        self
+    #[inline]
+    pub fn key(self, key: impl Into<Bytes>) -> Self {
+        Self {
+            key: Some(key.into()),
+            ..self
+        }
     }
 
     /// Sets the value.
     #[must_use]
-    pub fn value(mut self, value: impl Into<Bytes>) -> Self {
-        self.value = Some(value.into());
-        self
+    #[inline]
+    pub fn value(self, value: impl Into<Bytes>) -> Self {
+        Self {
+            value: Some(value.into()),
+            ..self
+        }
     }
 
     /// Adds a header behind those already there.
@@ -320,15 +326,41 @@ impl<'a> BorrowedRecord<'a> {
         }
     }
 
+    /// Its time: its own, or `now`.
+    #[inline]
+    pub(crate) fn time(&self, now: i64) -> Result<i64, SendError> {
+        match self.timestamp {
+            Some(timestamp) if timestamp < 0 => Err(SendError::NegativeTimestamp(timestamp)),
+            Some(timestamp) => Ok(timestamp),
+            None => Ok(now),
+        }
+    }
+
+    /// The fields at a time.
+    #[inline]
+    pub(crate) fn fields_at(&self, timestamp: i64) -> RecordRef<'a> {
+        RecordRef {
+            timestamp,
+            ..self.fields
+        }
+    }
+
+    /// Whether it is sure to go where `first` goes, at the same time.
+    #[inline]
+    pub(crate) fn goes_with(&self, first: &Self) -> bool {
+        let no_key = self.fields.key.is_none() && first.fields.key.is_none();
+        std::ptr::eq(self.topic, first.topic)
+            && self.partition == first.partition
+            && self.timestamp == first.timestamp
+            && (no_key || self.partition.is_some() || std::ptr::eq(self, first))
+    }
+
     /// Gives the fields their time: its own, or the present.
     #[inline]
     pub(crate) fn resolve_timestamp(&mut self) -> Result<(), SendError> {
         self.fields.timestamp = match self.timestamp {
-            Some(timestamp) if timestamp < 0 => {
-                return Err(SendError::NegativeTimestamp(timestamp));
-            }
-            Some(timestamp) => timestamp,
             None => wall_clock::millis(),
+            Some(_) => self.time(0)?,
         };
         Ok(())
     }

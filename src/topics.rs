@@ -8,7 +8,7 @@ use actix::Addr;
 use dashmap::DashMap;
 use spin::mutex::SpinMutex;
 
-use crate::actors::{PartitionActor, Wake};
+use crate::actors::PartitionActor;
 use crate::partition::Stage;
 use crate::partitioner::{Load, RoundRobin, Sticky};
 
@@ -49,15 +49,15 @@ impl Recent {
     /// Calls `work` with the topic, if it is at hand.
     #[inline]
     pub fn with<R>(&self, name: &str, work: impl FnOnce(&Topic) -> Option<R>) -> Option<R> {
-        if let Some(first) = self.first.get()
-            && first.is(name)
-        {
-            return work(first);
-        }
-        let last = self.last.try_lock()?;
-        last.as_ref()
-            .filter(|topic| topic.is(name))
-            .and_then(|topic| work(topic))
+        let last;
+        let topic = match self.first.get() {
+            Some(first) if first.is(name) => first,
+            _ => {
+                last = self.last.try_lock()?;
+                last.as_ref().filter(|topic| topic.is(name))?
+            }
+        };
+        work(topic)
     }
 
     /// The topic, if it is known; it is at hand from now on.
@@ -81,15 +81,8 @@ pub(crate) struct Door {
     pub gauge: Arc<Gauge>,
 }
 
-impl Door {
-    /// Tells the partition's actor that its stage has something new.
-    #[cold]
-    pub fn wake(&self) {
-        self.addr.do_send(Wake);
-    }
-}
-
-/// What the partitioner wants to know of a partition, written by its actor.
+/// What the partitioner wants to know of a partition, written by its actor: which looks at full batches
+/// that nobody takes when they would have lingered, at the latest.
 #[derive(Debug)]
 pub(crate) struct Gauge {
     started: Instant,
@@ -207,7 +200,7 @@ impl Topic {
     /// Whether this is the topic of that name, and the newest picture of it.
     #[inline]
     pub fn is(&self, name: &str) -> bool {
-        *self.name == *name && self.current.load(Ordering::Relaxed)
+        same(&self.name, name) && self.current.load(Ordering::Relaxed)
     }
 
     fn retire(&self) {
@@ -238,7 +231,8 @@ impl Topic {
                 let stuck = availability_timeout.is_some_and(|t| door.gauge.is_stuck(now, t));
                 Load {
                     partition,
-                    queue_len: door.gauge.batches.load(Ordering::Relaxed) as usize,
+                    queue_len: door.gauge.batches.load(Ordering::Relaxed) as usize
+                        + door.stage.queued(),
                     available: !stuck && self.available.binary_search(&partition).is_ok(),
                 }
             });
@@ -247,9 +241,40 @@ impl Topic {
     }
 }
 
+/// Whether two names are equal: for short ones without the call that `==` is.
+#[inline]
+fn same(a: &str, b: &str) -> bool {
+    fn ends<const N: usize>(name: &[u8]) -> (Option<&[u8; N]>, Option<&[u8; N]>) {
+        (name.first_chunk(), name.last_chunk())
+    }
+    let (a, b) = (a.as_bytes(), b.as_bytes());
+    // The first and the last bytes together are all there are.
+    a.len() == b.len()
+        && match a.len() {
+            4..=8 => ends::<4>(a) == ends(b),
+            9..=16 => ends::<8>(a) == ends(b),
+            _ => a == b,
+        }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_of_any_length_are_compared_to_the_last_byte() {
+        for len in 0..40 {
+            let name = "abcdefghijklmnopqrstuvwxyzabcdefghijklmnop";
+            let name = &name[..len];
+            assert!(same(name, &String::from(name)));
+            assert!(!same(name, &format!("{name}x")));
+            for at in 0..len {
+                let mut other = name.to_owned();
+                other.replace_range(at..=at, "X");
+                assert!(!same(name, &other), "{name} {other}");
+            }
+        }
+    }
 
     #[test]
     fn a_partition_nobody_takes_from_is_stuck() {

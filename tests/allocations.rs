@@ -100,6 +100,29 @@ fn a_lane_allocates_by_the_batch() {
 }
 
 #[test]
+fn a_slice_allocates_by_the_batch() {
+    let allocations = on_a_thread_of_its_own(async |producer| {
+        let mut lane = producer.lane();
+        let mut receipts = Receipts::default();
+        let records = [BorrowedRecord::to("t").value(&VALUE); 200];
+        let before = ALLOCATIONS.get();
+        for _ in 0..RECORDS / records.len() {
+            let sent = lane.send_slice(&records, &mut receipts).await;
+            sent.expect("accepted");
+            while let Some(outcome) = receipts.try_next() {
+                outcome.expect("acked");
+            }
+        }
+        let allocations = ALLOCATIONS.get() - before;
+        while let Some(outcome) = receipts.next().await {
+            outcome.expect("acked");
+        }
+        allocations
+    });
+    assert!(allocations <= BATCHES * PER_BATCH, "{allocations}");
+}
+
+#[test]
 fn topics_in_turn_cost_no_allocations() {
     let allocations = on_a_thread_of_its_own(async |producer| {
         let mut lane = producer.lane();

@@ -23,12 +23,14 @@ impl PartitionActor {
 
     /// Whether there is a batch to lend, or an open one that can be sealed and lent.
     fn is_ready(&self, now: Instant) -> bool {
+        self.ledger().readiness(now) == Readiness::Now
+            || (self.would_lend_open() && self.is_ripe(now))
+    }
+
+    /// Whether the open batch would be lent if it were sealed.
+    fn would_lend_open(&self) -> bool {
         let ledger = self.ledger();
-        ledger.readiness(now) == Readiness::Now
-            || (ledger.all_lent()
-                && ledger.has_room()
-                && !ledger.wants_identity()
-                && self.is_ripe(now))
+        ledger.all_lent() && ledger.has_room() && !ledger.wants_identity()
     }
 
     /// Whether nothing is lent to another sender than this one.
@@ -38,37 +40,34 @@ impl PartitionActor {
 
     /// Hands a batch to a sender that would send it at once.
     pub(super) fn offers_unasked(&mut self, now: Instant, ctx: &Context<Self>) -> bool {
-        let Some(leader) = &self.leader else {
+        let (Some(leader), Some(seat)) = (&self.leader, &self.seat) else {
             return false;
         };
         if self.announced || !leader.appetite.is_any() || !self.may_lend_to(leader.incarnation) {
             return false;
         }
         let (sender, appetite) = (Arc::clone(&leader.sender), leader.appetite.clone());
+        let from = Arc::clone(seat);
         let Some(loan) = self.lend(leader.incarnation, now, ctx) else {
             return false;
         };
         appetite.lessen(loan.len());
-        sender.do_send(Offer {
-            from: self.me(ctx),
-            loan: Some(loan),
-            more: false,
-        });
+        let more = false;
+        sender.do_send(Offer { from, loan, more });
         true
     }
 
     /// Tells the sender once that there is something to take.
-    pub(super) fn announce(&mut self, now: Instant, ctx: &Context<Self>) {
+    pub(super) fn announce(&mut self, now: Instant) {
         if self.announced || !self.is_ready(now) {
             return;
         }
-        let me = self.me(ctx);
-        if let Some(leader) = &self.leader
+        if let (Some(leader), Some(seat)) = (&self.leader, &self.seat)
             && self.may_lend_to(leader.incarnation)
         {
             self.announced = true;
             self.shared.gauge.ready_since(now);
-            leader.sender.do_send(Ready(me));
+            leader.sender.do_send(Ready(Arc::clone(seat)));
         }
     }
 
@@ -101,22 +100,40 @@ impl PartitionActor {
 impl On<Take> for PartitionActor {
     fn on(&mut self, take: Take, ctx: &mut Context<Self>) {
         let leads = |leader: &Led| leader.incarnation == take.incarnation;
-        let Some(leader) = self.leader.clone().filter(leads) else {
+        let (Some(leader), Some(seat)) = (self.leader.clone().filter(leads), self.seat.clone())
+        else {
             // A sender that no longer leads, or not yet again: it gets nothing.
             return;
         };
         let now = now();
-        self.collect(false, self.watches(now));
-        self.announced = false;
-        self.shared.gauge.not_ready();
-        let loan = match self.may_lend_to(take.incarnation) {
-            true => self.lend(take.incarnation, now, ctx),
-            false => None,
-        };
-        let more = loan.is_some() && self.ledger().readiness(now) == Readiness::Now;
-        self.announced = more;
-        let from = self.me(ctx);
-        leader.sender.do_send(Offer { from, loan, more });
+        if take.open {
+            self.shared.stage.unlisted();
+        } else {
+            self.announced = false;
+            self.shared.gauge.not_ready();
+        }
+        let lends = self.may_lend_to(take.incarnation);
+        // An open batch comes along by itself, or not at all.
+        let open = take.open && lends && self.would_lend_open() && self.shared.stage.queued() == 0;
+        // Where one batch is full, another is likely to follow.
+        if !self.parts.linger.is_zero() {
+            self.set_alarm(now + self.parts.linger, ctx);
+        }
+        self.collect(open, self.watches(now));
+        for left in (0..take.batches).rev() {
+            let Some(loan) = lends
+                .then(|| self.lend(take.incarnation, now, ctx))
+                .flatten()
+            else {
+                break;
+            };
+            // It stays in the ring if there is more than was asked for.
+            let more =
+                left == 0 && !self.announced && self.ledger().readiness(now) == Readiness::Now;
+            self.announced |= more;
+            let from = Arc::clone(&seat);
+            leader.sender.do_send(Offer { from, loan, more });
+        }
         self.act(now, ctx);
     }
 }

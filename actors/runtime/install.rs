@@ -10,8 +10,9 @@ use rand::Rng;
 
 use super::{RuntimeActor, connect_options};
 use crate::actors::guard::On;
+use crate::actors::loan::Home;
 use crate::actors::metadata::TopicReply;
-use crate::actors::partition::{Lead, Led, PartitionActor, Shared};
+use crate::actors::partition::{Lead, Led, PartitionActor, Shared, Wake};
 use crate::actors::sender::{MoveTo, SenderActor, SenderRules};
 use crate::compress::Compression;
 use crate::error::SendError;
@@ -21,7 +22,7 @@ use crate::net::Endpoint;
 use crate::partition::{Ledger, Rules, Stage};
 use crate::partitioner::{RoundRobin, Sticky};
 use crate::record::TopicPartition;
-use crate::sender::Appetite;
+use crate::sender::{Appetite, Bell};
 use crate::supervision::Part;
 use crate::topics::{Door, Gauge, Topic};
 
@@ -45,6 +46,7 @@ pub(super) struct Sender {
     pub endpoint: Endpoint,
     incarnation: u64,
     appetite: Appetite,
+    bell: Arc<Bell<Home>>,
 }
 
 impl RuntimeActor {
@@ -63,6 +65,7 @@ impl RuntimeActor {
             acks: config.acks,
             max_in_flight: config.max_in_flight,
             max_request_size: config.max_request_size,
+            linger: config.linger,
             batch_size: config.batch_size,
             request_timeout: config.request_timeout,
             max_idle: config.connections_max_idle,
@@ -71,10 +74,10 @@ impl RuntimeActor {
             setup_timeout_max: config.connection_setup_timeout_max,
             seed: self.chance.random(),
         };
-        let appetite = Appetite::default();
+        let (appetite, bell) = (Appetite::default(), Arc::<Bell<_>>::default());
         let addr = SenderActor::new(
             (node, endpoint.clone()),
-            (incarnation, appetite.clone()),
+            (incarnation, appetite.clone(), Arc::clone(&bell)),
             rules,
             self.parts.clock.clone(),
             self.parts.metadata.clone(),
@@ -89,6 +92,7 @@ impl RuntimeActor {
                 endpoint: endpoint.clone(),
                 incarnation,
                 appetite,
+                bell,
             },
         );
     }
@@ -122,6 +126,8 @@ impl RuntimeActor {
             self.watch.guard(Part::Partition(topic_partition)),
         )
         .start();
+        let actor = addr.clone();
+        stage.wake_with(move || actor.do_send(Wake));
         Some(Slot {
             door: Door { stage, addr, gauge },
             told: None,
@@ -146,6 +152,7 @@ impl RuntimeActor {
                     sender: Arc::clone(&sender.addr),
                     incarnation: sender.incarnation,
                     appetite: sender.appetite.clone(),
+                    bell: Arc::clone(&sender.bell),
                 })
             });
             let topic_id = view.id;

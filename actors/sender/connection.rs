@@ -73,13 +73,15 @@ impl SenderActor {
         self.link = Link::Connecting;
     }
 
-    fn answer(&mut self, frame: Bytes, ctx: &mut Context<Self>) {
-        let error = match self.settle(frame, ctx) {
-            Ok(()) => return self.pump(ctx),
-            Err(error) => error,
-        };
-        tracing::error!(%error, node = self.node, "the connection is not to be trusted any more");
-        self.lost(&error, ctx);
+    fn answers(&mut self, frames: Vec<Bytes>, ctx: &mut Context<Self>) {
+        for frame in frames {
+            if let Err(error) = self.settle(frame, ctx) {
+                let node = self.node;
+                tracing::error!(%error, node, "the connection is not to be trusted any more");
+                return self.lost(&error, ctx);
+            }
+        }
+        self.pump(ctx);
     }
 
     fn settle(&mut self, frame: Bytes, ctx: &mut Context<Self>) -> Result<(), NetError> {
@@ -157,8 +159,9 @@ impl SenderActor {
             self.last_error = Some(Arc::clone(&text));
         }
         self.meters.lost(self.in_flight.len());
-        for partition in &self.ring {
-            partition.do_send(Trouble(Arc::clone(&text)));
+        self.bell.answer(&mut self.ring);
+        for seat in self.ring.iter().filter(|seat| seat.is_taken()) {
+            seat.partition.do_send(Trouble(Arc::clone(&text)));
         }
         for request in self.in_flight.drain() {
             request
@@ -207,8 +210,8 @@ impl On<FromLink> for SenderActor {
                 self.pump(ctx);
             }
             // Some brokers answer acks=0 too; nothing waits for that.
-            LinkEvent::Answer(_) if self.rules.acks == Acks::None => {}
-            LinkEvent::Answer(frame) => self.answer(frame, ctx),
+            LinkEvent::Answers(_) if self.rules.acks == Acks::None => {}
+            LinkEvent::Answers(frames) => self.answers(frames, ctx),
             LinkEvent::Lost(error) => self.lost(&error, ctx),
         }
     }

@@ -9,9 +9,6 @@ use crc_fast::{CrcAlgorithm, Digest};
 /// The CRC-32C polynomial, its bits reversed.
 const POLYNOMIAL: u32 = 0x82f6_3b78;
 
-/// The bytes after which a running sum catches up.
-const STRIDE: usize = 4096;
-
 /// The sum of everything in `bytes`.
 pub(super) fn sum(bytes: &[u8]) -> u32 {
     more(Running::EMPTY, bytes) ^ u32::MAX
@@ -37,14 +34,6 @@ impl Running {
         Self {
             state: Self::EMPTY,
             summed: 0,
-        }
-    }
-
-    /// Sums what has been appended to `bytes`, if it has become worth a call.
-    #[inline]
-    pub fn follow(&mut self, bytes: &[u8]) {
-        if bytes.len() - self.summed >= STRIDE {
-            self.catch_up(bytes);
         }
     }
 
@@ -143,7 +132,7 @@ mod tests {
             let (mut bytes, mut running) = (Vec::new(), Running::new());
             for piece in pieces {
                 bytes.extend((0..piece).map(|i| (i * 7 + piece) as u8));
-                running.follow(&bytes);
+                running.catch_up(&bytes);
             }
             prop_assert_eq!(running.finish(&bytes), sum(&bytes));
         }

@@ -87,7 +87,7 @@ mod tests {
             let delta = i64::from(i) * (1 << 33);
             let mut bytes = [0; 64];
             let length = record
-                .encode(&mut bytes, 64, i, delta)
+                .encode(&mut bytes, 0, 64, i, delta)
                 .expect("room enough");
             records.extend_from_slice(&bytes[..length]);
         }

@@ -20,22 +20,32 @@ pub(crate) struct OpenBatch {
     base_timestamp: i64,
     max_timestamp: i64,
     opened_at: Instant,
+    /// Where the records have to end: the buffer has room for the header too, so that `batch.size`
+    /// bounds the whole batch.
+    limit: usize,
     /// Follows the records, unless they will be compressed.
     crc: Option<Running>,
+    /// The length at which it catches up next.
+    sum_at: usize,
     settle: Settle,
     listeners: Listeners,
 }
+
+/// The bytes after which a running sum catches up.
+const STRIDE: usize = 4096;
 
 impl OpenBatch {
     /// With `plain` the records will go as they are.
     pub fn new(records: Buffer, partition: i32, opened_at: Instant, plain: bool) -> Self {
         Self {
+            limit: limit(&records),
             records,
             count: 0,
             base_timestamp: 0,
             max_timestamp: 0,
             opened_at,
             crc: plain.then(Running::new),
+            sum_at: if plain { STRIDE } else { usize::MAX },
             settle: Settle::new(partition),
             listeners: Listeners::default(),
         }
@@ -50,6 +60,7 @@ impl OpenBatch {
     /// Moves the records to a larger buffer.
     pub fn grow(&mut self, mut larger: Buffer) {
         if larger.replace(&self.records) {
+            self.limit = limit(&larger);
             self.records = larger;
         }
     }
@@ -67,19 +78,17 @@ impl OpenBatch {
             self.base_timestamp = record.timestamp;
             self.max_timestamp = record.timestamp;
         }
+        let (count, limit) = (self.count, self.limit);
         let delta = record.timestamp.wrapping_sub(self.base_timestamp);
-        // The buffer has room for the header too, so that `batch.size` bounds the whole batch.
-        let spare = self.records.spare();
-        let room = spare.len().saturating_sub(HEADER_LEN);
-        let length = record.encode(spare, room, self.count, delta)?;
-        self.records.advance(length);
-        let index = self.count as u32;
+        let end = self
+            .records
+            .append(|memory, at| record.encode(memory, at, limit, count, delta))?;
+        self.count = count + 1;
         self.max_timestamp = self.max_timestamp.max(record.timestamp);
-        if let Some(crc) = &mut self.crc {
-            crc.follow(&self.records);
+        if end >= self.sum_at {
+            self.sum_up();
         }
-        self.count += 1;
-        Some(index)
+        Some(count as u32)
     }
 
     /// What receipts look at.
@@ -118,10 +127,20 @@ impl OpenBatch {
         self.count
     }
 
-    /// Sums what has not been summed yet, while it is in the writer's cache.
-    pub fn sum_up(&mut self) {
+    /// Sums what has not been summed yet, while it is in the writer's cache. It is `full`, or it
+    /// leaves with room for more.
+    pub fn finish(&mut self, full: bool) {
+        self.sum_up();
+        if full {
+            self.records.close();
+        }
+    }
+
+    #[inline(never)]
+    fn sum_up(&mut self) {
         if let Some(crc) = &mut self.crc {
             crc.catch_up(&self.records);
+            self.sum_at = self.len() + STRIDE;
         }
     }
 
@@ -137,6 +156,10 @@ impl OpenBatch {
             self.listeners,
         )
     }
+}
+
+fn limit(memory: &Buffer) -> usize {
+    memory.capacity().saturating_sub(HEADER_LEN)
 }
 
 impl fmt::Debug for OpenBatch {

@@ -2,7 +2,7 @@
 
 use bytes::BufMut;
 
-use super::varint::{self, Word, zigzag};
+use super::varint;
 use crate::record::Header;
 
 /// The parts of a record that reach the wire, borrowed from whoever sends it.
@@ -64,68 +64,80 @@ impl RecordRef<'_> {
         MAX_OVERHEAD + self.key.map_or(0, <[u8]>::len) + self.value.map_or(0, <[u8]>::len) + headers
     }
 
-    /// Writes the record at the front of `out` and returns its length, or `None`, and nothing that
-    /// counts is written, if that is more than `room`.
-    #[inline]
+    /// Writes the record into `out` from `at` on and returns where it ends, or `None`, and nothing
+    /// that counts is written, if that would be behind `limit`.
+    #[inline(never)]
     pub fn encode(
         &self,
         out: &mut [u8],
-        room: usize,
+        at: usize,
+        limit: usize,
         offset_delta: i32,
         timestamp_delta: i64,
     ) -> Option<usize> {
-        let (key, value) = (self.key.unwrap_or_default(), self.value.unwrap_or_default());
-        let timestamp = zigzag(timestamp_delta);
-        let offset = zigzag(i64::from(offset_delta));
-        let key_len = zigzag(self.key.map_or(-1, |key| key.len() as i64));
-        let value_len = zigzag(self.value.map_or(-1, |value| value.len() as i64));
-        // Nearly every record has numbers of one or two bytes only.
-        if timestamp | offset | key_len | value_len >= Word::SHORT || !self.headers.is_empty() {
-            return self.encode_any(out, room, offset_delta, timestamp_delta);
-        }
-        let times = Word::short(timestamp).and(Word::short(offset));
-        let (key_len, value_len) = (Word::short(key_len), Word::short(value_len));
-        let body = 1 + times.len + key_len.len + key.len() + value_len.len + value.len() + 1;
-        let length = zigzag(body as i64);
-        if length >= Word::SHORT {
-            return self.encode_any(out, room, offset_delta, timestamp_delta);
-        }
-        let length = Word::short(length);
-        let total = length.len + body;
-        // A word is written whole, so there has to be room for that.
-        if total > room || out.len() < total + size_of::<u64>() {
-            return self.encode_any(out, room, offset_delta, timestamp_delta);
-        }
-        let attributes = Word::short(0); // none are defined
-        let rest = length.and(attributes).and(times).put(out)?;
-        let rest = match key.is_empty() {
-            true => key_len.and(value_len).put(rest)?,
-            false => {
-                let (place, rest) = key_len.put(rest)?.split_at_mut_checked(key.len())?;
-                place.copy_from_slice(key);
-                value_len.put(rest)?
-            }
+        let early = (timestamp_delta as u64) < 64;
+        let (Some(value), true) = (self.value, early && self.headers.is_empty()) else {
+            return self.encode_seldom(out, at, limit, offset_delta, timestamp_delta);
         };
-        let (place, rest) = rest.split_at_mut_checked(value.len())?;
-        place.copy_from_slice(value);
-        *rest.first_mut()? = 0; // no headers
-        Some(total)
+        let plain = Plain {
+            key: self.key,
+            value,
+            timestamp: timestamp_delta as u64,
+            offset: offset_delta as u64,
+        };
+        match plain.encode::<1, false>(out, at, limit) {
+            Some(end) => Some(end),
+            None => self.encode_any(out, at, limit, offset_delta, timestamp_delta),
+        }
     }
 
-    #[cold]
+    /// What few batches have: records that come long after their first one, or before it since another
+    /// sender opened the batch; headers, nulls.
+    #[inline(never)]
+    fn encode_seldom(
+        &self,
+        out: &mut [u8],
+        at: usize,
+        limit: usize,
+        offset_delta: i32,
+        timestamp_delta: i64,
+    ) -> Option<usize> {
+        if let Some(value) = self.value
+            && self.headers.is_empty()
+        {
+            let plain = |timestamp| Plain {
+                key: self.key,
+                value,
+                timestamp,
+                offset: offset_delta as u64,
+            };
+            let end = match varint::zigzag(timestamp_delta) {
+                zigzag @ ..0x80 => plain(zigzag).encode::<1, true>(out, at, limit),
+                zigzag @ ..0x4000 => plain(varint::two(zigzag)).encode::<2, true>(out, at, limit),
+                _ => None,
+            };
+            if end.is_some() {
+                return end;
+            }
+        }
+        self.encode_any(out, at, limit, offset_delta, timestamp_delta)
+    }
+
+    #[inline(never)]
     fn encode_any(
         &self,
-        mut out: &mut [u8],
-        room: usize,
+        out: &mut [u8],
+        at: usize,
+        limit: usize,
         offset_delta: i32,
         timestamp_delta: i64,
     ) -> Option<usize> {
         let body = self.body_len(offset_delta, timestamp_delta);
-        let total = varint::len(body as i64) + body;
-        if total > room.min(out.len()) {
+        let end = at + varint::len(body as i64) + body;
+        if end > limit {
             return None;
         }
-        let out = &mut out;
+        let out = &mut out.get_mut(at..end)?;
         varint::put(out, body as i64);
         out.put_u8(0); // attributes: none are defined
         varint::put(out, timestamp_delta);
@@ -138,8 +150,104 @@ impl RecordRef<'_> {
             out.put_slice(header.key.as_bytes());
             put_optional(out, header.value.as_deref());
         }
-        Some(total)
+        Some(end)
     }
+}
+
+/// A record as nearly all are: without headers, and with numbers of a few bytes.
+///
+/// How many bytes each of them takes is branched on and not computed: processors foresee such
+/// branches, and behind each the shifts are constants.
+struct Plain<'a> {
+    key: Option<&'a [u8]>,
+    value: &'a [u8],
+    timestamp: u64,
+    offset: u64,
+}
+
+/// Bytes written beyond the end of a record: its numbers are written a word at a time.
+const SPILL: usize = size_of::<u64>();
+
+impl Plain<'_> {
+    /// `None` if there is no room, or the record is not that plain. `T` is how many bytes the
+    /// timestamp takes; with `Z` it is a number of either sign, and there as it is written. That is a
+    /// way of its own so that the usual one has one caller, and is inlined there.
+    #[inline]
+    fn encode<const T: usize, const Z: bool>(
+        &self,
+        out: &mut [u8],
+        at: usize,
+        limit: usize,
+    ) -> Option<usize> {
+        match (self.offset, self.value.len() < 64) {
+            (..64, false) => self.write::<T, Z, 1, 2>(out, at, limit),
+            (..64, true) => self.write::<T, Z, 1, 1>(out, at, limit),
+            (..8_192, false) => self.write::<T, Z, 2, 2>(out, at, limit),
+            (..8_192, true) => self.write::<T, Z, 2, 1>(out, at, limit),
+            (..1_048_576, false) => self.write::<T, Z, 3, 2>(out, at, limit),
+            (..1_048_576, true) => self.write::<T, Z, 3, 1>(out, at, limit),
+            _ => None,
+        }
+    }
+
+    /// `O` and `V` are how many bytes the offset and the value's length take.
+    #[inline]
+    fn write<const T: usize, const Z: bool, const O: usize, const V: usize>(
+        &self,
+        out: &mut [u8],
+        at: usize,
+        limit: usize,
+    ) -> Option<usize> {
+        let key_len = self.key.map_or(0, <[u8]>::len);
+        let body = 1 + T + O + 1 + key_len + V + self.value.len() + 1;
+        if key_len >= 64 || body >= 8_192 {
+            return None;
+        }
+        let long = V == 2 || body >= 64;
+        let end = at + body + if long { 2 } else { 1 };
+        if end > limit {
+            return None;
+        }
+        let out = out.get_mut(at..end + SPILL)?;
+        let timestamp = match Z {
+            true => self.timestamp,
+            false => varint::short::<T>(self.timestamp),
+        };
+        let times = timestamp | varint::short::<O>(self.offset) << (8 * T);
+        // Between the length and the times stand the attributes, of which none are defined.
+        let at = if long {
+            put(out, 0, varint::short::<2>(body as u64) | times << 24)?;
+            3 + T + O
+        } else {
+            put(out, 0, varint::short::<1>(body as u64) | times << 16)?;
+            2 + T + O
+        };
+        let value_len = varint::short::<V>(self.value.len() as u64);
+        let at = match self.key {
+            None => {
+                put(out, at, varint::NULL | value_len << 8)?;
+                at + 1 + V
+            }
+            Some(key) => {
+                *out.get_mut(at)? = varint::short::<1>(key_len as u64) as u8;
+                let at = at + 1;
+                out.get_mut(at..at + key.len())?.copy_from_slice(key);
+                put(out, at + key.len(), value_len)?;
+                at + key.len() + V
+            }
+        };
+        let behind = at + self.value.len();
+        out.get_mut(at..behind)?.copy_from_slice(self.value);
+        *out.get_mut(behind)? = 0; // no headers
+        Some(end)
+    }
+}
+
+/// Writes a whole word, of which the lowest bytes count.
+#[inline]
+fn put(out: &mut [u8], at: usize, word: u64) -> Option<()> {
+    *out.get_mut(at..)?.first_chunk_mut()? = word.to_le_bytes();
+    Some(())
 }
 
 /// Copies `count` records from the front of `records`, counting their offsets from 0 again.
@@ -178,18 +286,23 @@ mod tests {
     use bytes::Bytes;
 
     fn encode(record: &RecordRef<'_>, offset_delta: i32, timestamp_delta: i64) -> Vec<u8> {
-        let mut out = vec![0xaa; record.upper_bound() + 8];
-        let length = record.encode(&mut out, usize::MAX, offset_delta, timestamp_delta);
-        let length = length.expect("room enough");
-        assert!(length <= record.upper_bound());
-        // However little room there is, the bytes are the same, or there are none.
-        let mut exact = vec![0xaa; length];
-        let again = record.encode(&mut exact, length, offset_delta, timestamp_delta);
-        assert_eq!((again, &*exact), (Some(length), &out[..length]));
-        let room = length - 1;
-        let refused = record.encode(&mut out.clone(), room, offset_delta, timestamp_delta);
+        let mut out = vec![0xaa; record.upper_bound() + SPILL];
+        let end = record.encode(&mut out, 0, usize::MAX, offset_delta, timestamp_delta);
+        let end = end.expect("room enough");
+        assert!(end <= record.upper_bound());
+        // However little room there is, and wherever it begins, the bytes are the same, or there
+        // are none.
+        for before in [0, 7] {
+            let mut exact = vec![0xaa; before + end];
+            let limit = exact.len();
+            let again = record.encode(&mut exact, before, limit, offset_delta, timestamp_delta);
+            assert_eq!((again, &exact[before..]), (Some(limit), &out[..end]));
+            assert_eq!(exact[..before], vec![0xaa; before]);
+        }
+        let limit = end - 1;
+        let refused = record.encode(&mut out.clone(), 0, limit, offset_delta, timestamp_delta);
         assert_eq!(refused, None);
-        out.truncate(length);
+        out.truncate(end);
         out
     }
 
@@ -198,8 +311,8 @@ mod tests {
         fn short_numbers_make_the_same_record(
             key in proptest::option::of(0usize..9_000),
             value in proptest::option::of(0usize..9_000),
-            offset_delta in 0i32..20_000,
-            timestamp_delta in -20_000i64..20_000,
+            offset_delta in proptest::prop_oneof![0i32..100, 0i32..20_000, 0i32..2_000_000],
+            timestamp_delta in proptest::prop_oneof![0i64..100, -20_000i64..20_000],
         ) {
             let (key, value) = (key.map(|n| vec![b'k'; n]), value.map(|n| vec![b'v'; n]));
             let record = RecordRef {
@@ -209,9 +322,41 @@ mod tests {
                 timestamp: 0,
             };
             let mut plain = vec![0; record.upper_bound()];
-            let length = record.encode_any(&mut plain, usize::MAX, offset_delta, timestamp_delta);
-            plain.truncate(length.expect("room enough"));
+            let end = record.encode_any(&mut plain, 0, usize::MAX, offset_delta, timestamp_delta);
+            plain.truncate(end.expect("room enough"));
             proptest::prop_assert_eq!(encode(&record, offset_delta, timestamp_delta), plain);
+        }
+    }
+
+    #[test]
+    fn every_way_to_write_a_record_ends_where_the_next_one_begins() {
+        let edges = |numbers: &[i64]| -> Vec<i64> {
+            let each = numbers.iter().flat_map(|n| [n - 1, *n, n + 1]);
+            each.collect()
+        };
+        let timestamps = edges(&[-8_192, -64, 0, 64, 8_192]);
+        let offsets = edges(&[1, 64, 8_192, 1_048_576]);
+        let sizes = [0, 1, 50, 57, 58, 59, 60, 63, 64, 65, 8_180, 8_192];
+        for (timestamp, offset) in timestamps
+            .iter()
+            .flat_map(|t| offsets.iter().map(move |o| (*t, *o)))
+        {
+            for value in sizes {
+                for key in [None, Some(0), Some(1), Some(63), Some(64)] {
+                    let (value, key) = (vec![b'v'; value], key.map(|n| vec![b'k'; n]));
+                    let record = RecordRef {
+                        key: key.as_deref(),
+                        value: Some(&value),
+                        headers: &[],
+                        timestamp: 0,
+                    };
+                    let mut any = vec![0; record.upper_bound()];
+                    let end = record.encode_any(&mut any, 0, usize::MAX, offset as i32, timestamp);
+                    any.truncate(end.expect("room enough"));
+                    let bytes = encode(&record, offset as i32, timestamp);
+                    assert!(bytes == any, "{timestamp} {offset} {} {key:?}", value.len());
+                }
+            }
         }
     }
 

@@ -27,44 +27,26 @@ pub(crate) fn put(out: &mut impl BufMut, value: i64) {
     out.put_u8(zigzag as u8);
 }
 
-/// Numbers of up to eight bytes together, collected in a register and written at once.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Word {
-    bytes: u64,
-    pub len: usize,
+/// -1, which stands for null where a length is expected.
+pub(crate) const NULL: u64 = 1;
+
+/// `value` in the lowest bytes of a word, where it takes `N`: one up to 63, two up to 8,191, three
+/// up to 1,048,575.
+#[inline]
+pub(crate) fn short<const N: usize>(value: u64) -> u64 {
+    const { assert!(1 <= N && N <= 3) };
+    let zigzag = value << 1;
+    match N {
+        1 => zigzag,
+        2 => two(zigzag),
+        _ => zigzag & 0x7f | 0x8080 | (zigzag >> 7 & 0x7f) << 8 | zigzag >> 14 << 16,
+    }
 }
 
-impl Word {
-    /// The zigzag numbers below this take one or two bytes.
-    pub const SHORT: u64 = 1 << 14;
-
-    /// A zigzag number below [`SHORT`](Self::SHORT).
-    #[inline]
-    pub fn short(zigzag: u64) -> Self {
-        let high = zigzag >> 7;
-        let more = u64::from(high > 0);
-        Self {
-            bytes: zigzag & 0x7f | more << 7 | high << 8,
-            len: 1 + more as usize,
-        }
-    }
-
-    /// `next` behind it; together they have no more than eight bytes.
-    #[inline]
-    pub fn and(self, next: Self) -> Self {
-        Self {
-            bytes: self.bytes | next.bytes << (8 * self.len),
-            len: self.len + next.len,
-        }
-    }
-
-    /// Writes it at the front of `out`, and something or other up to the eighth byte. Returns what
-    /// is behind it.
-    #[inline]
-    pub fn put(self, out: &mut [u8]) -> Option<&mut [u8]> {
-        *out.first_chunk_mut()? = self.bytes.to_le_bytes();
-        out.get_mut(self.len..)
-    }
+/// A zigzag number of 8 to 14 bits in two bytes.
+#[inline]
+pub(crate) fn two(zigzag: u64) -> u64 {
+    zigzag & 0x7f | 0x80 | zigzag >> 7 << 8
 }
 
 /// Takes a varlong off the front of `bytes`; `None` if it is cut short or longer than ten bytes.
@@ -105,26 +87,18 @@ mod tests {
 
     #[test]
     fn short_numbers_are_the_same_bytes() {
-        for zigzag in 0..Word::SHORT {
+        for value in 0..1 << 20 {
             let mut bytes = Vec::new();
-            put(&mut bytes, (zigzag >> 1) as i64 ^ -((zigzag & 1) as i64));
-            let mut out = [0; 8];
-            assert!(Word::short(zigzag).put(&mut out).is_some());
-            assert_eq!(out[..bytes.len()], bytes);
-            assert_eq!(Word::short(zigzag).len, bytes.len());
+            put(&mut bytes, value);
+            let word = match bytes.len() {
+                1 => short::<1>(value as u64),
+                2 => short::<2>(value as u64),
+                _ => short::<3>(value as u64),
+            };
+            assert_eq!(word.to_le_bytes()[..bytes.len()], bytes);
+            assert_eq!(word >> (8 * bytes.len()), 0);
         }
-    }
-
-    #[test]
-    fn a_word_is_one_number_behind_the_other() {
-        let word = Word::short(300).and(Word::short(0)).and(Word::short(127));
-        let mut out = [9; 10];
-        assert_eq!(word.put(&mut out).map(|rest| rest.len()), Some(6));
-        assert_eq!(out[..4], [0xac, 0x02, 0x00, 0x7f]);
-        assert!(
-            word.put(&mut out[..7]).is_none(),
-            "it is written at once or not"
-        );
+        assert_eq!(NULL, zigzag(-1));
     }
 
     proptest::proptest! {

@@ -108,7 +108,8 @@ pub static KEYS: &[Key] = &[
         bytes(0, isize::MAX as i64, "a size cannot be negative, nor beyond what can be addressed"),
         Some("33554432"),
         "Memory for records that wait or are in flight, in bytes. When it is used up, senders wait \
-         up to max.block.ms. At least batch.size; with 0 every record is refused.",
+         up to max.block.ms; those who are far ahead of the brokers wait for a moment before that. At \
+         least batch.size; with 0 every record is refused.",
     ),
     served(
         "batch.size",

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use super::{Accepted, Intake, Short, Step};
 use crate::ack::Receipt;
 use crate::actors::now;
-use crate::error::SendError;
+use crate::error::{SendError, TrySendError};
 use crate::partition::Extras;
 use crate::record::{BorrowedRecord, Record};
 use crate::topics::Recent;
@@ -48,19 +48,49 @@ impl Intake {
     }
 
     /// Sends a record if nothing has to be waited for.
+    #[inline]
     pub fn try_send(
         &self,
         recent: &Recent,
         record: Record,
+        extras: Extras<'_>,
+    ) -> Result<Receipt, TrySendError> {
+        if extras.is_empty()
+            && let Some(receipt) = self.send_at_once(recent, &record)
+        {
+            return Ok(receipt);
+        }
+        self.try_slowly(recent, record, extras)
+    }
+
+    #[inline(never)]
+    fn try_slowly(
+        &self,
+        recent: &Recent,
+        record: Record,
         mut extras: Extras<'_>,
-    ) -> Result<Receipt, SendError> {
-        let record = self.intercepted(record)?;
-        let sent = match self.send_now(recent, &record, &mut extras) {
-            Ok(Now::Accepted(receipt)) => return Ok(receipt),
-            Ok(Now::Short(short)) => Err(self.would_block(&record, &short)),
-            Err(error) => Err(error),
+    ) -> Result<Receipt, TrySendError> {
+        let sent = match self.interceptors.is_empty() {
+            true => self.try_now(recent, &record, &mut extras),
+            // Handed back is what was handed in, so that nobody intercepts it twice.
+            false => self.intercepted(record.clone()).and_then(|seen| {
+                let sent = self.try_now(recent, &seen, &mut extras);
+                sent.inspect_err(|error| self.refused(seen.topic(), error))
+            }),
         };
-        sent.inspect_err(|error| self.refused(record.topic(), error))
+        sent.map_err(|error| TrySendError::new(record, error))
+    }
+
+    fn try_now(
+        &self,
+        recent: &Recent,
+        record: &Record,
+        extras: &mut Extras<'_>,
+    ) -> Result<Receipt, SendError> {
+        match self.send_now(recent, record, extras)? {
+            Now::Accepted(receipt) => Ok(receipt),
+            Now::Short(short) => Err(self.would_block(record, &short)),
+        }
     }
 
     fn would_block(&self, record: &Record, short: &Short) -> SendError {
@@ -71,7 +101,10 @@ impl Intake {
                 self.want(&Arc::from(record.topic()), now(), reply);
                 SendError::WouldBlock("the topic's metadata")
             }
-            Short::Memory(..) => SendError::WouldBlock("memory"),
+            Short::Memory(..) => {
+                self.shelf.ask();
+                SendError::WouldBlock("memory")
+            }
         }
     }
 

@@ -9,12 +9,12 @@ use futures_util::{Stream, StreamExt};
 
 use super::Sent;
 use crate::ack::{Ack, Latest, Receipt};
-use crate::outcome::Outcome;
+use crate::outcome::{Acked, Outcome, Undelivered};
 
 /// The receipts of many records: a stream of their outcomes, in the order in which they were put
 /// in.
 ///
-/// Records of one batch that follow one another take as much room as one, 24 bytes. It is a stream
+/// Records of one batch that follow one another take as much room as one, 8 bytes. It is a stream
 /// that ends when it is empty and may go on when something is put in.
 ///
 /// ```no_run
@@ -39,98 +39,137 @@ use crate::outcome::Outcome;
 /// ```
 #[derive(Debug, Default)]
 pub struct Receipts {
+    /// Records whose outcome is known; they stand before all others.
+    known: Known,
     runs: VecDeque<Run>,
+    /// The run behind `runs`, which grows.
+    last: Run,
     len: usize,
-    batches: Vec<Batch>,
-    /// Batches that no run is left of.
-    free: Vec<usize>,
-    /// By partition, the batch of its last record: most likely that of its next one.
-    last: Vec<usize>,
+    pieces: Vec<Piece>,
+    /// Pieces that nothing is left of.
+    free: Vec<u32>,
+    /// By partition, the piece of its last record: most likely that of its next one.
+    recent: Vec<u32>,
 }
 
-/// Records of one batch that follow one another and have the same time.
-#[derive(Debug)]
+/// Acked records of one batch that follow one another.
+#[derive(Debug, Default)]
+struct Known {
+    told: u32,
+    count: u32,
+    partition: i32,
+    /// Of the first one.
+    offset: Option<i64>,
+    timestamp: i64,
+}
+
+/// So many records, the next ones of a piece.
+#[derive(Debug, Clone, Copy, Default)]
 struct Run {
-    batch: usize,
+    piece: u32,
+    count: u32,
+}
+
+/// Records of one batch at consecutive indices and of one time, put in one after the other, others
+/// perhaps in between. An ack's owners are counted by pieces, because an atomic addition for each
+/// record would cost as much as the rest.
+#[derive(Debug)]
+struct Piece {
+    ack: Arc<Ack>,
+    /// Index of the next one to tell, and behind the last one.
     next: u32,
     end: u32,
     timestamp: i64,
 }
 
-/// A batch that runs are left of. Counted here, because to count an ack's references for each
-/// record would be an atomic addition each.
-#[derive(Debug)]
-struct Batch {
-    ack: Arc<Ack>,
-    runs: usize,
+impl Piece {
+    /// Whether `count` records go on with it, of which this is the last.
+    #[inline]
+    fn goes_on_with(&self, latest: &Latest, count: u32) -> bool {
+        Arc::ptr_eq(&self.ack, &latest.ack)
+            && self.end + count == latest.index + 1
+            && self.timestamp == latest.timestamp
+    }
+}
+
+/// What the next record's outcome is, where it is not among those known.
+enum Next {
+    /// It is now.
+    Known,
+    Failed(Box<Undelivered>),
+    Open,
 }
 
 impl Receipts {
     /// Puts a record in, behind those already there.
     #[inline]
     pub fn push(&mut self, sent: Sent<'_>) {
-        self.add(sent.0);
+        self.add(sent.0, 1);
     }
 
     /// Puts a receipt in, behind those already there.
+    #[inline]
     pub fn push_receipt(&mut self, receipt: Receipt) {
-        self.add(&receipt.into_latest());
+        self.add(&receipt.into_latest(), 1);
     }
 
+    /// Puts in `count` records of a batch at consecutive indices, of which this is the last.
     #[inline]
-    fn add(&mut self, latest: &Latest) {
-        self.len += 1;
-        match self.runs.back_mut() {
-            Some(run)
-                if run.end == latest.index
-                    && run.timestamp == latest.timestamp
-                    && Arc::ptr_eq(&self.batches[run.batch].ack, &latest.ack) =>
-            {
-                run.end += 1;
-            }
-            _ => self.add_run(latest),
+    pub(super) fn add(&mut self, latest: &Latest, count: u32) {
+        self.len += count as usize;
+        if self.last.count > 0
+            && let Some(piece) = self.pieces.get_mut(self.last.piece as usize)
+            && piece.goes_on_with(latest, count)
+        {
+            piece.end += count;
+            self.last.count += count;
+        } else {
+            self.add_run(latest, count);
         }
     }
 
-    fn add_run(&mut self, latest: &Latest) {
+    #[inline(never)]
+    fn add_run(&mut self, latest: &Latest, count: u32) {
         let partition = usize::try_from(latest.partition).unwrap_or_default();
-        let known = self
-            .last
-            .get(partition)
-            .and_then(|at| self.batches.get(*at));
-        let batch = match known {
-            Some(batch) if Arc::ptr_eq(&batch.ack, &latest.ack) && batch.runs > 0 => {
-                self.last[partition]
+        let recent = self.recent.get(partition).copied();
+        let known = recent.and_then(|at| Some((at, self.pieces.get_mut(at as usize)?)));
+        let piece = match known {
+            Some((at, piece)) if piece.goes_on_with(latest, count) => {
+                piece.end += count;
+                at
             }
-            _ => self.begin(partition, &latest.ack),
+            _ => self.begin(partition, latest, count),
         };
-        self.batches[batch].runs += 1;
-        self.runs.push_back(Run {
-            batch,
-            next: latest.index,
-            end: latest.index + 1,
-            timestamp: latest.timestamp,
-        });
+        let former = std::mem::replace(&mut self.last, Run { piece, count });
+        if former.count > 0 {
+            self.runs.push_back(former);
+        }
     }
 
-    #[cold]
-    fn begin(&mut self, partition: usize, ack: &Arc<Ack>) -> usize {
-        let (ack, runs) = (Arc::clone(ack), 0);
-        let batch = match self.free.pop() {
-            Some(batch) => {
-                self.batches[batch] = Batch { ack, runs };
-                batch
+    fn begin(&mut self, partition: usize, latest: &Latest, count: u32) -> u32 {
+        let end = latest.index + 1;
+        let piece = Piece {
+            ack: Arc::clone(&latest.ack),
+            next: end - count,
+            end,
+            timestamp: latest.timestamp,
+        };
+        let at = match self.free.pop() {
+            Some(at) => {
+                self.pieces[at as usize] = piece;
+                at
             }
             None => {
-                self.batches.push(Batch { ack, runs });
-                self.batches.len() - 1
+                self.pieces.push(piece);
+                self.pieces.len() as u32 - 1
             }
         };
-        if self.last.len() <= partition {
-            self.last.resize(partition + 1, usize::MAX);
+        if self.recent.len() <= partition {
+            // Whatever piece stands there, it does not go on with another partition's records.
+            self.recent.resize(partition + 1, at);
         }
-        self.last[partition] = batch;
-        batch
+        self.recent[partition] = at;
+        at
     }
 
     /// How many outcomes are to come.
@@ -146,34 +185,70 @@ impl Receipts {
     /// The next outcome, if it is known by now.
     #[inline]
     pub fn try_next(&mut self) -> Option<Outcome> {
-        let run = self.runs.front_mut()?;
-        let ack = &self.batches[run.batch].ack;
-        let (index, timestamp) = (run.next, run.timestamp);
-        if index + 1 == run.end {
-            let outcome = ack.outcome(index, timestamp)?;
-            self.end_run();
-            return Some(outcome);
+        if self.known.told == self.known.count {
+            match self.look() {
+                Next::Known => {}
+                Next::Failed(undelivered) => return Some(Err(*undelivered)),
+                Next::Open => return None,
+            }
         }
-        // The outcome is made where it is returned; a move of it would cost as much again.
-        if !ack.is_settled(index) {
-            return None;
-        }
-        run.next += 1;
         self.len -= 1;
-        ack.outcome(index, timestamp)
+        let known = &mut self.known;
+        let at = i64::from(known.told);
+        // All that is written here: what is read beside it is not waited for.
+        known.told += 1;
+        Some(Ok(Acked {
+            partition: known.partition,
+            offset: known.offset.map(|first| first + at),
+            timestamp: known.timestamp,
+        }))
     }
 
-    fn end_run(&mut self) {
-        self.len -= 1;
-        let Some(run) = self.runs.pop_front() else {
-            return;
+    /// The first run, to be told from.
+    fn front(&mut self) -> Option<&mut Run> {
+        let last = Some(&mut self.last).filter(|last| last.count > 0);
+        self.runs.front_mut().or(last)
+    }
+
+    /// Looks at the first run, once the known records are told. Failures are boxed, so that an
+    /// outcome is made of numbers alone where it is asked for.
+    #[inline(never)]
+    fn look(&mut self) -> Next {
+        let Some(&mut Run { piece: at, count }) = self.front() else {
+            return Next::Open;
         };
-        let batch = &mut self.batches[run.batch];
-        batch.runs -= 1;
-        if batch.runs == 0 {
-            batch.ack = Ack::nobodys();
-            self.free.push(run.batch);
+        let piece = &mut self.pieces[at as usize];
+        let (taken, found) = match piece.ack.outcome(piece.next, piece.timestamp) {
+            None => return Next::Open,
+            Some(Ok(acked)) => {
+                let count = piece.ack.alike(piece.next).min(count);
+                self.known = Known {
+                    told: 0,
+                    count,
+                    partition: acked.partition,
+                    offset: acked.offset,
+                    timestamp: acked.timestamp,
+                };
+                (count, Next::Known)
+            }
+            Some(Err(undelivered)) => {
+                self.len -= 1;
+                (1, Next::Failed(Box::new(undelivered)))
+            }
+        };
+        piece.next += taken;
+        if piece.next == piece.end {
+            // A batch that has its outcome takes no more records.
+            piece.ack = Ack::nobodys();
+            self.free.push(at);
         }
+        if let Some(run) = self.front() {
+            run.count -= taken;
+            if run.count == 0 {
+                self.runs.pop_front();
+            }
+        }
+        found
     }
 
     /// Waits for the next outcome; `None` when there is none to come.
@@ -189,13 +264,12 @@ impl Stream for Receipts {
         if let Some(outcome) = self.try_next() {
             return Poll::Ready(Some(outcome));
         }
-        let Some(run) = self.runs.front() else {
+        let Some(&mut Run { piece, .. }) = self.front() else {
             return Poll::Ready(None);
         };
         // Wakes at once if the outcome has come meanwhile.
-        self.batches[run.batch]
-            .ack
-            .register(run.next, context.waker());
+        let piece = &self.pieces[piece as usize];
+        piece.ack.register(piece.next, context.waker());
         Poll::Pending
     }
 
@@ -203,3 +277,6 @@ impl Stream for Receipts {
         (self.len, Some(self.len))
     }
 }
+
+#[cfg(test)]
+mod tests;

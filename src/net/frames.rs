@@ -39,11 +39,16 @@ impl FrameReader {
         &self.endpoint
     }
 
+    /// The next answer without its length prefix, if it is here already.
+    pub fn at_hand(&mut self) -> Result<Option<Bytes>, NetError> {
+        split_frame(&mut self.buffer, &self.endpoint)
+    }
+
     /// The next answer without its length prefix, or `None` if the broker closed the connection
     /// between two answers. Loses nothing if dropped while it waits.
     pub async fn next(&mut self) -> Result<Option<Bytes>, NetError> {
         loop {
-            if let Some(frame) = split_frame(&mut self.buffer, &self.endpoint)? {
+            if let Some(frame) = self.at_hand()? {
                 return Ok(Some(frame));
             }
             // The buffer grows with what has arrived, never with what was announced.

@@ -53,8 +53,8 @@ pub(crate) enum LinkEvent {
     Connected(Versions),
     /// So many requests, the oldest that were not yet reported, are with the kernel.
     Wrote(usize),
-    /// A frame without its length prefix.
-    Answer(Bytes),
+    /// Frames that came together, without their length prefixes.
+    Answers(Vec<Bytes>),
     /// It is over; nothing comes after this.
     Lost(NetError),
 }
@@ -95,8 +95,8 @@ const MAX_AT_ONCE: usize = 64;
 
 async fn read(mut reader: FrameReader, tell: &impl Fn(LinkEvent)) -> NetError {
     loop {
-        match reader.next().await {
-            Ok(Some(frame)) => tell(LinkEvent::Answer(frame)),
+        let mut answers = match reader.next().await {
+            Ok(Some(frame)) => vec![frame],
             Ok(None) => {
                 return NetError::Closed {
                     endpoint: reader.endpoint().clone(),
@@ -104,6 +104,17 @@ async fn read(mut reader: FrameReader, tell: &impl Fn(LinkEvent)) -> NetError {
                 };
             }
             Err(error) => return error,
+        };
+        let broken = loop {
+            match reader.at_hand() {
+                Ok(Some(frame)) => answers.push(frame),
+                Ok(None) => break None,
+                Err(error) => break Some(error),
+            }
+        };
+        tell(LinkEvent::Answers(answers));
+        if let Some(error) = broken {
+            return error;
         }
     }
 }
@@ -147,6 +158,7 @@ async fn write(
 mod tests {
     use std::cell::RefCell;
 
+    use tokio::io::AsyncWriteExt;
     use tokio::sync::mpsc;
 
     use super::super::fake::{listen, options, read_request, shake_hands};
@@ -204,6 +216,32 @@ mod tests {
         run(endpoint, options(), inbox, |_| {}).await;
         assert_eq!(requests.recv().await, Some(2));
         assert!(gate.shut(), "it has gone");
+    }
+
+    #[tokio::test]
+    async fn answers_before_one_that_is_broken_are_told() {
+        let endpoint = listen(|_, mut stream| async move {
+            shake_hands(&mut stream).await;
+            let frames = [&[0, 0, 0, 2][..], b"ab", &[0, 0, 0, 1], b"c", &[0xff; 4]];
+            let written = stream.write_all(&frames.concat()).await;
+            written.expect("an open connection");
+            while read_request(&mut stream).await.is_some() {}
+        });
+        let (_outbox, inbox) = mpsc::unbounded_channel();
+        let events = RefCell::new(Vec::new());
+        let tell = |event| events.borrow_mut().push(event);
+        run(endpoint.await, options(), inbox, tell).await;
+        let (mut answers, mut lost) = (Vec::new(), false);
+        for event in events.into_inner() {
+            match event {
+                LinkEvent::Answers(frames) => answers.extend(frames),
+                LinkEvent::Lost(NetError::NegativeFrame { size: -1, .. }) => lost = true,
+                LinkEvent::Connected(_) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(lost);
+        assert_eq!(answers, [&b"ab"[..], b"c"]);
     }
 
     #[tokio::test]

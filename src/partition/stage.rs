@@ -1,7 +1,9 @@
 //! Where callers and a partition's actor meet: one leased batch, filled under a short claim.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use spin::mutex::{SpinMutex, SpinMutexGuard};
@@ -51,8 +53,6 @@ impl<'a> Extras<'a> {
 pub(crate) struct Appended {
     pub index: u32,
     pub ack: Arc<Ack>,
-    /// The partition's actor has to be told.
-    pub wake: bool,
 }
 
 /// What became of an append.
@@ -62,7 +62,6 @@ pub(crate) enum Append {
     /// The record needs memory and not enough was brought along: come again with this much.
     NeedsMemory {
         size: usize,
-        wake: bool,
         /// For a new batch, not for one that is to grow: the bytes of sticky records that the last
         /// batches took, told once.
         begins: Option<usize>,
@@ -71,35 +70,61 @@ pub(crate) enum Append {
     Closed,
 }
 
+/// With so many bytes appended under one claim it is let go: after about a microsecond.
+const RUN: usize = 4096;
+
+/// Who takes a partition's batches to its leader's sender, as the stage sees him.
+pub(crate) trait Courier: Send + Sync {
+    /// So many bytes more are sealed. With `ask` the partition is to be asked for them: nobody was
+    /// told since it was asked last.
+    fn full(&self, bytes: usize, ask: bool);
+    /// A batch is open, and may come along with others. Told once, until
+    /// [`unlisted`](Stage::unlisted).
+    fn open(&self);
+}
+
 /// The stage of one partition.
 ///
-/// The claim is held for the copy of one record, or to move what is sealed to the actor; no user
-/// code runs under it, and nobody waits under it. So it is a spin lock, which yields the processor
+/// The claim is held for the copy of one record, or of a few kilobytes of them, or to move what is
+/// sealed to the actor; no user code runs under it, and nobody waits under it. So it is a spin lock, which yields the processor
 /// while another thread has it: letting go of it is a plain store, where a mutex pays for a second
 /// atomic exchange. An append that panics half way has not raised the batch's count: see
 /// `OpenBatch`. Batches leave in the order in which they were filled, since the sealed ones
 /// wait here, under the same claim, rather than in messages that could be overtaken.
-#[derive(Debug)]
 pub(crate) struct Stage {
     partition: i32,
     batch_size: usize,
     /// What a batch begins with where little is sent.
     first: usize,
     plain: bool,
+    /// Has the partition's actor look.
+    wake: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    /// Sealed batches, to be read without the claim.
+    queued: AtomicUsize,
     inner: SpinMutex<Inner, Yield>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Inner {
     open: Option<OpenBatch>,
     sealed: VecDeque<OpenBatch>,
     /// The actor knows of the open batch, or of the one to come, and will look at it in time.
     watched: bool,
-    /// The actor knows that something is sealed.
+    /// Somebody was told that something is sealed, and will ask for it.
     signalled: bool,
+    /// Bytes sealed since then.
+    untold: usize,
+    /// With the next append there may be something that nobody was told.
+    news: bool,
+    /// Who is told of full batches instead of the actor.
+    courier: Option<Arc<dyn Courier>>,
+    /// He knows that a batch is open, or was.
+    listed: bool,
     closed: bool,
-    /// Bytes of sticky records since the partitioner was told.
+    /// Bytes of sticky records in the batches sealed since the partitioner was told.
     run: usize,
+    /// Bytes in the open batch of records that are not sticky.
+    chosen: usize,
     /// The last batch outgrew a first buffer: the next one begins with a full one.
     busy: bool,
 }
@@ -112,8 +137,31 @@ impl Stage {
             batch_size,
             first: first_size(batch_size),
             plain,
-            inner: SpinMutex::default(),
+            wake: OnceLock::new(),
+            queued: AtomicUsize::new(0),
+            inner: SpinMutex::new(Inner {
+                news: true,
+                ..Inner::default()
+            }),
         }
+    }
+
+    /// Says how the partition's actor is woken. Once.
+    pub fn wake_with(&self, wake: impl Fn() + Send + Sync + 'static) {
+        let _ = self.wake.set(Box::new(wake));
+    }
+
+    /// Says who is told of full batches from now on; with `None` it is the partition's actor.
+    pub fn set_courier(&self, courier: Option<Arc<dyn Courier>>) {
+        let mut inner = self.claim();
+        inner.courier = courier;
+        inner.listed = false;
+        inner.news = true;
+    }
+
+    /// The courier is told again of a batch that is open after the next collection.
+    pub fn unlisted(&self) {
+        self.claim().listed = false;
     }
 
     #[inline]
@@ -122,22 +170,59 @@ impl Stage {
     }
 
     /// Appends a record to the open batch: `None`, and nothing is changed, if there is none or the
-    /// record does not fit. `receipt` is handed the batch's ack and the record's index; what it
-    /// makes of them is returned, and whether the partition's actor has to be told.
+    /// record does not fit. `receipt` is handed the batch's ack and the record's index, and what it
+    /// makes of them is returned.
     #[inline]
     pub fn append_to_open<R>(
         &self,
         record: &RecordRef<'_>,
         sticky: bool,
         receipt: impl FnOnce(&Arc<Ack>, u32) -> R,
-    ) -> Option<(R, bool)> {
+    ) -> Option<R> {
         let mut inner = self.claim();
-        if inner.closed {
-            return None;
+        // None is open on a stage that is closed.
+        let (index, open) = inner.add(record, sticky)?;
+        let receipt = receipt(open.ack(), index);
+        if inner.news {
+            let news = inner.appended();
+            drop(inner);
+            self.tell(news);
         }
-        let index = inner.add(record, sticky)?;
-        let receipt = receipt(inner.open.as_ref()?.ack(), index);
-        Some((receipt, inner.news()))
+        Some(receipt)
+    }
+
+    /// Appends records to the open batch, as long as they fit and no longer than others can wait for
+    /// the claim. If any did, `last` is handed the batch's ack and the index of the last one. Returns
+    /// how many they are.
+    pub fn append_run<'a>(
+        &self,
+        records: impl Iterator<Item = RecordRef<'a>>,
+        sticky: bool,
+        last: impl FnOnce(&Arc<Ack>, u32),
+    ) -> u32 {
+        let mut inner = self.claim();
+        let Inner { open, chosen, .. } = &mut *inner;
+        let Some(open) = open else { return 0 };
+        let (before, mut count) = (open.len(), 0);
+        for record in records {
+            if open.len() - before >= RUN || open.append(&record).is_none() {
+                break;
+            }
+            count += 1;
+        }
+        if count == 0 {
+            return 0;
+        }
+        if !sticky {
+            *chosen += open.len() - before;
+        }
+        last(open.ack(), open.count() as u32 - 1);
+        if inner.news {
+            let news = inner.appended();
+            drop(inner);
+            self.tell(news);
+        }
+        count
     }
 
     /// Appends a record. `memory` is taken only if a new batch has to be opened.
@@ -149,6 +234,24 @@ impl Stage {
         now: impl FnOnce() -> Instant,
     ) -> Append {
         let mut inner = self.claim();
+        let appended = self.append_under(&mut inner, record, memory, extras, now);
+        let news = match &appended {
+            Append::Done(_) => inner.appended(),
+            _ => inner.sealed(),
+        };
+        drop(inner);
+        self.tell(news);
+        appended
+    }
+
+    fn append_under(
+        &self,
+        inner: &mut Inner,
+        record: &RecordRef<'_>,
+        memory: &mut Option<Buffer>,
+        extras: &mut Extras<'_>,
+        now: impl FnOnce() -> Instant,
+    ) -> Append {
         if inner.closed {
             return Append::Closed;
         }
@@ -160,13 +263,13 @@ impl Stage {
         {
             let size = self.batch_size;
             let Some(larger) = memory.take_if(|buffer| buffer.capacity() >= size) else {
-                let (wake, begins) = (false, None);
-                return Append::NeedsMemory { size, wake, begins };
+                let begins = None;
+                return Append::NeedsMemory { size, begins };
             };
             open.grow(larger);
         } else {
             if inner.open.is_some() {
-                inner.seal_open(self.first);
+                self.seal_open(inner, true);
                 if inner.run > 0 {
                     // A full batch is `batch.size`, whatever did not fit at its end.
                     inner.run = inner.run.max(self.batch_size);
@@ -221,11 +324,14 @@ impl Stage {
     ) -> Option<Instant> {
         let mut inner = self.claim();
         if open {
-            inner.seal_open(self.first);
+            self.seal_open(&mut inner, false);
         }
         inner.signalled = false;
+        inner.untold = 0;
         inner.watched = watched || inner.open.is_some();
+        inner.news = !(inner.watched && inner.listed);
         full.append(&mut inner.sealed);
+        self.queued.store(0, Ordering::Relaxed);
         inner.open.as_ref().map(OpenBatch::opened_at)
     }
 
@@ -236,57 +342,114 @@ impl Stage {
 
     /// Takes no more records from here on.
     pub fn close(&self) {
-        self.claim().closed = true;
+        let mut inner = self.claim();
+        inner.closed = true;
+        self.seal_open(&mut inner, false);
     }
+
+    /// Sealed batches that the actor does not have yet.
+    pub fn queued(&self) -> usize {
+        self.queued.load(Ordering::Relaxed)
+    }
+
+    fn seal_open(&self, inner: &mut Inner, full: bool) {
+        if let Some(mut open) = inner.open.take() {
+            open.finish(full);
+            inner.busy = open.wire_len() > self.first;
+            inner.run += open.len() - std::mem::take(&mut inner.chosen);
+            inner.untold += open.wire_len();
+            inner.news = true;
+            inner.sealed.push_back(open);
+            self.queued.store(inner.sealed.len(), Ordering::Relaxed);
+        }
+    }
+
+    /// Not under the claim: whoever is told may want it.
+    fn tell(&self, news: News) {
+        if let Some((courier, bytes, ask)) = news.full {
+            courier.full(bytes, ask);
+        }
+        if let Some(courier) = news.open {
+            courier.open();
+        }
+        if news.look
+            && let Some(wake) = self.wake.get()
+        {
+            wake();
+        }
+    }
+}
+
+/// What others have to be told.
+#[derive(Default)]
+struct News {
+    /// The actor has to look.
+    look: bool,
+    /// Batches are full: who is told, and what.
+    full: Option<(Arc<dyn Courier>, usize, bool)>,
+    /// Who is told that a batch is open.
+    open: Option<Arc<dyn Courier>>,
 }
 
 impl Inner {
     #[inline]
-    fn add(&mut self, record: &RecordRef<'_>, sticky: bool) -> Option<u32> {
+    fn add(&mut self, record: &RecordRef<'_>, sticky: bool) -> Option<(u32, &mut OpenBatch)> {
         let open = self.open.as_mut()?;
         let before = open.len();
         let index = open.append(record)?;
-        if sticky {
-            self.run += open.len() - before;
+        if !sticky {
+            self.chosen += open.len() - before;
         }
-        Some(index)
+        Some((index, open))
     }
 
     fn append(&mut self, record: &RecordRef<'_>, extras: &mut Extras<'_>) -> Option<Appended> {
-        let index = self.add(record, extras.sticky)?;
-        let open = self.open.as_mut()?;
+        let (index, open) = self.add(record, extras.sticky)?;
         extras.leave(open, index, record.timestamp);
         let ack = Arc::clone(open.ack());
-        let wake = self.news();
-        Some(Appended { index, ack, wake })
+        Some(Appended { index, ack })
     }
 
-    /// A record was added: whether the actor has to be told of anything.
-    #[inline]
-    fn news(&mut self) -> bool {
-        !std::mem::replace(&mut self.watched, true) | self.signal()
-    }
-
-    fn seal_open(&mut self, first: usize) {
-        if let Some(mut open) = self.open.take() {
-            open.sum_up();
-            self.busy = open.wire_len() > first;
-            self.sealed.push_back(open);
+    /// A record was added: what is to be told.
+    #[cold]
+    fn appended(&mut self) -> News {
+        let mut news = self.sealed();
+        self.news = false;
+        news.look |= !std::mem::replace(&mut self.watched, true);
+        if !std::mem::replace(&mut self.listed, true) {
+            news.open = self.courier.clone();
         }
+        news
+    }
+
+    /// What is to be told of sealed batches.
+    fn sealed(&mut self) -> News {
+        let bytes = std::mem::take(&mut self.untold);
+        let mut news = News::default();
+        if bytes > 0 {
+            let first = !std::mem::replace(&mut self.signalled, true);
+            match &self.courier {
+                Some(courier) => news.full = Some((Arc::clone(courier), bytes, first)),
+                None => news.look = first,
+            }
+        }
+        news
     }
 
     fn needs(&mut self, size: usize) -> Append {
         Append::NeedsMemory {
             size,
-            wake: self.signal(),
             begins: Some(std::mem::take(&mut self.run)),
         }
     }
+}
 
-    /// Whether the actor has to be told that something is sealed.
-    #[inline]
-    fn signal(&mut self) -> bool {
-        !self.sealed.is_empty() && !std::mem::replace(&mut self.signalled, true)
+impl fmt::Debug for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stage")
+            .field("partition", &self.partition)
+            .field("queued", &self.queued())
+            .finish_non_exhaustive()
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
+use super::pace::Pace;
 use super::shelf::blank;
 
 /// What became of a request for memory.
@@ -37,12 +38,14 @@ pub(crate) struct Budget<T> {
     /// Returned buffers of the pooled size, last in, first out: the warmest is used again first.
     free: Vec<Box<[u8]>>,
     waiters: VecDeque<Waiter<T>>,
+    pace: Pace,
     closed: bool,
 }
 
 impl<T> Budget<T> {
-    /// A budget of `total` bytes whose buffers of `pooled` bytes are kept for reuse.
-    pub fn new(total: usize, pooled: usize) -> Self {
+    /// A budget of `total` bytes whose buffers of `pooled` bytes are kept for reuse, up to `shelf`
+    /// bytes of them granted ahead.
+    pub fn new(total: usize, pooled: usize, shelf: usize) -> Self {
         let (free, waiters) = (Vec::new(), VecDeque::new());
         Self {
             total,
@@ -50,8 +53,14 @@ impl<T> Budget<T> {
             granted: 0,
             free,
             waiters,
+            pace: Pace::new(total, shelf),
             closed: false,
         }
+    }
+
+    /// Takes note of how much is full and has not come back, and of the time.
+    pub fn look(&mut self, full: usize, now: Instant) {
+        self.pace.look(full, now);
     }
 
     /// Asks for `size` bytes. `ticket` comes back with the answer, now or later.
@@ -60,7 +69,7 @@ impl<T> Budget<T> {
             Lease::Closed(ticket)
         } else if size > self.total {
             Lease::TooLarge(ticket)
-        } else if self.waiters.is_empty() && self.fits(size) {
+        } else if self.waiters.is_empty() && self.may_grant(size) {
             Lease::Granted(self.grant(size), ticket)
         } else {
             self.waiters.push_back(Waiter {
@@ -74,7 +83,7 @@ impl<T> Budget<T> {
 
     /// A pooled buffer to be granted ahead, only if it is there at once and nobody waits.
     pub fn ahead(&mut self) -> Option<Box<[u8]>> {
-        let free = !self.closed && self.waiters.is_empty() && self.fits(self.pooled);
+        let free = !self.closed && self.waiters.is_empty() && self.may_grant(self.pooled);
         free.then(|| self.grant(self.pooled))
     }
 
@@ -92,21 +101,29 @@ impl<T> Budget<T> {
     /// Takes back memory that was granted as `size` bytes.
     pub fn reclaim(&mut self, bytes: Box<[u8]>, size: usize) {
         self.granted = self.granted.saturating_sub(size);
+        self.pace.came_back(size);
         if bytes.len() == self.pooled && !self.closed {
             self.free.push(bytes);
         }
     }
 
     /// The next waiter whose turn has come, with its memory. A ticket that nobody holds any more
-    /// loses its turn, so that a large one does not keep others waiting.
-    pub fn next_grant(&mut self, gone: impl Fn(&T) -> bool) -> Option<(T, Box<[u8]>)> {
+    /// loses its turn, so that a large one does not keep others waiting. Where somebody cannot wait
+    /// any longer, memory that is there is not held back.
+    pub fn next_grant(
+        &mut self,
+        now: Instant,
+        gone: impl Fn(&T) -> bool,
+    ) -> Option<(T, Box<[u8]>)> {
         while self
             .waiters
             .pop_front_if(|waiter| gone(&waiter.ticket))
             .is_some()
         {}
         let size = self.waiters.front()?.size;
-        if !self.fits(size) {
+        let fits = size <= self.available();
+        let hurries = |waiter: &Waiter<T>| waiter.deadline <= now;
+        if !fits || !(self.pace.allows() || self.waiters.iter().any(hurries)) {
             return None;
         }
         let waiter = self.waiters.pop_front()?;
@@ -147,11 +164,33 @@ impl<T> Budget<T> {
         self.total.saturating_sub(self.granted)
     }
 
-    fn fits(&self, size: usize) -> bool {
-        size <= self.available()
+    /// Whether somebody waits because nearly all of it is in use.
+    pub fn is_exhausted(&self) -> bool {
+        let first = self.waiters.front();
+        first.is_some_and(|first| self.available() < first.size.max(self.pace.portion()))
+    }
+
+    /// How many bytes have to come back for those who wait to be served, if anybody does.
+    pub fn awaited(&self) -> Option<usize> {
+        let first = self.waiters.front()?;
+        match first.size <= self.available() {
+            true => Some(self.pace.portion() / 2),
+            false => Some(1),
+        }
+    }
+
+    /// When somebody who waits is to be looked at again, whatever comes back.
+    pub fn next_portion(&self) -> Option<Instant> {
+        let first = self.waiters.front()?;
+        self.pace.next().filter(|_| first.size <= self.available())
+    }
+
+    fn may_grant(&self, size: usize) -> bool {
+        size <= self.available() && self.pace.allows()
     }
 
     fn grant(&mut self, size: usize) -> Box<[u8]> {
+        self.pace.handed_out(size);
         if size == self.pooled
             && let Some(buffer) = self.free.pop()
         {
@@ -180,7 +219,7 @@ mod tests {
 
     fn budget(total: usize) -> (Budget<u32>, Instant) {
         (
-            Budget::new(total, POOLED),
+            Budget::new(total, POOLED, total),
             Instant::now() + Duration::from_secs(60),
         )
     }
@@ -217,6 +256,7 @@ mod tests {
 
     #[test]
     fn a_large_waiter_is_not_starved_by_small_ones() {
+        let now = Instant::now();
         let (mut budget, later) = budget(4 * POOLED);
         let held: Vec<_> = (0..4)
             .map(|i| granted(budget.lease(POOLED, later, i)))
@@ -225,7 +265,7 @@ mod tests {
         assert!(matches!(budget.lease(1, later, 11), Lease::Parked));
         for (returned, bytes) in held.into_iter().enumerate() {
             assert!(
-                budget.next_grant(|_| false).is_none(),
+                budget.next_grant(now, |_| false).is_none(),
                 "{returned} returned"
             );
             budget.reclaim(bytes, POOLED);
@@ -234,7 +274,7 @@ mod tests {
             }
         }
         assert!(budget.ahead().is_none(), "nothing goes ahead of a waiter");
-        let (ticket, bytes) = budget.next_grant(|_| false).expect("three are back");
+        let (ticket, bytes) = budget.next_grant(now, |_| false).expect("three are back");
         assert_eq!((ticket, bytes.len()), (10, 3 * POOLED));
         assert!(
             budget.free.is_empty(),
@@ -242,7 +282,7 @@ mod tests {
         );
         budget.reclaim(bytes, 3 * POOLED);
         assert_eq!(
-            budget.next_grant(|_| false).map(|(ticket, _)| ticket),
+            budget.next_grant(now, |_| false).map(|(ticket, _)| ticket),
             Some(11)
         );
     }
@@ -263,7 +303,7 @@ mod tests {
         assert_eq!(budget.expire(now, |ticket| *ticket == 2), [1, 2]);
         budget.reclaim(held, POOLED);
         assert_eq!(
-            budget.next_grant(|_| false).map(|(ticket, _)| ticket),
+            budget.next_grant(now, |_| false).map(|(ticket, _)| ticket),
             Some(3)
         );
         assert_eq!(budget.waiting(), 0);
@@ -271,6 +311,7 @@ mod tests {
 
     #[test]
     fn a_large_waiter_that_has_left_keeps_nobody_waiting() {
+        let now = Instant::now();
         let (mut budget, later) = budget(4 * POOLED);
         let held: Vec<_> = (0..4)
             .map(|i| granted(budget.lease(POOLED, later, i)))
@@ -280,9 +321,34 @@ mod tests {
         for bytes in held.into_iter().take(1) {
             budget.reclaim(bytes, POOLED);
         }
-        let next = budget.next_grant(|ticket| *ticket == 10);
+        let next = budget.next_grant(now, |ticket| *ticket == 10);
         assert_eq!(next.map(|(ticket, _)| ticket), Some(11));
         assert_eq!(budget.waiting(), 0);
+    }
+
+    #[test]
+    fn a_pace_holds_back_nobody_whose_time_is_up() {
+        let now = Instant::now();
+        let total = 64 * POOLED;
+        let mut budget = Budget::new(total, POOLED, POOLED);
+        budget.look(total, now);
+        let (soon, later) = (
+            now + Duration::from_millis(5),
+            now + Duration::from_secs(60),
+        );
+        for (ticket, deadline) in [(1, later), (2, soon), (3, later)] {
+            assert!(matches!(
+                budget.lease(POOLED, deadline, ticket),
+                Lease::Parked
+            ));
+        }
+        assert!(budget.next_grant(now, |_| false).is_none());
+        let next =
+            |budget: &mut Budget<u32>| budget.next_grant(soon, |_| false).map(|(who, _)| who);
+        assert_eq!(next(&mut budget), Some(1), "nobody is overtaken for it");
+        assert_eq!(next(&mut budget), Some(2));
+        assert_eq!(next(&mut budget), None, "the third has time");
+        assert!(budget.expire(soon, |_| false).is_empty());
     }
 
     #[test]
@@ -309,6 +375,7 @@ mod tests {
         /// Whatever is asked for and given back, the budget holds and nobody overtakes.
         #[test]
         fn the_budget_holds(steps in proptest::collection::vec((0usize..3, 1usize..5000), 1..200)) {
+            let now = Instant::now();
             let (mut budget, later) = budget(8 * POOLED);
             let mut held: Vec<(Box<[u8]>, usize)> = Vec::new();
             let mut parked: VecDeque<(u32, usize)> = VecDeque::new();
@@ -328,7 +395,7 @@ mod tests {
                         budget.reclaim(bytes, size);
                     },
                 }
-                while let Some((ticket, bytes)) = budget.next_grant(|_| false) {
+                while let Some((ticket, bytes)) = budget.next_grant(now, |_| false) {
                     let (first, size) = parked.pop_front().expect("a waiter");
                     proptest::prop_assert_eq!(first, ticket);
                     held.push((bytes, size));

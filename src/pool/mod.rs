@@ -5,6 +5,7 @@
 //! without a message.
 
 mod budget;
+mod pace;
 mod shelf;
 
 pub(crate) use budget::{Budget, Lease};

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -16,19 +16,22 @@ type Wake = Box<dyn Fn() + Send + Sync>;
 /// Invariants:
 /// - a buffer comes back when its last owner drops it, and in no other way;
 /// - coming back needs no living PoolActor: what it has not collected waits in `returned`;
-/// - while anyone waits in the budget, nothing stays on the shelf.
+/// - while anyone waits in the budget, nothing is taken off the shelf, and what comes back goes to
+///   the budget; where memory is used up, what lies here too.
 pub(crate) struct Shelf {
     stock: Mutex<Stock>,
     /// The size of pooled buffers.
     pooled: usize,
-    /// How many may lie here: an eighth of the budget, from 1 to 16.
+    /// How many may lie here: an eighth of the budget, from 1 to 32.
     capacity: usize,
     /// Bytes that may be granted ahead for first buffers: a sixteenth of the budget, at most four
     /// pooled buffers' worth.
     credit_capacity: usize,
     wake: OnceLock<Wake>,
-    /// Somebody waits for memory, so batches are to leave as they are.
+    /// Somebody waits and memory is used up, so batches are to leave as they are.
     pressure: AtomicBool,
+    /// Bytes in full batches that have not come back.
+    full: AtomicUsize,
     figures: Waits,
 }
 
@@ -40,6 +43,11 @@ struct Stock {
     credit: usize,
     /// Done, with the size of their grant, not yet collected by the PoolActor.
     returned: Vec<(Box<[u8]>, usize)>,
+    /// Bytes of what has returned.
+    back: usize,
+    /// Somebody waits, and wants to know from how many bytes on: what comes back goes to the
+    /// PoolActor.
+    awaited: Option<usize>,
     /// A wake-up is on its way to the PoolActor.
     signalled: bool,
     closed: bool,
@@ -66,13 +74,14 @@ impl Shelf {
         Arc::new(Self {
             stock: Mutex::default(),
             pooled,
-            capacity: (total / 8 / pooled.max(1)).clamp(1, 16),
+            capacity: (total / 8 / pooled.max(1)).clamp(1, 32),
             credit_capacity: match first_size(pooled) < pooled {
                 true => (total / 16).min(4 * pooled),
                 false => 0,
             },
             wake: OnceLock::new(),
             pressure: AtomicBool::new(false),
+            full: AtomicUsize::new(0),
             figures: Waits::default(),
         })
     }
@@ -100,9 +109,12 @@ impl Shelf {
             return None;
         }
         let mut stock = self.stock();
+        if stock.awaited.is_some() {
+            return None;
+        }
         let (ready, granted, low) = if size == self.pooled {
             let ready = stock.ready.pop();
-            (ready, false, stock.ready.len() <= self.capacity / 4)
+            (ready, false, stock.ready.len() == self.capacity / 4)
         } else if size == first_size(self.pooled) {
             let granted = stock.credit >= size;
             stock.credit -= if granted { size } else { 0 };
@@ -119,11 +131,20 @@ impl Shelf {
         bytes.map(|bytes| self.buffer(bytes))
     }
 
+    /// Somebody found nothing here who does not wait, and may come again.
+    pub fn ask(&self) {
+        let signal = !std::mem::replace(&mut self.stock().signalled, true);
+        if signal {
+            self.signal();
+        }
+    }
+
     /// Makes an owned buffer of a grant.
     pub fn buffer(self: &Arc<Self>, bytes: Box<[u8]>) -> Buffer {
         Buffer {
             bytes,
             len: 0,
+            full: 0,
             home: Arc::clone(self),
         }
     }
@@ -133,24 +154,21 @@ impl Shelf {
         let mut stock = self.stock();
         // Read under the lock: what is put on the shelf after it was cleared for a waiter would
         // lie there while the waiter waits.
-        let pressure = self.pressure();
-        let signal = if size == self.pooled
-            && !pressure
-            && !stock.closed
-            && stock.ready.len() < self.capacity
-        {
+        let keeps = !self.pressure() && stock.awaited.is_none() && !stock.closed;
+        let signal = if keeps && size == self.pooled && stock.ready.len() < self.capacity {
             stock.ready.push(bytes);
             false
-        } else if size == first_size(self.pooled)
-            && !pressure
-            && !stock.closed
+        } else if keeps
+            && size == first_size(self.pooled)
             && stock.credit + size <= self.credit_capacity
         {
             stock.credit += size;
             false
         } else {
             stock.returned.push((bytes, size));
-            pressure && !std::mem::replace(&mut stock.signalled, true)
+            stock.back += size;
+            let enough = stock.awaited.is_some_and(|enough| stock.back >= enough);
+            enough && !std::mem::replace(&mut stock.signalled, true)
         };
         drop(stock);
         if signal {
@@ -158,22 +176,42 @@ impl Shelf {
         }
     }
 
-    /// Whether somebody waits for memory.
+    /// Whether somebody waits and memory is used up.
     pub fn pressure(&self) -> bool {
         self.pressure.load(Ordering::Acquire)
     }
 
-    /// For the PoolActor: somebody waits from now on, or nobody any more.
+    /// For the PoolActor: memory is used up from now on, or not any more.
     pub fn set_pressure(&self, pressure: bool) {
         let _stock = self.stock();
         self.pressure.store(pressure, Ordering::Release);
     }
 
-    /// For the PoolActor: everything that has come back. Under pressure, what was granted ahead
-    /// too. Rings the bell anew for whatever comes later.
+    /// For the PoolActor: somebody waits, and is served from so many bytes on, or nobody does.
+    /// Returns whether as many have come back already, of which it was not told.
+    pub fn set_awaited(&self, awaited: Option<usize>) -> bool {
+        let mut stock = self.stock();
+        stock.awaited = awaited;
+        let enough = awaited.is_some_and(|enough| stock.back >= enough);
+        enough && !std::mem::replace(&mut stock.signalled, true)
+    }
+
+    /// Bytes of batches that are full and have not come back.
+    pub fn full(&self) -> usize {
+        self.full.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of pooled buffers that may lie here.
+    pub fn size(&self) -> usize {
+        self.capacity * self.pooled
+    }
+
+    /// For the PoolActor: everything that has come back. Under pressure, what was granted ahead too. It
+    /// is told anew of whatever comes later.
     pub fn collect(&self) -> Vec<(Box<[u8]>, usize)> {
         let mut stock = self.stock();
         stock.signalled = false;
+        stock.back = 0;
         let mut returned = std::mem::take(&mut stock.returned);
         if self.pressure() || stock.closed {
             let pooled = self.pooled;
@@ -241,6 +279,8 @@ pub(crate) struct Buffer {
     bytes: Box<[u8]>,
     /// Bytes in use.
     len: usize,
+    /// Bytes of a full batch, which wait for their answer.
+    full: usize,
     home: Arc<Shelf>,
 }
 
@@ -251,17 +291,24 @@ impl Buffer {
         self.bytes.len()
     }
 
-    /// The bytes not in use.
+    /// Has `write` write behind the bytes in use: it is handed all the memory and how much of it is
+    /// in use, and returns how much is then, or `None` if that is to stay as it is.
     #[inline]
-    pub fn spare(&mut self) -> &mut [u8] {
-        &mut self.bytes[self.len..]
+    pub fn append(
+        &mut self,
+        write: impl FnOnce(&mut [u8], usize) -> Option<usize>,
+    ) -> Option<usize> {
+        let end = write(&mut self.bytes, self.len)?;
+        debug_assert!((self.len..=self.bytes.len()).contains(&end));
+        self.len = end;
+        Some(end)
     }
 
-    /// The first `count` spare bytes are in use now.
-    #[inline]
-    pub fn advance(&mut self, count: usize) {
-        debug_assert!(count <= self.bytes.len() - self.len);
-        self.len += count;
+    /// It is full: from now on what it holds waits for its answer.
+    pub fn close(&mut self) {
+        let more = self.len - self.full;
+        self.full = self.len;
+        self.home.full.fetch_add(more, Ordering::Relaxed);
     }
 
     /// Puts `bytes` in the place of what is there, if there is room for them.
@@ -296,6 +343,7 @@ impl fmt::Debug for Buffer {
 impl Drop for Buffer {
     fn drop(&mut self) {
         let mut bytes = std::mem::take(&mut self.bytes);
+        self.home.full.fetch_sub(self.full, Ordering::Relaxed);
         poison(&mut bytes);
         self.home.put_back(bytes);
     }
@@ -363,7 +411,80 @@ mod tests {
         assert_eq!(woken.load(Ordering::Relaxed), 1);
         shelf.collect();
         assert!(shelf.take(POOLED).is_none());
-        assert_eq!(woken.load(Ordering::Relaxed), 2);
+        assert_eq!(
+            woken.load(Ordering::Relaxed),
+            1,
+            "who waits says so himself"
+        );
+        for _ in 0..2 {
+            shelf.ask();
+        }
+        assert_eq!(woken.load(Ordering::Relaxed), 2, "for who does not");
+        shelf.collect();
+        for _ in 0..2 {
+            shelf.stock_up(blank(POOLED));
+        }
+        assert!(shelf.take(POOLED).is_some());
+        assert_eq!(woken.load(Ordering::Relaxed), 3);
+    }
+
+    #[test]
+    fn nobody_takes_what_others_wait_for() {
+        let (shelf, woken) = stocked(4);
+        assert!(!shelf.set_awaited(Some(1)));
+        assert!(shelf.take(POOLED).is_none());
+        assert_eq!(woken.load(Ordering::Relaxed), 0, "they are known");
+        assert!(!shelf.set_awaited(None));
+        assert!(shelf.take(POOLED).is_some());
+    }
+
+    #[test]
+    fn what_came_back_before_it_was_enough_is_told() {
+        let (shelf, woken) = stocked(1);
+        let buffer = shelf.take(POOLED);
+        shelf.collect();
+        let before = woken.load(Ordering::Relaxed);
+        assert!(!shelf.set_awaited(Some(2 * POOLED)));
+        drop(buffer);
+        assert_eq!(woken.load(Ordering::Relaxed), before);
+        assert!(shelf.set_awaited(Some(POOLED)), "it is enough now");
+        assert!(!shelf.set_awaited(Some(POOLED)), "he knows");
+    }
+
+    #[test]
+    fn while_somebody_waits_what_comes_back_is_gathered_until_it_is_enough() {
+        let (shelf, woken) = stocked(4);
+        let held: Vec<_> = (0..3).filter_map(|_| shelf.take(POOLED)).collect();
+        shelf.collect();
+        let before = woken.load(Ordering::Relaxed);
+        shelf.set_awaited(Some(2 * POOLED));
+        let told: Vec<_> = held
+            .into_iter()
+            .map(|buffer| {
+                drop(buffer);
+                woken.load(Ordering::Relaxed) - before
+            })
+            .collect();
+        assert_eq!(told, [0, 1, 1]);
+        assert_eq!(shelf.collect().len(), 3);
+    }
+
+    #[test]
+    fn the_contents_of_full_batches_are_counted_until_they_come_back() {
+        let (shelf, _) = stocked(2);
+        let mut buffers = [(); 2].map(|()| shelf.take(POOLED).expect("stocked"));
+        for buffer in &mut buffers {
+            assert!(buffer.replace(&[1; 10]));
+        }
+        assert_eq!(shelf.full(), 0, "they are still written to");
+        let [mut closed, open] = buffers;
+        closed.close();
+        closed.close();
+        assert_eq!(shelf.full(), 10);
+        drop(open);
+        assert_eq!(shelf.full(), 10);
+        drop(closed);
+        assert_eq!(shelf.full(), 0);
     }
 
     #[test]
@@ -372,6 +493,7 @@ mod tests {
         let buffer = shelf.take(POOLED).expect("stocked");
         shelf.collect();
         shelf.set_pressure(true);
+        shelf.set_awaited(Some(1));
         assert!(shelf.take(POOLED).is_none(), "a waiter goes first");
         let before = woken.load(Ordering::Relaxed);
         drop(buffer);

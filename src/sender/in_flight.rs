@@ -74,6 +74,11 @@ impl<L> InFlight<L> {
         unwritten.map(|request| request.bytes).sum()
     }
 
+    /// How many bytes wait for an answer.
+    pub fn bytes(&self) -> usize {
+        self.requests.iter().map(|request| request.bytes).sum()
+    }
+
     /// The correlation id of the request to come.
     pub fn next_correlation_id(&self) -> i32 {
         self.next_correlation_id

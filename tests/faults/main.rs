@@ -10,6 +10,7 @@ mod lane;
 mod memory;
 mod refusals;
 mod scripted;
+mod slice;
 mod time;
 mod user_code;
 mod versions;

@@ -148,6 +148,76 @@ async fn many_that_wait_are_all_served() {
     close(producer).await;
 }
 
+const BUFFER: usize = 2 << 20;
+
+/// A producer whose broker answers nothing, with so much memory, and batches of 1 KiB.
+async fn unanswered(max_block: &str, batch: &str) -> (FakeBroker, Producer) {
+    let broker = broker().await;
+    let memory = BUFFER.to_string();
+    let keys = [
+        ("batch.size", batch),
+        ("buffer.memory", &*memory),
+        ("max.block.ms", max_block),
+    ];
+    let mut keys = keys.to_vec();
+    keys.push(("delivery.timeout.ms", "200000"));
+    let producer = producer(&broker, &keys);
+    let known = async {
+        // Whoever may not wait has the topic looked up all the same.
+        while producer.partitions_for("t").await.is_err() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    within(known).await;
+    broker.on(ApiKey::Produce, |_| Control::Silence);
+    (broker, producer)
+}
+
+/// Ends without delivering what nobody answers.
+async fn give_up(producer: Producer) {
+    let _ = within(producer.close(Duration::ZERO)).await;
+}
+
+#[tokio::test]
+async fn whoever_is_ahead_is_refused_only_when_memory_is_used_up() {
+    for (max_block, batch) in [("0", "1024"), ("20", "1024"), ("1000", "0")] {
+        let (_broker, producer) = unanswered(max_block, batch).await;
+        let mut accepted = 0;
+        // Each takes a batch by itself.
+        while within(producer.send(to("x".repeat(900)))).await.is_ok() {
+            accepted += 1;
+        }
+        let most = BUFFER / if batch == "0" { 1_000 } else { 1_024 };
+        assert!(
+            accepted > most * 9 / 10,
+            "max.block.ms={max_block} batch.size={batch}: {accepted} of {most}"
+        );
+        give_up(producer).await;
+    }
+}
+
+#[tokio::test]
+async fn whoever_only_tries_gets_all_the_memory_there_is() {
+    let (_broker, producer) = unanswered("60000", "16384").await;
+    let mut accepted = 0;
+    let record = to("x".repeat(1_500));
+    let trying = async {
+        while accepted < BUFFER / 1_700 {
+            match producer.try_send(record.clone()) {
+                Ok(_) => accepted += 1,
+                Err(refused) => {
+                    let error = refused.error();
+                    assert!(matches!(error, SendError::WouldBlock(_)), "{error}");
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            }
+        }
+    };
+    let tried = tokio::time::timeout(Duration::from_secs(10), trying).await;
+    assert!(tried.is_ok(), "{accepted} of {}", BUFFER / 1_700);
+    give_up(producer).await;
+}
+
 const LARGE: usize = 64 << 10;
 
 /// A record that tells where it belongs, in every byte.

@@ -122,8 +122,9 @@ async fn after_the_close() {
     close(producer).await;
     let refused = refusal(&clone, to("x")).await;
     assert!(matches!(refused, SendError::Closed));
-    let refused = clone.try_send(to("x")).expect_err("refused");
+    let (record, refused) = clone.try_send(to("x")).expect_err("refused").into_parts();
     assert!(matches!(refused, SendError::Closed));
+    assert_eq!(record, to("x"), "it comes back");
     assert!(clone.close(PATIENCE).await.is_ok(), "closed is closed");
     assert!(clone.flush().await.is_err() && clone.figures().await.is_err());
 }
@@ -142,15 +143,21 @@ async fn a_send_that_was_dropped_leaves_nothing() {
 async fn what_would_have_to_wait() {
     let broker = broker().await;
     let producer = producer(&broker, &[]);
-    let refused = producer.try_send(to("x")).expect_err("refused");
+    let (record, refused) = producer
+        .try_send(to("x"))
+        .expect_err("refused")
+        .into_parts();
     assert!(matches!(refused, SendError::WouldBlock(_)), "{refused:?}");
+    assert_eq!(record, to("x"), "it comes back");
     // The refusal has asked for the topic.
     let sent = async {
         loop {
             match producer.try_send(to("later")) {
                 Ok(receipt) => return acked(receipt).await,
-                Err(SendError::WouldBlock(_)) => tokio::task::yield_now().await,
-                Err(other) => panic!("{other:?}"),
+                Err(refused) => match refused.error() {
+                    SendError::WouldBlock(_) => tokio::task::yield_now().await,
+                    other => panic!("{other:?}"),
+                },
             }
         }
     };

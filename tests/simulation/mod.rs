@@ -206,7 +206,7 @@ fn a_part_that_fails_while_the_producer_closes_ends_it_at_once() {
 /// Every bug that others had is found, and the test says how soon.
 #[test]
 fn planted_bugs_are_found() {
-    const MOST: u64 = 3_000;
+    const MOST: u64 = 10_000;
     for bug in planted::Bug::ALL {
         let found = Mutex::new(None);
         let tally = many::run_many(0..MOST, Some(bug), |seed, verdict| {

@@ -57,7 +57,7 @@ fn plan(chance: &mut SmallRng) -> Plan {
     if chance.random_bool(0.5) {
         weights[Fault::Panic as usize] = 0;
     }
-    let congested = chance.random_bool(0.15);
+    let congested = chance.random_bool(0.25);
     if congested {
         weights[Fault::SlowNetwork as usize] = 5;
         weights[Fault::Freeze as usize] = 5;
@@ -88,7 +88,10 @@ fn settings(chance: &mut SmallRng, plan: &Plan) -> Settings {
     let batch = one_of(chance, &[100, 150, 300, 700, 2_000]);
     let memory = batch.max(300) * one_of(chance, &[3, 8, 40]);
     // Where many small batches wait for a narrow socket they are all of one size.
-    let batch = if plan.congested { 100 } else { batch };
+    let (batch, memory) = match plan.congested {
+        true => (100, 60_000),
+        false => (batch, memory),
+    };
     let idempotent = !chance.random_bool(if plan.congested { 0.5 } else { 0.15 });
     let acks = match idempotent {
         true => "all",

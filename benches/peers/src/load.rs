@@ -14,7 +14,7 @@ use crate::job::Job;
 /// Bytes of values that differ from each other; then they begin again.
 const RING: usize = 1 << 20;
 /// Between two looks at the clock when there is no rate.
-const STRIDE: u64 = 256;
+const STRIDE: usize = 256;
 const BURST: Duration = Duration::from_millis(1);
 const CALLBACKS: Duration = Duration::from_secs(5);
 /// Latencies are counted by microsecond, up to a second.
@@ -31,6 +31,13 @@ pub trait Client {
     /// Hands over a record, and waits where the client makes one wait. `due` goes to
     /// [`Results::settled`] with the record's outcome.
     async fn send(&mut self, entry: &Entry, due: u64);
+    /// Hands over records when there is no rate: by as many calls of `send`, or in the way its
+    /// client has for many.
+    async fn send_all(&mut self, entries: &[Entry]) {
+        for entry in entries {
+            self.send(entry, 0).await;
+        }
+    }
     /// Before a pause.
     async fn pause(&mut self) {}
     /// Returns when every record has its outcome.
@@ -143,13 +150,12 @@ impl Ring {
         }
     }
 
-    fn next(&mut self) -> &Entry {
-        self.at = if self.at + 1 < self.entries.len() {
-            self.at + 1
-        } else {
-            0
-        };
-        &self.entries[self.at]
+    /// The next entries: so many, or those that are left before they begin again.
+    fn next(&mut self, count: usize) -> &[Entry] {
+        let from = self.at;
+        let to = (from + count).min(self.entries.len());
+        self.at = if to < self.entries.len() { to } else { 0 };
+        &self.entries[from..to]
     }
 }
 
@@ -177,10 +183,9 @@ pub fn run<C: Client>(job: &Job, start: impl AsyncFnOnce(&'static Results) -> C)
         let mut sent = 0;
         if job.rate == 0 {
             while marks.go_on() {
-                for _ in 0..STRIDE {
-                    client.send(ring.next(), 0).await;
-                }
-                sent += STRIDE;
+                let entries = ring.next(STRIDE);
+                client.send_all(entries).await;
+                sent += entries.len() as u64;
             }
         } else {
             let first = results.began.elapsed();
@@ -192,8 +197,10 @@ pub fn run<C: Client>(job: &Job, start: impl AsyncFnOnce(&'static Results) -> C)
                 // The runtime's timer is no finer than a burst, and this thread is no worker's.
                 std::thread::sleep(due.saturating_sub(results.began.elapsed()));
                 for _ in 0..job.rate / 1000 {
-                    client.send(ring.next(), due.as_nanos() as u64).await;
-                    sent += 1;
+                    for entry in ring.next(1) {
+                        client.send(entry, due.as_nanos() as u64).await;
+                        sent += 1;
+                    }
                 }
                 client.pause().await;
             }

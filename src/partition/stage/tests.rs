@@ -1,5 +1,5 @@
 use std::collections::HashMap;
-use std::sync::mpsc;
+use std::sync::{Mutex, mpsc};
 
 use bytes::Bytes;
 use kafka_protocol::records::RecordBatchDecoder;
@@ -13,14 +13,27 @@ const BATCH: usize = 256;
 struct Scene {
     stage: Stage,
     shelf: Arc<Shelf>,
+    /// How often the actor was told to look.
+    wakes: Arc<AtomicUsize>,
 }
 
 impl Scene {
     fn new() -> Self {
-        Self {
+        let scene = Self {
             stage: Stage::new(0, BATCH, true),
             shelf: Shelf::new(1 << 20, BATCH),
-        }
+            wakes: Arc::default(),
+        };
+        let wakes = Arc::clone(&scene.wakes);
+        scene.stage.wake_with(move || {
+            wakes.fetch_add(1, Ordering::Relaxed);
+        });
+        scene
+    }
+
+    /// How often the actor was told since this was asked last.
+    fn woken(&self) -> usize {
+        self.wakes.swap(0, Ordering::Relaxed)
     }
 
     fn memory(&self, size: usize) -> Option<Buffer> {
@@ -36,16 +49,13 @@ impl Scene {
             .append(&record(value), memory, &mut extras, Instant::now)
     }
 
-    /// Appends with as much memory as it takes; returns how often the actor had to be told.
+    /// Appends with as much memory as it takes; returns how often the actor was told.
     fn send(&self, value: &[u8]) -> usize {
-        let (mut memory, mut wakes) = (None, 0);
+        let mut memory = None;
         loop {
             match self.append(value, &mut memory, false) {
-                Append::Done(appended) => return wakes + usize::from(appended.wake),
-                Append::NeedsMemory { size, wake, .. } => {
-                    wakes += usize::from(wake);
-                    memory = self.memory(size);
-                }
+                Append::Done(_) => return self.woken(),
+                Append::NeedsMemory { size, .. } => memory = self.memory(size),
                 Append::Closed => panic!("closed"),
             }
         }
@@ -67,6 +77,131 @@ fn a_watched_stage_tells_of_full_batches_alone() {
     let more = (0..100).map(|_| scene.send(b"fills"));
     assert_eq!(more.sum::<usize>(), 1, "one is full, and nobody looks");
     assert_eq!(full.len(), 1);
+}
+
+/// What a courier was told since he was asked last.
+#[derive(Default)]
+struct Ear(Mutex<Vec<Told>>);
+
+#[derive(Debug, PartialEq)]
+enum Told {
+    Full(bool),
+    Open,
+}
+
+impl Ear {
+    fn told(&self) -> Vec<Told> {
+        std::mem::take(&mut self.0.lock().expect("no panic"))
+    }
+}
+
+impl Courier for Ear {
+    fn full(&self, bytes: usize, ask: bool) {
+        assert!((150..BATCH).contains(&bytes));
+        self.0.lock().expect("no panic").push(Told::Full(ask));
+    }
+
+    fn open(&self) {
+        self.0.lock().expect("no panic").push(Told::Open);
+    }
+}
+
+#[test]
+fn a_courier_is_told_of_full_batches_in_place_of_the_actor() {
+    let scene = Scene::new();
+    let ear = Arc::new(Ear::default());
+    scene.stage.set_courier(Some(ear.clone()));
+    let large = [7; 150];
+    let wakes: Vec<_> = (0..4).map(|_| scene.send(&large)).collect();
+    assert_eq!(wakes, [1, 0, 0, 0], "the actor knows of the first one");
+    let told = ear.told();
+    let [first, full @ ..] = &told[..] else {
+        panic!("{told:?}");
+    };
+    assert_eq!(*first, Told::Open, "once");
+    let asks = [true, false, false].map(Told::Full);
+    assert_eq!(full, asks, "until it is asked");
+    assert_eq!(scene.collect(false).len(), 3);
+    scene.send(&large);
+    assert_eq!(ear.told(), [Told::Full(true)]);
+    // Without one the actor is told again.
+    scene.stage.set_courier(None);
+    assert_eq!(scene.collect(false).len(), 1);
+    assert_eq!(scene.send(&large), 1);
+    assert!(ear.told().is_empty());
+}
+
+#[test]
+fn a_courier_is_told_of_an_open_batch_once_until_he_asks() {
+    let scene = Scene::new();
+    let ear = Arc::new(Ear::default());
+    scene.send(b"opened before there was a courier");
+    scene.stage.set_courier(Some(ear.clone()));
+    scene.send(b"x");
+    scene.send(b"x");
+    assert_eq!(ear.told(), [Told::Open]);
+    assert_eq!(scene.collect(true).len(), 1);
+    scene.send(b"x");
+    assert!(ear.told().is_empty(), "he knows of the partition");
+    // He asks, and does not get the open batch: so he will be told of it again.
+    scene.stage.unlisted();
+    assert!(scene.collect(false).is_empty());
+    scene.send(b"x");
+    scene.send(b"x");
+    assert_eq!(ear.told(), [Told::Open]);
+    scene.stage.unlisted();
+    assert_eq!(scene.collect(true).len(), 1);
+    assert!(ear.told().is_empty(), "none is open");
+    scene.send(b"x");
+    assert_eq!(ear.told(), [Told::Open]);
+    // Others do not know what he was told.
+    let other = Arc::new(Ear::default());
+    scene.stage.set_courier(Some(other.clone()));
+    assert_eq!(scene.collect(true).len(), 1);
+    scene.send(b"x");
+    assert_eq!((ear.told(), other.told()), (vec![], vec![Told::Open]));
+}
+
+#[test]
+fn a_run_is_appended_as_far_as_it_fits_the_open_batch() {
+    let scene = Scene::new();
+    let run = |values: &[&[u8]]| {
+        let mut last = None;
+        let records = values.iter().map(|value| record(value));
+        let count = scene.stage.append_run(records, false, |ack, index| {
+            last = Some((Arc::clone(ack), index));
+        });
+        (count, last.map(|(_, index)| index))
+    };
+    assert_eq!(run(&[b"x"]), (0, None), "none is open");
+    assert_eq!(scene.send(b"opens"), 1);
+    assert_eq!(run(&[b"a", b"b"]), (2, Some(2)));
+    assert_eq!(run(&[&[7; 2 * BATCH]]), (0, None), "it does not fit");
+    assert_eq!(run(&[b"c", &[7; 2 * BATCH], b"d"]), (1, Some(3)));
+    assert_eq!(run(&[]), (0, None));
+    assert_eq!(scene.woken(), 0);
+    assert_eq!(scene.collect(true), [["opens", "a", "b", "c"]]);
+    scene.stage.close();
+    assert_eq!(run(&[b"x"]), (0, None));
+}
+
+#[test]
+fn a_run_holds_the_claim_for_a_few_thousand_bytes() {
+    const SIZE: usize = 1 << 16;
+    let stage = Stage::new(0, SIZE, true);
+    let shelf = Shelf::new(1 << 20, SIZE);
+    let mut memory = Some(shelf.buffer(blank(SIZE)));
+    let opened = stage.append(
+        &record(b"opens"),
+        &mut memory,
+        &mut Extras::default(),
+        Instant::now,
+    );
+    assert!(matches!(opened, Append::Done(_)));
+    let value = [7; 1000];
+    let records = std::iter::repeat_n(record(&value), 60);
+    let count = stage.append_run(records, false, |_, _| {});
+    assert_eq!(count as usize, RUN.div_ceil(1000));
 }
 
 fn sealed(stage: &Stage, open: bool) -> impl Iterator<Item = SealedBatch> {
@@ -123,9 +258,11 @@ fn a_batch_is_sealed_as_soon_as_a_record_does_not_fit() {
     scene.send(&[1; 150]);
     // Whoever is refused memory now has sealed the batch all the same.
     let refused = scene.append(&[2; 150], &mut None, false);
-    assert!(matches!(refused, Append::NeedsMemory { wake: true, .. }));
+    assert!(matches!(refused, Append::NeedsMemory { .. }));
+    assert_eq!(scene.woken(), 1);
     let refused = scene.append(&[2; 150], &mut None, false);
-    assert!(matches!(refused, Append::NeedsMemory { wake: false, .. }));
+    assert!(matches!(refused, Append::NeedsMemory { .. }));
+    assert_eq!(scene.woken(), 0);
     assert_eq!(scene.collect(false).len(), 1);
     assert_eq!(scene.stage.load(), (0, 0));
 }
@@ -286,12 +423,18 @@ fn a_batch_grows_out_of_its_first_buffer_and_the_next_begins_larger() {
 fn nothing_is_lost_and_each_thread_keeps_its_order() {
     const THREADS: u8 = 4;
     const EACH: u32 = 20_000;
-    let scene = &Scene::new();
     let (bell, woken) = mpsc::channel();
+    let wake = bell.clone();
+    let stage = Stage::new(0, BATCH, true);
+    stage.wake_with(move || wake.send(true).expect("a collector"));
+    let scene = &Scene {
+        stage,
+        ..Scene::new()
+    };
     let seen = std::thread::scope(|scope| {
         let collector = scope.spawn(move || {
             let mut seen: HashMap<u8, u32> = HashMap::new();
-            while woken.recv().is_ok() {
+            while woken.recv() == Ok(true) {
                 // As the actor does: it takes what is sealed, and what is open when its time has come.
                 let mut taken = scene.collect(false);
                 if scene.stage.open_since().is_some() {
@@ -308,13 +451,10 @@ fn nothing_is_lost_and_each_thread_keeps_its_order() {
         });
         let appenders: Vec<_> = (0..THREADS)
             .map(|thread| {
-                let bell = bell.clone();
                 scope.spawn(move || {
                     for number in 0..EACH {
                         let value = [&[thread][..], &number.to_be_bytes()].concat();
-                        for _ in 0..scene.send(&value) {
-                            bell.send(()).expect("a collector");
-                        }
+                        scene.send(&value);
                     }
                 })
             })
@@ -322,7 +462,7 @@ fn nothing_is_lost_and_each_thread_keeps_its_order() {
         for appender in appenders {
             appender.join().expect("no panic");
         }
-        drop(bell);
+        bell.send(false).expect("a collector");
         collector.join().expect("no panic")
     });
     assert_eq!(scene.stage.load(), (0, 0), "left without a wake-up");

@@ -1,23 +1,21 @@
 //! forebay through the door that any number of threads may share.
 //!
-//! Each record is an owned value (a slice of `Bytes`), and each has a receipt. Flat out they are
-//! kept in `Receipts` and looked at as they come; with a rate each is awaited.
+//! Each record is an owned value (a slice of `Bytes`), and each has a receipt. Whatever needs no
+//! waiting is sent by `try_send`. Flat out the receipts are kept in `Receipts` and looked at as they
+//! come; with a rate each is awaited.
 
 use std::time::Duration;
 
-use forebay::{Config, Producer, Receipt, Receipts, Record};
+use forebay::{Config, Producer, Receipt, Receipts, Record, TrySendError};
 
 use crate::follow::Follower;
 use crate::job::Job;
 use crate::load::{Client, Entry, Results, run};
 
-/// Records between two looks at the outcomes.
-const LOOK: usize = 256;
-
 /// What becomes of receipts.
 pub struct Kept {
-    receipts: Receipts,
-    since: usize,
+    /// Flat out.
+    pub receipts: Receipts,
     /// With a rate.
     follower: Option<Follower<Receipt>>,
     results: &'static Results,
@@ -27,26 +25,23 @@ impl Kept {
     pub fn new(job: &Job, results: &'static Results) -> Self {
         Self {
             receipts: Receipts::default(),
-            since: 0,
             follower: (job.rate > 0).then(|| Follower::new(job, results)),
             results,
         }
     }
 
-    /// For whom each receipt is awaited, if anyone.
-    pub fn follower(&mut self) -> Option<&mut Follower<Receipt>> {
-        self.follower.as_mut()
+    /// Counts what is known.
+    pub fn look(&mut self) {
+        while let Some(outcome) = self.receipts.try_next() {
+            self.results.settled(outcome.is_ok(), 0);
+        }
     }
 
-    /// One more record, kept by `keep`.
-    pub fn push(&mut self, keep: impl FnOnce(&mut Receipts)) {
-        keep(&mut self.receipts);
-        self.since += 1;
-        if self.since == LOOK {
-            self.since = 0;
-            while let Some(outcome) = self.receipts.try_next() {
-                self.results.settled(outcome.is_ok(), 0);
-            }
+    /// Has a receipt awaited.
+    pub async fn follow(&mut self, receipt: Receipt, due: u64) {
+        if let Some(follower) = &mut self.follower {
+            let partition = receipt.partition();
+            follower.follow(receipt, partition, due).await;
         }
     }
 
@@ -103,24 +98,44 @@ pub fn drive(job: &Job) {
     });
 }
 
+impl Shared {
+    #[inline]
+    fn record(&self, entry: &Entry) -> Record {
+        let record = Record::to_static(self.topic).value(entry.value.clone());
+        match &entry.key {
+            Some(key) => record.key(key.clone()),
+            None => record,
+        }
+    }
+
+    /// What needed waiting is sent again, and waits.
+    async fn send_again(&self, refused: TrySendError) -> Receipt {
+        let (record, _) = refused.into_parts();
+        let sent = self.producer.send(record).await;
+        sent.expect("an accepted record")
+    }
+}
+
 impl Client for Shared {
     async fn send(&mut self, entry: &Entry, due: u64) {
-        let mut record = Record::to_static(self.topic).value(entry.value.clone());
-        if let Some(key) = &entry.key {
-            record = record.key(key.clone());
-        }
-        let receipt = self
-            .producer
-            .send(record)
-            .await
-            .expect("an accepted record");
-        match self.kept.follower() {
-            Some(follower) => {
-                let partition = receipt.partition();
-                follower.follow(receipt, partition, due).await;
+        let receipt = match self.producer.try_send(self.record(entry)) {
+            Ok(receipt) => receipt,
+            Err(refused) => self.send_again(refused).await,
+        };
+        self.kept.follow(receipt, due).await;
+    }
+
+    async fn send_all(&mut self, entries: &[Entry]) {
+        for entry in entries {
+            match self.producer.try_send(self.record(entry)) {
+                Ok(receipt) => self.kept.receipts.push_receipt(receipt),
+                Err(refused) => {
+                    let receipt = self.send_again(refused).await;
+                    self.kept.receipts.push_receipt(receipt);
+                }
             }
-            None => self.kept.push(|receipts| receipts.push_receipt(receipt)),
         }
+        self.kept.look();
     }
 
     async fn pause(&mut self) {

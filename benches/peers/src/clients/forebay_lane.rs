@@ -1,7 +1,8 @@
 //! forebay through a lane: the door for one task that sends a great deal.
 //!
-//! Settings as in `forebay.rs`. Records are borrowed bytes. Flat out the outcomes are kept in
-//! `Receipts` and looked at as they come; with a rate each has a receipt that is awaited.
+//! Settings as in `forebay.rs`. Records are borrowed bytes. Flat out they are handed over by slices,
+//! and the outcomes are kept in `Receipts` and looked at as they come; with a rate each record is
+//! sent for itself and has a receipt that is awaited.
 
 use forebay::{BorrowedRecord, Lane, Producer};
 
@@ -28,20 +29,27 @@ pub fn drive(job: &Job) {
     });
 }
 
+fn record<'a>(topic: &'a str, entry: &'a Entry) -> BorrowedRecord<'a> {
+    let record = BorrowedRecord::to(topic).value(&entry.value);
+    match &entry.key {
+        Some(key) => record.key(key),
+        None => record,
+    }
+}
+
 impl Client for Exclusive {
     async fn send(&mut self, entry: &Entry, due: u64) {
-        let mut record = BorrowedRecord::to(&self.topic).value(&entry.value);
-        if let Some(key) = &entry.key {
-            record = record.key(key);
-        }
-        let sent = self.lane.send(record).await.expect("an accepted record");
-        match self.kept.follower() {
-            Some(follower) => {
-                let (receipt, partition) = (sent.receipt(), sent.partition());
-                follower.follow(receipt, partition, due).await;
-            }
-            None => self.kept.push(|receipts| receipts.push(sent)),
-        }
+        let sent = self.lane.send(record(&self.topic, entry)).await;
+        let receipt = sent.expect("an accepted record").receipt();
+        self.kept.follow(receipt, due).await;
+    }
+
+    async fn send_all(&mut self, entries: &[Entry]) {
+        let records = entries.iter().map(|entry| record(&self.topic, entry));
+        let records: Vec<_> = records.collect();
+        let sent = self.lane.send_slice(&records, &mut self.kept.receipts);
+        sent.await.expect("accepted records");
+        self.kept.look();
     }
 
     async fn pause(&mut self) {

@@ -231,7 +231,7 @@ impl PartitionActor {
     }
 
     /// Lends or announces what is ready, asks for what is missing, sets the alarm for what is to
-    /// come. Of the stage it knows what was seen last: a [`Wake`] tells of anything new.
+    /// come. Of the stage it knows what was seen last.
     fn act(&mut self, now: Instant, ctx: &mut Context<Self>) {
         self.expire(now, ctx);
         while self.offers_unasked(now, ctx) {}

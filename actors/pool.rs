@@ -94,13 +94,16 @@ impl PoolActor {
         for (bytes, size) in self.shelf.collect() {
             self.budget.reclaim(bytes, size);
         }
-        self.budget.look(self.shelf.full(), now());
+        self.budget.look(self.shelf.waiting(), now());
     }
 
     /// Collects what has come back, serves the line, and with nobody waiting fills the shelf.
     fn serve(&mut self, ctx: &mut Context<Self>) {
+        self.serve_at(now(), ctx);
+    }
+
+    fn serve_at(&mut self, now: Instant, ctx: &mut Context<Self>) {
         self.collect();
-        let now = now();
         while let Some(((reply, asked), bytes)) = self.budget.next_grant(now, has_left) {
             self.waited(asked, false);
             // If somebody leaves this very moment the buffer is dropped, comes back to the shelf,
@@ -203,8 +206,9 @@ impl On<Tick> for PoolActor {
     fn on(&mut self, _: Tick, ctx: &mut Context<Self>) {
         self.alarm.rang();
         // What there is goes to those who wait before any of them is refused.
-        self.serve(ctx);
-        let expired = self.budget.expire(now(), has_left);
+        let now = now();
+        self.serve_at(now, ctx);
+        let expired = self.budget.expire(now, has_left);
         let any = !expired.is_empty();
         for (reply, asked) in expired {
             let in_vain = reply.send(Err(Refusal::TimedOut)).is_ok();

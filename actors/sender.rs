@@ -236,7 +236,7 @@ impl SenderActor {
             (Link::Connecting, _) => return,
             (Link::Down, _) => {
                 self.ring.retain(|seat| seat.is_taken());
-                if !self.ring.is_empty() || !self.taken.is_empty() {
+                if !self.ring.is_empty() {
                     self.connect(now(), ctx);
                 }
                 return;
@@ -342,10 +342,11 @@ impl SenderActor {
         };
         let gate = Arc::new(Gate::default());
         let bytes = loans.iter().map(Parcel::len).sum();
-        let records = loans
+        let records: Vec<_> = loans
             .iter()
             .map(|loan| Arc::clone(loan.records()))
             .collect();
+        records.iter().for_each(|records| records.leaves());
         for loan in &mut loans {
             loan.goes_with(&gate);
         }
@@ -407,7 +408,8 @@ impl On<Revisit> for SenderActor {
         self.alarm = Alarm::default();
         // Who is still in the ring announces himself again.
         self.ring.clear();
-        if let Some(at) = self.in_flight.deadline(self.rules.request_timeout) {
+        let deadline = self.in_flight.deadline(self.rules.request_timeout);
+        for at in deadline.into_iter().chain(self.throttled_until) {
             self.set_alarm(at, ctx);
         }
         self.pump(ctx);

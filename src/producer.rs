@@ -287,7 +287,8 @@ impl Producer {
     /// Sends a record.
     ///
     /// Waits until the record is accepted, which takes up to `max.block.ms` where its topic is
-    /// not known yet or memory is short, and no time otherwise. Every refusal is an error here.
+    /// not known yet or memory is short, a moment where the caller is far ahead of the brokers, and no
+    /// time otherwise. Every refusal is an error here.
     /// The returned [`Receipt`] is a future of the record's one outcome; it may be dropped.
     ///
     /// Dropped before it is ready, the future leaves nothing behind: the record was never

@@ -102,6 +102,19 @@ async fn batches_the_broker_finds_too_large_are_split() {
     let small = [("max.message.bytes", "5000")];
     cluster.create_topic("small", 3, 3, &small).unwrap();
     let settings = [("batch.size", "65536"), ("linger.ms", "20")];
+    // A broker that does not lead a new partition yet leaves its first batch in doubt, and what is in
+    // doubt is not split: so each is to say first that it finds this too large.
+    let producer = Producer::start(configured(cluster, &settings)).unwrap();
+    for partition in 0..3 {
+        let large = Record::to("small")
+            .partition(partition)
+            .value(vec![b'y'; 6000]);
+        while !matches!(
+            producer.send(large.clone()).await.unwrap().await,
+            Err(Undelivered::NotWritten(_))
+        ) {}
+    }
+    close(producer).await;
     let outcomes = Load::new("small", 20_000).run(configured(cluster, &settings));
     outcomes.all_acked_in(&cluster.seen("small"));
     assert!(outcomes.splits > 0);

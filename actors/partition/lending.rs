@@ -130,7 +130,10 @@ impl On<Take> for PartitionActor {
             // It stays in the ring if there is more than was asked for.
             let more =
                 left == 0 && !self.announced && self.ledger().readiness(now) == Readiness::Now;
-            self.announced |= more;
+            if more {
+                self.announced = true;
+                self.shared.gauge.ready_since(now);
+            }
             let from = Arc::clone(&seat);
             leader.sender.do_send(Offer { from, loan, more });
         }

@@ -23,6 +23,13 @@ pub(crate) enum Payload {
 }
 
 impl Payload {
+    /// It goes to a socket.
+    pub fn leaves(&self) {
+        if let Self::Leased(buffer) = self {
+            buffer.leaves();
+        }
+    }
+
     /// Puts fewer bytes in the place of what is there.
     fn shrink(&mut self, bytes: &[u8]) -> bool {
         match self {

@@ -58,9 +58,9 @@ impl<T> Budget<T> {
         }
     }
 
-    /// Takes note of how much is full and has not come back, and of the time.
-    pub fn look(&mut self, full: usize, now: Instant) {
-        self.pace.look(full, now);
+    /// Takes note of how much is full and waits to be sent, and of the time.
+    pub fn look(&mut self, waiting: usize, now: Instant) {
+        self.pace.look(waiting, now);
     }
 
     /// Asks for `size` bytes. `ticket` comes back with the answer, now or later.

@@ -5,16 +5,15 @@ use std::time::{Duration, Instant};
 /// Between two portions, at most.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// Up to an easy amount of full batches without an answer, memory goes to whoever asks. Above it
+/// Up to a portion of full batches that wait to be sent, memory goes to whoever asks. Above it
 /// callers are ahead of the senders, and get a portion at a time, a little less than what has come
 /// back. So whoever sends as fast as he can wakes a few times for many batches and not for each,
 /// leaves the processor to the runtime in between, and the batches that wait are few enough to stay
 /// in its caches. Nobody is refused for it: while nothing comes back there is a portion after each
 /// pause, so that a burst fills all of the budget in 128 pauses at most; and whoever has no time left
-/// gets what there is.
+/// gets what there is. What is in flight does not count: brokers far away may have much of it.
 #[derive(Debug)]
 pub(super) struct Pace {
-    easy: usize,
     portion: usize,
     /// What may be handed out.
     left: usize,
@@ -24,12 +23,11 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// For a budget of `total` bytes. Two portions are easy; a portion is a shelf's worth, but where
-    /// batches are small no less than a 128th of the budget.
+    /// For a budget of `total` bytes. A portion is a shelf's worth, but where batches are small no less
+    /// than a 128th of the budget.
     pub fn new(total: usize, shelf: usize) -> Self {
         let portion = shelf.max(total / 128).max(2);
         Self {
-            easy: 2 * portion,
             portion,
             left: usize::MAX,
             returned: 0,
@@ -37,10 +35,10 @@ impl Pace {
         }
     }
 
-    /// So much is full and has not come back.
-    pub fn look(&mut self, full: usize, now: Instant) {
+    /// So much is full and waits to be sent.
+    pub fn look(&mut self, waiting: usize, now: Instant) {
         let due = self.next.is_none_or(|next| next <= now);
-        self.left = if full <= self.easy {
+        self.left = if waiting <= self.portion {
             usize::MAX
         } else if self.left == usize::MAX {
             0 // for a start
@@ -87,12 +85,11 @@ mod tests {
     use super::*;
 
     const PORTION: usize = 100;
-    const EASY: usize = 2 * PORTION;
 
     /// A pace that has just found that too much is full.
     fn strict(now: Instant) -> Pace {
         let mut pace = Pace::new(16 * PORTION, PORTION);
-        pace.look(EASY + 1, now);
+        pace.look(PORTION + 1, now);
         pace
     }
 
@@ -102,12 +99,12 @@ mod tests {
         let mut pace = Pace::new(16 * PORTION, PORTION);
         for _ in 0..10 {
             pace.handed_out(PORTION);
-            pace.look(EASY, now);
+            pace.look(PORTION, now);
             assert!(pace.allows());
         }
-        pace.look(EASY + 1, now);
+        pace.look(PORTION + 1, now);
         assert!(!pace.allows());
-        pace.look(EASY, now);
+        pace.look(PORTION, now);
         assert!(pace.allows(), "at once, when enough has come back");
     }
 
@@ -116,17 +113,17 @@ mod tests {
         let now = Instant::now();
         let mut pace = strict(now);
         pace.came_back(PORTION / 2 - 1);
-        pace.look(EASY + 1, now);
+        pace.look(PORTION + 1, now);
         assert!(!pace.allows(), "too little for a portion");
         pace.came_back(PORTION / 2 + 1);
-        pace.look(EASY + 1, now);
+        pace.look(PORTION + 1, now);
         let mut out = 0;
         while pace.allows() {
             pace.handed_out(1);
             out += 1;
         }
         assert_eq!(out, PORTION - PORTION / 8);
-        pace.look(EASY + 1, now);
+        pace.look(PORTION + 1, now);
         assert!(!pace.allows(), "it counts once");
     }
 
@@ -135,10 +132,10 @@ mod tests {
         let mut now = Instant::now();
         let mut pace = strict(now);
         for _ in 0..3 {
-            pace.look(EASY + 1, now);
+            pace.look(PORTION + 1, now);
             assert!(!pace.allows());
             now = pace.next().expect("a pause");
-            pace.look(EASY + 1, now);
+            pace.look(PORTION + 1, now);
             pace.handed_out(PORTION - 1);
             assert!(pace.allows());
             pace.handed_out(1);
@@ -171,7 +168,7 @@ mod tests {
         let now = Instant::now();
         let mut pace = strict(now);
         pace.came_back(1);
-        pace.look(EASY + 1, now + PAUSE);
+        pace.look(PORTION + 1, now + PAUSE);
         assert!(pace.allows());
         pace.handed_out(1);
         assert!(!pace.allows());

@@ -30,8 +30,8 @@ pub(crate) struct Shelf {
     wake: OnceLock<Wake>,
     /// Somebody waits and memory is used up, so batches are to leave as they are.
     pressure: AtomicBool,
-    /// Bytes in full batches that have not come back.
-    full: AtomicUsize,
+    /// Bytes in full batches that wait to be sent.
+    waiting: AtomicUsize,
     figures: Waits,
 }
 
@@ -81,7 +81,7 @@ impl Shelf {
             },
             wake: OnceLock::new(),
             pressure: AtomicBool::new(false),
-            full: AtomicUsize::new(0),
+            waiting: AtomicUsize::new(0),
             figures: Waits::default(),
         })
     }
@@ -144,7 +144,7 @@ impl Shelf {
         Buffer {
             bytes,
             len: 0,
-            full: 0,
+            waits: AtomicUsize::new(0),
             home: Arc::clone(self),
         }
     }
@@ -196,9 +196,9 @@ impl Shelf {
         enough && !std::mem::replace(&mut stock.signalled, true)
     }
 
-    /// Bytes of batches that are full and have not come back.
-    pub fn full(&self) -> usize {
-        self.full.load(Ordering::Relaxed)
+    /// Bytes of batches that are full and wait to be sent.
+    pub fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
     }
 
     /// Bytes of pooled buffers that may lie here.
@@ -279,8 +279,8 @@ pub(crate) struct Buffer {
     bytes: Box<[u8]>,
     /// Bytes in use.
     len: usize,
-    /// Bytes of a full batch, which wait for their answer.
-    full: usize,
+    /// Bytes of a full batch that waits to be sent.
+    waits: AtomicUsize,
     home: Arc<Shelf>,
 }
 
@@ -304,11 +304,18 @@ impl Buffer {
         Some(end)
     }
 
-    /// It is full: from now on what it holds waits for its answer.
+    /// It is full: from now on what it holds waits to be sent.
     pub fn close(&mut self) {
-        let more = self.len - self.full;
-        self.full = self.len;
-        self.home.full.fetch_add(more, Ordering::Relaxed);
+        let waited = std::mem::replace(self.waits.get_mut(), self.len);
+        self.home
+            .waiting
+            .fetch_add(self.len - waited, Ordering::Relaxed);
+    }
+
+    /// It is sent, or dropped: nothing of it waits.
+    pub fn leaves(&self) {
+        let waited = self.waits.swap(0, Ordering::Relaxed);
+        self.home.waiting.fetch_sub(waited, Ordering::Relaxed);
     }
 
     /// Puts `bytes` in the place of what is there, if there is room for them.
@@ -342,8 +349,8 @@ impl fmt::Debug for Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
+        self.leaves();
         let mut bytes = std::mem::take(&mut self.bytes);
-        self.home.full.fetch_sub(self.full, Ordering::Relaxed);
         poison(&mut bytes);
         self.home.put_back(bytes);
     }
@@ -470,21 +477,25 @@ mod tests {
     }
 
     #[test]
-    fn the_contents_of_full_batches_are_counted_until_they_come_back() {
-        let (shelf, _) = stocked(2);
-        let mut buffers = [(); 2].map(|()| shelf.take(POOLED).expect("stocked"));
+    fn the_contents_of_full_batches_are_counted_until_they_are_sent() {
+        let (shelf, _) = stocked(3);
+        let mut buffers = [(); 3].map(|()| shelf.take(POOLED).expect("stocked"));
         for buffer in &mut buffers {
             assert!(buffer.replace(&[1; 10]));
         }
-        assert_eq!(shelf.full(), 0, "they are still written to");
-        let [mut closed, open] = buffers;
-        closed.close();
-        closed.close();
-        assert_eq!(shelf.full(), 10);
+        assert_eq!(shelf.waiting(), 0, "they are still written to");
+        let [mut sent, mut dropped, open] = buffers;
+        sent.close();
+        sent.close();
+        dropped.close();
+        assert_eq!(shelf.waiting(), 20);
         drop(open);
-        assert_eq!(shelf.full(), 10);
-        drop(closed);
-        assert_eq!(shelf.full(), 0);
+        assert_eq!(shelf.waiting(), 20);
+        sent.leaves();
+        sent.leaves();
+        assert_eq!(shelf.waiting(), 10);
+        drop((sent, dropped));
+        assert_eq!(shelf.waiting(), 0);
     }
 
     #[test]

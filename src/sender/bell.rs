@@ -18,7 +18,8 @@ impl<P> Seat<P> {
     }
 
     /// The partition goes to somebody else from now on. Whoever finds the seat in a list passes it
-    /// over, also where a caller puts it there later, who has not heard of it yet.
+    /// over, also where a caller puts it there later, who has not heard of it yet. Where it is asked
+    /// all the same, it gives nothing.
     pub fn leave(&self) {
         self.left.store(true, Ordering::Relaxed);
     }
@@ -87,7 +88,9 @@ impl<P> Bell<P> {
 
     /// `seat` has opened a batch. Told once, until it is among the [`company`](Self::company).
     pub fn opened(&self, seat: Arc<Seat<P>>) {
-        self.waiting().open.push_back(seat);
+        let open = &mut self.waiting().open;
+        while open.pop_front_if(|first| !first.is_taken()).is_some() {}
+        open.push_back(seat);
     }
 
     /// Up to so many of those that have opened a batch, the first ones first.

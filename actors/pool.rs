@@ -90,20 +90,22 @@ impl PoolActor {
     }
 
     /// Takes back what has come back.
-    fn collect(&mut self) {
+    fn collect(&mut self, now: Instant) {
         for (bytes, size) in self.shelf.collect() {
             self.budget.reclaim(bytes, size);
         }
-        self.budget.look(self.shelf.waiting(), now());
+        self.budget.look(self.shelf.waiting(), now);
     }
 
-    /// Collects what has come back, serves the line, and with nobody waiting fills the shelf.
+    /// Collects what has come back, and grants what can be granted.
     fn serve(&mut self, ctx: &mut Context<Self>) {
-        self.serve_at(now(), ctx);
+        let now = now();
+        self.collect(now);
+        self.grant(now, ctx);
     }
 
-    fn serve_at(&mut self, now: Instant, ctx: &mut Context<Self>) {
-        self.collect();
+    /// Serves the line, and with nobody waiting fills the shelf.
+    fn grant(&mut self, now: Instant, ctx: &mut Context<Self>) {
         while let Some(((reply, asked), bytes)) = self.budget.next_grant(now, has_left) {
             self.waited(asked, false);
             // If somebody leaves this very moment the buffer is dropped, comes back to the shelf,
@@ -183,8 +185,9 @@ impl On<LeaseMemory> for PoolActor {
             deadline,
             reply,
         } = message;
-        self.collect();
-        match self.budget.lease(size, deadline, (reply, now())) {
+        let now = now();
+        self.collect(now);
+        match self.budget.lease(size, deadline, (reply, now)) {
             Lease::Granted(bytes, (reply, ..)) => {
                 let _ = reply.send(Ok(self.shelf.buffer(bytes)));
             }
@@ -192,7 +195,7 @@ impl On<LeaseMemory> for PoolActor {
             Lease::TooLarge((reply, ..)) => drop(reply.send(Err(Refusal::TooLarge))),
             Lease::Closed((reply, ..)) => drop(reply.send(Err(Refusal::Closed))),
         }
-        self.serve(ctx);
+        self.grant(now, ctx);
     }
 }
 
@@ -207,7 +210,8 @@ impl On<Tick> for PoolActor {
         self.alarm.rang();
         // What there is goes to those who wait before any of them is refused.
         let now = now();
-        self.serve_at(now, ctx);
+        self.collect(now);
+        self.grant(now, ctx);
         let expired = self.budget.expire(now, has_left);
         let any = !expired.is_empty();
         for (reply, asked) in expired {

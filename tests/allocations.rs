@@ -4,7 +4,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use bytes::Bytes;
-use forebay::{BorrowedRecord, Config, Producer, Receipts, Record};
+use forebay::{BorrowedRecord, Config, Lane, Producer, Receipts, Record};
 use krafka::testing::FakeBroker;
 
 /// Counts the allocations of each thread.
@@ -77,15 +77,14 @@ fn on_a_thread_of_its_own<F: Future<Output = usize>>(
     allocations
 }
 
-#[test]
-fn a_lane_allocates_by_the_batch() {
-    let allocations = on_a_thread_of_its_own(async |producer| {
+/// What it costs to send so many times, with every outcome told as soon as it is known.
+fn through_a_lane(times: usize, send: impl AsyncFn(&mut Lane, &mut Receipts) + Sync) -> usize {
+    on_a_thread_of_its_own(async |producer| {
         let mut lane = producer.lane();
         let mut receipts = Receipts::default();
         let before = ALLOCATIONS.get();
-        for _ in 0..RECORDS {
-            let record = BorrowedRecord::to("t").value(&VALUE);
-            receipts.push(lane.send(record).await.expect("accepted"));
+        for _ in 0..times {
+            send(&mut lane, &mut receipts).await;
             while let Some(outcome) = receipts.try_next() {
                 outcome.expect("acked");
             }
@@ -95,29 +94,24 @@ fn a_lane_allocates_by_the_batch() {
             outcome.expect("acked");
         }
         allocations
+    })
+}
+
+#[test]
+fn a_lane_allocates_by_the_batch() {
+    let allocations = through_a_lane(RECORDS, async |lane, receipts| {
+        let record = BorrowedRecord::to("t").value(&VALUE);
+        receipts.push(lane.send(record).await.expect("accepted"));
     });
     assert!(allocations <= BATCHES * PER_BATCH, "{allocations}");
 }
 
 #[test]
 fn a_slice_allocates_by_the_batch() {
-    let allocations = on_a_thread_of_its_own(async |producer| {
-        let mut lane = producer.lane();
-        let mut receipts = Receipts::default();
-        let records = [BorrowedRecord::to("t").value(&VALUE); 200];
-        let before = ALLOCATIONS.get();
-        for _ in 0..RECORDS / records.len() {
-            let sent = lane.send_slice(&records, &mut receipts).await;
-            sent.expect("accepted");
-            while let Some(outcome) = receipts.try_next() {
-                outcome.expect("acked");
-            }
-        }
-        let allocations = ALLOCATIONS.get() - before;
-        while let Some(outcome) = receipts.next().await {
-            outcome.expect("acked");
-        }
-        allocations
+    let records = [BorrowedRecord::to("t").value(&VALUE); 200];
+    let allocations = through_a_lane(RECORDS / records.len(), async |lane, receipts| {
+        let sent = lane.send_slice(&records, receipts).await;
+        sent.expect("accepted");
     });
     assert!(allocations <= BATCHES * PER_BATCH, "{allocations}");
 }

@@ -73,7 +73,7 @@ pub(crate) enum Append {
 /// With so many bytes appended under one claim it is let go: after about a microsecond.
 const RUN: usize = 4096;
 
-/// Who takes a partition's batches to its leader's sender, as the stage sees him.
+/// Who tells a leader's sender of a partition's batches, as the stage sees him.
 pub(crate) trait Courier: Send + Sync {
     /// So many bytes more are sealed. With `ask` the partition is to be asked for them: nobody was
     /// told since it was asked last.
@@ -86,10 +86,10 @@ pub(crate) trait Courier: Send + Sync {
 /// The stage of one partition.
 ///
 /// The claim is held for the copy of one record, or of a few kilobytes of them, or to move what is
-/// sealed to the actor; no user code runs under it, and nobody waits under it. So it is a spin lock, which yields the processor
-/// while another thread has it: letting go of it is a plain store, where a mutex pays for a second
-/// atomic exchange. An append that panics half way has not raised the batch's count: see
-/// `OpenBatch`. Batches leave in the order in which they were filled, since the sealed ones
+/// sealed to the actor; no user code runs under it, and nobody waits under it. So it is a spin lock,
+/// which yields the processor while another thread has it: letting go of it is a plain store, where a
+/// mutex pays for a second atomic exchange. An append that panics half way has not raised the batch's
+/// count: see `OpenBatch`. Batches leave in the order in which they were filled, since the sealed ones
 /// wait here, under the same claim, rather than in messages that could be overtaken.
 pub(crate) struct Stage {
     partition: i32,

@@ -108,15 +108,7 @@ async fn a_lane_may_go_to_another_thread() {
 
 #[tokio::test]
 async fn a_lane_waits_for_memory_and_may_stop_waiting() {
-    let broker = broker().await;
-    let keys = [
-        ("batch.size", "1024"),
-        ("buffer.memory", "8192"),
-        ("request.timeout.ms", "300"),
-    ];
-    let producer = producer(&broker, &keys);
-    producer.partitions_for("t").await.expect("a topic");
-    broker.on_once(ApiKey::Produce, |_| Control::Silence);
+    let (broker, producer) = short_of_memory().await;
     let mut lane = producer.lane();
     let mut receipts = Receipts::default();
     let mut dropped = 0;
@@ -129,9 +121,7 @@ async fn a_lane_waits_for_memory_and_may_stop_waiting() {
         }
     }
     assert!(dropped > 0, "memory was never short");
-    while let Some(outcome) = within(receipts.next()).await {
-        outcome.expect("acked");
-    }
+    all_told(receipts).await;
     assert_eq!(log(&broker), (0..40).map(text).collect::<Vec<_>>());
     close(producer).await;
 }

@@ -17,8 +17,8 @@ mod versions;
 
 use std::time::Duration;
 
-use forebay::{Acked, Config, Outcome, Producer, Receipt, Record, Undelivered};
-use krafka::testing::FakeBroker;
+use forebay::{Acked, Config, Outcome, Producer, Receipt, Receipts, Record, Undelivered};
+use krafka::testing::{ApiKey, Control, FakeBroker};
 
 /// Longer than anything takes that works.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -84,6 +84,26 @@ async fn all_acked(receipts: Vec<Receipt>) {
     for receipt in receipts {
         acked(receipt).await;
     }
+}
+
+async fn all_told(mut receipts: Receipts) {
+    while let Some(outcome) = within(receipts.next()).await {
+        outcome.expect("acked");
+    }
+}
+
+/// A producer with memory for a few records, and a broker whose first answer never comes.
+async fn short_of_memory() -> (FakeBroker, Producer) {
+    let broker = broker().await;
+    let keys = [
+        ("batch.size", "1024"),
+        ("buffer.memory", "8192"),
+        ("request.timeout.ms", "300"),
+    ];
+    let producer = producer(&broker, &keys);
+    producer.partitions_for("t").await.expect("a topic");
+    broker.on_once(ApiKey::Produce, |_| Control::Silence);
+    (broker, producer)
 }
 
 async fn within<F: Future>(future: F) -> F::Output {

@@ -158,9 +158,8 @@ async fn unanswered(max_block: &str, batch: &str) -> (FakeBroker, Producer) {
         ("batch.size", batch),
         ("buffer.memory", &*memory),
         ("max.block.ms", max_block),
+        ("delivery.timeout.ms", "200000"),
     ];
-    let mut keys = keys.to_vec();
-    keys.push(("delivery.timeout.ms", "200000"));
     let producer = producer(&broker, &keys);
     let known = async {
         // Whoever may not wait has the topic looked up all the same.

@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use forebay::{
     BorrowedRecord, Delivered, Header, Interceptor, Lane, Receipts, SendError, SliceError,
 };
-use krafka::testing::{ApiKey, Control};
 
 use crate::*;
 
@@ -116,9 +115,7 @@ async fn it_says_which_record_was_refused_and_sends_those_before_it() {
         let SliceError { at, error, .. } = refused.expect_err("refused");
         assert!(at == 3 && is(&error), "{at}: {error}");
         assert_eq!(receipts.len(), at);
-        while let Some(outcome) = within(receipts.next()).await {
-            outcome.expect("acked");
-        }
+        all_told(receipts).await;
         sent.extend_from_slice(&texts[..3]);
     }
     assert_eq!(log(&broker), sent);
@@ -133,15 +130,7 @@ async fn it_says_which_record_was_refused_and_sends_those_before_it() {
 
 #[tokio::test]
 async fn it_may_be_given_up_half_way_and_go_on_from_there() {
-    let broker = broker().await;
-    let keys = [
-        ("batch.size", "1024"),
-        ("buffer.memory", "8192"),
-        ("request.timeout.ms", "300"),
-    ];
-    let producer = producer(&broker, &keys);
-    producer.partitions_for("t").await.expect("a topic");
-    broker.on_once(ApiKey::Produce, |_| Control::Silence);
+    let (broker, producer) = short_of_memory().await;
     let mut lane = producer.lane();
     let texts: Vec<_> = (0..80).map(|i| format!("{i:0300}")).collect();
     let records: Vec<_> = texts.iter().map(|text| value(text)).collect();
@@ -155,9 +144,7 @@ async fn it_may_be_given_up_half_way_and_go_on_from_there() {
         }
     }
     assert!(given_up > 0, "memory was never short");
-    while let Some(outcome) = within(receipts.next()).await {
-        outcome.expect("acked");
-    }
+    all_told(receipts).await;
     assert_eq!(log(&broker), texts);
     close(producer).await;
 }
@@ -180,10 +167,7 @@ async fn interceptors_see_every_record() {
     let mut lane = producer.lane();
     let texts: Vec<_> = numbers(50);
     let records: Vec<_> = texts.iter().map(|text| value(text)).collect();
-    let mut receipts = send_all(&mut lane, &records).await;
-    while let Some(outcome) = within(receipts.next()).await {
-        outcome.expect("acked");
-    }
+    all_told(send_all(&mut lane, &records).await).await;
     assert_eq!(counts.0.load(Ordering::Relaxed), 50);
     assert_eq!(log(&broker), texts);
     close(producer).await;

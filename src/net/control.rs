@@ -85,10 +85,17 @@ impl ControlClient {
         self
     }
 
-    /// How long to wait before the next attempt: longer with each failure, from the start again
-    /// after a success. To be asked once per failure.
+    /// How long to wait before the next attempt: not at all while there are brokers that were not
+    /// tried since the last one fell; then longer with each round, from the start again after a
+    /// success. To be asked once per failure.
     pub fn next_delay(&mut self) -> Duration {
-        self.backoff.next()
+        // Whoever answers, though it be a refusal, is asked again, and not at once.
+        let another = self.live.is_none() && !self.round.is_empty();
+        if another {
+            Duration::ZERO
+        } else {
+            self.backoff.next()
+        }
     }
 
     /// One attempt, on the live connection or on the next broker.
@@ -368,6 +375,30 @@ mod tests {
         assert!(third > first * 2);
         client.init_producer_id().await.expect("an answer");
         assert!(client.next_delay() < third);
+    }
+
+    #[tokio::test]
+    async fn brokers_that_were_not_tried_yet_are_not_waited_for() {
+        let mut client = client(&[nobody(), nobody(), nobody()]);
+        for _ in 0..2 {
+            let mut waits = Vec::new();
+            for _ in 0..3 {
+                client.init_producer_id().await.expect_err("a dead broker");
+                waits.push(client.next_delay().is_zero());
+            }
+            assert_eq!(waits, [true, true, false]);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_broker_that_answers_is_not_asked_again_at_once() {
+        let brokers = [
+            listen(|_, stream| serve(stream, 1)).await,
+            listen(|_, stream| serve(stream, 2)).await,
+        ];
+        let mut client = client(&brokers);
+        client.init_producer_id().await.expect("an answer");
+        assert!(!client.next_delay().is_zero());
     }
 
     #[tokio::test]

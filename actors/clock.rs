@@ -10,7 +10,8 @@ use actix::prelude::*;
 use super::guard::{Guard, Guarded, On, guarded, watch_over};
 use super::identity::IdentityActor;
 use super::loan::Home;
-use super::{MetadataActor, PoolActor, Wake, now, sender::SenderActor};
+use super::sender::{Rung, SenderActor};
+use super::{MetadataActor, PoolActor, Wake, now};
 
 /// A deadline that was asked for has passed. It may be late, and it may have lost its reason
 /// meanwhile: whoever gets it looks at his own state.
@@ -70,11 +71,6 @@ impl Alarm {
             self.0.push(at);
             clock.do_send(WakeAt { at, who: who() });
         }
-    }
-
-    /// When the next tick comes.
-    pub fn next(&self) -> Option<Instant> {
-        self.0.last().copied()
     }
 
     /// A tick has come: the earliest, since the clock rings in order.
@@ -189,10 +185,12 @@ impl On<WakeAt> for ClockActor {
 
 impl On<Pressure> for ClockActor {
     fn on(&mut self, _: Pressure, _: &mut Context<Self>) {
-        // Every partition with an open batch has an alarm here.
+        // Whoever waits for the linger of an open batch has an alarm here.
         for Reverse(entry) in &self.heap {
-            if let Sleeper::Partition(partition) = &entry.who {
-                partition.do_send(Wake);
+            match &entry.who {
+                Sleeper::Partition(partition) => partition.do_send(Wake),
+                Sleeper::Sender(sender) => sender.do_send(Rung),
+                _ => {}
             }
         }
     }

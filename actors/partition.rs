@@ -78,6 +78,8 @@ struct Ringer {
     bell: Arc<Bell<Home>>,
     sender: Arc<Addr<SenderActor>>,
     seat: Arc<Seat<Home>>,
+    shelf: Arc<Shelf>,
+    lingers: bool,
 }
 
 impl Courier for Ringer {
@@ -88,8 +90,12 @@ impl Courier for Ringer {
         }
     }
 
-    fn open(&self) {
-        self.bell.opened(Arc::clone(&self.seat));
+    fn opened(&self, at: Instant) {
+        if !self.lingers || self.shelf.pressure() {
+            self.seat.partition.do_send(Wake);
+        } else if self.bell.opened(at, &self.seat) {
+            self.sender.do_send(Rung);
+        }
     }
 }
 
@@ -124,8 +130,8 @@ impl Drop for Shared {
     fn drop(&mut self) {
         self.stage.close();
         let mut full = VecDeque::new();
-        self.stage.collect(true, false, &mut full);
-        drop(full); // which settles them
+        let (open, _) = self.stage.collect(|_| true, &mut full);
+        drop((full, open)); // which settles them
     }
 }
 
@@ -149,8 +155,8 @@ pub struct PartitionActor {
     /// When the batch that was open at the last look at the stage took its first record.
     open_since: Option<Instant>,
     leader: Option<Led>,
-    /// With the leader's sender.
-    seat: Option<Arc<Seat<Home>>>,
+    /// Its place with the leader's sender.
+    ringer: Option<Arc<Ringer>>,
     /// The leader's sender knows that there is something to take.
     announced: bool,
     /// The incarnation of the sender that holds loans, if any are out.
@@ -182,7 +188,7 @@ impl PartitionActor {
             full: VecDeque::new(),
             open_since: None,
             leader: None,
-            seat: None,
+            ringer: None,
             announced: false,
             lender: 0,
             asked_identity: false,
@@ -199,12 +205,13 @@ impl PartitionActor {
         Arc::clone(self.me.get_or_init(|| Arc::new(ctx.address())))
     }
 
-    /// Moves what is sealed from the stage to the deque, with `open` the open batch too. With `watched`
-    /// a batch that is opened later needs no [`Wake`].
-    fn collect(&mut self, open: bool, watched: bool) {
+    /// Moves what is sealed from the stage to the deque, and the open batch if it `leaves`, which is
+    /// asked with the time when it was opened.
+    fn collect(&mut self, leaves: impl FnOnce(Instant) -> bool) {
         let (stage, full) = (&self.shared.stage, &mut self.full);
-        self.open_since = stage.collect(open, watched, full);
-        for batch in self.full.drain(..) {
+        let (open, stays_since) = stage.collect(leaves, full);
+        self.open_since = stays_since;
+        for batch in self.full.drain(..).chain(open) {
             let batch = batch.seal();
             self.meters.sealed(&batch);
             self.shared.ledger.borrow_mut().push(batch);
@@ -213,15 +220,8 @@ impl PartitionActor {
 
     /// Looks at everything, the stage too, and does what follows.
     fn look(&mut self, now: Instant, ctx: &mut Context<Self>) {
-        self.collect(false, self.watches(now));
+        self.collect(|_| false);
         self.act(now, ctx);
-    }
-
-    /// Whether a tick comes before a batch that is opened from now on is to leave.
-    fn watches(&self, now: Instant) -> bool {
-        let in_time = |at| at <= now + self.parts.linger;
-        // When memory is used up no batch has to linger.
-        !self.parts.shelf.pressure() && self.alarm.next().is_some_and(in_time)
     }
 
     fn set_alarm(&mut self, at: Instant, ctx: &Context<Self>) {
@@ -261,10 +261,16 @@ impl PartitionActor {
             Readiness::At(at) => Some(at),
             _ => None,
         };
-        let after = |wait| self.open_since.map(|since| since + wait);
-        let ripening =
-            after(self.parts.linger).filter(|at| *at > now && !self.parts.shelf.pressure());
-        let outlived = after(self.parts.delivery_timeout);
+        let open = self.open_since;
+        let lingering = open.filter(|_| !self.is_ripe(now));
+        let ripening = match &self.ringer {
+            Some(ringer) => {
+                lingering.inspect(|since| ringer.opened(*since));
+                None
+            }
+            None => lingering.map(|since| since + self.parts.linger),
+        };
+        let outlived = open.map(|since| since + self.parts.delivery_timeout);
         if let Some(at) = [later, ripening, expiry, outlived]
             .into_iter()
             .flatten()
@@ -278,7 +284,7 @@ impl PartitionActor {
     fn expire(&mut self, now: Instant, ctx: &mut Context<Self>) {
         let outlived = |since| since + self.parts.delivery_timeout <= now;
         if self.open_since.is_some_and(outlived) {
-            self.collect(true, false);
+            self.collect(|_| true);
         }
         if self.ledger().next_expiry().is_some_and(|at| at <= now) {
             self.note_trouble();
@@ -306,28 +312,28 @@ impl PartitionActor {
         self.shared.gauge.not_ready();
         self.asked_identity = false;
         self.alarm = Alarm::default();
-        self.shared.stage.unlisted();
         self.look(now(), ctx);
     }
 
     /// Leaves the former leader's sender for that of the present one.
     fn change_seats(&mut self, ctx: &Context<Self>) {
-        if let Some(former) = self.seat.take() {
+        if let Some(former) = self.ringer.take() {
             // It may have rung there, announced or not: a broker that is gone would be dialled for ever
             // on behalf of those that left it.
-            former.leave();
+            former.seat.leave();
         }
         self.announced = false;
         self.shared.gauge.not_ready();
-        self.seat = self.leader.as_ref().map(|_| Seat::new(self.me(ctx)));
-        let places = self.leader.as_ref().zip(self.seat.as_ref());
-        let courier = places.map(|(leader, seat)| -> Arc<dyn Courier> {
+        self.ringer = self.leader.as_ref().map(|leader| {
             Arc::new(Ringer {
                 bell: Arc::clone(&leader.bell),
                 sender: Arc::clone(&leader.sender),
-                seat: Arc::clone(seat),
+                seat: Seat::new(self.me(ctx)),
+                shelf: Arc::clone(&self.parts.shelf),
+                lingers: !self.parts.linger.is_zero(),
             })
         });
+        let courier = self.ringer.clone().map(|ringer| ringer as Arc<dyn Courier>);
         self.shared.stage.set_courier(courier);
     }
 
@@ -385,7 +391,7 @@ impl Guarded for PartitionActor {
 
     fn fail(&mut self, why: &Arc<str>, ctx: &mut Context<Self>) {
         self.shared.stage.close();
-        self.collect(true, false);
+        self.collect(|_| true);
         let part: Arc<str> = format!("the partition {}", self.topic_partition).into();
         let reason = |_| Reason::Failed {
             part: Arc::clone(&part),
@@ -423,7 +429,7 @@ pub(crate) struct Retire;
 impl On<Retire> for PartitionActor {
     fn on(&mut self, _: Retire, ctx: &mut Context<Self>) {
         self.shared.stage.close();
-        self.collect(true, false);
+        self.collect(|_| true);
         self.guard.retired();
         self.look(now(), ctx);
     }
@@ -496,7 +502,7 @@ impl Handler<Stop> for PartitionActor {
 
     fn handle(&mut self, _: Stop, ctx: &mut Context<Self>) {
         self.shared.stage.close();
-        self.collect(true, false);
+        self.collect(|_| true);
         self.note_trouble();
         let effects = self.ledger().abandon(|last| Reason::Closed { last });
         self.apply(effects, ctx);

@@ -14,11 +14,12 @@ use super::guard::{self, Guard, Guarded, On, Revisit, guarded};
 use super::loan::{Home, Loan};
 use super::metadata::MetadataActor;
 use super::now;
-use super::partition::{Retire, Revive, Trouble};
+use super::partition::{Retire, Revive, Trouble, Wake};
 use crate::config::Acks;
 use crate::figures::BrokerFigures;
 use crate::meters::NodeMeters;
 use crate::net::{Backoff, ConnectOptions, Endpoint, Gate, NetError, Outbound};
+use crate::pool::Shelf;
 use crate::sender::{Appetite, Bell, InFlight, Parcel, Portions, Seat, arrange, encode, gather};
 use crate::wire::{Api, Versions};
 
@@ -30,7 +31,7 @@ pub(crate) use connection::MoveTo;
 #[rtype(result = "()")]
 pub(crate) struct Ready(pub Arc<Seat<Home>>);
 
-/// Full batches wait for whoever answers the [`Bell`].
+/// Somebody waits for whoever answers the [`Bell`].
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Rung;
@@ -75,6 +76,14 @@ pub(crate) struct SenderRules {
     pub seed: u64,
 }
 
+/// What a sender works with.
+#[derive(Clone)]
+pub(crate) struct SenderParts {
+    pub clock: Addr<ClockActor>,
+    pub metadata: Addr<MetadataActor>,
+    pub shelf: Arc<Shelf>,
+}
+
 enum Link {
     /// Nothing to send, or not yet tried again.
     Down,
@@ -94,14 +103,15 @@ pub(crate) struct SenderActor {
     endpoint: Endpoint,
     incarnation: u64,
     rules: SenderRules,
-    clock: Addr<ClockActor>,
-    metadata: Addr<MetadataActor>,
+    parts: SenderParts,
     meters: NodeMeters,
 
     /// Partitions with something to take, in the order of their turns.
     ring: VecDeque<Arc<Seat<Home>>>,
     /// Batches taken and not yet in a request.
     taken: VecDeque<Loan>,
+    /// From then on partitions are to know that they stand in the ring.
+    unaware: Option<Instant>,
     portions: Portions,
     /// Whoever has something gets a turn of the arbiter to lend it.
     turn: bool,
@@ -122,6 +132,10 @@ pub(crate) struct SenderActor {
     alarm: Alarm,
 }
 
+/// So long a partition whose open batch has lingered waits for its turn without having to know: then it
+/// has to see to it that nothing is late to expire.
+const PATIENCE: Duration = Duration::from_millis(100);
+
 /// A connection that is past its idle time and yet has something to do is looked at again later.
 const IDLE_LOOK: Duration = Duration::from_secs(1);
 
@@ -130,8 +144,7 @@ impl SenderActor {
         (node, endpoint): (i32, Endpoint),
         (incarnation, appetite, bell): (u64, Appetite, Arc<Bell<Home>>),
         rules: SenderRules,
-        clock: Addr<ClockActor>,
-        metadata: Addr<MetadataActor>,
+        parts: SenderParts,
         meters: NodeMeters,
         guard: Guard,
     ) -> Self {
@@ -143,11 +156,11 @@ impl SenderActor {
             node,
             endpoint,
             incarnation,
-            clock,
-            metadata,
+            parts,
             meters,
             ring: VecDeque::new(),
             taken: VecDeque::new(),
+            unaware: None,
             portions: Portions::new(
                 rules.max_request_size,
                 rules.batch_size,
@@ -174,13 +187,15 @@ impl SenderActor {
 
     fn set_alarm(&mut self, at: Instant, ctx: &Context<Self>) {
         self.alarm
-            .set(&self.clock, at, || Sleeper::Sender(ctx.address()));
+            .set(&self.parts.clock, at, || Sleeper::Sender(ctx.address()));
     }
 
     /// Does whatever can be done now: connect, ask partitions, send. Then says what it would send
     /// besides.
     fn pump(&mut self, ctx: &mut Context<Self>) {
-        self.throttled_until.take_if(|until| *until <= now());
+        let now = now();
+        self.throttled_until.take_if(|until| *until <= now);
+        self.ripen(now, ctx);
         loop {
             self.bell.answer(&mut self.ring);
             if !self.turn {
@@ -196,6 +211,40 @@ impl SenderActor {
             let slots = self.in_flight.slots();
             self.appetite.set(self.portions.requests(slots));
         }
+    }
+
+    /// Puts those whose open batches have lingered into the ring, and sets the alarm for the next ones.
+    fn ripen(&mut self, now: Instant, ctx: &Context<Self>) {
+        // When memory is used up no batch has to linger.
+        let (linger, pressure) = (self.rules.linger, self.parts.shelf.pressure());
+        let (lingered, next) = self.bell.lingered(|at| pressure || at + linger <= now);
+        let soon = self.is_up() && self.throttled_until.is_none() && self.given_up.is_none();
+        if soon && !lingered.is_empty() {
+            let patience = PATIENCE.min(self.rules.request_timeout);
+            self.unaware.get_or_insert(now + patience);
+            self.ring.extend(lingered);
+        } else {
+            lingered
+                .iter()
+                .for_each(|seat| seat.partition.do_send(Wake));
+        }
+        if self.ring.is_empty() {
+            self.unaware = None;
+        } else if self.unaware.is_some_and(|until| until <= now) {
+            self.make_aware();
+        }
+        let next = next.map(|opened| opened + linger);
+        if let Some(at) = next.into_iter().chain(self.unaware).min() {
+            self.set_alarm(at, ctx);
+        }
+    }
+
+    /// Partitions do not know that they stand in the ring, if it was put there for them.
+    fn make_aware(&mut self) {
+        self.unaware = None;
+        self.ring
+            .iter()
+            .for_each(|seat| seat.partition.do_send(Wake));
     }
 
     /// Whether a request could go at once.
@@ -389,6 +438,7 @@ impl Guarded for SenderActor {
     fn restart(&mut self, ctx: &mut Context<Self>) -> usize {
         let loans = self.in_flight.loans() + self.taken.len();
         self.turn = false;
+        self.make_aware();
         self.ring.clear();
         self.alarm = Alarm::default();
         let endpoint = self.endpoint.clone();

@@ -367,7 +367,7 @@ impl Handler<Heard> for Ear {
 #[actix::test]
 async fn past_its_budget_a_partition_fails_alone_and_can_be_restarted_by_hand() {
     let broker = broker().await;
-    // No alarm watches a batch that is to come: each takes a `Wake`.
+    // Nothing lingers: each batch takes a `Wake`.
     let config = config(&broker).set("linger.ms", 0);
     let producer = start(config.set("forebay.restart.max", 2));
     let ear = Ear(Vec::new()).start();
@@ -477,7 +477,7 @@ async fn a_part_that_cannot_stop_panicking_is_given_up_once() {
     let part = Part::Partition(TopicPartition::new("t", 0));
     producer.restart(part.clone());
     producer.figures().await.expect("behind the restart");
-    faults::plan("PartitionActor:Wake", 1, 1);
+    faults::plan("PartitionActor:Take", 1, 1);
     send().await.expect("accepted").await.expect("acked");
     assert_eq!(faults::stop(), [1]);
     let closed = producer.close(Duration::from_secs(5)).await;

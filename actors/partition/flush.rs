@@ -49,7 +49,7 @@ impl Drop for Barrier {
 
 impl On<FlushPartition> for PartitionActor {
     fn on(&mut self, mut message: FlushPartition, ctx: &mut Context<Self>) {
-        self.collect(true, false);
+        self.collect(|_| true);
         if let Some(barrier) = &message.0 {
             let token: Token = Arc::clone(barrier) as Token;
             self.ledger().tie(&token);

@@ -15,10 +15,15 @@ use crate::partition::Readiness;
 use crate::sender::Parcel;
 
 impl PartitionActor {
+    /// Tells of the time when a batch was opened whether it need not wait for more records.
+    fn ripe(&self, now: Instant) -> impl Fn(Instant) -> bool + use<> {
+        let (linger, pressure) = (self.parts.linger, self.parts.shelf.pressure());
+        move |opened| pressure || opened + linger <= now
+    }
+
     /// Whether the open batch need not wait for more records.
-    fn is_ripe(&self, now: Instant) -> bool {
-        self.open_since
-            .is_some_and(|since| since + self.parts.linger <= now || self.parts.shelf.pressure())
+    pub(super) fn is_ripe(&self, now: Instant) -> bool {
+        self.open_since.is_some_and(self.ripe(now))
     }
 
     /// Whether there is a batch to lend, or an open one that can be sealed and lent.
@@ -40,14 +45,14 @@ impl PartitionActor {
 
     /// Hands a batch to a sender that would send it at once.
     pub(super) fn offers_unasked(&mut self, now: Instant, ctx: &Context<Self>) -> bool {
-        let (Some(leader), Some(seat)) = (&self.leader, &self.seat) else {
+        let (Some(leader), Some(ringer)) = (&self.leader, &self.ringer) else {
             return false;
         };
         if self.announced || !leader.appetite.is_any() || !self.may_lend_to(leader.incarnation) {
             return false;
         }
         let (sender, appetite) = (Arc::clone(&leader.sender), leader.appetite.clone());
-        let from = Arc::clone(seat);
+        let from = Arc::clone(&ringer.seat);
         let Some(loan) = self.lend(leader.incarnation, now, ctx) else {
             return false;
         };
@@ -62,12 +67,12 @@ impl PartitionActor {
         if self.announced || !self.is_ready(now) {
             return;
         }
-        if let (Some(leader), Some(seat)) = (&self.leader, &self.seat)
+        if let (Some(leader), Some(ringer)) = (&self.leader, &self.ringer)
             && self.may_lend_to(leader.incarnation)
         {
             self.announced = true;
             self.shared.gauge.ready_since(now);
-            leader.sender.do_send(Ready(Arc::clone(seat)));
+            leader.sender.do_send(Ready(Arc::clone(&ringer.seat)));
         }
     }
 
@@ -77,11 +82,7 @@ impl PartitionActor {
         let mut compressor = compressor.borrow_mut();
         let mut lent = self.ledger().take(now, &mut compressor);
         if lent.is_none() && self.is_ready(now) {
-            // Where one batch has lingered, another is likely to follow.
-            if !self.parts.linger.is_zero() {
-                self.set_alarm(now + self.parts.linger, ctx);
-            }
-            self.collect(true, self.watches(now));
+            self.collect(|_| true);
             lent = self.ledger().take(now, &mut compressor);
         }
         let lent = lent?;
@@ -100,26 +101,21 @@ impl PartitionActor {
 impl On<Take> for PartitionActor {
     fn on(&mut self, take: Take, ctx: &mut Context<Self>) {
         let leads = |leader: &Led| leader.incarnation == take.incarnation;
-        let (Some(leader), Some(seat)) = (self.leader.clone().filter(leads), self.seat.clone())
+        let (Some(leader), Some(ringer)) = (self.leader.clone().filter(leads), self.ringer.clone())
         else {
             // A sender that no longer leads, or not yet again: it gets nothing.
             return;
         };
         let now = now();
-        if take.open {
-            self.shared.stage.unlisted();
-        } else {
+        if !take.open {
             self.announced = false;
             self.shared.gauge.not_ready();
         }
         let lends = self.may_lend_to(take.incarnation);
-        // An open batch comes along by itself, or not at all.
-        let open = take.open && lends && self.would_lend_open() && self.shared.stage.queued() == 0;
-        // Where one batch is full, another is likely to follow.
-        if !self.parts.linger.is_zero() {
-            self.set_alarm(now + self.parts.linger, ctx);
-        }
-        self.collect(open, self.watches(now));
+        // An open batch comes by itself, or not at all.
+        let open = lends && self.would_lend_open() && self.shared.stage.queued() == 0;
+        let ripe = self.ripe(now);
+        self.collect(|opened| open && (take.open || ripe(opened)));
         for left in (0..take.batches).rev() {
             let Some(loan) = lends
                 .then(|| self.lend(take.incarnation, now, ctx))
@@ -134,7 +130,7 @@ impl On<Take> for PartitionActor {
                 self.announced = true;
                 self.shared.gauge.ready_since(now);
             }
-            let from = Arc::clone(&seat);
+            let from = Arc::clone(&ringer.seat);
             leader.sender.do_send(Offer { from, loan, more });
         }
         self.act(now, ctx);

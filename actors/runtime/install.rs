@@ -13,7 +13,7 @@ use crate::actors::guard::On;
 use crate::actors::loan::Home;
 use crate::actors::metadata::TopicReply;
 use crate::actors::partition::{Lead, Led, PartitionActor, Shared, Wake};
-use crate::actors::sender::{MoveTo, SenderActor, SenderRules};
+use crate::actors::sender::{MoveTo, SenderActor, SenderParts, SenderRules};
 use crate::compress::Compression;
 use crate::error::SendError;
 use crate::metadata::TopicView;
@@ -79,8 +79,11 @@ impl RuntimeActor {
             (node, endpoint.clone()),
             (incarnation, appetite.clone(), Arc::clone(&bell)),
             rules,
-            self.parts.clock.clone(),
-            self.parts.metadata.clone(),
+            SenderParts {
+                clock: self.parts.clock.clone(),
+                metadata: self.parts.metadata.clone(),
+                shelf: Arc::clone(&self.parts.shelf),
+            },
             NodeMeters::new(&self.client_id, node),
             self.watch.guard(Part::Sender(node)),
         )

@@ -129,7 +129,7 @@ impl SenderActor {
                 continue;
             };
             if let Some(leader) = answer.leader {
-                self.metadata.do_send(Hint {
+                self.parts.metadata.do_send(Hint {
                     topic_partition: loan.topic_partition.clone(),
                     leader,
                     nodes: nodes.clone(),
@@ -168,6 +168,7 @@ impl SenderActor {
         for seat in &self.ring {
             seat.partition.do_send(Trouble(Arc::clone(&text)));
         }
+        self.make_aware();
         for request in self.in_flight.drain() {
             request
                 .loans
@@ -178,7 +179,7 @@ impl SenderActor {
             loan.give_back(&text);
         }
         if !idle || !was_up {
-            self.metadata.do_send(RefreshMetadata);
+            self.parts.metadata.do_send(RefreshMetadata);
         }
         self.pump(ctx);
     }

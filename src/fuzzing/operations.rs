@@ -332,8 +332,8 @@ pub fn stage(data: &[u8]) {
     let mut closed = false;
     let take = |open: bool, collected: &mut Vec<u64>| {
         let mut full = VecDeque::new();
-        stage.collect(open, false, &mut full);
-        for batch in full {
+        let (open, _) = stage.collect(|_| open, &mut full);
+        for batch in full.into_iter().chain(open) {
             assert!(batch.count() > 0, "no batch is empty");
             collected.extend(std::iter::repeat_n(
                 batch.count() as u64,

@@ -78,9 +78,8 @@ pub(crate) trait Courier: Send + Sync {
     /// So many bytes more are sealed. With `ask` the partition is to be asked for them: nobody was
     /// told since it was asked last.
     fn full(&self, bytes: usize, ask: bool);
-    /// A batch is open, and may come along with others. Told once, until
-    /// [`unlisted`](Stage::unlisted).
-    fn open(&self);
+    /// A batch took its first record then.
+    fn opened(&self, at: Instant);
 }
 
 /// The stage of one partition.
@@ -108,18 +107,16 @@ pub(crate) struct Stage {
 struct Inner {
     open: Option<OpenBatch>,
     sealed: VecDeque<OpenBatch>,
-    /// The actor knows of the open batch, or of the one to come, and will look at it in time.
-    watched: bool,
+    /// The actor or the courier was told of the open batch.
+    known: bool,
     /// Somebody was told that something is sealed, and will ask for it.
     signalled: bool,
     /// Bytes sealed since then.
     untold: usize,
     /// With the next append there may be something that nobody was told.
     news: bool,
-    /// Who is told of full batches instead of the actor.
+    /// Who is told of batches instead of the actor.
     courier: Option<Arc<dyn Courier>>,
-    /// He knows that a batch is open, or was.
-    listed: bool,
     closed: bool,
     /// Bytes of sticky records in the batches sealed since the partitioner was told.
     run: usize,
@@ -151,17 +148,9 @@ impl Stage {
         let _ = self.wake.set(Box::new(wake));
     }
 
-    /// Says who is told of full batches from now on; with `None` it is the partition's actor.
+    /// Says who is told of batches from now on; with `None` it is the partition's actor.
     pub fn set_courier(&self, courier: Option<Arc<dyn Courier>>) {
-        let mut inner = self.claim();
-        inner.courier = courier;
-        inner.listed = false;
-        inner.news = true;
-    }
-
-    /// The courier is told again of a batch that is open after the next collection.
-    pub fn unlisted(&self) {
-        self.claim().listed = false;
+        self.claim().courier = courier;
     }
 
     #[inline]
@@ -313,26 +302,29 @@ impl Stage {
         })
     }
 
-    /// Moves everything sealed, and with `open` the open batch behind it, to the end of `full`.
-    /// Returns when the batch that is still open took its first record. The actor is told of
-    /// whatever comes after this, but `watched` says that it will look at an open one in time.
+    /// Moves everything sealed to the end of `full`. The open batch, which comes behind it, `leaves`
+    /// too or not: that is asked with the time when it took its first record. Returns it if it does,
+    /// and that time if it stays: nobody else is told of it.
     pub fn collect(
         &self,
-        open: bool,
-        watched: bool,
+        leaves: impl FnOnce(Instant) -> bool,
         full: &mut VecDeque<OpenBatch>,
-    ) -> Option<Instant> {
+    ) -> (Option<OpenBatch>, Option<Instant>) {
         let mut inner = self.claim();
-        if open {
-            self.seal_open(&mut inner, false);
-        }
-        inner.signalled = false;
-        inner.untold = 0;
-        inner.watched = watched || inner.open.is_some();
-        inner.news = !(inner.watched && inner.listed);
         full.append(&mut inner.sealed);
         self.queued.store(0, Ordering::Relaxed);
-        inner.open.as_ref().map(OpenBatch::opened_at)
+        let opened = inner.open.as_ref().map(OpenBatch::opened_at);
+        let leaves = opened.is_some_and(leaves);
+        let open = if leaves {
+            inner.seal(self.first, false)
+        } else {
+            None
+        };
+        inner.signalled = false;
+        inner.untold = 0;
+        inner.known = inner.open.is_some();
+        inner.news = !inner.known;
+        (open, opened.filter(|_| !leaves))
     }
 
     /// Takes records again.
@@ -353,12 +345,7 @@ impl Stage {
     }
 
     fn seal_open(&self, inner: &mut Inner, full: bool) {
-        if let Some(mut open) = inner.open.take() {
-            open.finish(full);
-            inner.busy = open.wire_len() > self.first;
-            inner.run += open.len() - std::mem::take(&mut inner.chosen);
-            inner.untold += open.wire_len();
-            inner.news = true;
+        if let Some(open) = inner.seal(self.first, full) {
             inner.sealed.push_back(open);
             self.queued.store(inner.sealed.len(), Ordering::Relaxed);
         }
@@ -366,14 +353,15 @@ impl Stage {
 
     /// Not under the claim: whoever is told may want it.
     fn tell(&self, news: News) {
-        if let Some((courier, bytes, ask)) = news.full {
-            courier.full(bytes, ask);
-        }
-        if let Some(courier) = news.open {
-            courier.open();
-        }
-        if news.look
-            && let Some(wake) = self.wake.get()
+        if let Some(courier) = news.courier {
+            if let Some((bytes, ask)) = news.full {
+                courier.full(bytes, ask);
+            }
+            if let Some(at) = news.opened {
+                courier.opened(at);
+            }
+        } else if let Some(wake) = self.wake.get()
+            && (news.opened.is_some() || news.full.is_some_and(|(_, ask)| ask))
         {
             wake();
         }
@@ -383,12 +371,12 @@ impl Stage {
 /// What others have to be told.
 #[derive(Default)]
 struct News {
-    /// The actor has to look.
-    look: bool,
-    /// Batches are full: who is told, and what.
-    full: Option<(Arc<dyn Courier>, usize, bool)>,
-    /// Who is told that a batch is open.
-    open: Option<Arc<dyn Courier>>,
+    /// Who is told; else it is the actor, who then looks by himself.
+    courier: Option<Arc<dyn Courier>>,
+    /// So many bytes more are sealed, and whether to ask for them.
+    full: Option<(usize, bool)>,
+    /// When the batch was opened that nobody knows of.
+    opened: Option<Instant>,
 }
 
 impl Inner {
@@ -403,6 +391,19 @@ impl Inner {
         Some((index, open))
     }
 
+    /// Ends the open batch. It was busy if it outgrew `first` bytes.
+    fn seal(&mut self, first: usize, full: bool) -> Option<OpenBatch> {
+        let mut open = self.open.take()?;
+        open.finish(full);
+        self.busy = open.wire_len() > first;
+        self.run += open.len() - std::mem::take(&mut self.chosen);
+        self.untold += open.wire_len();
+        // An actor that was told looks at whatever is open then.
+        self.known &= self.courier.is_none();
+        self.news = true;
+        Some(open)
+    }
+
     fn append(&mut self, record: &RecordRef<'_>, extras: &mut Extras<'_>) -> Option<Appended> {
         let (index, open) = self.add(record, extras.sticky)?;
         extras.leave(open, index, record.timestamp);
@@ -415,9 +416,9 @@ impl Inner {
     fn appended(&mut self) -> News {
         let mut news = self.sealed();
         self.news = false;
-        news.look |= !std::mem::replace(&mut self.watched, true);
-        if !std::mem::replace(&mut self.listed, true) {
-            news.open = self.courier.clone();
+        if !std::mem::replace(&mut self.known, true) {
+            news.opened = self.open.as_ref().map(OpenBatch::opened_at);
+            news.courier.clone_from(&self.courier);
         }
         news
     }
@@ -425,15 +426,15 @@ impl Inner {
     /// What is to be told of sealed batches.
     fn sealed(&mut self) -> News {
         let bytes = std::mem::take(&mut self.untold);
-        let mut news = News::default();
-        if bytes > 0 {
-            let first = !std::mem::replace(&mut self.signalled, true);
-            match &self.courier {
-                Some(courier) => news.full = Some((Arc::clone(courier), bytes, first)),
-                None => news.look = first,
-            }
+        if bytes == 0 {
+            return News::default();
         }
-        news
+        let ask = !std::mem::replace(&mut self.signalled, true);
+        News {
+            courier: self.courier.clone(),
+            full: Some((bytes, ask)),
+            opened: None,
+        }
     }
 
     fn needs(&mut self, size: usize) -> Append {

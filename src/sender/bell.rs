@@ -1,20 +1,27 @@
-//! What full batches ring.
+//! Where those who fill batches meet their sender.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 /// A partition's place with one sender.
 #[derive(Debug)]
 pub(crate) struct Seat<P> {
     pub partition: P,
     left: AtomicBool,
+    /// Among those that have a batch open. Changed under the bell's lock.
+    listed: AtomicBool,
 }
 
 impl<P> Seat<P> {
     pub fn new(partition: P) -> Arc<Self> {
-        let left = AtomicBool::new(false);
-        Arc::new(Self { partition, left })
+        let (left, listed) = (AtomicBool::new(false), AtomicBool::new(false));
+        Arc::new(Self {
+            partition,
+            left,
+            listed,
+        })
     }
 
     /// The partition goes to somebody else from now on. Whoever finds the seat in a list passes it
@@ -36,12 +43,15 @@ impl<P> Seat<P> {
 /// large request costs less than many small ones, and so does one wake-up. No batch waits for that
 /// beyond its linger, at which its partition looks.
 ///
-/// Who has opened a batch stands in another list, and wakes nobody: while little is under way, an
-/// open batch goes in a request that goes anyway, as from Kafka's own `RecordAccumulator.drain`.
-/// That is a request less, and its records wait less; and nobody looks at partitions without one.
+/// Who has opened a batch stands in another list, in the order of time, and the sender keeps one
+/// alarm for the first of them instead of one for each. While little is under way, an open batch
+/// goes before its time in a request that goes anyway, as from Kafka's own
+/// `RecordAccumulator.drain`: that is a request less, and its records wait less; and nobody looks at
+/// partitions without one.
 ///
-/// Invariant: whoever has rung stands in the list until the sender takes it, and a sender that is
-/// not to be woken takes it before it rests.
+/// Invariants: whoever has rung stands in the list until the sender takes it, and a sender that is
+/// not to be woken takes it before it rests. Whoever is taken from the list of the open ones is told
+/// to look, and comes back if a batch is open then: the one that is may be another.
 #[derive(Debug)]
 pub(crate) struct Bell<P>(Mutex<Waiting<P>>);
 
@@ -49,8 +59,10 @@ pub(crate) struct Bell<P>(Mutex<Waiting<P>>);
 struct Waiting<P> {
     /// Those with full batches.
     rung: Vec<Arc<Seat<P>>>,
-    /// Those that have opened a batch since they were asked for one.
-    open: VecDeque<Arc<Seat<P>>>,
+    /// Those that have opened a batch, and when; each once.
+    open: VecDeque<(Instant, Arc<Seat<P>>)>,
+    /// The sender looks again when a batch that was opened then has lingered.
+    looks_for: Option<Instant>,
     /// Bytes sealed since the sender looked.
     bytes: usize,
     /// From how many bytes on it is woken.
@@ -64,6 +76,7 @@ impl<P> Default for Bell<P> {
         Self(Mutex::new(Waiting {
             rung: Vec::new(),
             open: VecDeque::new(),
+            looks_for: None,
             bytes: 0,
             enough: 1,
             woken: false,
@@ -86,11 +99,23 @@ impl<P> Bell<P> {
         waiting.bytes >= waiting.enough && !std::mem::replace(&mut waiting.woken, true)
     }
 
-    /// `seat` has opened a batch. Told once, until it is among the [`company`](Self::company).
-    pub fn opened(&self, seat: Arc<Seat<P>>) {
-        let open = &mut self.waiting().open;
-        while open.pop_front_if(|first| !first.is_taken()).is_some() {}
-        open.push_back(seat);
+    /// `seat` has opened a batch. Returns whether the sender has to be woken, to set its alarm.
+    pub fn opened(&self, at: Instant, seat: &Arc<Seat<P>>) -> bool {
+        // If that is about to change, whoever changes it has the partition look.
+        if seat.listed.load(Ordering::Relaxed) {
+            return false;
+        }
+        let mut waiting = self.waiting();
+        if seat.listed.swap(true, Ordering::Relaxed) {
+            return false;
+        }
+        let place = waiting.open.partition_point(|(earlier, _)| *earlier <= at);
+        waiting.open.insert(place, (at, Arc::clone(seat)));
+        let wakes = waiting.looks_for.is_none_or(|known| at < known);
+        if wakes {
+            waiting.looks_for = Some(at);
+        }
+        wakes
     }
 
     /// Up to so many of those that have opened a batch, the first ones first.
@@ -98,9 +123,19 @@ impl<P> Bell<P> {
         if most == 0 {
             return Vec::new();
         }
-        let open = &mut self.waiting().open;
-        let next = std::iter::from_fn(|| open.pop_front());
-        next.filter(|seat| seat.is_taken()).take(most).collect()
+        let mut waiting = self.waiting();
+        std::iter::from_fn(|| waiting.first_open(|_| true))
+            .take(most)
+            .collect()
+    }
+
+    /// Those whose batches were opened so long ago that they are `ripe`; and when the next one was,
+    /// for which the sender is to look again.
+    pub fn lingered(&self, ripe: impl Fn(Instant) -> bool) -> (Vec<Arc<Seat<P>>>, Option<Instant>) {
+        let mut waiting = self.waiting();
+        let lingered = std::iter::from_fn(|| waiting.first_open(&ripe)).collect();
+        waiting.looks_for = waiting.open.front().map(|(at, _)| *at);
+        (lingered, waiting.looks_for)
     }
 
     /// Moves those who rang to the end of `ring`.
@@ -120,8 +155,23 @@ impl<P> Bell<P> {
     }
 }
 
+impl<P> Waiting<P> {
+    /// Takes the first of those that have opened a batch, if that is `ripe`.
+    fn first_open(&mut self, ripe: impl Fn(Instant) -> bool) -> Option<Arc<Seat<P>>> {
+        loop {
+            let (_, seat) = self.open.pop_front_if(|(at, _)| ripe(*at))?;
+            seat.listed.store(false, Ordering::Relaxed);
+            if seat.is_taken() {
+                return Some(seat);
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn answered(bell: &Bell<char>) -> Vec<char> {
@@ -153,18 +203,48 @@ mod tests {
     }
 
     #[test]
-    fn whoever_has_opened_a_batch_comes_along_and_wakes_nobody() {
+    fn whoever_has_opened_a_batch_comes_along_and_wakes_the_sender_for_its_alarm() {
         let bell = Bell::default();
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
         let seats = ['a', 'b', 'c', 'd'].map(Seat::new);
-        for seat in &seats {
-            bell.opened(Arc::clone(seat));
-        }
+        let opened = seats.iter().zip([1, 2, 3, 4]);
+        let wakes: Vec<_> = opened.map(|(seat, ms)| bell.opened(at(ms), seat)).collect();
+        assert_eq!(wakes, [true, false, false, false]);
+        assert!(!bell.opened(at(5), &seats[0]), "it stands in the list");
         assert!(answered(&bell).is_empty() && !bell.rest(1));
         assert!(bell.company(0).is_empty());
         assert_eq!(partitions(bell.company(2)), ['a', 'b']);
         seats[2].leave();
         assert_eq!(partitions(bell.company(1)), ['d']);
         assert!(bell.company(2).is_empty());
+        // It looks for the first one still.
+        assert!(!bell.opened(at(6), &seats[0]));
+        assert_eq!(partitions(bell.company(1)), ['a']);
+    }
+
+    #[test]
+    fn whose_batch_has_lingered_is_taken_in_the_order_of_time() {
+        let bell = Bell::default();
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let lingered = |until| {
+            let (seats, next) = bell.lingered(|opened| opened <= at(until));
+            (partitions(seats), next)
+        };
+        assert_eq!(lingered(9), (vec![], None));
+        let seats = ['a', 'b', 'c'].map(Seat::new);
+        assert!(bell.opened(at(2), &seats[0]));
+        assert!(!bell.opened(at(4), &seats[1]));
+        assert!(bell.opened(at(1), &seats[2]), "earlier than known");
+        assert_eq!(lingered(0), (vec![], Some(at(1))));
+        assert_eq!(lingered(2), (vec!['c', 'a'], Some(at(4))));
+        // Whoever opens another one now comes later than `b`, whose alarm is set.
+        assert!(!bell.opened(at(5), &seats[0]));
+        assert_eq!(lingered(4), (vec!['b'], Some(at(5))));
+        seats[0].leave();
+        assert_eq!(lingered(5), (vec![], None));
+        assert!(bell.opened(at(6), &seats[1]), "no alarm is set");
     }
 
     #[test]

@@ -177,6 +177,10 @@ impl Ledger {
         if let Some(mut entry) = self.entries.remove(at) {
             effects.settled.extend(entry.settle(settlement));
         }
+        if self.entries.is_empty() {
+            // It begins in front again: most ledgers hold one batch, whose place stays in the cache.
+            self.entries.clear();
+        }
     }
 
     /// Removes a batch whose sequences the broker may never see. If none follow they are used

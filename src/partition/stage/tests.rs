@@ -66,24 +66,11 @@ impl Scene {
     }
 }
 
-#[test]
-fn a_watched_stage_tells_of_full_batches_alone() {
-    let scene = Scene::new();
-    let mut full = VecDeque::new();
-    scene.stage.collect(false, true, &mut full);
-    assert_eq!(scene.send(b"opens"), 0, "somebody looks in time");
-    scene.stage.collect(true, false, &mut full);
-    assert_eq!(scene.send(b"opens"), 1);
-    let more = (0..100).map(|_| scene.send(b"fills"));
-    assert_eq!(more.sum::<usize>(), 1, "one is full, and nobody looks");
-    assert_eq!(full.len(), 1);
-}
-
 /// What a courier was told since he was asked last.
 #[derive(Default)]
 struct Ear(Mutex<Vec<Told>>);
 
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 enum Told {
     Full(bool),
     Open,
@@ -101,29 +88,25 @@ impl Courier for Ear {
         self.0.lock().expect("no panic").push(Told::Full(ask));
     }
 
-    fn open(&self) {
+    fn opened(&self, _: Instant) {
         self.0.lock().expect("no panic").push(Told::Open);
     }
 }
 
 #[test]
-fn a_courier_is_told_of_full_batches_in_place_of_the_actor() {
+fn a_courier_is_told_of_batches_in_place_of_the_actor() {
     let scene = Scene::new();
     let ear = Arc::new(Ear::default());
     scene.stage.set_courier(Some(ear.clone()));
     let large = [7; 150];
-    let wakes: Vec<_> = (0..4).map(|_| scene.send(&large)).collect();
-    assert_eq!(wakes, [1, 0, 0, 0], "the actor knows of the first one");
-    let told = ear.told();
-    let [first, full @ ..] = &told[..] else {
-        panic!("{told:?}");
-    };
-    assert_eq!(*first, Told::Open, "once");
-    let asks = [true, false, false].map(Told::Full);
-    assert_eq!(full, asks, "until it is asked");
+    let wakes: usize = (0..4).map(|_| scene.send(&large)).sum();
+    assert_eq!(wakes, 0);
+    let full = [true, false, false].map(|ask| [Told::Full(ask), Told::Open]);
+    let told = [&[Told::Open][..], &full.concat()].concat();
+    assert_eq!(ear.told(), told, "once to ask, until he does");
     assert_eq!(scene.collect(false).len(), 3);
     scene.send(&large);
-    assert_eq!(ear.told(), [Told::Full(true)]);
+    assert_eq!(ear.told(), [Told::Full(true), Told::Open]);
     // Without one the actor is told again.
     scene.stage.set_courier(None);
     assert_eq!(scene.collect(false).len(), 1);
@@ -132,34 +115,24 @@ fn a_courier_is_told_of_full_batches_in_place_of_the_actor() {
 }
 
 #[test]
-fn a_courier_is_told_of_an_open_batch_once_until_he_asks() {
+fn a_courier_is_told_once_of_each_batch_that_is_opened() {
     let scene = Scene::new();
     let ear = Arc::new(Ear::default());
     scene.send(b"opened before there was a courier");
     scene.stage.set_courier(Some(ear.clone()));
     scene.send(b"x");
-    scene.send(b"x");
-    assert_eq!(ear.told(), [Told::Open]);
+    assert!(ear.told().is_empty(), "the actor knows");
     assert_eq!(scene.collect(true).len(), 1);
-    scene.send(b"x");
-    assert!(ear.told().is_empty(), "he knows of the partition");
-    // He asks, and does not get the open batch: so he will be told of it again.
-    scene.stage.unlisted();
-    assert!(scene.collect(false).is_empty());
-    scene.send(b"x");
-    scene.send(b"x");
-    assert_eq!(ear.told(), [Told::Open]);
-    scene.stage.unlisted();
-    assert_eq!(scene.collect(true).len(), 1);
-    assert!(ear.told().is_empty(), "none is open");
-    scene.send(b"x");
-    assert_eq!(ear.told(), [Told::Open]);
-    // Others do not know what he was told.
-    let other = Arc::new(Ear::default());
-    scene.stage.set_courier(Some(other.clone()));
-    assert_eq!(scene.collect(true).len(), 1);
-    scene.send(b"x");
-    assert_eq!((ear.told(), other.told()), (vec![], vec![Told::Open]));
+    for _ in 0..2 {
+        scene.send(b"x");
+        scene.send(b"x");
+        assert_eq!(ear.told(), [Told::Open]);
+        assert!(scene.collect(false).is_empty());
+        scene.send(b"x");
+        assert!(ear.told().is_empty(), "the actor has seen it");
+        assert_eq!(scene.collect(true).len(), 1);
+    }
+    assert_eq!(scene.woken(), 0);
 }
 
 #[test]
@@ -206,8 +179,8 @@ fn a_run_holds_the_claim_for_a_few_thousand_bytes() {
 
 fn sealed(stage: &Stage, open: bool) -> impl Iterator<Item = SealedBatch> {
     let mut full = VecDeque::new();
-    stage.collect(open, false, &mut full);
-    full.into_iter().map(OpenBatch::seal)
+    let (open, _) = stage.collect(|_| open, &mut full);
+    full.into_iter().chain(open).map(OpenBatch::seal)
 }
 
 fn record(value: &[u8]) -> RecordRef<'_> {

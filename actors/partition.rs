@@ -27,10 +27,10 @@ use crate::figures::PartitionFigures;
 use crate::intake::Intake;
 use crate::meters::TopicMeters;
 use crate::outcome::Reason;
-use crate::partition::{Courier, Effects, Ledger, Readiness, Report, Stage};
+use crate::partition::{Courier, Effects, Ledger, Readiness, Report, Rules, Stage};
 use crate::pool::Shelf;
 use crate::record::TopicPartition;
-use crate::sender::{Appetite, Bell, Seat};
+use crate::sender::{self, Appetite};
 use crate::topics::Gauge;
 
 pub use door::Produce;
@@ -62,7 +62,7 @@ pub(crate) struct Led {
     /// While it is any, batches are lent unasked.
     pub appetite: Appetite,
     /// What full batches ring.
-    pub bell: Arc<Bell<Home>>,
+    pub bell: Arc<Bell>,
 }
 
 impl PartialEq for Led {
@@ -73,11 +73,17 @@ impl PartialEq for Led {
     }
 }
 
+/// A partition's place with one sender.
+pub(crate) type Seat = sender::Seat<Addr<PartitionActor>>;
+
+/// Where callers and partitions meet a sender.
+pub(crate) type Bell = sender::Bell<Addr<PartitionActor>>;
+
 /// Rings for a partition.
 struct Ringer {
-    bell: Arc<Bell<Home>>,
+    bell: Arc<Bell>,
     sender: Arc<Addr<SenderActor>>,
-    seat: Arc<Seat<Home>>,
+    seat: Arc<Seat>,
     shelf: Arc<Shelf>,
     lingers: bool,
 }
@@ -104,13 +110,12 @@ impl Courier for Ringer {
 #[rtype(result = "()")]
 pub(crate) struct Trouble(pub Arc<str>);
 
-/// What a partition works with.
-#[derive(Clone)]
+/// What partitions work with, all of them with one.
 pub(crate) struct PartitionParts {
     pub shelf: Arc<Shelf>,
     pub compressor: Rc<RefCell<Compressor>>,
     pub linger: Duration,
-    pub delivery_timeout: Duration,
+    pub rules: Rc<Rules>,
     pub clock: Addr<ClockActor>,
     pub identity: Addr<IdentityActor>,
     pub metadata: Addr<MetadataActor>,
@@ -145,8 +150,8 @@ pub struct PartitionActor {
     topic_partition: TopicPartition,
     topic_id: Uuid,
     shared: Shared,
-    parts: PartitionParts,
-    meters: TopicMeters,
+    parts: Rc<PartitionParts>,
+    meters: Rc<TopicMeters>,
     intake: Arc<Intake>,
     /// Its own address, from the first look on.
     me: OnceCell<Home>,
@@ -171,8 +176,8 @@ impl PartitionActor {
     pub(crate) fn new(
         topic_partition: TopicPartition,
         shared: Shared,
-        parts: PartitionParts,
-        meters: TopicMeters,
+        parts: Rc<PartitionParts>,
+        meters: Rc<TopicMeters>,
         intake: Arc<Intake>,
         guard: Guard,
     ) -> Self {
@@ -270,7 +275,7 @@ impl PartitionActor {
             }
             None => lingering.map(|since| since + self.parts.linger),
         };
-        let outlived = open.map(|since| since + self.parts.delivery_timeout);
+        let outlived = open.map(|since| since + self.parts.rules.delivery_timeout);
         if let Some(at) = [later, ripening, expiry, outlived]
             .into_iter()
             .flatten()
@@ -282,7 +287,7 @@ impl PartitionActor {
 
     /// Settles what has run out of time, staged or not.
     fn expire(&mut self, now: Instant, ctx: &mut Context<Self>) {
-        let outlived = |since| since + self.parts.delivery_timeout <= now;
+        let outlived = |since| since + self.parts.rules.delivery_timeout <= now;
         if self.open_since.is_some_and(outlived) {
             self.collect(|_| true);
         }
@@ -328,7 +333,7 @@ impl PartitionActor {
             Arc::new(Ringer {
                 bell: Arc::clone(&leader.bell),
                 sender: Arc::clone(&leader.sender),
-                seat: Seat::new(self.me(ctx)),
+                seat: Seat::new(ctx.address()),
                 shelf: Arc::clone(&self.parts.shelf),
                 lingers: !self.parts.linger.is_zero(),
             })

@@ -36,6 +36,7 @@ use crate::intake::Intake;
 use crate::lifecycle::{Lifecycle, Supervise};
 use crate::meters::PoolMeters;
 use crate::net::{ConnectOptions, ControlClient, Endpoint};
+use crate::partition::Rules;
 use crate::partitioner::{RoundRobin, Sticky};
 use crate::pool::Shelf;
 use crate::record::TopicPartition;
@@ -63,7 +64,7 @@ pub(crate) struct RuntimeActor {
     intake: Option<Arc<Intake>>,
     handles: Weak<()>,
     shelf: Arc<Shelf>,
-    parts: PartitionParts,
+    parts: Rc<PartitionParts>,
     pool: Addr<PoolActor>,
     started: Instant,
     /// Seeds whatever makes choices or waits at random.
@@ -131,16 +132,24 @@ impl RuntimeActor {
             watch.guard(Part::Metadata),
         )
         .start();
-        let parts = PartitionParts {
+        let parts = Rc::new(PartitionParts {
             shelf: Arc::clone(shelf),
             compressor: Rc::new(RefCell::new(Compressor::new(config.compression))),
             linger: config.linger,
-            delivery_timeout: config.delivery_timeout,
+            rules: Rc::new(Rules {
+                idempotent: config.enable_idempotence,
+                max_in_flight: config.max_in_flight,
+                retries: config.retries,
+                backoff: config.retry_backoff,
+                backoff_max: config.retry_backoff_max,
+                delivery_timeout: config.delivery_timeout,
+                codec: config.compression,
+            }),
             clock,
             identity,
             metadata: metadata.clone(),
             delivery: DeliveryActor::new(watch.guard(Part::Delivery)).start(),
-        };
+        });
         let (end, ended) = oneshot::channel();
         let handles = Arc::new(());
         let actor = Self {

@@ -11,16 +11,16 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::clock::{Alarm, ClockActor, Sleeper, Stop, Tick};
 use super::guard::{self, Guard, Guarded, On, Revisit, guarded};
-use super::loan::{Home, Loan};
+use super::loan::Loan;
 use super::metadata::MetadataActor;
 use super::now;
-use super::partition::{Retire, Revive, Trouble, Wake};
+use super::partition::{Bell, Retire, Revive, Seat, Trouble, Wake};
 use crate::config::Acks;
 use crate::figures::BrokerFigures;
 use crate::meters::NodeMeters;
 use crate::net::{Backoff, ConnectOptions, Endpoint, Gate, NetError, Outbound};
 use crate::pool::Shelf;
-use crate::sender::{Appetite, Bell, InFlight, Parcel, Portions, Seat, arrange, encode, gather};
+use crate::sender::{Appetite, InFlight, Parcel, Portions, arrange, encode, gather};
 use crate::wire::{Api, Versions};
 
 use connection::FromLink;
@@ -29,7 +29,7 @@ pub(crate) use connection::MoveTo;
 /// A partition has a batch to take. Said once, on the edge; the sender takes when it can send.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct Ready(pub Arc<Seat<Home>>);
+pub(crate) struct Ready(pub Arc<Seat>);
 
 /// Somebody waits for whoever answers the [`Bell`].
 #[derive(Message)]
@@ -49,13 +49,12 @@ pub(crate) struct Take {
 }
 
 /// A partition's answer to [`Take`], or a batch lent unasked, since the sender has an [`Appetite`].
-/// With `more` the partition stays in the ring.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Offer {
-    pub from: Arc<Seat<Home>>,
     pub loan: Loan,
-    pub more: bool,
+    /// There is more to take: the partition stays in the ring.
+    pub more: Option<Arc<Seat>>,
 }
 
 /// What the configuration says to senders.
@@ -107,7 +106,7 @@ pub(crate) struct SenderActor {
     meters: NodeMeters,
 
     /// Partitions with something to take, in the order of their turns.
-    ring: VecDeque<Arc<Seat<Home>>>,
+    ring: VecDeque<Arc<Seat>>,
     /// Batches taken and not yet in a request.
     taken: VecDeque<Loan>,
     /// From then on partitions are to know that they stand in the ring.
@@ -116,7 +115,7 @@ pub(crate) struct SenderActor {
     /// Whoever has something gets a turn of the arbiter to lend it.
     turn: bool,
     appetite: Appetite,
-    bell: Arc<Bell<Home>>,
+    bell: Arc<Bell>,
 
     link: Link,
     number: u64,
@@ -142,7 +141,7 @@ const IDLE_LOOK: Duration = Duration::from_secs(1);
 impl SenderActor {
     pub fn new(
         (node, endpoint): (i32, Endpoint),
-        (incarnation, appetite, bell): (u64, Appetite, Arc<Bell<Home>>),
+        (incarnation, appetite, bell): (u64, Appetite, Arc<Bell>),
         rules: SenderRules,
         parts: SenderParts,
         meters: NodeMeters,
@@ -491,10 +490,8 @@ impl On<Ready> for SenderActor {
 }
 
 impl On<Offer> for SenderActor {
-    fn on(&mut self, Offer { from, loan, more }: Offer, ctx: &mut Context<Self>) {
-        if more {
-            self.ring.push_back(from);
-        }
+    fn on(&mut self, Offer { loan, more }: Offer, ctx: &mut Context<Self>) {
+        self.ring.extend(more);
         if !self.is_up() {
             loan.give_back(&"the connection was lost before the batch was sent".into());
             // With `more` it stands in the ring, and nobody else may come along.

@@ -14,7 +14,6 @@ use crate::outcome::{Reason, Undelivered};
 use crate::partition::Lent;
 
 /// `producer-topic-metrics`, and those of `producer-metrics` that batches feed.
-#[derive(Clone)]
 pub(crate) struct TopicMeters {
     records: Counter,
     bytes: Counter,

@@ -45,20 +45,19 @@ impl PartitionActor {
 
     /// Hands a batch to a sender that would send it at once.
     pub(super) fn offers_unasked(&mut self, now: Instant, ctx: &Context<Self>) -> bool {
-        let (Some(leader), Some(ringer)) = (&self.leader, &self.ringer) else {
+        let Some(Led { incarnation, .. }) = self.leader.as_ref().filter(|it| it.appetite.is_any())
+        else {
             return false;
         };
-        if self.announced || !leader.appetite.is_any() || !self.may_lend_to(leader.incarnation) {
+        let incarnation = *incarnation;
+        if self.announced || !self.may_lend_to(incarnation) {
             return false;
         }
-        let (sender, appetite) = (Arc::clone(&leader.sender), leader.appetite.clone());
-        let from = Arc::clone(&ringer.seat);
-        let Some(loan) = self.lend(leader.incarnation, now, ctx) else {
+        let (Some(loan), Some(leader)) = (self.lend(incarnation, now, ctx), &self.leader) else {
             return false;
         };
-        appetite.lessen(loan.len());
-        let more = false;
-        sender.do_send(Offer { from, loan, more });
+        leader.appetite.lessen(loan.len());
+        leader.sender.do_send(Offer { loan, more: None });
         true
     }
 
@@ -100,12 +99,12 @@ impl PartitionActor {
 
 impl On<Take> for PartitionActor {
     fn on(&mut self, take: Take, ctx: &mut Context<Self>) {
-        let leads = |leader: &Led| leader.incarnation == take.incarnation;
-        let (Some(leader), Some(ringer)) = (self.leader.clone().filter(leads), self.ringer.clone())
-        else {
+        let leads = |leader: &&Led| leader.incarnation == take.incarnation;
+        let Some(leader) = self.leader.as_ref().filter(leads) else {
             // A sender that no longer leads, or not yet again: it gets nothing.
             return;
         };
+        let sender = Arc::clone(&leader.sender);
         let now = now();
         if !take.open {
             self.announced = false;
@@ -124,14 +123,13 @@ impl On<Take> for PartitionActor {
                 break;
             };
             // It stays in the ring if there is more than was asked for.
-            let more =
-                left == 0 && !self.announced && self.ledger().readiness(now) == Readiness::Now;
-            if more {
+            let mut more = None;
+            if left == 0 && !self.announced && self.ledger().readiness(now) == Readiness::Now {
                 self.announced = true;
                 self.shared.gauge.ready_since(now);
+                more = self.ringer.as_ref().map(|ringer| Arc::clone(&ringer.seat));
             }
-            let from = Arc::clone(&ringer.seat);
-            leader.sender.do_send(Offer { from, loan, more });
+            sender.do_send(Offer { loan, more });
         }
         self.act(now, ctx);
     }

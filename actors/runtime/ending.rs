@@ -1,5 +1,6 @@
 //! Flush, close, and the end: what waits until everything has its outcome.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use tokio::sync::oneshot;
 use super::RuntimeActor;
 use crate::actors::clock::Stop;
 use crate::actors::guard::{self, On};
-use crate::actors::partition::{Barrier, FlushPartition, PartitionParts};
+use crate::actors::partition::{Barrier, FlushPartition};
 use crate::error::CloseError;
 
 /// Everything accepted so far is to go out now; answered when all of it has its outcome.
@@ -108,23 +109,17 @@ impl RuntimeActor {
         let slots = std::mem::take(&mut self.partitions);
         let partitions: Vec<_> = slots.into_values().flatten().map(|s| s.door.addr).collect();
         let senders = std::mem::take(&mut self.senders);
-        let PartitionParts {
-            clock,
-            identity,
-            metadata,
-            delivery,
-            ..
-        } = self.parts.clone();
+        let parts = Rc::clone(&self.parts);
         let ended = self.ended.take();
         let stopping = async move {
             join_all(partitions.iter().map(|partition| partition.send(Stop))).await;
             for sender in senders.into_values() {
                 sender.addr.do_send(Stop);
             }
-            let _ = delivery.send(Stop).await;
-            metadata.do_send(Stop);
-            identity.do_send(Stop);
-            let _ = clock.send(Stop).await;
+            let _ = parts.delivery.send(Stop).await;
+            parts.metadata.do_send(Stop);
+            parts.identity.do_send(Stop);
+            let _ = parts.clock.send(Stop).await;
             for reply in replies {
                 let _ = reply.send(outcome);
             }

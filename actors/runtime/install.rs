@@ -10,19 +10,18 @@ use rand::Rng;
 
 use super::{RuntimeActor, connect_options};
 use crate::actors::guard::On;
-use crate::actors::loan::Home;
 use crate::actors::metadata::TopicReply;
-use crate::actors::partition::{Lead, Led, PartitionActor, Shared, Wake};
+use crate::actors::partition::{Bell, Lead, Led, PartitionActor, Shared, Wake};
 use crate::actors::sender::{MoveTo, SenderActor, SenderParts, SenderRules};
 use crate::compress::Compression;
 use crate::error::SendError;
 use crate::metadata::TopicView;
 use crate::meters::{NodeMeters, TopicMeters};
 use crate::net::Endpoint;
-use crate::partition::{Ledger, Rules, Stage};
+use crate::partition::{Ledger, Stage};
 use crate::partitioner::{RoundRobin, Sticky};
 use crate::record::TopicPartition;
-use crate::sender::{Appetite, Bell};
+use crate::sender::Appetite;
 use crate::supervision::Part;
 use crate::topics::{Door, Gauge, Topic};
 
@@ -46,7 +45,7 @@ pub(super) struct Sender {
     pub endpoint: Endpoint,
     incarnation: u64,
     appetite: Appetite,
-    bell: Arc<Bell<Home>>,
+    bell: Arc<Bell>,
 }
 
 impl RuntimeActor {
@@ -74,7 +73,7 @@ impl RuntimeActor {
             setup_timeout_max: config.connection_setup_timeout_max,
             seed: self.chance.random(),
         };
-        let (appetite, bell) = (Appetite::default(), Arc::<Bell<_>>::default());
+        let (appetite, bell) = (Appetite::default(), Arc::<Bell>::default());
         let addr = SenderActor::new(
             (node, endpoint.clone()),
             (incarnation, appetite.clone(), Arc::clone(&bell)),
@@ -100,19 +99,12 @@ impl RuntimeActor {
         );
     }
 
-    fn slot(&self, topic: &Arc<str>, partition: i32, meters: &TopicMeters) -> Option<Slot> {
+    fn slot(&self, topic: &Arc<str>, partition: i32, meters: &Rc<TopicMeters>) -> Option<Slot> {
         let config = &self.config;
         let plain = config.compression == Compression::None;
         let stage = Arc::new(Stage::new(partition, config.batch_size, plain));
-        let ledger = Rc::new(RefCell::new(Ledger::new(Rules {
-            idempotent: config.enable_idempotence,
-            max_in_flight: config.max_in_flight,
-            retries: config.retries,
-            backoff: config.retry_backoff,
-            backoff_max: config.retry_backoff_max,
-            delivery_timeout: config.delivery_timeout,
-            codec: config.compression,
-        })));
+        let ledger = Ledger::new(Rc::clone(&self.parts.rules));
+        let ledger = Rc::new(RefCell::new(ledger));
         let gauge = Arc::new(Gauge::new(self.started));
         let topic_partition = TopicPartition::new(Arc::clone(topic), partition);
         let shared = Shared {
@@ -123,8 +115,8 @@ impl RuntimeActor {
         let addr = PartitionActor::new(
             topic_partition.clone(),
             shared,
-            self.parts.clone(),
-            meters.clone(),
+            Rc::clone(&self.parts),
+            Rc::clone(meters),
             self.intake.clone()?,
             self.watch.guard(Part::Partition(topic_partition)),
         )
@@ -140,7 +132,7 @@ impl RuntimeActor {
     fn topic(&mut self, view: &TopicView) {
         let mut slots = self.partitions.remove(&view.name).unwrap_or_default();
         if slots.len() < view.leaders.len() {
-            let meters = TopicMeters::new(&self.client_id, &view.name);
+            let meters = Rc::new(TopicMeters::new(&self.client_id, &view.name));
             for partition in slots.len()..view.leaders.len() {
                 slots.extend(self.slot(&view.name, partition as i32, &meters));
             }

@@ -4,6 +4,7 @@ mod answers;
 mod line;
 
 use std::collections::VecDeque;
+use std::rc::Rc;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,7 @@ use crate::outcome::{Reason, Undelivered};
 #[cfg(test)]
 use crate::simulation::planted::{self, Bug};
 
-/// What the configuration says of a partition's batches.
+/// What the configuration says of batches, for all partitions.
 #[derive(Debug, Clone)]
 pub(crate) struct Rules {
     pub idempotent: bool,
@@ -117,7 +118,7 @@ struct Entry {
 /// - a batch leaves only with its outcome; while it is lent it stays, expired or not.
 #[derive(Debug)]
 pub(crate) struct Ledger {
-    rules: Rules,
+    rules: Rc<Rules>,
     entries: VecDeque<Entry>,
     next_id: u64,
     lent: usize,
@@ -144,9 +145,9 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
-    pub fn new(rules: Rules) -> Self {
+    pub fn new(rules: impl Into<Rc<Rules>>) -> Self {
         Self {
-            rules,
+            rules: rules.into(),
             entries: VecDeque::new(),
             next_id: 0,
             lent: 0,

@@ -56,6 +56,7 @@ mod panics;
 mod partition;
 pub mod partitioner;
 mod pool;
+mod prefetch;
 mod producer;
 mod record;
 #[cfg(feature = "bench")]

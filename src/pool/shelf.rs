@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use crate::figures::PoolFigures;
+use crate::prefetch::prefetch;
 
 /// Called when the PoolActor has something to do; sends it a message.
 type Wake = Box<dyn Fn() + Send + Sync>;
@@ -284,6 +285,11 @@ pub(crate) struct Buffer {
     home: Arc<Shelf>,
 }
 
+/// Bytes of a cache line.
+const LINE: usize = 64;
+/// So many lines behind the one that was written last are fetched for the next record.
+const AHEAD: usize = 2;
+
 impl Buffer {
     /// Bytes it has room for.
     #[inline]
@@ -301,6 +307,11 @@ impl Buffer {
         let end = write(&mut self.bytes, self.len)?;
         debug_assert!((self.len..=self.bytes.len()).contains(&end));
         self.len = end;
+        for line in 1..=AHEAD {
+            if let Some(next) = self.bytes.get(end + line * LINE) {
+                prefetch(next);
+            }
+        }
         Some(end)
     }
 

@@ -2,10 +2,12 @@
 //! calls and calls into messages, and decides nothing itself.
 //!
 //! ```text
-//!  callers ──▶ stage ─ Wake ─▶ PartitionActor ─ Offer(loan) ─▶ SenderActor ──▶ socket
-//!                                   ▲    ─── or Ready ────▶     │    │
-//!                                   │    ◀── then Take ─────────┘    │
-//!                                   └────────── LoanBack ────────────┘
+//!  callers ──▶ stage ──▶ bell ─ Rung, Tick ─▶ SenderActor ──▶ socket
+//!                │                            │  ▲  │
+//!                │ Wake                  Take │  │  │ LoanBack
+//!                │                            ▼  │  ▼
+//!                └──────────────────────▶ PartitionActor
+//!                                      (Offer(loan), or Ready)
 //! ```
 
 mod clock;

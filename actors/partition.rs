@@ -8,6 +8,7 @@ use std::cell::{OnceCell, RefCell, RefMut};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
@@ -36,7 +37,7 @@ use crate::topics::Gauge;
 pub use door::Produce;
 pub(crate) use flush::{Barrier, FlushPartition};
 
-/// The stage has something new.
+/// There is a reason to look at the stage.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Wake;
@@ -61,7 +62,7 @@ pub(crate) struct Led {
     pub incarnation: u64,
     /// While it is any, batches are lent unasked.
     pub appetite: Appetite,
-    /// What full batches ring.
+    /// Where full batches ring, and open ones are listed.
     pub bell: Arc<Bell>,
 }
 
@@ -85,7 +86,18 @@ struct Ringer {
     sender: Arc<Addr<SenderActor>>,
     seat: Arc<Seat>,
     shelf: Arc<Shelf>,
-    lingers: bool,
+    /// The partition is to look at each batch that is opened: nothing lingers, or it has no identity yet,
+    /// which takes a while to get.
+    looks: AtomicBool,
+}
+
+impl Ringer {
+    /// Has the sender see to it that a batch opened then goes when it has lingered.
+    fn list(&self, opened: Instant) {
+        if self.bell.opened(opened, &self.seat) {
+            self.sender.do_send(Rung);
+        }
+    }
 }
 
 impl Courier for Ringer {
@@ -97,12 +109,20 @@ impl Courier for Ringer {
     }
 
     fn opened(&self, at: Instant) {
-        if !self.lingers || self.shelf.pressure() {
+        if self.looks.load(Ordering::Relaxed) || self.shelf.pressure() {
             self.seat.partition.do_send(Wake);
-        } else if self.bell.opened(at, &self.seat) {
-            self.sender.do_send(Rung);
+        } else {
+            self.list(at);
         }
     }
+}
+
+/// The partition stands in the ring of the sender of that incarnation: a batch has lingered, and cannot
+/// be asked for soon.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Waits {
+    pub incarnation: u64,
 }
 
 /// Something stands in the way of every partition; a later time-out carries it.
@@ -266,16 +286,12 @@ impl PartitionActor {
             Readiness::At(at) => Some(at),
             _ => None,
         };
-        let open = self.open_since;
-        let lingering = open.filter(|_| !self.is_ripe(now));
-        let ripening = match &self.ringer {
-            Some(ringer) => {
-                lingering.inspect(|since| ringer.opened(*since));
-                None
-            }
-            None => lingering.map(|since| since + self.parts.linger),
-        };
-        let outlived = open.map(|since| since + self.parts.rules.delivery_timeout);
+        let lingering = self.open_since.filter(|_| !self.is_ripe(now));
+        let ripening = lingering.filter(|since| !self.is_listed(*since));
+        let ripening = ripening.map(|since| since + self.parts.linger);
+        let outlived = self
+            .open_since
+            .map(|since| since + self.parts.rules.delivery_timeout);
         if let Some(at) = [later, ripening, expiry, outlived]
             .into_iter()
             .flatten()
@@ -283,6 +299,20 @@ impl PartitionActor {
         {
             self.set_alarm(at, ctx);
         }
+    }
+
+    /// Whether the leader's sender looks after the open batch. It is told of one that it could have at
+    /// once: those that come along should not have to be asked in vain.
+    fn is_listed(&self, opened: Instant) -> bool {
+        let Some(ringer) = &self.ringer else {
+            return false;
+        };
+        let leader = self.leader.as_ref();
+        let lends = || leader.is_some_and(|it| self.may_lend_to(it.incarnation));
+        if !ringer.seat.is_listed() && self.would_lend_open() && lends() {
+            ringer.list(opened);
+        }
+        ringer.seat.is_listed()
     }
 
     /// Settles what has run out of time, staged or not.
@@ -329,13 +359,14 @@ impl PartitionActor {
         }
         self.announced = false;
         self.shared.gauge.not_ready();
+        let looks = self.parts.linger.is_zero() || self.ledger().wants_identity();
         self.ringer = self.leader.as_ref().map(|leader| {
             Arc::new(Ringer {
                 bell: Arc::clone(&leader.bell),
                 sender: Arc::clone(&leader.sender),
                 seat: Seat::new(ctx.address()),
                 shelf: Arc::clone(&self.parts.shelf),
-                lingers: !self.parts.linger.is_zero(),
+                looks: AtomicBool::new(looks),
             })
         });
         let courier = self.ringer.clone().map(|ringer| ringer as Arc<dyn Courier>);
@@ -380,7 +411,7 @@ impl Actor for PartitionActor {
     }
 }
 
-guarded!(PartitionActor: Wake, Tick, Lead, Take, LoanBack, Identified, FlushPartition, Trouble, Revisit, Revive, Retire);
+guarded!(PartitionActor: Wake, Waits, Tick, Lead, Take, LoanBack, Identified, FlushPartition, Trouble, Revisit, Revive, Retire);
 
 impl Guarded for PartitionActor {
     fn guard(&mut self) -> &mut Guard {
@@ -446,6 +477,22 @@ impl On<Wake> for PartitionActor {
     }
 }
 
+impl On<Waits> for PartitionActor {
+    fn on(&mut self, waits: Waits, ctx: &mut Context<Self>) {
+        let now = now();
+        if self
+            .leader
+            .as_ref()
+            .is_some_and(|it| it.incarnation == waits.incarnation)
+        {
+            // As if it had said so itself.
+            self.announced = true;
+            self.shared.gauge.ready_since(now);
+        }
+        self.look(now, ctx);
+    }
+}
+
 impl On<Tick> for PartitionActor {
     fn on(&mut self, _: Tick, ctx: &mut Context<Self>) {
         self.alarm.rang();
@@ -491,6 +538,10 @@ impl On<Identified> for PartitionActor {
     fn on(&mut self, Identified(identity): Identified, ctx: &mut Context<Self>) {
         self.asked_identity = false;
         let effects = self.ledger().adopt(identity);
+        if let Some(ringer) = &self.ringer {
+            let looks = self.parts.linger.is_zero();
+            ringer.looks.store(looks, Ordering::Relaxed);
+        }
         self.apply(effects, ctx);
         self.look(now(), ctx);
     }

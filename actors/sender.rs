@@ -14,7 +14,7 @@ use super::guard::{self, Guard, Guarded, On, Revisit, guarded};
 use super::loan::Loan;
 use super::metadata::MetadataActor;
 use super::now;
-use super::partition::{Bell, Retire, Revive, Seat, Trouble, Wake};
+use super::partition::{Bell, Retire, Revive, Seat, Trouble, Waits, Wake};
 use crate::config::Acks;
 use crate::figures::BrokerFigures;
 use crate::meters::NodeMeters;
@@ -76,7 +76,6 @@ pub(crate) struct SenderRules {
 }
 
 /// What a sender works with.
-#[derive(Clone)]
 pub(crate) struct SenderParts {
     pub clock: Addr<ClockActor>,
     pub metadata: Addr<MetadataActor>,
@@ -194,6 +193,7 @@ impl SenderActor {
     fn pump(&mut self, ctx: &mut Context<Self>) {
         let now = now();
         self.throttled_until.take_if(|until| *until <= now);
+        // Before anything can fail: records that nobody else knows of have to run out of time, too.
         self.ripen(now, ctx);
         loop {
             self.bell.answer(&mut self.ring);
@@ -204,6 +204,7 @@ impl SenderActor {
                 break;
             }
         }
+        self.have_patience(now);
         if !self.is_free() {
             self.appetite.set(0);
         } else if !self.turn {
@@ -227,23 +228,28 @@ impl SenderActor {
                 .iter()
                 .for_each(|seat| seat.partition.do_send(Wake));
         }
-        if self.ring.is_empty() {
-            self.unaware = None;
-        } else if self.unaware.is_some_and(|until| until <= now) {
-            self.make_aware();
-        }
         let next = next.map(|opened| opened + linger);
         if let Some(at) = next.into_iter().chain(self.unaware).min() {
             self.set_alarm(at, ctx);
         }
     }
 
-    /// Partitions do not know that they stand in the ring, if it was put there for them.
-    fn make_aware(&mut self) {
+    /// Tells partitions that they stand in the ring, if they have done so for long and need not know.
+    fn have_patience(&mut self, now: Instant) {
+        let incarnation = self.incarnation;
+        if self.ring.is_empty() {
+            self.unaware = None;
+        } else if self.unaware.take_if(|until| *until <= now).is_some() {
+            let tell = |seat: &Arc<Seat>| seat.partition.do_send(Waits { incarnation });
+            self.ring.iter().for_each(tell);
+        }
+    }
+
+    /// Forgets the ring. Partitions that do not know that they stood there have to look.
+    fn clear_ring(&mut self) {
         self.unaware = None;
-        self.ring
-            .iter()
-            .for_each(|seat| seat.partition.do_send(Wake));
+        let look = |seat: Arc<Seat>| seat.partition.do_send(Wake);
+        self.ring.drain(..).for_each(look);
     }
 
     /// Whether a request could go at once.
@@ -437,8 +443,7 @@ impl Guarded for SenderActor {
     fn restart(&mut self, ctx: &mut Context<Self>) -> usize {
         let loans = self.in_flight.loans() + self.taken.len();
         self.turn = false;
-        self.make_aware();
-        self.ring.clear();
+        self.clear_ring();
         self.alarm = Alarm::default();
         let endpoint = self.endpoint.clone();
         self.lost(&NetError::Restarted { endpoint }, ctx);
@@ -456,7 +461,7 @@ impl On<Revisit> for SenderActor {
     fn on(&mut self, _: Revisit, ctx: &mut Context<Self>) {
         self.alarm = Alarm::default();
         // Who is still in the ring announces himself again.
-        self.ring.clear();
+        self.clear_ring();
         let deadline = self.in_flight.deadline(self.rules.request_timeout);
         for at in deadline.into_iter().chain(self.throttled_until) {
             self.set_alarm(at, ctx);

@@ -82,7 +82,7 @@ pub(crate) struct Door {
 }
 
 /// What the partitioner wants to know of a partition, written by its actor: which looks at full batches
-/// that nobody takes when they would have lingered, at the latest.
+/// that nobody takes a tenth of a second after they would have lingered, at the latest.
 #[derive(Debug)]
 pub(crate) struct Gauge {
     started: Instant,

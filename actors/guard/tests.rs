@@ -67,14 +67,15 @@ const REACHED: [&str; 47] = [
 ];
 
 /// What has a test of its own below, or a reason.
-const ELSEWHERE: [&str; 7] = [
-    "MetadataActor:Hint", // as `Lead`: what it would have published comes with `Republish`
-    "PoolActor:Tick",     // somebody waits for memory in vain
+const ELSEWHERE: [&str; 8] = [
+    "PartitionActor:Waits",     // whoever has lingered is not asked for long
+    "MetadataActor:Hint",       // as `Lead`: what it would have published comes with `Republish`
+    "PoolActor:Tick",           // somebody waits for memory in vain
     "RuntimeActor:HandlesGone", // nobody calls `close`
-    "SenderActor:MoveTo", // as a lost connection; the endpoint comes with the next picture
-    "SenderActor:Retire", // as `Revive`
-    "SenderActor:Revive", // a sender restarted by hand
-    "SenderActor:Spawned", // as `Finished`: the future only yields
+    "SenderActor:MoveTo",       // as a lost connection; the endpoint comes with the next picture
+    "SenderActor:Retire",       // as `Revive`
+    "SenderActor:Revive",       // a sender restarted by hand
+    "SenderActor:Spawned",      // as `Finished`: the future only yields
 ];
 
 const RECORDS: usize = 400;
@@ -482,6 +483,33 @@ async fn a_part_that_cannot_stop_panicking_is_given_up_once() {
     assert_eq!(faults::stop(), [1]);
     let closed = producer.close(Duration::from_secs(5)).await;
     closed.expect("closed in time");
+}
+
+#[actix::test]
+async fn who_falls_when_told_that_it_waits_for_its_turn_gets_it() {
+    let broker = broker().await;
+    let one_batch_at_a_time = config(&broker)
+        .set("max.in.flight.requests.per.connection", 1)
+        .set("max.request.size", 256);
+    let producer = start(one_batch_at_a_time);
+    let send_to_each = async || {
+        let mut receipts = Vec::new();
+        for partition in 0..3 {
+            let record = Record::to("t").partition(partition).value(vec![0; 150]);
+            receipts.push(producer.send(record).await.expect("accepted"));
+        }
+        for receipt in receipts {
+            receipt.await.expect("acked");
+        }
+    };
+    send_to_each().await;
+    faults::plan("PartitionActor:Waits", 1, 1);
+    // Two of the three have one broker.
+    broker.on(ApiKey::Produce, |_| {
+        Control::Delay(Duration::from_millis(300))
+    });
+    send_to_each().await;
+    assert_eq!(faults::stop(), [1]);
 }
 
 #[actix::test]

@@ -33,13 +33,13 @@ impl PartitionActor {
     }
 
     /// Whether the open batch would be lent if it were sealed.
-    fn would_lend_open(&self) -> bool {
+    pub(super) fn would_lend_open(&self) -> bool {
         let ledger = self.ledger();
         ledger.all_lent() && ledger.has_room() && !ledger.wants_identity()
     }
 
     /// Whether nothing is lent to another sender than this one.
-    fn may_lend_to(&self, incarnation: u64) -> bool {
+    pub(super) fn may_lend_to(&self, incarnation: u64) -> bool {
         self.lender == incarnation || !self.ledger().is_lent()
     }
 

@@ -168,7 +168,6 @@ impl SenderActor {
         for seat in &self.ring {
             seat.partition.do_send(Trouble(Arc::clone(&text)));
         }
-        self.make_aware();
         for request in self.in_flight.drain() {
             request
                 .loans

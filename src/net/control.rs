@@ -147,11 +147,17 @@ impl ControlClient {
         // The connection is put back only after a success: an attempt that fails or is dropped
         // half-way closes it, so that its answer cannot be taken for that of the next request.
         if let Some(live) = self.live.take() {
-            let proven = live.proven;
+            let (proven, endpoint) = (live.proven, live.connection.reader.endpoint().clone());
             match self.call(live, api, &encode, &decode).await {
                 // Brokers close what was idle for long. That says nothing about this request.
                 Err(error) if proven && error.is_closed_unsaid() => {}
-                outcome => return outcome,
+                outcome => {
+                    if self.live.is_none() && self.round.is_empty() {
+                        self.begin_round();
+                        self.round.retain(|other| *other != endpoint);
+                    }
+                    return outcome;
+                }
             }
         }
         let endpoint = self.next_endpoint().ok_or(NetError::NoBrokers)?;
@@ -207,21 +213,25 @@ impl ControlClient {
         Ok(answer)
     }
 
-    /// The known nodes in random order, then the bootstrap list, and so on (KIP-899).
     fn next_endpoint(&mut self) -> Option<Endpoint> {
         if self.round.is_empty() {
-            let to_nodes = (self.nodes_next || !self.rebootstraps) && !self.nodes.is_empty();
-            let brokers = if to_nodes {
-                &self.nodes
-            } else {
-                &self.bootstrap
-            };
-            let mut round = brokers.clone();
-            round.shuffle(&mut self.random);
-            self.round = round.into();
-            self.nodes_next = !to_nodes;
+            self.begin_round();
         }
         self.round.pop_front()
+    }
+
+    /// The known nodes in random order, then the bootstrap list, and so on (KIP-899).
+    fn begin_round(&mut self) {
+        let to_nodes = (self.nodes_next || !self.rebootstraps) && !self.nodes.is_empty();
+        let brokers = if to_nodes {
+            &self.nodes
+        } else {
+            &self.bootstrap
+        };
+        let mut round = brokers.clone();
+        round.shuffle(&mut self.random);
+        self.round = round.into();
+        self.nodes_next = !to_nodes;
     }
 
     fn rebootstrap(&mut self) -> NetError {
@@ -388,6 +398,26 @@ mod tests {
             }
             assert_eq!(waits, [true, true, false]);
         }
+    }
+
+    #[tokio::test]
+    async fn when_the_live_connection_falls_the_others_are_not_waited_for() {
+        let falls = listen(|_, mut stream| async move {
+            shake_hands(&mut stream).await;
+            let request = read_request(&mut stream).await.expect("a request");
+            let answer = producer_id(request.correlation_id, 1);
+            stream.write_all(&answer).await.expect("open");
+            read_request(&mut stream).await.expect("another request");
+            stream.write_all(&[0xff; 4]).await.expect("open");
+        });
+        let mut client = client(&[falls.await]);
+        client.init_producer_id().await.expect("an answer");
+        let fallen = client.bootstrap[0].clone();
+        client.set_nodes(vec![(1, fallen), (2, nobody())]);
+        client.init_producer_id().await.expect_err("nonsense");
+        assert!(client.next_delay().is_zero());
+        client.init_producer_id().await.expect_err("a dead broker");
+        assert!(!client.next_delay().is_zero());
     }
 
     #[tokio::test]

@@ -418,7 +418,7 @@ impl Inner {
         self.news = false;
         if !std::mem::replace(&mut self.known, true) {
             news.opened = self.open.as_ref().map(OpenBatch::opened_at);
-            news.courier.clone_from(&self.courier);
+            news.courier = news.courier.or_else(|| self.courier.clone());
         }
         news
     }

@@ -31,6 +31,11 @@ impl<P> Seat<P> {
         self.left.store(true, Ordering::Relaxed);
     }
 
+    /// Whether it stands among those that have a batch open.
+    pub fn is_listed(&self) -> bool {
+        self.listed.load(Ordering::Relaxed)
+    }
+
     pub fn is_taken(&self) -> bool {
         !self.left.load(Ordering::Relaxed)
     }
@@ -41,7 +46,7 @@ impl<P> Seat<P> {
 /// A sender that can send at once is woken by the first full batch. While it waits for answers it
 /// will look by itself when one comes, so until then only a request's worth of bytes wakes it: one
 /// large request costs less than many small ones, and so does one wake-up. No batch waits for that
-/// beyond its linger, at which its partition looks.
+/// beyond its linger.
 ///
 /// Who has opened a batch stands in another list, in the order of time, and the sender keeps one
 /// alarm for the first of them instead of one for each. While little is under way, an open batch
@@ -50,8 +55,9 @@ impl<P> Seat<P> {
 /// partitions without one.
 ///
 /// Invariants: whoever has rung stands in the list until the sender takes it, and a sender that is
-/// not to be woken takes it before it rests. Whoever is taken from the list of the open ones is told
-/// to look, and comes back if a batch is open then: the one that is may be another.
+/// not to be woken takes it before it rests. Whoever is taken from the list of the open ones is
+/// asked or has to look, and if a batch is open then that lingers, which may be another, it is listed
+/// again or watched by its partition.
 #[derive(Debug)]
 pub(crate) struct Bell<P>(Mutex<Waiting<P>>);
 
@@ -102,7 +108,7 @@ impl<P> Bell<P> {
     /// `seat` has opened a batch. Returns whether the sender has to be woken, to set its alarm.
     pub fn opened(&self, at: Instant, seat: &Arc<Seat<P>>) -> bool {
         // If that is about to change, whoever changes it has the partition look.
-        if seat.listed.load(Ordering::Relaxed) {
+        if seat.is_listed() {
             return false;
         }
         let mut waiting = self.waiting();
@@ -272,6 +278,46 @@ mod tests {
         assert!(!bell.rest(1));
         assert!(bell.ring(1, Some(Seat::new('a'))));
         assert!(!bell.rest(1), "it is on its way");
+    }
+
+    /// Threads open batches while a sender takes them: no open batch is left that is not in the list.
+    #[test]
+    fn nobody_opens_a_batch_unseen() {
+        const THREADS: usize = 3;
+        let bell = &Bell::default();
+        let open: [Mutex<bool>; THREADS] = [const { Mutex::new(false) }; THREADS];
+        let (open, done) = (&open, AtomicBool::new(false));
+        let take = || {
+            let (seats, _): (Vec<Arc<Seat<usize>>>, _) = bell.lingered(|_| true);
+            for seat in seats {
+                *open[seat.partition].lock().expect("no panic") = false;
+            }
+        };
+        std::thread::scope(|scope| {
+            let openers: Vec<_> = (0..THREADS)
+                .map(|partition| {
+                    scope.spawn(move || {
+                        let seat = Seat::new(partition);
+                        for _ in 0..100_000 {
+                            *open[partition].lock().expect("no panic") = true;
+                            bell.opened(Instant::now(), &seat);
+                        }
+                    })
+                })
+                .collect();
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    take();
+                }
+            });
+            for opener in openers {
+                opener.join().expect("no panic");
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+        take();
+        let left = open.iter().filter(|open| *open.lock().expect("no panic"));
+        assert_eq!(left.count(), 0);
     }
 
     /// Threads ring while a sender answers and rests as it likes: nobody stays in the list with the

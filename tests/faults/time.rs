@@ -35,6 +35,53 @@ async fn a_batch_goes_when_it_has_lingered() {
     assert_eq!(log(&broker), numbers(10));
 }
 
+/// One request at a time, of one batch, and a broker that takes most of a record's time for each.
+#[tokio::test]
+async fn what_has_lingered_and_waits_for_its_turn_expires_in_time() {
+    const PARTITIONS: i32 = 8;
+    let broker = broker().await;
+    broker.create_topic("many", PARTITIONS);
+    let keys = [
+        ("linger.ms", "20"),
+        ("max.in.flight.requests.per.connection", "1"),
+        ("max.request.size", "1024"),
+        ("batch.size", "1024"),
+        ("request.timeout.ms", "1000"),
+        ("delivery.timeout.ms", "1020"),
+    ];
+    let producer = producer(&broker, &keys);
+    producer.partitions_for("many").await.expect("a topic");
+    let send = |partition| {
+        let value = format!("{partition:0700}");
+        let record = Record::to("many").partition(partition).value(value);
+        within(producer.send(record))
+    };
+    for partition in 0..PARTITIONS {
+        acked(send(partition).await.expect("accepted")).await;
+    }
+    // The alarms that were set for these have passed.
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    let before = broker.request_count(ApiKey::Produce);
+    broker.on(ApiKey::Produce, |_| {
+        Control::Delay(Duration::from_millis(800))
+    });
+    let mut receipts = Vec::new();
+    for partition in 0..PARTITIONS {
+        receipts.push(send(partition).await.expect("accepted"));
+    }
+    let mut expired = 0;
+    for receipt in receipts {
+        expired += i32::from(is_not_written(&outcome(receipt).await));
+    }
+    let requests = broker.request_count(ApiKey::Produce) - before;
+    assert!(
+        requests <= 2,
+        "nobody looked before the {requests}th request"
+    );
+    assert!(expired >= PARTITIONS - 2, "{expired} expired");
+    close(producer).await;
+}
+
 #[tokio::test]
 async fn what_expires_in_several_partitions_is_told_for_each() {
     let broker = broker().await;

@@ -117,12 +117,13 @@ impl Courier for Ringer {
     }
 }
 
-/// The partition stands in the ring of the sender of that incarnation: a batch has lingered, and cannot
-/// be asked for soon.
+/// Whether the partition stands in the ring of the sender of that incarnation, which it may not know: its
+/// batch has lingered and cannot be asked for soon, or the ring was cleared.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct Waits {
+pub(crate) struct Standing {
     pub incarnation: u64,
+    pub in_ring: bool,
 }
 
 /// Something stands in the way of every partition; a later time-out carries it.
@@ -411,7 +412,7 @@ impl Actor for PartitionActor {
     }
 }
 
-guarded!(PartitionActor: Wake, Waits, Tick, Lead, Take, LoanBack, Identified, FlushPartition, Trouble, Revisit, Revive, Retire);
+guarded!(PartitionActor: Wake, Standing, Tick, Lead, Take, LoanBack, Identified, FlushPartition, Trouble, Revisit, Revive, Retire);
 
 impl Guarded for PartitionActor {
     fn guard(&mut self) -> &mut Guard {
@@ -477,17 +478,16 @@ impl On<Wake> for PartitionActor {
     }
 }
 
-impl On<Waits> for PartitionActor {
-    fn on(&mut self, waits: Waits, ctx: &mut Context<Self>) {
+impl On<Standing> for PartitionActor {
+    fn on(&mut self, standing: Standing, ctx: &mut Context<Self>) {
         let now = now();
-        if self
-            .leader
-            .as_ref()
-            .is_some_and(|it| it.incarnation == waits.incarnation)
-        {
-            // As if it had said so itself.
-            self.announced = true;
-            self.shared.gauge.ready_since(now);
+        let leader = self.leader.as_ref().map(|leader| leader.incarnation);
+        if leader == Some(standing.incarnation) {
+            self.announced = standing.in_ring;
+            match standing.in_ring {
+                true => self.shared.gauge.ready_since(now),
+                false => self.shared.gauge.not_ready(),
+            }
         }
         self.look(now, ctx);
     }

@@ -2,7 +2,7 @@
 
 mod connection;
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use super::guard::{self, Guard, Guarded, On, Revisit, guarded};
 use super::loan::Loan;
 use super::metadata::MetadataActor;
 use super::now;
-use super::partition::{Bell, Retire, Revive, Seat, Trouble, Waits, Wake};
+use super::partition::{Bell, Retire, Revive, Seat, Standing, Trouble, Wake};
 use crate::config::Acks;
 use crate::figures::BrokerFigures;
 use crate::meters::NodeMeters;
@@ -234,22 +234,37 @@ impl SenderActor {
         }
     }
 
-    /// Tells partitions that they stand in the ring, if they have done so for long and need not know.
+    /// Tells partitions that they stand in the ring, if some have done so for long and need not know.
     fn have_patience(&mut self, now: Instant) {
-        let incarnation = self.incarnation;
         if self.ring.is_empty() {
             self.unaware = None;
         } else if self.unaware.take_if(|until| *until <= now).is_some() {
-            let tell = |seat: &Arc<Seat>| seat.partition.do_send(Waits { incarnation });
-            self.ring.iter().for_each(tell);
+            self.tell_the_ring(true);
         }
     }
 
-    /// Forgets the ring. Partitions that do not know that they stood there have to look.
+    /// Forgets the ring; partitions announce themselves again.
     fn clear_ring(&mut self) {
         self.unaware = None;
-        let look = |seat: Arc<Seat>| seat.partition.do_send(Wake);
-        self.ring.drain(..).for_each(look);
+        self.tell_the_ring(false);
+        self.ring.clear();
+    }
+
+    /// Whoever was not asked for long may stand in the ring twice, or have left.
+    fn tidy_ring(&mut self) {
+        let mut seen = HashSet::new();
+        self.ring
+            .retain(|seat| seat.is_taken() && seen.insert(Arc::as_ptr(seat)));
+    }
+
+    fn tell_the_ring(&mut self, in_ring: bool) {
+        self.tidy_ring();
+        for seat in &self.ring {
+            seat.partition.do_send(Standing {
+                incarnation: self.incarnation,
+                in_ring,
+            });
+        }
     }
 
     /// Whether a request could go at once.
@@ -460,7 +475,6 @@ impl Guarded for SenderActor {
 impl On<Revisit> for SenderActor {
     fn on(&mut self, _: Revisit, ctx: &mut Context<Self>) {
         self.alarm = Alarm::default();
-        // Who is still in the ring announces himself again.
         self.clear_ring();
         let deadline = self.in_flight.deadline(self.rules.request_timeout);
         for at in deadline.into_iter().chain(self.throttled_until) {

@@ -68,14 +68,14 @@ const REACHED: [&str; 47] = [
 
 /// What has a test of its own below, or a reason.
 const ELSEWHERE: [&str; 8] = [
-    "PartitionActor:Waits",     // whoever has lingered is not asked for long
-    "MetadataActor:Hint",       // as `Lead`: what it would have published comes with `Republish`
-    "PoolActor:Tick",           // somebody waits for memory in vain
+    "MetadataActor:Hint", // as `Lead`: what it would have published comes with `Republish`
+    "PartitionActor:Standing", // who has lingered is not asked for long
+    "PoolActor:Tick",     // somebody waits for memory in vain
     "RuntimeActor:HandlesGone", // nobody calls `close`
-    "SenderActor:MoveTo",       // as a lost connection; the endpoint comes with the next picture
-    "SenderActor:Retire",       // as `Revive`
-    "SenderActor:Revive",       // a sender restarted by hand
-    "SenderActor:Spawned",      // as `Finished`: the future only yields
+    "SenderActor:MoveTo", // as a lost connection; the endpoint comes with the next picture
+    "SenderActor:Retire", // as `Revive`
+    "SenderActor:Revive", // a sender restarted by hand
+    "SenderActor:Spawned", // as `Finished`: the future only yields
 ];
 
 const RECORDS: usize = 400;
@@ -503,7 +503,7 @@ async fn who_falls_when_told_that_it_waits_for_its_turn_gets_it() {
         }
     };
     send_to_each().await;
-    faults::plan("PartitionActor:Waits", 1, 1);
+    faults::plan("PartitionActor:Standing", 1, 1);
     // Two of the three have one broker.
     broker.on(ApiKey::Produce, |_| {
         Control::Delay(Duration::from_millis(300))

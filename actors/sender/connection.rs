@@ -1,6 +1,5 @@
 //! A sender's connection: how it comes about, what it says, and its end.
 
-use std::collections::HashSet;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
@@ -161,10 +160,7 @@ impl SenderActor {
         }
         self.meters.lost(self.in_flight.len());
         self.bell.answer(&mut self.ring);
-        // While nobody is asked, who looks again announces himself again.
-        let mut seen = HashSet::new();
-        self.ring
-            .retain(|seat| seat.is_taken() && seen.insert(Arc::as_ptr(seat)));
+        self.tidy_ring();
         for seat in &self.ring {
             seat.partition.do_send(Trouble(Arc::clone(&text)));
         }

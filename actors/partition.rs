@@ -3,12 +3,12 @@
 mod door;
 mod flush;
 mod lending;
+mod seat;
 
 use std::cell::{OnceCell, RefCell, RefMut};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
@@ -21,21 +21,23 @@ use super::identity::{Bump, Identified, IdentityActor, WantIdentity};
 use super::loan::{Home, LoanBack};
 use super::metadata::{MetadataActor, RefreshMetadata};
 use super::now;
-use super::sender::{Rung, SenderActor, Take};
+use super::sender::{SenderActor, Take};
 use crate::batch::OpenBatch;
 use crate::compress::Compressor;
 use crate::figures::PartitionFigures;
 use crate::intake::Intake;
 use crate::meters::TopicMeters;
 use crate::outcome::Reason;
-use crate::partition::{Courier, Effects, Ledger, Readiness, Report, Rules, Stage};
+use crate::partition::{Effects, Ledger, Readiness, Report, Rules, Stage};
 use crate::pool::Shelf;
 use crate::record::TopicPartition;
-use crate::sender::{self, Appetite};
+use crate::sender::Appetite;
 use crate::topics::Gauge;
 
 pub use door::Produce;
 pub(crate) use flush::{Barrier, FlushPartition};
+use seat::Ringer;
+pub(crate) use seat::{Bell, Seat, Standing};
 
 /// There is a reason to look at the stage.
 #[derive(Message)]
@@ -72,58 +74,6 @@ impl PartialEq for Led {
         let told = |led: &Self| (led.node, led.epoch, led.incarnation);
         told(self) == told(other)
     }
-}
-
-/// A partition's place with one sender.
-pub(crate) type Seat = sender::Seat<Addr<PartitionActor>>;
-
-/// Where callers and partitions meet a sender.
-pub(crate) type Bell = sender::Bell<Addr<PartitionActor>>;
-
-/// Rings for a partition.
-struct Ringer {
-    bell: Arc<Bell>,
-    sender: Arc<Addr<SenderActor>>,
-    seat: Arc<Seat>,
-    shelf: Arc<Shelf>,
-    /// The partition is to look at each batch that is opened: nothing lingers, or it has no identity yet,
-    /// which takes a while to get.
-    looks: AtomicBool,
-}
-
-impl Ringer {
-    /// Has the sender see to it that a batch opened then goes when it has lingered.
-    fn list(&self, opened: Instant) {
-        if self.bell.opened(opened, &self.seat) {
-            self.sender.do_send(Rung);
-        }
-    }
-}
-
-impl Courier for Ringer {
-    fn full(&self, bytes: usize, ask: bool) {
-        let seat = ask.then(|| Arc::clone(&self.seat));
-        if self.bell.ring(bytes, seat) {
-            self.sender.do_send(Rung);
-        }
-    }
-
-    fn opened(&self, at: Instant) {
-        if self.looks.load(Ordering::Relaxed) || self.shelf.pressure() {
-            self.seat.partition.do_send(Wake);
-        } else {
-            self.list(at);
-        }
-    }
-}
-
-/// Whether the partition stands in the ring of the sender of that incarnation, which it may not know: its
-/// batch has lingered and cannot be asked for soon, or the ring was cleared.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct Standing {
-    pub incarnation: u64,
-    pub in_ring: bool,
 }
 
 /// Something stands in the way of every partition; a later time-out carries it.
@@ -302,20 +252,6 @@ impl PartitionActor {
         }
     }
 
-    /// Whether the leader's sender looks after the open batch. It is told of one that it could have at
-    /// once: those that come along should not have to be asked in vain.
-    fn is_listed(&self, opened: Instant) -> bool {
-        let Some(ringer) = &self.ringer else {
-            return false;
-        };
-        let leader = self.leader.as_ref();
-        let lends = || leader.is_some_and(|it| self.may_lend_to(it.incarnation));
-        if !ringer.seat.is_listed() && self.would_lend_open() && lends() {
-            ringer.list(opened);
-        }
-        ringer.seat.is_listed()
-    }
-
     /// Settles what has run out of time, staged or not.
     fn expire(&mut self, now: Instant, ctx: &mut Context<Self>) {
         let outlived = |since| since + self.parts.rules.delivery_timeout <= now;
@@ -349,29 +285,6 @@ impl PartitionActor {
         self.asked_identity = false;
         self.alarm = Alarm::default();
         self.look(now(), ctx);
-    }
-
-    /// Leaves the former leader's sender for that of the present one.
-    fn change_seats(&mut self, ctx: &Context<Self>) {
-        if let Some(former) = self.ringer.take() {
-            // It may have rung there, announced or not: a broker that is gone would be dialled for ever
-            // on behalf of those that left it.
-            former.seat.leave();
-        }
-        self.announced = false;
-        self.shared.gauge.not_ready();
-        let looks = self.parts.linger.is_zero() || self.ledger().wants_identity();
-        self.ringer = self.leader.as_ref().map(|leader| {
-            Arc::new(Ringer {
-                bell: Arc::clone(&leader.bell),
-                sender: Arc::clone(&leader.sender),
-                seat: Seat::new(ctx.address()),
-                shelf: Arc::clone(&self.parts.shelf),
-                looks: AtomicBool::new(looks),
-            })
-        });
-        let courier = self.ringer.clone().map(|ringer| ringer as Arc<dyn Courier>);
-        self.shared.stage.set_courier(courier);
     }
 
     fn apply(&mut self, effects: Effects, ctx: &mut Context<Self>) {
@@ -478,21 +391,6 @@ impl On<Wake> for PartitionActor {
     }
 }
 
-impl On<Standing> for PartitionActor {
-    fn on(&mut self, standing: Standing, ctx: &mut Context<Self>) {
-        let now = now();
-        let leader = self.leader.as_ref().map(|leader| leader.incarnation);
-        if leader == Some(standing.incarnation) {
-            self.announced = standing.in_ring;
-            match standing.in_ring {
-                true => self.shared.gauge.ready_since(now),
-                false => self.shared.gauge.not_ready(),
-            }
-        }
-        self.look(now, ctx);
-    }
-}
-
 impl On<Tick> for PartitionActor {
     fn on(&mut self, _: Tick, ctx: &mut Context<Self>) {
         self.alarm.rang();
@@ -538,10 +436,7 @@ impl On<Identified> for PartitionActor {
     fn on(&mut self, Identified(identity): Identified, ctx: &mut Context<Self>) {
         self.asked_identity = false;
         let effects = self.ledger().adopt(identity);
-        if let Some(ringer) = &self.ringer {
-            let looks = self.parts.linger.is_zero();
-            ringer.looks.store(looks, Ordering::Relaxed);
-        }
+        self.identified();
         self.apply(effects, ctx);
         self.look(now(), ctx);
     }

@@ -1,8 +1,9 @@
 //! The SenderActor: one per broker. Gathers ready batches of many partitions into requests.
 
+mod asking;
 mod connection;
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,7 +15,7 @@ use super::guard::{self, Guard, Guarded, On, Revisit, guarded};
 use super::loan::Loan;
 use super::metadata::MetadataActor;
 use super::now;
-use super::partition::{Bell, Retire, Revive, Seat, Standing, Trouble, Wake};
+use super::partition::{Bell, Retire, Revive, Seat, Trouble};
 use crate::config::Acks;
 use crate::figures::BrokerFigures;
 use crate::meters::NodeMeters;
@@ -130,10 +131,6 @@ pub(crate) struct SenderActor {
     alarm: Alarm,
 }
 
-/// So long a partition whose open batch has lingered waits for its turn without having to know: then it
-/// has to see to it that nothing is late to expire.
-const PATIENCE: Duration = Duration::from_millis(100);
-
 /// A connection that is past its idle time and yet has something to do is looked at again later.
 const IDLE_LOOK: Duration = Duration::from_secs(1);
 
@@ -213,60 +210,6 @@ impl SenderActor {
         }
     }
 
-    /// Puts those whose open batches have lingered into the ring, and sets the alarm for the next ones.
-    fn ripen(&mut self, now: Instant, ctx: &Context<Self>) {
-        // When memory is used up no batch has to linger.
-        let (linger, pressure) = (self.rules.linger, self.parts.shelf.pressure());
-        let (lingered, next) = self.bell.lingered(|at| pressure || at + linger <= now);
-        let soon = self.is_up() && self.throttled_until.is_none() && self.given_up.is_none();
-        if soon && !lingered.is_empty() {
-            let patience = PATIENCE.min(self.rules.request_timeout);
-            self.unaware.get_or_insert(now + patience);
-            self.ring.extend(lingered);
-        } else {
-            lingered
-                .iter()
-                .for_each(|seat| seat.partition.do_send(Wake));
-        }
-        let next = next.map(|opened| opened + linger);
-        if let Some(at) = next.into_iter().chain(self.unaware).min() {
-            self.set_alarm(at, ctx);
-        }
-    }
-
-    /// Tells partitions that they stand in the ring, if some have done so for long and need not know.
-    fn have_patience(&mut self, now: Instant) {
-        if self.ring.is_empty() {
-            self.unaware = None;
-        } else if self.unaware.take_if(|until| *until <= now).is_some() {
-            self.tell_the_ring(true);
-        }
-    }
-
-    /// Forgets the ring; partitions announce themselves again.
-    fn clear_ring(&mut self) {
-        self.unaware = None;
-        self.tell_the_ring(false);
-        self.ring.clear();
-    }
-
-    /// Whoever was not asked for long may stand in the ring twice, or have left.
-    fn tidy_ring(&mut self) {
-        let mut seen = HashSet::new();
-        self.ring
-            .retain(|seat| seat.is_taken() && seen.insert(Arc::as_ptr(seat)));
-    }
-
-    fn tell_the_ring(&mut self, in_ring: bool) {
-        self.tidy_ring();
-        for seat in &self.ring {
-            seat.partition.do_send(Standing {
-                incarnation: self.incarnation,
-                in_ring,
-            });
-        }
-    }
-
     /// Whether a request could go at once.
     fn is_free(&self) -> bool {
         self.is_up() && self.throttled_until.is_none() && self.in_flight.has_room()
@@ -323,44 +266,6 @@ impl SenderActor {
                 return;
             }
             self.send(ctx);
-        }
-    }
-
-    /// Asks partitions in the ring for as many batches as are likely to make a portion for each
-    /// request that could go, with what is there. Returns how many.
-    fn ask(&mut self) -> usize {
-        let slots = self.in_flight.slots();
-        let wanted = self.portions.batches(slots, self.taken.len());
-        let asked = wanted.min(self.ring.len());
-        if asked == 0 {
-            return 0;
-        }
-        // A request takes one batch of a partition.
-        let (incarnation, batches) = (self.incarnation, (wanted / asked).clamp(1, slots));
-        for seat in self.ring.drain(..asked) {
-            seat.partition.do_send(Take {
-                incarnation,
-                batches,
-                open: false,
-            });
-        }
-        asked * batches
-    }
-
-    /// Asks for open batches, to go along with what goes now.
-    fn ask_for_company(&self, asked: usize) {
-        if !self.is_free() {
-            return;
-        }
-        let gathered: usize = self.taken.iter().map(Parcel::len).sum();
-        let under_way = gathered + self.in_flight.bytes();
-        let company = self.portions.company(under_way, asked);
-        for seat in self.bell.company(company) {
-            seat.partition.do_send(Take {
-                incarnation: self.incarnation,
-                batches: 1,
-                open: true,
-            });
         }
     }
 

@@ -81,8 +81,8 @@ impl PartialEq for Led {
 #[rtype(result = "()")]
 pub(crate) struct Trouble(pub Arc<str>);
 
-/// What partitions work with, all of them with one.
-pub(crate) struct PartitionParts {
+/// What partitions and senders work with, all of them with one.
+pub(crate) struct Parts {
     pub shelf: Arc<Shelf>,
     pub compressor: Rc<RefCell<Compressor>>,
     pub linger: Duration,
@@ -121,7 +121,7 @@ pub struct PartitionActor {
     topic_partition: TopicPartition,
     topic_id: Uuid,
     shared: Shared,
-    parts: Rc<PartitionParts>,
+    parts: Rc<Parts>,
     meters: Rc<TopicMeters>,
     intake: Arc<Intake>,
     /// Its own address, from the first look on.
@@ -147,7 +147,7 @@ impl PartitionActor {
     pub(crate) fn new(
         topic_partition: TopicPartition,
         shared: Shared,
-        parts: Rc<PartitionParts>,
+        parts: Rc<Parts>,
         meters: Rc<TopicMeters>,
         intake: Arc<Intake>,
         guard: Guard,
@@ -238,7 +238,7 @@ impl PartitionActor {
             _ => None,
         };
         let lingering = self.open_since.filter(|_| !self.is_ripe(now));
-        let ripening = lingering.filter(|since| !self.is_listed(*since));
+        let ripening = lingering.filter(|since| !self.entrust(*since));
         let ripening = ripening.map(|since| since + self.parts.linger);
         let outlived = self
             .open_since
@@ -280,8 +280,7 @@ impl PartitionActor {
 
     /// Takes nothing for granted that others were told.
     fn revisit(&mut self, ctx: &mut Context<Self>) {
-        self.announced = false;
-        self.shared.gauge.not_ready();
+        self.set_announced(None);
         self.asked_identity = false;
         self.alarm = Alarm::default();
         self.look(now(), ctx);

@@ -73,7 +73,7 @@ impl PoolActor {
 
     fn revisit(&mut self, ctx: &mut Context<Self>) {
         self.alarm = Alarm::default();
-        self.serve(ctx);
+        self.serve(now(), ctx);
     }
 
     fn close(&mut self) {
@@ -98,8 +98,7 @@ impl PoolActor {
     }
 
     /// Collects what has come back, and grants what can be granted.
-    fn serve(&mut self, ctx: &mut Context<Self>) {
-        let now = now();
+    fn serve(&mut self, now: Instant, ctx: &mut Context<Self>) {
         self.collect(now);
         self.grant(now, ctx);
     }
@@ -201,7 +200,7 @@ impl On<LeaseMemory> for PoolActor {
 
 impl On<Restock> for PoolActor {
     fn on(&mut self, _: Restock, ctx: &mut Context<Self>) {
-        self.serve(ctx);
+        self.serve(now(), ctx);
     }
 }
 
@@ -210,8 +209,7 @@ impl On<Tick> for PoolActor {
         self.alarm.rang();
         // What there is goes to those who wait before any of them is refused.
         let now = now();
-        self.collect(now);
-        self.grant(now, ctx);
+        self.serve(now, ctx);
         let expired = self.budget.expire(now, has_left);
         let any = !expired.is_empty();
         for (reply, asked) in expired {
@@ -219,7 +217,7 @@ impl On<Tick> for PoolActor {
             self.waited(asked, in_vain);
         }
         if any {
-            self.serve(ctx); // those behind them
+            self.serve(now, ctx); // those behind them
         }
     }
 }
@@ -240,7 +238,7 @@ impl Handler<PoolCensus> for PoolActor {
     type Result = PoolState;
 
     fn handle(&mut self, _: PoolCensus, ctx: &mut Context<Self>) -> PoolState {
-        self.serve(ctx);
+        self.serve(now(), ctx);
         PoolState {
             available: self.available(),
             waiting: self.budget.waiting(),

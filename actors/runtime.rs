@@ -27,7 +27,7 @@ use super::guard::{Guard, Guarded, On, PartFell, Revisit, Watch, guarded};
 use super::identity::IdentityActor;
 use super::metadata::{MetadataActor, MetadataRules, Republish, Serve};
 use super::now;
-use super::partition::{PartitionParts, Retire, Revive};
+use super::partition::{Parts, Retire, Revive};
 use super::pool::{PoolActor, Restock};
 use super::sender::MoveTo;
 use crate::compress::Compressor;
@@ -64,7 +64,7 @@ pub(crate) struct RuntimeActor {
     intake: Option<Arc<Intake>>,
     handles: Weak<()>,
     shelf: Arc<Shelf>,
-    parts: Rc<PartitionParts>,
+    parts: Rc<Parts>,
     pool: Addr<PoolActor>,
     started: Instant,
     /// Seeds whatever makes choices or waits at random.
@@ -132,7 +132,7 @@ impl RuntimeActor {
             watch.guard(Part::Metadata),
         )
         .start();
-        let parts = Rc::new(PartitionParts {
+        let parts = Rc::new(Parts {
             shelf: Arc::clone(shelf),
             compressor: Rc::new(RefCell::new(Compressor::new(config.compression))),
             linger: config.linger,

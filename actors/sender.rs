@@ -4,23 +4,22 @@ mod asking;
 mod connection;
 
 use std::collections::VecDeque;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::clock::{Alarm, ClockActor, Sleeper, Stop, Tick};
+use super::clock::{Alarm, Sleeper, Stop, Tick};
 use super::guard::{self, Guard, Guarded, On, Revisit, guarded};
 use super::loan::Loan;
-use super::metadata::MetadataActor;
 use super::now;
-use super::partition::{Bell, Retire, Revive, Seat, Trouble};
+use super::partition::{Bell, Parts, Retire, Revive, Seat, Trouble};
 use crate::config::Acks;
 use crate::figures::BrokerFigures;
 use crate::meters::NodeMeters;
 use crate::net::{Backoff, ConnectOptions, Endpoint, Gate, NetError, Outbound};
-use crate::pool::Shelf;
 use crate::sender::{Appetite, InFlight, Parcel, Portions, arrange, encode, gather};
 use crate::wire::{Api, Versions};
 
@@ -64,7 +63,6 @@ pub(crate) struct SenderRules {
     pub acks: Acks,
     pub max_in_flight: usize,
     pub max_request_size: usize,
-    pub linger: Duration,
     pub batch_size: usize,
     pub request_timeout: Duration,
     pub max_idle: Option<Duration>,
@@ -74,13 +72,6 @@ pub(crate) struct SenderRules {
     pub setup_timeout_max: Duration,
     /// Of the waits' jitter.
     pub seed: u64,
-}
-
-/// What a sender works with.
-pub(crate) struct SenderParts {
-    pub clock: Addr<ClockActor>,
-    pub metadata: Addr<MetadataActor>,
-    pub shelf: Arc<Shelf>,
 }
 
 enum Link {
@@ -102,7 +93,7 @@ pub(crate) struct SenderActor {
     endpoint: Endpoint,
     incarnation: u64,
     rules: SenderRules,
-    parts: SenderParts,
+    parts: Rc<Parts>,
     meters: NodeMeters,
 
     /// Partitions with something to take, in the order of their turns.
@@ -139,7 +130,7 @@ impl SenderActor {
         (node, endpoint): (i32, Endpoint),
         (incarnation, appetite, bell): (u64, Appetite, Arc<Bell>),
         rules: SenderRules,
-        parts: SenderParts,
+        parts: Rc<Parts>,
         meters: NodeMeters,
         guard: Guard,
     ) -> Self {
@@ -151,7 +142,6 @@ impl SenderActor {
             node,
             endpoint,
             incarnation,
-            parts,
             meters,
             ring: VecDeque::new(),
             taken: VecDeque::new(),
@@ -159,7 +149,7 @@ impl SenderActor {
             portions: Portions::new(
                 rules.max_request_size,
                 rules.batch_size,
-                !rules.linger.is_zero(),
+                !parts.linger.is_zero(),
             ),
             turn: false,
             appetite,
@@ -177,6 +167,7 @@ impl SenderActor {
             last_error: None,
             alarm: Alarm::default(),
             rules,
+            parts,
         }
     }
 

@@ -11,14 +11,12 @@ use crate::actors::guard::On;
 use crate::actors::loan::Loan;
 use crate::actors::now;
 use crate::actors::sender::{Offer, Ready, Take};
-use crate::partition::Readiness;
+use crate::partition::{Readiness, ripe};
 use crate::sender::Parcel;
 
 impl PartitionActor {
-    /// Tells of the time when a batch was opened whether it need not wait for more records.
     fn ripe(&self, now: Instant) -> impl Fn(Instant) -> bool + use<> {
-        let (linger, pressure) = (self.parts.linger, self.parts.shelf.pressure());
-        move |opened| pressure || opened + linger <= now
+        ripe(self.parts.linger, self.parts.shelf.pressure(), now)
     }
 
     /// Whether the open batch need not wait for more records.
@@ -45,11 +43,10 @@ impl PartitionActor {
 
     /// Hands a batch to a sender that would send it at once.
     pub(super) fn offers_unasked(&mut self, now: Instant, ctx: &Context<Self>) -> bool {
-        let Some(Led { incarnation, .. }) = self.leader.as_ref().filter(|it| it.appetite.is_any())
-        else {
+        let hungry = self.leader.as_ref().filter(|it| it.appetite.is_any());
+        let Some(incarnation) = hungry.map(|leader| leader.incarnation) else {
             return false;
         };
-        let incarnation = *incarnation;
         if self.announced || !self.may_lend_to(incarnation) {
             return false;
         }
@@ -69,9 +66,8 @@ impl PartitionActor {
         if let (Some(leader), Some(ringer)) = (&self.leader, &self.ringer)
             && self.may_lend_to(leader.incarnation)
         {
-            self.announced = true;
-            self.shared.gauge.ready_since(now);
             leader.sender.do_send(Ready(Arc::clone(&ringer.seat)));
+            self.set_announced(Some(now));
         }
     }
 
@@ -107,8 +103,7 @@ impl On<Take> for PartitionActor {
         let sender = Arc::clone(&leader.sender);
         let now = now();
         if !take.open {
-            self.announced = false;
-            self.shared.gauge.not_ready();
+            self.set_announced(None);
         }
         let lends = self.may_lend_to(take.incarnation);
         // An open batch comes by itself, or not at all.
@@ -125,8 +120,7 @@ impl On<Take> for PartitionActor {
             // It stays in the ring if there is more than was asked for.
             let mut more = None;
             if left == 0 && !self.announced && self.ledger().readiness(now) == Readiness::Now {
-                self.announced = true;
-                self.shared.gauge.ready_since(now);
+                self.set_announced(Some(now));
                 more = self.ringer.as_ref().map(|ringer| Arc::clone(&ringer.seat));
             }
             sender.do_send(Offer { loan, more });

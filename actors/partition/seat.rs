@@ -74,8 +74,7 @@ impl PartitionActor {
             // on behalf of those that left it.
             former.seat.leave();
         }
-        self.announced = false;
-        self.shared.gauge.not_ready();
+        self.set_announced(None);
         let looks = self.looks_at_each();
         self.ringer = self.leader.as_ref().map(|leader| {
             Arc::new(Ringer {
@@ -101,9 +100,19 @@ impl PartitionActor {
         }
     }
 
-    /// Whether the leader's sender looks after the open batch. It is told of one that it could have at
-    /// once: those that come along should not have to be asked in vain.
-    pub(super) fn is_listed(&self, opened: Instant) -> bool {
+    /// Notes since when the partition stands in its sender's ring, and knows it.
+    pub(super) fn set_announced(&mut self, since: Option<Instant>) {
+        self.announced = since.is_some();
+        match since {
+            Some(since) => self.shared.gauge.ready_since(since),
+            None => self.shared.gauge.not_ready(),
+        }
+    }
+
+    /// Leaves the open batch's linger to the leader's sender, and returns whether that has it. It is
+    /// told of a batch that it could have at once: those that come along should not have to be asked in
+    /// vain.
+    pub(super) fn entrust(&self, opened: Instant) -> bool {
         let Some(ringer) = &self.ringer else {
             return false;
         };
@@ -121,11 +130,7 @@ impl On<Standing> for PartitionActor {
         let now = now();
         let leader = self.leader.as_ref().map(|leader| leader.incarnation);
         if leader == Some(standing.incarnation) {
-            self.announced = standing.in_ring;
-            match standing.in_ring {
-                true => self.shared.gauge.ready_since(now),
-                false => self.shared.gauge.not_ready(),
-            }
+            self.set_announced(standing.in_ring.then_some(now));
         }
         self.look(now, ctx);
     }

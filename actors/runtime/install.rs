@@ -12,7 +12,7 @@ use super::{RuntimeActor, connect_options};
 use crate::actors::guard::On;
 use crate::actors::metadata::TopicReply;
 use crate::actors::partition::{Bell, Lead, Led, PartitionActor, Shared, Wake};
-use crate::actors::sender::{MoveTo, SenderActor, SenderParts, SenderRules};
+use crate::actors::sender::{MoveTo, SenderActor, SenderRules};
 use crate::compress::Compression;
 use crate::error::SendError;
 use crate::metadata::TopicView;
@@ -64,7 +64,6 @@ impl RuntimeActor {
             acks: config.acks,
             max_in_flight: config.max_in_flight,
             max_request_size: config.max_request_size,
-            linger: config.linger,
             batch_size: config.batch_size,
             request_timeout: config.request_timeout,
             max_idle: config.connections_max_idle,
@@ -78,11 +77,7 @@ impl RuntimeActor {
             (node, endpoint.clone()),
             (incarnation, appetite.clone(), Arc::clone(&bell)),
             rules,
-            SenderParts {
-                clock: self.parts.clock.clone(),
-                metadata: self.parts.metadata.clone(),
-                shelf: Arc::clone(&self.parts.shelf),
-            },
+            Rc::clone(&self.parts),
             NodeMeters::new(&self.client_id, node),
             self.watch.guard(Part::Sender(node)),
         )

@@ -8,6 +8,7 @@ use actix::prelude::*;
 
 use super::{SenderActor, Take};
 use crate::actors::partition::{Standing, Wake};
+use crate::partition::ripe;
 use crate::sender::Parcel;
 
 /// So long a partition whose open batch has lingered waits for its turn without having to know: then it
@@ -17,9 +18,8 @@ const PATIENCE: Duration = Duration::from_millis(100);
 impl SenderActor {
     /// Puts those whose open batches have lingered into the ring, and sets the alarm for the next ones.
     pub(super) fn ripen(&mut self, now: Instant, ctx: &Context<Self>) {
-        // When memory is used up no batch has to linger.
-        let (linger, pressure) = (self.rules.linger, self.parts.shelf.pressure());
-        let (lingered, next) = self.bell.lingered(|at| pressure || at + linger <= now);
+        let (linger, pressure) = (self.parts.linger, self.parts.shelf.pressure());
+        let (lingered, next) = self.bell.lingered(ripe(linger, pressure, now));
         let soon = self.is_up() && self.throttled_until.is_none() && self.given_up.is_none();
         if soon && !lingered.is_empty() {
             let patience = PATIENCE.min(self.rules.request_timeout);

@@ -4,4 +4,4 @@ mod ledger;
 mod stage;
 
 pub(crate) use ledger::{Attempt, Effects, Ledger, Lent, Readiness, Report, Rules};
-pub(crate) use stage::{Append, Appended, Courier, Extras, Stage};
+pub(crate) use stage::{Append, Appended, Courier, Extras, Stage, ripe};

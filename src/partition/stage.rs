@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use spin::mutex::{SpinMutex, SpinMutexGuard};
 use spin::relax::Yield;
@@ -72,6 +72,12 @@ pub(crate) enum Append {
 
 /// With so many bytes appended under one claim it is let go: after about a microsecond.
 const RUN: usize = 4096;
+
+/// Tells of the time when a batch was opened whether it need not wait for more records: it has
+/// lingered, or memory is used up.
+pub(crate) fn ripe(linger: Duration, pressure: bool, now: Instant) -> impl Fn(Instant) -> bool {
+    move |opened| pressure || opened + linger <= now
+}
 
 /// Who tells a leader's sender of a partition's batches, as the stage sees him.
 pub(crate) trait Courier: Send + Sync {

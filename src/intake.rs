@@ -1,6 +1,9 @@
 //! The first steps of a record's life: everything up to its acceptance.
 
 mod shared;
+mod slice;
+
+pub use slice::SliceError;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;

@@ -1,6 +1,5 @@
 //! The exclusive door: for one task that sends a great many records.
 
-mod receipts;
 mod sink;
 mod slice;
 
@@ -10,9 +9,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-pub use receipts::Receipts;
 pub use sink::SinkError;
-pub use slice::SliceError;
 
 use crate::ack::{Latest, Receipt, RecordId};
 use crate::error::SendError;
@@ -81,6 +78,11 @@ struct Route {
 pub struct Sent<'a>(&'a Latest);
 
 impl Sent<'_> {
+    #[inline]
+    pub(crate) fn latest(&self) -> &Latest {
+        self.0
+    }
+
     /// A future of the record's outcome.
     pub fn receipt(&self) -> Receipt {
         Receipt::new(Arc::clone(&self.0.ack), self.0.index, self.0.timestamp)

@@ -58,6 +58,7 @@ pub mod partitioner;
 mod pool;
 mod prefetch;
 mod producer;
+mod receipts;
 mod record;
 #[cfg(feature = "bench")]
 #[doc(hidden)]
@@ -81,11 +82,13 @@ pub use config::{Config, ConfigError};
 pub use delivery::Delivered;
 pub use error::{CloseError, SendError, StartError, TrySendError};
 pub use figures::{BrokerFigures, Figures, PartitionFigures, PoolFigures};
+pub use intake::SliceError;
 pub use interceptor::Interceptor;
-pub use lane::{Lane, Receipts, Sent, SinkError, SliceError};
+pub use lane::{Lane, Sent, SinkError};
 pub use lifecycle::{Lifecycle, LifecycleEvent, Supervise};
 pub use outcome::{Acked, Outcome, Reason, Undelivered};
 pub use producer::{Placement, Producer, ProducerBuilder};
+pub use receipts::Receipts;
 pub use record::{BorrowedRecord, Header, Record, TopicPartition};
 pub use serializer::{BigEndian, FromFn, SerializeError, Serializer, Utf8};
 pub use supervision::Part;

@@ -19,7 +19,7 @@ use crate::config::Config;
 use crate::delivery::{Delivered, Listener};
 use crate::error::{CloseError, SendError, StartError, TrySendError};
 use crate::figures::Figures;
-use crate::intake::{Choice, Intake};
+use crate::intake::{Choice, Intake, SliceError};
 use crate::interceptor::{Acknowledge, Interceptor};
 use crate::lane::Lane;
 use crate::lifecycle::{Lifecycle, Supervise};
@@ -27,7 +27,8 @@ use crate::outcome::Outcome;
 use crate::partition::Extras;
 use crate::partitioner::Partitioner;
 use crate::pool::Shelf;
-use crate::record::Record;
+use crate::receipts::Receipts;
+use crate::record::{BorrowedRecord, Record};
 use crate::supervision::Part;
 use crate::topics::{Recent, Topics};
 
@@ -344,6 +345,41 @@ impl Producer {
     pub fn try_send(&self, record: Record) -> Result<Receipt, TrySendError> {
         let extras = Extras::told_to(&self.listeners);
         self.intake.try_send(&self.recent, record, extras)
+    }
+
+    /// Sends records one behind the other, as [`send`](Self::send) would, for a part of what that costs
+    /// its caller where they are small: what is the same for all of them is looked at once.
+    ///
+    /// The records are [`Record`]s or [`BorrowedRecord`](crate::BorrowedRecord)s. Their receipts go into
+    /// `receipts` as the records are accepted. So they tell how many were, also after an error, or when
+    /// the future is dropped. Records without a time of their own may share one, the time of the call.
+    /// Where there are interceptors the records are copied for them.
+    ///
+    /// ```no_run
+    /// # async fn example(producer: forebay::Producer) -> Result<(), Box<dyn std::error::Error>> {
+    /// use forebay::{Receipts, Record};
+    ///
+    /// let record = |i: u32| Record::to_static("numbers").value(i.to_string());
+    /// let records: Vec<_> = (0..1000).map(record).collect();
+    /// let mut receipts = Receipts::default();
+    /// producer.send_slice(&records, &mut receipts).await?;
+    /// while let Some(outcome) = receipts.next().await {
+    ///     outcome?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn send_slice<'a, R>(
+        &self,
+        records: &'a [R],
+        receipts: &mut Receipts,
+    ) -> Result<(), SliceError>
+    where
+        &'a R: Into<BorrowedRecord<'a>>,
+    {
+        let (recent, listeners) = (&self.recent, &self.listeners);
+        let sending = self.intake.send_slice(recent, listeners, records, receipts);
+        sending.await
     }
 
     /// A handle whose records' outcomes go to `recipient`: one [`Delivered`] per batch. Which

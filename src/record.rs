@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use crate::batch::RecordRef;
 use crate::error::SendError;
+use crate::topics::same;
 use crate::wall_clock;
 
 /// One partition of one topic.
@@ -349,10 +350,10 @@ impl<'a> BorrowedRecord<'a> {
     #[inline]
     pub(crate) fn goes_with(&self, first: &Self) -> bool {
         let no_key = self.fields.key.is_none() && first.fields.key.is_none();
-        std::ptr::eq(self.topic, first.topic)
+        (std::ptr::eq(self.topic, first.topic) || same(self.topic, first.topic))
             && self.partition == first.partition
             && self.timestamp == first.timestamp
-            && (no_key || self.partition.is_some() || std::ptr::eq(self, first))
+            && (no_key || self.partition.is_some())
     }
 
     /// Gives the fields their time: its own, or the present.
@@ -363,5 +364,19 @@ impl<'a> BorrowedRecord<'a> {
             Some(_) => self.time(0)?,
         };
         Ok(())
+    }
+}
+
+impl<'a> From<&'a Record> for BorrowedRecord<'a> {
+    #[inline]
+    fn from(record: &'a Record) -> Self {
+        record.borrowed()
+    }
+}
+
+impl<'a> From<&'a BorrowedRecord<'_>> for BorrowedRecord<'a> {
+    #[inline]
+    fn from(record: &'a BorrowedRecord<'_>) -> Self {
+        *record
     }
 }

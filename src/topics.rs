@@ -243,7 +243,7 @@ impl Topic {
 
 /// Whether two names are equal: for short ones without the call that `==` is.
 #[inline]
-fn same(a: &str, b: &str) -> bool {
+pub(crate) fn same(a: &str, b: &str) -> bool {
     fn ends<const N: usize>(name: &[u8]) -> (Option<&[u8; N]>, Option<&[u8; N]>) {
         (name.first_chunk(), name.last_chunk())
     }

@@ -77,14 +77,22 @@ fn on_a_thread_of_its_own<F: Future<Output = usize>>(
     allocations
 }
 
+fn lane(producer: Producer) -> Lane {
+    producer.lane()
+}
+
 /// What it costs to send so many times, with every outcome told as soon as it is known.
-fn through_a_lane(times: usize, send: impl AsyncFn(&mut Lane, &mut Receipts) + Sync) -> usize {
+fn told_at_once<D>(
+    times: usize,
+    door: fn(Producer) -> D,
+    send: impl AsyncFn(&mut D, &mut Receipts) + Sync,
+) -> usize {
     on_a_thread_of_its_own(async |producer| {
-        let mut lane = producer.lane();
+        let mut door = door(producer);
         let mut receipts = Receipts::default();
         let before = ALLOCATIONS.get();
         for _ in 0..times {
-            send(&mut lane, &mut receipts).await;
+            send(&mut door, &mut receipts).await;
             while let Some(outcome) = receipts.try_next() {
                 outcome.expect("acked");
             }
@@ -99,7 +107,7 @@ fn through_a_lane(times: usize, send: impl AsyncFn(&mut Lane, &mut Receipts) + S
 
 #[test]
 fn a_lane_allocates_by_the_batch() {
-    let allocations = through_a_lane(RECORDS, async |lane, receipts| {
+    let allocations = told_at_once(RECORDS, lane, async |lane, receipts| {
         let record = BorrowedRecord::to("t").value(&VALUE);
         receipts.push(lane.send(record).await.expect("accepted"));
     });
@@ -109,8 +117,21 @@ fn a_lane_allocates_by_the_batch() {
 #[test]
 fn a_slice_allocates_by_the_batch() {
     let records = [BorrowedRecord::to("t").value(&VALUE); 200];
-    let allocations = through_a_lane(RECORDS / records.len(), async |lane, receipts| {
+    let times = RECORDS / records.len();
+    let allocations = told_at_once(times, lane, async |lane, receipts| {
         let sent = lane.send_slice(&records, receipts).await;
+        sent.expect("accepted");
+    });
+    assert!(allocations <= BATCHES * PER_BATCH, "{allocations}");
+}
+
+#[test]
+fn a_slice_of_owned_records_allocates_by_the_batch() {
+    let records = vec![Record::to("t").value(&VALUE[..]); 200];
+    let times = RECORDS / records.len();
+    let shared = |producer| producer;
+    let allocations = told_at_once(times, shared, async |producer, receipts| {
+        let sent = producer.send_slice(&records, receipts).await;
         sent.expect("accepted");
     });
     assert!(allocations <= BATCHES * PER_BATCH, "{allocations}");

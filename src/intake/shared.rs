@@ -32,19 +32,33 @@ impl Intake {
         }
     }
 
-    /// Sends a record that the interceptors have seen.
-    pub async fn deliver(
+    /// Sends a record, which is copied for the interceptors where there are any.
+    pub async fn send_borrowed(
         &self,
         recent: &Recent,
-        record: Record,
+        record: BorrowedRecord<'_>,
+        extras: Extras<'_>,
+    ) -> Result<Receipt, SendError> {
+        if self.interceptors.is_empty() {
+            return self.deliver(recent, record, extras).await;
+        }
+        let record = self.intercepted(record.into_owned())?;
+        self.deliver(recent, record.borrowed(), extras).await
+    }
+
+    /// Sends a record that the interceptors have seen.
+    async fn deliver(
+        &self,
+        recent: &Recent,
+        record: BorrowedRecord<'_>,
         mut extras: Extras<'_>,
     ) -> Result<Receipt, SendError> {
-        let sent = match self.send_now(recent, &record, &mut extras) {
+        let sent = match self.send_now(recent, record, &mut extras) {
             Ok(Now::Accepted(receipt)) => return Ok(receipt),
-            Ok(Now::Short(short)) => self.accepted_later(&record, &mut extras, short).await,
+            Ok(Now::Short(short)) => self.accepted_later(record, &mut extras, short).await,
             Err(error) => Err(error),
         };
-        sent.inspect_err(|error| self.refused(record.topic(), error))
+        sent.inspect_err(|error| self.refused(record.topic, error))
     }
 
     /// Sends a record if nothing has to be waited for.
@@ -87,7 +101,7 @@ impl Intake {
         record: &Record,
         extras: &mut Extras<'_>,
     ) -> Result<Receipt, SendError> {
-        match self.send_now(recent, record, extras)? {
+        match self.send_now(recent, record.borrowed(), extras)? {
             Now::Accepted(receipt) => Ok(receipt),
             Now::Short(short) => Err(self.would_block(record, &short)),
         }
@@ -136,13 +150,14 @@ impl Intake {
         if !self.interceptors.is_empty() {
             return Err(Box::pin(async move {
                 let record = self.intercepted(record)?;
-                self.deliver(recent, record, extras).await
+                self.deliver(recent, record.borrowed(), extras).await
             }));
         }
-        match self.send_now(recent, &record, &mut extras) {
+        match self.send_now(recent, record.borrowed(), &mut extras) {
             Ok(Now::Accepted(receipt)) => Ok(Ok(receipt)),
             Ok(Now::Short(short)) => Err(Box::pin(async move {
-                self.accepted_later(&record, &mut extras, short).await
+                let record = record.borrowed();
+                self.accepted_later(record, &mut extras, short).await
             })),
             Err(error) => Ok(Err(error)),
         }
@@ -151,11 +166,10 @@ impl Intake {
     fn send_now(
         &self,
         recent: &Recent,
-        record: &Record,
+        mut record: BorrowedRecord<'_>,
         extras: &mut Extras<'_>,
     ) -> Result<Now, SendError> {
         self.check_open()?;
-        let mut record = record.borrowed();
         record.resolve_timestamp()?;
         let Some(topic) = recent.find(record.topic, &self.topics) else {
             return Ok(Now::Short(Short::Topic));
@@ -169,11 +183,10 @@ impl Intake {
     /// Waits for what the record was short of, until it is accepted.
     pub async fn accepted_later(
         &self,
-        record: &Record,
+        mut record: BorrowedRecord<'_>,
         extras: &mut Extras<'_>,
         short: Short,
     ) -> Result<Receipt, SendError> {
-        let mut record = record.borrowed();
         record.resolve_timestamp()?;
         let (_, accepted) = self.wait(&record, extras, short).await?;
         Ok(accepted.receipt(&record))

@@ -7,11 +7,12 @@ use std::task::{Context, Poll, ready};
 
 use futures_util::Sink;
 
-use super::{Lane, Now, Receipts};
+use super::{Lane, Now};
 use crate::ack::Receipt;
 use crate::error::{CloseError, SendError};
 use crate::outcome::Undelivered;
 use crate::partition::Extras;
+use crate::receipts::Receipts;
 use crate::record::Record;
 
 /// Why a lane used as a sink does not go on.
@@ -99,7 +100,9 @@ impl Sink<Record> for Lane {
                 self.sunk.waiting = Some(Box::pin(async move {
                     let mut extras = Extras::told_to(producer.listeners());
                     let intake = producer.intake();
-                    let sent = intake.accepted_later(&record, &mut extras, short).await;
+                    let sent = intake
+                        .accepted_later(record.borrowed(), &mut extras, short)
+                        .await;
                     sent.inspect_err(|error| intake.refused(record.topic(), error))
                 }));
                 Ok(())

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -187,37 +188,38 @@ impl Stage {
     }
 
     /// Appends records to the open batch, as long as they fit and no longer than others can wait for
-    /// the claim. If any did, `last` is handed the batch's ack and the index of the last one. Returns
-    /// how many they are.
-    pub fn append_run<'a>(
+    /// the claim. If any did, `receipt` is handed the batch's ack and the index of the first one, and
+    /// what it makes of them is returned with the indices of all; otherwise `None`.
+    #[inline]
+    pub fn append_run<'a, R>(
         &self,
         records: impl Iterator<Item = RecordRef<'a>>,
         sticky: bool,
-        last: impl FnOnce(&Arc<Ack>, u32),
-    ) -> u32 {
+        receipt: impl FnOnce(&Arc<Ack>, u32) -> R,
+    ) -> Option<(R, Range<u32>)> {
         let mut inner = self.claim();
         let Inner { open, chosen, .. } = &mut *inner;
-        let Some(open) = open else { return 0 };
-        let (before, mut count) = (open.len(), 0);
+        let open = open.as_mut()?;
+        let (before, first) = (open.len(), open.count() as u32);
         for record in records {
             if open.len() - before >= RUN || open.append(&record).is_none() {
                 break;
             }
-            count += 1;
         }
-        if count == 0 {
-            return 0;
+        let indices = first..open.count() as u32;
+        if indices.is_empty() {
+            return None;
         }
         if !sticky {
             *chosen += open.len() - before;
         }
-        last(open.ack(), open.count() as u32 - 1);
+        let receipt = receipt(open.ack(), first);
         if inner.news {
             let news = inner.appended();
             drop(inner);
             self.tell(news);
         }
-        count
+        Some((receipt, indices))
     }
 
     /// Appends a record. `memory` is taken only if a new batch has to be opened.

@@ -139,23 +139,19 @@ fn a_courier_is_told_once_of_each_batch_that_is_opened() {
 fn a_run_is_appended_as_far_as_it_fits_the_open_batch() {
     let scene = Scene::new();
     let run = |values: &[&[u8]]| {
-        let mut last = None;
         let records = values.iter().map(|value| record(value));
-        let count = scene.stage.append_run(records, false, |ack, index| {
-            last = Some((Arc::clone(ack), index));
-        });
-        (count, last.map(|(_, index)| index))
+        scene.stage.append_run(records, false, |_, first| first)
     };
-    assert_eq!(run(&[b"x"]), (0, None), "none is open");
+    assert_eq!(run(&[b"x"]), None, "none is open");
     assert_eq!(scene.send(b"opens"), 1);
-    assert_eq!(run(&[b"a", b"b"]), (2, Some(2)));
-    assert_eq!(run(&[&[7; 2 * BATCH]]), (0, None), "it does not fit");
-    assert_eq!(run(&[b"c", &[7; 2 * BATCH], b"d"]), (1, Some(3)));
-    assert_eq!(run(&[]), (0, None));
+    assert_eq!(run(&[b"a", b"b"]), Some((1, 1..3)));
+    assert_eq!(run(&[&[7; 2 * BATCH]]), None, "it does not fit");
+    assert_eq!(run(&[b"c", &[7; 2 * BATCH], b"d"]), Some((3, 3..4)));
+    assert_eq!(run(&[]), None);
     assert_eq!(scene.woken(), 0);
     assert_eq!(scene.collect(true), [["opens", "a", "b", "c"]]);
     scene.stage.close();
-    assert_eq!(run(&[b"x"]), (0, None));
+    assert_eq!(run(&[b"x"]), None);
 }
 
 #[test]
@@ -173,8 +169,8 @@ fn a_run_holds_the_claim_for_a_few_thousand_bytes() {
     assert!(matches!(opened, Append::Done(_)));
     let value = [7; 1000];
     let records = std::iter::repeat_n(record(&value), 60);
-    let count = stage.append_run(records, false, |_, _| {});
-    assert_eq!(count as usize, RUN.div_ceil(1000));
+    let run = stage.append_run(records, false, |_, _| {});
+    assert_eq!(run, Some(((), 1..1 + RUN.div_ceil(1000) as u32)));
 }
 
 fn sealed(stage: &Stage, open: bool) -> impl Iterator<Item = SealedBatch> {

@@ -1,12 +1,12 @@
 //! forebay through the door that any number of threads may share.
 //!
-//! Each record is an owned value (a slice of `Bytes`), and each has a receipt. Whatever needs no
-//! waiting is sent by `try_send`. Flat out the receipts are kept in `Receipts` and looked at as they
-//! come; with a rate each is awaited.
+//! Each record is an owned value (a slice of `Bytes`), and each has a receipt. Flat out they are handed
+//! over by slices, or one by one in a column of its own; the receipts are kept in `Receipts` and looked
+//! at as they come. With a rate each record is sent for itself, and its receipt is awaited.
 
 use std::time::Duration;
 
-use forebay::{Config, Producer, Receipt, Receipts, Record, TrySendError};
+use forebay::{Config, Producer, Receipt, Receipts, Record};
 
 use crate::follow::Follower;
 use crate::job::Job;
@@ -86,15 +86,25 @@ pub fn config(job: &Job) -> Config {
 struct Shared {
     producer: Producer,
     topic: &'static str,
+    slices: bool,
     kept: Kept,
 }
 
 pub fn drive(job: &Job) {
+    drive_by(job, true);
+}
+
+pub fn drive_one_by_one(job: &Job) {
+    drive_by(job, false);
+}
+
+fn drive_by(job: &Job, slices: bool) {
     run(job, async |results: &'static Results| Shared {
         producer: Producer::start(config(job)).expect("a producer"),
         // As if it stood in the program's text.
         topic: job.topic.clone().leak(),
         kept: Kept::new(job, results),
+        slices,
     });
 }
 
@@ -108,31 +118,34 @@ impl Shared {
         }
     }
 
-    /// What needed waiting is sent again, and waits.
-    async fn send_again(&self, refused: TrySendError) -> Receipt {
-        let (record, _) = refused.into_parts();
-        let sent = self.producer.send(record).await;
-        sent.expect("an accepted record")
+    /// What needs no waiting needs no future.
+    async fn send_one(&self, entry: &Entry) -> Receipt {
+        match self.producer.try_send(self.record(entry)) {
+            Ok(receipt) => receipt,
+            Err(refused) => {
+                let (record, _) = refused.into_parts();
+                let sent = self.producer.send(record).await;
+                sent.expect("an accepted record")
+            }
+        }
     }
 }
 
 impl Client for Shared {
     async fn send(&mut self, entry: &Entry, due: u64) {
-        let receipt = match self.producer.try_send(self.record(entry)) {
-            Ok(receipt) => receipt,
-            Err(refused) => self.send_again(refused).await,
-        };
+        let receipt = self.send_one(entry).await;
         self.kept.follow(receipt, due).await;
     }
 
     async fn send_all(&mut self, entries: &[Entry]) {
-        for entry in entries {
-            match self.producer.try_send(self.record(entry)) {
-                Ok(receipt) => self.kept.receipts.push_receipt(receipt),
-                Err(refused) => {
-                    let receipt = self.send_again(refused).await;
-                    self.kept.receipts.push_receipt(receipt);
-                }
+        if self.slices {
+            let records: Vec<_> = entries.iter().map(|entry| self.record(entry)).collect();
+            let sent = self.producer.send_slice(&records, &mut self.kept.receipts);
+            sent.await.expect("accepted records");
+        } else {
+            for entry in entries {
+                let receipt = self.send_one(entry).await;
+                self.kept.receipts.push_receipt(receipt);
             }
         }
         self.kept.look();

@@ -59,6 +59,12 @@ const fn rust(
 pub const PEERS: &[Peer] = &[
     rust("forebay", "forebay", "forebay", forebay::drive),
     rust(
+        "forebay-one-by-one",
+        "forebay, one by one",
+        "forebay",
+        forebay::drive_one_by_one,
+    ),
+    rust(
         "forebay-lane",
         "forebay, a lane",
         "forebay",

@@ -1,14 +1,15 @@
 //! Outcomes of many records, kept by runs.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_util::{Stream, StreamExt};
 
-use super::Sent;
 use crate::ack::{Ack, Latest, Receipt};
+use crate::lane::Sent;
 use crate::outcome::{Acked, Outcome, Undelivered};
 
 /// The receipts of many records: a stream of their outcomes, in the order in which they were put
@@ -44,6 +45,8 @@ pub struct Receipts {
     runs: VecDeque<Run>,
     /// The run behind `runs`, which grows.
     last: Run,
+    /// The times of the records in `runs` and `last`, in their order.
+    times: VecDeque<Time>,
     len: usize,
     pieces: Vec<Piece>,
     /// Pieces that nothing is left of.
@@ -70,26 +73,33 @@ struct Run {
     count: u32,
 }
 
-/// Records of one batch at consecutive indices and of one time, put in one after the other, others
-/// perhaps in between. An ack's owners are counted by pieces, because an atomic addition for each
-/// record would cost as much as the rest.
+/// So many records that follow one another, of whatever batches, have the same time: mostly all that
+/// were sent in a tick of the clock.
+#[derive(Debug)]
+struct Time {
+    timestamp: i64,
+    count: usize,
+}
+
+/// Records of one batch at consecutive indices, put in one after the other, others perhaps in
+/// between. An ack's owners are counted by pieces, because an atomic addition for each record would
+/// cost as much as the rest.
 #[derive(Debug)]
 struct Piece {
     ack: Arc<Ack>,
     /// Index of the next one to tell, and behind the last one.
     next: u32,
     end: u32,
-    timestamp: i64,
 }
 
-impl Piece {
-    /// Whether `count` records go on with it, of which this is the last.
-    #[inline]
-    fn goes_on_with(&self, latest: &Latest, count: u32) -> bool {
-        Arc::ptr_eq(&self.ack, &latest.ack)
-            && self.end + count == latest.index + 1
-            && self.timestamp == latest.timestamp
-    }
+/// Where the receipts of records go that were just accepted. Not an enum, which would be written to
+/// the stack in parts and read as a whole: the processor waits for that.
+#[derive(Debug)]
+pub(crate) struct Place {
+    /// The piece that they go on with.
+    piece: u32,
+    /// They begin a piece of this ack instead.
+    begins: Option<Arc<Ack>>,
 }
 
 /// What the next record's outcome is, where it is not among those known.
@@ -104,55 +114,88 @@ impl Receipts {
     /// Puts a record in, behind those already there.
     #[inline]
     pub fn push(&mut self, sent: Sent<'_>) {
-        self.add(sent.0, 1);
+        self.push_latest(sent.latest());
     }
 
     /// Puts a receipt in, behind those already there.
     #[inline]
     pub fn push_receipt(&mut self, receipt: Receipt) {
-        self.add(&receipt.into_latest(), 1);
+        self.push_latest(&receipt.into_latest());
     }
 
-    /// Puts in `count` records of a batch at consecutive indices, of which this is the last.
     #[inline]
-    pub(super) fn add(&mut self, latest: &Latest, count: u32) {
+    fn push_latest(&mut self, latest: &Latest) {
+        let partition = usize::try_from(latest.partition).unwrap_or_default();
+        let place = self.place(&latest.ack, partition, latest.index);
+        let indices = latest.index..latest.index + 1;
+        self.put(place, partition, indices, latest.timestamp);
+    }
+
+    /// Where records of a batch go, of which this is the index of the first. Allocates nothing, so
+    /// that it can be asked while the batch's stage is claimed.
+    #[inline]
+    pub(crate) fn place(&self, ack: &Arc<Ack>, partition: usize, first: u32) -> Place {
+        let goes_on = |at: &u32| {
+            let piece = self.pieces.get(*at as usize);
+            piece.is_some_and(|piece| Arc::ptr_eq(&piece.ack, ack) && piece.end == first)
+        };
+        let last = Some(self.last.piece).filter(goes_on);
+        let recent = || self.recent.get(partition).copied().filter(goes_on);
+        match last.or_else(recent) {
+            Some(piece) => Place {
+                piece,
+                begins: None,
+            },
+            None => Place {
+                piece: 0,
+                begins: Some(Arc::clone(ack)),
+            },
+        }
+    }
+
+    /// Puts in records of a batch at these indices.
+    #[inline]
+    pub(crate) fn put(
+        &mut self,
+        place: Place,
+        partition: usize,
+        indices: Range<u32>,
+        timestamp: i64,
+    ) {
+        let count = indices.end - indices.start;
         self.len += count as usize;
-        if self.last.count > 0
-            && let Some(piece) = self.pieces.get_mut(self.last.piece as usize)
-            && piece.goes_on_with(latest, count)
-        {
-            piece.end += count;
+        match self.times.back_mut() {
+            Some(time) if time.timestamp == timestamp => time.count += count as usize,
+            _ => self.times.push_back(Time {
+                timestamp,
+                count: count as usize,
+            }),
+        }
+        let piece = match place.begins {
+            Some(ack) => self.begin(ack, partition, indices),
+            None => {
+                if let Some(piece) = self.pieces.get_mut(place.piece as usize) {
+                    piece.end = indices.end;
+                }
+                place.piece
+            }
+        };
+        if self.last.count > 0 && self.last.piece == piece {
             self.last.count += count;
         } else {
-            self.add_run(latest, count);
+            let former = std::mem::replace(&mut self.last, Run { piece, count });
+            if former.count > 0 {
+                self.runs.push_back(former);
+            }
         }
     }
 
     #[inline(never)]
-    fn add_run(&mut self, latest: &Latest, count: u32) {
-        let partition = usize::try_from(latest.partition).unwrap_or_default();
-        let recent = self.recent.get(partition).copied();
-        let known = recent.and_then(|at| Some((at, self.pieces.get_mut(at as usize)?)));
-        let piece = match known {
-            Some((at, piece)) if piece.goes_on_with(latest, count) => {
-                piece.end += count;
-                at
-            }
-            _ => self.begin(partition, latest, count),
-        };
-        let former = std::mem::replace(&mut self.last, Run { piece, count });
-        if former.count > 0 {
-            self.runs.push_back(former);
-        }
-    }
-
-    fn begin(&mut self, partition: usize, latest: &Latest, count: u32) -> u32 {
-        let end = latest.index + 1;
+    fn begin(&mut self, ack: Arc<Ack>, partition: usize, indices: Range<u32>) -> u32 {
         let piece = Piece {
-            ack: Arc::clone(&latest.ack),
-            next: end - count,
-            end,
-            timestamp: latest.timestamp,
+            ack,
+            next: indices.start,
+            end: indices.end,
         };
         let at = match self.free.pop() {
             Some(at) => {
@@ -217,11 +260,15 @@ impl Receipts {
         let Some(&mut Run { piece: at, count }) = self.front() else {
             return Next::Open;
         };
+        let Some(time) = self.times.front_mut() else {
+            return Next::Open;
+        };
         let piece = &mut self.pieces[at as usize];
-        let (taken, found) = match piece.ack.outcome(piece.next, piece.timestamp) {
+        let (taken, found) = match piece.ack.outcome(piece.next, time.timestamp) {
             None => return Next::Open,
             Some(Ok(acked)) => {
                 let count = piece.ack.alike(piece.next).min(count);
+                let count = time.count.min(count as usize) as u32;
                 self.known = Known {
                     told: 0,
                     count,
@@ -236,6 +283,10 @@ impl Receipts {
                 (1, Next::Failed(Box::new(undelivered)))
             }
         };
+        time.count -= taken as usize;
+        if time.count == 0 {
+            self.times.pop_front();
+        }
         piece.next += taken;
         if piece.next == piece.end {
             // A batch that has its outcome takes no more records.

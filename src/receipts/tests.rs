@@ -85,10 +85,10 @@ fn a_batch_that_was_cut_is_told_part_by_part() {
 fn many_are_put_in_as_one() {
     let batch = Settle::new(3);
     let mut receipts = Receipts::default();
-    let mut latest = batch.receipt(9, 7).into_latest();
-    receipts.add(&latest, 10);
-    latest.index = 14;
-    receipts.add(&latest, 5);
+    for indices in [0..10, 10..15] {
+        let place = receipts.place(batch.ack(), 3, indices.start);
+        receipts.put(place, 3, indices, 7);
+    }
     assert_eq!((receipts.len(), receipts.pieces.len()), (15, 1));
     batch.settle(acked(0));
     let outcomes = told(&mut receipts);

@@ -1,0 +1,98 @@
+//! Many records at once.
+
+use std::iter;
+
+use super::Intake;
+use crate::delivery::Listener;
+use crate::error::SendError;
+use crate::partition::Extras;
+use crate::receipts::Receipts;
+use crate::record::BorrowedRecord;
+use crate::topics::{Recent, Topic};
+use crate::wall_clock;
+use std::sync::Arc;
+
+/// Why [`Producer::send_slice`](crate::Producer::send_slice) or
+/// [`Lane::send_slice`](crate::Lane::send_slice) stopped.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("record {at} of the slice was refused: {error}")]
+#[non_exhaustive]
+pub struct SliceError {
+    /// Which record was refused. All before it were accepted, those behind it were not tried.
+    pub at: usize,
+    /// Why. Of a lane that is used as a sink, too, it may be what is to be said of the record that the
+    /// sink took last; then this one was not tried either.
+    #[source]
+    pub error: SendError,
+}
+
+impl Intake {
+    /// Sends records of a handle; see [`Producer::send_slice`](crate::Producer::send_slice).
+    pub async fn send_slice<'a, R>(
+        &self,
+        recent: &Recent,
+        listeners: &[Arc<dyn Listener>],
+        records: &'a [R],
+        receipts: &mut Receipts,
+    ) -> Result<(), SliceError>
+    where
+        &'a R: Into<BorrowedRecord<'a>>,
+    {
+        let plain = self.interceptors.is_empty() && listeners.is_empty();
+        let mut at = 0;
+        while let Some(record) = records.get(at) {
+            let record = record.into();
+            if plain && !self.is_closed() {
+                let append =
+                    |topic: &Topic| Some(self.append_slice(topic, &records[at..], receipts));
+                let count = recent.with(record.topic, append).unwrap_or_default();
+                if count > 0 {
+                    at += count;
+                    continue;
+                }
+            }
+            let extras = Extras::told_to(listeners);
+            match self.send_borrowed(recent, record, extras).await {
+                Ok(receipt) => receipts.push_receipt(receipt),
+                Err(error) => return Err(SliceError { at, error }),
+            }
+            at += 1;
+        }
+        Ok(())
+    }
+
+    /// Sends what goes to `topic`, as far as batches are open, and returns how many records that were.
+    pub fn append_slice<'a, R>(
+        &self,
+        topic: &Topic,
+        records: &'a [R],
+        receipts: &mut Receipts,
+    ) -> usize
+    where
+        &'a R: Into<BorrowedRecord<'a>>,
+    {
+        let now = wall_clock::millis();
+        let mut rest = records;
+        while let Some((first, others)) = rest.split_first()
+            && let first = first.into()
+            && topic.is(first.topic)
+            && let Some((at, sticky)) = self.place_at_once(topic, &first)
+            && self.fits(&first)
+            && let Ok(timestamp) = first.time(now)
+        {
+            let others = others.iter().map(Into::into);
+            let others = others.take_while(|next| next.goes_with(&first) && self.fits(next));
+            let run = iter::once(first).chain(others);
+            let run = run.map(|record| record.fields_at(timestamp));
+            let appended = topic.partitions[at]
+                .stage
+                .append_run(run, sticky, |ack, first| receipts.place(ack, at, first));
+            let Some((place, indices)) = appended else {
+                break;
+            };
+            rest = &rest[indices.len()..];
+            receipts.put(place, at, indices, timestamp);
+        }
+        records.len() - rest.len()
+    }
+}

@@ -41,9 +41,15 @@ pub(crate) struct Loan {
 }
 
 impl Loan {
-    pub fn new(topic_partition: TopicPartition, topic_id: Uuid, lent: Lent, home: Home) -> Self {
+    /// In a box, since it goes through half a dozen hands.
+    pub fn new(
+        topic_partition: TopicPartition,
+        topic_id: Uuid,
+        lent: Lent,
+        home: Home,
+    ) -> Box<Self> {
         let (gate, error, settled) = (None, None, false);
-        Self {
+        Box::new(Self {
             topic_partition,
             topic_id,
             lent,
@@ -51,7 +57,7 @@ impl Loan {
             gate,
             error,
             settled,
-        }
+        })
     }
 
     pub fn records(&self) -> &Arc<Payload> {
@@ -64,7 +70,8 @@ impl Loan {
     }
 
     /// Gives the loan back with what the broker said.
-    pub fn settle(mut self, report: Report) {
+    #[expect(clippy::boxed_local, reason = "it stays where it is")]
+    pub fn settle(mut self: Box<Self>, report: Report) {
         self.settled = true;
         self.come_back(report);
     }
@@ -76,7 +83,8 @@ impl Loan {
     }
 
     /// Gives the loan back without an answer.
-    pub fn give_back(mut self, error: &Arc<str>) {
+    #[expect(clippy::boxed_local, reason = "it stays where it is")]
+    pub fn give_back(mut self: Box<Self>, error: &Arc<str>) {
         self.error = Some(Arc::clone(error));
     }
 }

@@ -187,11 +187,14 @@ impl PartitionActor {
         let (stage, full) = (&self.shared.stage, &mut self.full);
         let (open, stays_since) = stage.collect(leaves, full);
         self.open_since = stays_since;
-        for batch in self.full.drain(..).chain(open) {
+        let mut ledger = self.shared.ledger.borrow_mut();
+        let mut keep = |batch: OpenBatch| {
             let batch = batch.seal();
             self.meters.sealed(&batch);
-            self.shared.ledger.borrow_mut().push(batch);
-        }
+            ledger.push(batch);
+        };
+        self.full.drain(..).for_each(&mut keep);
+        open.into_iter().for_each(keep);
     }
 
     /// Looks at everything, the stage too, and does what follows.

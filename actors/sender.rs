@@ -52,7 +52,7 @@ pub(crate) struct Take {
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Offer {
-    pub loan: Loan,
+    pub loan: Box<Loan>,
     /// There is more to take: the partition stays in the ring.
     pub more: Option<Arc<Seat>>,
 }
@@ -99,7 +99,7 @@ pub(crate) struct SenderActor {
     /// Partitions with something to take, in the order of their turns.
     ring: VecDeque<Arc<Seat>>,
     /// Batches taken and not yet in a request.
-    taken: VecDeque<Loan>,
+    taken: VecDeque<Box<Loan>>,
     /// From then on partitions are to know that they stand in the ring.
     unaware: Option<Instant>,
     portions: Portions,
@@ -112,7 +112,7 @@ pub(crate) struct SenderActor {
     number: u64,
     outbox: Option<UnboundedSender<Outbound>>,
     task: Option<SpawnHandle>,
-    in_flight: InFlight<Loan>,
+    in_flight: InFlight<Box<Loan>>,
     backoff: Backoff,
     setup_timeout: Backoff,
     not_before: Option<Instant>,

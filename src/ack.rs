@@ -76,10 +76,21 @@ impl Ack {
         }
     }
 
+    #[inline]
+    pub fn partition(&self) -> i32 {
+        self.partition
+    }
+
+    /// What became of the batch, once that is known.
+    #[inline]
+    pub fn settlement(&self) -> Option<&Settlement> {
+        self.settlement.get()
+    }
+
     /// The outcome of the record at `index`, once there is one.
     #[inline]
     pub fn outcome(&self, index: u32, timestamp: i64) -> Option<Outcome> {
-        match self.settlement.get()? {
+        match self.settlement()? {
             Settlement::Acked {
                 base_offset,
                 log_append_time,
@@ -97,17 +108,13 @@ impl Ack {
         }
     }
 
-    /// How many records from the acked one at `index` on are acked with it, at consecutive offsets.
-    pub fn alike(&self, index: u32) -> u32 {
-        match self.settlement.get() {
-            Some(Settlement::Acked { .. }) => u32::MAX - index,
-            Some(Settlement::Split(parts)) => {
-                let alike = part_of(parts, index).map(|(first, part)| part.alike(index - first));
-                let next = parts.iter().find(|(first, _)| *first > index);
-                let here = next.map_or(u32::MAX, |(first, _)| first - index);
-                alike.unwrap_or(1).min(here)
-            }
-            _ => 1,
+    /// Who has the outcome of the record at `index`, at which index there, and of how many records from
+    /// it on: this one, of all, unless its batch was cut.
+    #[inline]
+    pub fn holder(&self, index: u32) -> (&Self, u32, u32) {
+        match self.settlement() {
+            Some(Settlement::Split(parts)) => holder_of(parts, index).unwrap_or((self, index, 1)),
+            _ => (self, index, u32::MAX - index),
         }
     }
 
@@ -136,6 +143,15 @@ fn part_of(parts: &[(u32, Arc<Ack>)], index: u32) -> Option<(u32, &Ack)> {
     let after = parts.partition_point(|(first, _)| *first <= index);
     let (first, part) = parts.get(after.checked_sub(1)?)?;
     Some((*first, part))
+}
+
+#[cold]
+fn holder_of(parts: &[(u32, Arc<Ack>)], index: u32) -> Option<(&Ack, u32, u32)> {
+    let (first, part) = part_of(parts, index)?;
+    let (holder, there, count) = part.holder(index - first);
+    let next = parts.iter().find(|(first, _)| *first > index);
+    let here = next.map_or(u32::MAX, |(first, _)| first - index);
+    Some((holder, there, count.min(here)))
 }
 
 #[cold]

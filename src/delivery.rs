@@ -82,68 +82,77 @@ impl Delivered {
     }
 }
 
-/// Callbacks and listeners of one batch.
+/// Callbacks and listeners of one batch. Most have none, and take a word for them.
 #[derive(Default)]
-pub(crate) struct Listeners {
+pub(crate) struct Listeners(Option<Box<Told>>);
+
+#[derive(Default)]
+struct Told {
     callbacks: Vec<(Receipt, Callback)>,
     listeners: Vec<Arc<dyn Listener>>,
 }
 
 impl Listeners {
     pub fn is_empty(&self) -> bool {
-        self.callbacks.is_empty() && self.listeners.is_empty()
+        self.0.is_none()
+    }
+
+    fn told(&mut self) -> &mut Told {
+        self.0.get_or_insert_default()
     }
 
     /// Calls `callback` with the outcome of the record of `receipt`.
     pub fn call_back(&mut self, receipt: Receipt, callback: Callback) {
-        self.callbacks.push((receipt, callback));
+        self.told().callbacks.push((receipt, callback));
     }
 
     /// Tells `listener`, once however often it is added.
     pub fn add(&mut self, listener: &Arc<dyn Listener>) {
-        if !self
-            .listeners
-            .iter()
-            .any(|known| Arc::ptr_eq(known, listener))
-        {
-            self.listeners.push(Arc::clone(listener));
+        let listeners = &mut self.told().listeners;
+        if !listeners.iter().any(|known| Arc::ptr_eq(known, listener)) {
+            listeners.push(Arc::clone(listener));
         }
     }
 
     pub fn listeners(&self) -> &[Arc<dyn Listener>] {
-        &self.listeners
+        self.0.as_ref().map_or(&[], |told| &told.listeners)
     }
 
     /// The callbacks, in the order of their records.
     pub fn into_callbacks(self) -> Vec<(Receipt, Callback)> {
-        self.callbacks
+        self.0.map_or_else(Vec::new, |told| told.callbacks)
     }
 
     /// Those of the records before `at`, and those of the rest.
     pub fn split(self, at: RecordId) -> (Self, Self) {
-        let (head, tail) = self
-            .callbacks
+        let Some(told) = self.0 else {
+            return Default::default();
+        };
+        let Told {
+            callbacks,
+            listeners,
+        } = *told;
+        let (head, tail) = callbacks
             .into_iter()
             .partition(|(receipt, _)| receipt.id().index < at.index);
-        let listeners = self.listeners.clone();
-        (
-            Self {
-                callbacks: head,
-                listeners: self.listeners,
-            },
-            Self {
-                callbacks: tail,
+        let part = |callbacks, listeners| {
+            Self(Some(Box::new(Told {
+                callbacks,
                 listeners,
-            },
-        )
+            })))
+        };
+        (part(head, listeners.clone()), part(tail, listeners))
     }
 }
 
 impl fmt::Debug for Listeners {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Listeners")
-            .field("callbacks", &self.callbacks.len())
-            .field("listeners", &self.listeners.len())
+            .field(
+                "callbacks",
+                &self.0.as_ref().map(|told| told.callbacks.len()),
+            )
+            .field("listeners", &self.listeners().len())
             .finish()
     }
 }

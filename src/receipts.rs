@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 use futures_util::{Stream, StreamExt};
 
-use crate::ack::{Ack, Latest, Receipt};
+use crate::ack::{Ack, Latest, Receipt, Settlement};
 use crate::lane::Sent;
 use crate::outcome::{Acked, Outcome, Undelivered};
 
@@ -264,24 +264,32 @@ impl Receipts {
             return Next::Open;
         };
         let piece = &mut self.pieces[at as usize];
-        let (taken, found) = match piece.ack.outcome(piece.next, time.timestamp) {
+        // Numbers are taken from where they stand: those of an outcome just made would be read as they
+        // were not written, and waited for.
+        let (ack, index, alike) = piece.ack.holder(piece.next);
+        let (taken, found) = match ack.settlement() {
             None => return Next::Open,
-            Some(Ok(acked)) => {
-                let count = piece.ack.alike(piece.next).min(count);
-                let count = time.count.min(count as usize) as u32;
+            Some(Settlement::Acked {
+                base_offset,
+                log_append_time,
+            }) => {
+                let count = time.count.min(alike.min(count) as usize) as u32;
                 self.known = Known {
                     told: 0,
                     count,
-                    partition: acked.partition,
-                    offset: acked.offset,
-                    timestamp: acked.timestamp,
+                    partition: ack.partition(),
+                    offset: base_offset.map(|base| base + i64::from(index)),
+                    timestamp: log_append_time.unwrap_or(time.timestamp),
                 };
                 (count, Next::Known)
             }
-            Some(Err(undelivered)) => {
-                self.len -= 1;
-                (1, Next::Failed(Box::new(undelivered)))
-            }
+            Some(_) => match ack.outcome(index, time.timestamp) {
+                Some(Err(undelivered)) => {
+                    self.len -= 1;
+                    (1, Next::Failed(Box::new(undelivered)))
+                }
+                _ => return Next::Open,
+            },
         };
         time.count -= taken as usize;
         if time.count == 0 {

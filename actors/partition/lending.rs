@@ -72,7 +72,7 @@ impl PartitionActor {
     }
 
     /// A batch for the sender of that incarnation, if there is one.
-    fn lend(&mut self, lender: u64, now: Instant, ctx: &Context<Self>) -> Option<Loan> {
+    fn lend(&mut self, lender: u64, now: Instant, ctx: &Context<Self>) -> Option<Box<Loan>> {
         let compressor = Rc::clone(&self.parts.compressor);
         let mut compressor = compressor.borrow_mut();
         let mut lent = self.ledger().take(now, &mut compressor);

@@ -117,7 +117,7 @@ impl SenderActor {
         Ok(())
     }
 
-    fn settle_each(&self, request: Request<Loan>, answer: ProduceAnswer) {
+    fn settle_each(&self, request: Request<Box<Loan>>, answer: ProduceAnswer) {
         let ProduceAnswer {
             partitions, nodes, ..
         } = answer;

@@ -71,7 +71,6 @@ pub(crate) struct SealedBatch {
     first: RecordId,
     settle: Option<Settle>,
     listeners: Listeners,
-    header: Option<(Stamp, [u8; HEADER_LEN])>,
 }
 
 /// What a flush waits for: that the last clone is dropped.
@@ -112,7 +111,6 @@ impl SealedBatch {
             first: settle.first(),
             settle: Some(settle),
             listeners,
-            header: None,
         }
     }
 
@@ -156,15 +154,8 @@ impl SealedBatch {
 
     /// The batch as it goes to the wire under `stamp`. The same stamp gives the same bytes.
     pub fn stamped(&mut self, stamp: Stamp) -> ([u8; HEADER_LEN], Arc<Payload>) {
-        let header = match &self.header {
-            Some((of, header)) if *of == stamp => *header,
-            _ => {
-                let sum = *self.sum.get_or_insert_with(|| crc::sum(&self.records));
-                let header = header::write(&self.summary, stamp, self.records.len(), sum);
-                self.header = Some((stamp, header));
-                header
-            }
-        };
+        let sum = *self.sum.get_or_insert_with(|| crc::sum(&self.records));
+        let header = header::write(&self.summary, stamp, self.records.len(), sum);
         (header, Arc::clone(&self.records))
     }
 
@@ -238,7 +229,6 @@ impl SealedBatch {
             first,
             settle: Some(Settle::new(whole.partition())),
             listeners,
-            header: None,
         };
         let [head, tail] = halves;
         let parts = [

@@ -401,7 +401,7 @@ impl Inner {
 
     /// Ends the open batch. It was busy if it outgrew `first` bytes.
     fn seal(&mut self, first: usize, full: bool) -> Option<OpenBatch> {
-        let mut open = self.open.take()?;
+        let open = self.open.as_mut()?;
         open.finish(full);
         self.busy = open.wire_len() > first;
         self.run += open.len() - std::mem::take(&mut self.chosen);
@@ -409,7 +409,7 @@ impl Inner {
         // An actor that was told looks at whatever is open then.
         self.known &= self.courier.is_none();
         self.news = true;
-        Some(open)
+        self.open.take()
     }
 
     fn append(&mut self, record: &RecordRef<'_>, extras: &mut Extras<'_>) -> Option<Appended> {

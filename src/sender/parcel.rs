@@ -20,6 +20,28 @@ pub(crate) trait Parcel {
     }
 }
 
+impl<P: Parcel> Parcel for Box<P> {
+    fn topic(&self) -> &str {
+        (**self).topic()
+    }
+
+    fn topic_id(&self) -> Uuid {
+        (**self).topic_id()
+    }
+
+    fn partition(&self) -> i32 {
+        (**self).partition()
+    }
+
+    fn header(&self) -> &[u8; HEADER_LEN] {
+        (**self).header()
+    }
+
+    fn records_len(&self) -> usize {
+        (**self).records_len()
+    }
+}
+
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;

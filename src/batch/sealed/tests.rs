@@ -115,7 +115,6 @@ fn halves_hold_the_records_in_order() {
         for count in 2..80 {
             let (mut whole, receipts) = batch(&shelf, count);
             let expected = decoded(&mut whole);
-            whole.header = None;
             whole.compress(codec, &mut Compressor::new(codec));
             let [mut head, mut tail] = whole.split().expect("two halves");
             assert_eq!(head.count(), count as i32 / 2);

@@ -174,12 +174,14 @@ impl Ledger {
     }
 
     pub(super) fn remove(&mut self, at: usize, settlement: Settlement, effects: &mut Effects) {
-        if let Some(mut entry) = self.entries.remove(at) {
+        if let Some(entry) = self.entries.get_mut(at) {
             effects.settled.extend(entry.settle(settlement));
         }
-        if self.entries.is_empty() {
+        if at == 0 && self.entries.len() == 1 {
             // It begins in front again: most ledgers hold one batch, whose place stays in the cache.
             self.entries.clear();
+        } else {
+            self.entries.remove(at);
         }
     }
 

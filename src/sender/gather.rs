@@ -5,30 +5,35 @@ use std::collections::{HashSet, VecDeque};
 use super::Parcel;
 
 /// Takes batches off the front of `waiting` for one request of at most `max_bytes`, but at least
-/// one. A second batch of a partition stays, and so does everything of that partition behind it,
-/// so that a partition's batches leave in their order.
+/// one, up to the first that does not fit, as Kafka's own `RecordAccumulator.drain` does. A second
+/// batch of a partition stays, and so does everything of that partition behind it, so that a
+/// partition's batches leave in their order.
 pub(crate) fn gather<P: Parcel>(waiting: &mut VecDeque<P>, max_bytes: usize) -> Vec<P> {
     let mut seen = HashSet::with_capacity(waiting.len());
     let mut bytes = 0;
     let mut goes = Vec::with_capacity(waiting.len());
     for parcel in waiting.iter() {
+        if bytes > 0 && bytes + parcel.len() > max_bytes {
+            break;
+        }
         // Kafka takes one batch of a partition in a request.
         let first_of_its_partition = seen.insert((parcel.topic(), parcel.partition()));
-        let fits = bytes == 0 || bytes + parcel.len() <= max_bytes;
-        goes.push(first_of_its_partition && fits);
-        if first_of_its_partition && fits {
+        goes.push(first_of_its_partition);
+        if first_of_its_partition {
             bytes += parcel.len();
         }
     }
-    let mut chosen = Vec::with_capacity(waiting.len());
-    let mut left = VecDeque::new();
-    for (parcel, goes) in waiting.drain(..).zip(goes) {
+    let mut chosen = Vec::with_capacity(goes.len());
+    let mut left = Vec::new();
+    for (parcel, goes) in waiting.drain(..goes.len()).zip(goes) {
         match goes {
             true => chosen.push(parcel),
-            false => left.push_back(parcel),
+            false => left.push(parcel),
         }
     }
-    *waiting = left;
+    left.into_iter()
+        .rev()
+        .for_each(|parcel| waiting.push_front(parcel));
     chosen
 }
 
@@ -56,8 +61,8 @@ mod tests {
             Batch("d", 40),
         ]);
         assert_eq!(gather(&mut waiting, 100), [Batch("a", 500)]);
-        assert_eq!(gather(&mut waiting, 100), [Batch("b", 60), Batch("d", 40)]);
-        assert_eq!(gather(&mut waiting, 100), [Batch("c", 60)]);
+        assert_eq!(gather(&mut waiting, 100), [Batch("b", 60)]);
+        assert_eq!(gather(&mut waiting, 100), [Batch("c", 60), Batch("d", 40)]);
     }
 
     #[test]

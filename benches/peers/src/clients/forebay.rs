@@ -1,12 +1,12 @@
 //! forebay through the door that any number of threads may share.
 //!
-//! Each record is an owned value (a slice of `Bytes`), and each has a receipt. Flat out they are handed
-//! over by slices, or one by one in a column of its own; the receipts are kept in `Receipts` and looked
-//! at as they come. With a rate each record is sent for itself, and its receipt is awaited.
+//! Each record is an owned value (a slice of `Bytes`), and each outcome is looked at. Flat out they are
+//! handed over by slices, and the receipts kept in `Receipts`; with a rate each record has a callback.
+//! In a column of its own they are sent one by one, and with a rate each receipt is awaited.
 
 use std::time::Duration;
 
-use forebay::{Config, Producer, Receipt, Receipts, Record};
+use forebay::{Config, Outcome, Producer, Receipt, Receipts, Record};
 
 use crate::follow::Follower;
 use crate::job::Job;
@@ -86,7 +86,7 @@ pub fn config(job: &Job) -> Config {
 struct Shared {
     producer: Producer,
     topic: &'static str,
-    slices: bool,
+    in_bulk: bool,
     kept: Kept,
 }
 
@@ -98,13 +98,13 @@ pub fn drive_one_by_one(job: &Job) {
     drive_by(job, false);
 }
 
-fn drive_by(job: &Job, slices: bool) {
+fn drive_by(job: &Job, in_bulk: bool) {
     run(job, async |results: &'static Results| Shared {
         producer: Producer::start(config(job)).expect("a producer"),
         // As if it stood in the program's text.
         topic: job.topic.clone().leak(),
         kept: Kept::new(job, results),
-        slices,
+        in_bulk,
     });
 }
 
@@ -133,12 +133,19 @@ impl Shared {
 
 impl Client for Shared {
     async fn send(&mut self, entry: &Entry, due: u64) {
-        let receipt = self.send_one(entry).await;
-        self.kept.follow(receipt, due).await;
+        if self.in_bulk {
+            let results = self.kept.results;
+            let told = move |outcome: Outcome| results.settled(outcome.is_ok(), due);
+            let sent = self.producer.send_with(self.record(entry), told).await;
+            drop(sent.expect("an accepted record"));
+        } else {
+            let receipt = self.send_one(entry).await;
+            self.kept.follow(receipt, due).await;
+        }
     }
 
     async fn send_all(&mut self, entries: &[Entry]) {
-        if self.slices {
+        if self.in_bulk {
             let records: Vec<_> = entries.iter().map(|entry| self.record(entry)).collect();
             let sent = self.producer.send_slice(&records, &mut self.kept.receipts);
             sent.await.expect("accepted records");

@@ -1,6 +1,7 @@
 //! One shared ack per batch; a record's receipt is an index into it.
 
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -8,6 +9,7 @@ use std::task::{Context, Poll, Waker};
 
 use crate::broker_error::BrokerError;
 use crate::outcome::{Acked, Outcome, Reason, Undelivered};
+use crate::panics;
 
 /// How a batch ended, for all its records at once.
 #[derive(Debug, Clone)]
@@ -71,7 +73,10 @@ impl Ack {
         if self.settlement.set(settlement).is_ok() {
             let wakers = std::mem::take(&mut *self.wakers());
             for waker in wakers {
-                waker.wake();
+                // It may be anybody's: who waits behind it is woken all the same.
+                if let Err(panic) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
+                    tracing::error!(panic = panics::message(&*panic), "a waker panicked");
+                }
             }
         }
     }
@@ -402,6 +407,27 @@ mod tests {
         assert!(receipts[1].outcome().is_none());
         drop(first);
         assert!(receipts[1].outcome().expect("settled").is_err());
+    }
+
+    #[test]
+    fn a_waker_that_panics_harms_nobody_else() {
+        struct Wakes(AtomicU64);
+        impl std::task::Wake for Wakes {
+            fn wake(self: Arc<Self>) {
+                let before = self.0.fetch_add(1, Ordering::Relaxed);
+                assert!(before > 0, "the first one panics");
+            }
+        }
+        let settle = Settle::new(0);
+        let wakes: [Arc<Wakes>; 2] = [0, 1].map(|times| Arc::new(Wakes(times.into())));
+        let mut receipts = [0, 1].map(|index| settle.receipt(index, 0));
+        for (receipt, wakes) in receipts.iter_mut().zip(&wakes) {
+            let waker = Arc::clone(wakes).into();
+            let polled = Pin::new(receipt).poll(&mut Context::from_waker(&waker));
+            assert!(polled.is_pending());
+        }
+        drop(settle);
+        assert_eq!(wakes.map(|it| it.0.load(Ordering::Relaxed)), [1, 2]);
     }
 
     #[test]

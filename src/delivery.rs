@@ -135,11 +135,13 @@ impl Listeners {
         let (head, tail) = callbacks
             .into_iter()
             .partition(|(receipt, _)| receipt.id().index < at.index);
-        let part = |callbacks, listeners| {
-            Self(Some(Box::new(Told {
+        let part = |callbacks: Vec<_>, listeners: Vec<_>| {
+            let anybody = !callbacks.is_empty() || !listeners.is_empty();
+            let told = Told {
                 callbacks,
                 listeners,
-            })))
+            };
+            Self(anybody.then(|| Box::new(told)))
         };
         (part(head, listeners.clone()), part(tail, listeners))
     }
@@ -150,9 +152,30 @@ impl fmt::Debug for Listeners {
         f.debug_struct("Listeners")
             .field(
                 "callbacks",
-                &self.0.as_ref().map(|told| told.callbacks.len()),
+                &self.0.as_ref().map_or(0, |told| told.callbacks.len()),
             )
             .field("listeners", &self.listeners().len())
             .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ack::Settle;
+
+    #[test]
+    fn a_half_in_which_nobody_is_to_be_told_has_no_listeners() {
+        let batch = Settle::new(0);
+        let mut listeners = Listeners::default();
+        assert!(listeners.is_empty());
+        listeners.call_back(batch.receipt(5, 0), Box::new(drop));
+        let middle = RecordId {
+            index: 3,
+            ..batch.first()
+        };
+        let (head, tail) = listeners.split(middle);
+        assert!(head.is_empty() && !tail.is_empty());
+        assert_eq!(tail.into_callbacks().len(), 1);
     }
 }

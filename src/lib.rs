@@ -89,7 +89,7 @@ pub use lifecycle::{Lifecycle, LifecycleEvent, Supervise};
 pub use outcome::{Acked, Outcome, Reason, Undelivered};
 pub use producer::{Placement, Producer, ProducerBuilder};
 pub use receipts::Receipts;
-pub use record::{BorrowedRecord, Header, Record, TopicPartition};
+pub use record::{AsRecord, BorrowedRecord, Header, Record, TopicPartition};
 pub use serializer::{BigEndian, FromFn, SerializeError, Serializer, Utf8};
 pub use supervision::Part;
 pub use typed_producer::TypedProducer;

@@ -28,7 +28,7 @@ use crate::partition::Extras;
 use crate::partitioner::Partitioner;
 use crate::pool::Shelf;
 use crate::receipts::Receipts;
-use crate::record::{BorrowedRecord, Record};
+use crate::record::{AsRecord, Record};
 use crate::supervision::Part;
 use crate::topics::{Recent, Topics};
 
@@ -323,8 +323,8 @@ impl Producer {
     /// larger than `batch.size`, whose memory has to be asked for; and so is one whose sender is far
     /// ahead of the brokers, for about a millisecond.
     ///
-    /// A refused record comes back with its error. This is the cheapest door for owned records:
-    /// whoever has many tries first, and awaits [`send`](Self::send) for what was refused.
+    /// A refused record comes back with its error. For single records this is the cheapest way: whoever
+    /// sends often tries first, and awaits [`send`](Self::send) for what was refused.
     ///
     /// ```no_run
     /// # async fn example(producer: forebay::Producer) -> Result<(), Box<dyn std::error::Error>> {
@@ -369,17 +369,15 @@ impl Producer {
     /// # Ok(())
     /// # }
     /// ```
-    pub async fn send_slice<'a, R>(
+    pub async fn send_slice(
         &self,
-        records: &'a [R],
+        records: &[impl AsRecord],
         receipts: &mut Receipts,
-    ) -> Result<(), SliceError>
-    where
-        &'a R: Into<BorrowedRecord<'a>>,
-    {
+    ) -> Result<(), SliceError> {
         let (recent, listeners) = (&self.recent, &self.listeners);
-        let sending = self.intake.send_slice(recent, listeners, records, receipts);
-        sending.await
+        self.intake
+            .send_slice(recent, listeners, records, receipts)
+            .await
     }
 
     /// A handle whose records' outcomes go to `recipient`: one [`Delivered`] per batch. Which

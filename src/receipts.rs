@@ -15,8 +15,8 @@ use crate::outcome::{Acked, Outcome, Undelivered};
 /// The receipts of many records: a stream of their outcomes, in the order in which they were put
 /// in.
 ///
-/// Records of one batch that follow one another take as much room as one, 8 bytes. It is a stream
-/// that ends when it is empty and may go on when something is put in.
+/// Records of one batch that follow one another take as much room as one, 8 bytes, and 16 more wherever
+/// the time changes. It is a stream that ends when it is empty and may go on when something is put in.
 ///
 /// ```no_run
 /// # async fn example(lane: &mut forebay::Lane) -> Result<(), Box<dyn std::error::Error>> {
@@ -92,10 +92,10 @@ struct Piece {
     end: u32,
 }
 
-/// Where the receipts of records go that were just accepted. Not an enum, which would be written to
+/// What the receipts of records join that were just accepted. Not an enum, which would be written to
 /// the stack in parts and read as a whole: the processor waits for that.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct Joins {
     /// The piece that they go on with.
     piece: u32,
     /// They begin a piece of this ack instead.
@@ -126,15 +126,15 @@ impl Receipts {
     #[inline]
     fn push_latest(&mut self, latest: &Latest) {
         let partition = usize::try_from(latest.partition).unwrap_or_default();
-        let place = self.place(&latest.ack, partition, latest.index);
+        let joins = self.joins(&latest.ack, partition, latest.index);
         let indices = latest.index..latest.index + 1;
-        self.put(place, partition, indices, latest.timestamp);
+        self.put(joins, partition, indices, latest.timestamp);
     }
 
-    /// Where records of a batch go, of which this is the index of the first. Allocates nothing, so
+    /// What records of a batch join, of which this is the index of the first. Allocates nothing, so
     /// that it can be asked while the batch's stage is claimed.
     #[inline]
-    pub(crate) fn place(&self, ack: &Arc<Ack>, partition: usize, first: u32) -> Place {
+    pub(crate) fn joins(&self, ack: &Arc<Ack>, partition: usize, first: u32) -> Joins {
         let goes_on = |at: &u32| {
             let piece = self.pieces.get(*at as usize);
             piece.is_some_and(|piece| Arc::ptr_eq(&piece.ack, ack) && piece.end == first)
@@ -142,11 +142,11 @@ impl Receipts {
         let last = Some(self.last.piece).filter(goes_on);
         let recent = || self.recent.get(partition).copied().filter(goes_on);
         match last.or_else(recent) {
-            Some(piece) => Place {
+            Some(piece) => Joins {
                 piece,
                 begins: None,
             },
-            None => Place {
+            None => Joins {
                 piece: 0,
                 begins: Some(Arc::clone(ack)),
             },
@@ -157,7 +157,7 @@ impl Receipts {
     #[inline]
     pub(crate) fn put(
         &mut self,
-        place: Place,
+        joins: Joins,
         partition: usize,
         indices: Range<u32>,
         timestamp: i64,
@@ -171,13 +171,13 @@ impl Receipts {
                 count: count as usize,
             }),
         }
-        let piece = match place.begins {
+        let piece = match joins.begins {
             Some(ack) => self.begin(ack, partition, indices),
             None => {
-                if let Some(piece) = self.pieces.get_mut(place.piece as usize) {
+                if let Some(piece) = self.pieces.get_mut(joins.piece as usize) {
                     piece.end = indices.end;
                 }
-                place.piece
+                joins.piece
             }
         };
         if self.last.count > 0 && self.last.piece == piece {

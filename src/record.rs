@@ -8,7 +8,6 @@ use bytes::Bytes;
 
 use crate::batch::RecordRef;
 use crate::error::SendError;
-use crate::topics::same;
 use crate::wall_clock;
 
 /// One partition of one topic.
@@ -367,16 +366,67 @@ impl<'a> BorrowedRecord<'a> {
     }
 }
 
-impl<'a> From<&'a Record> for BorrowedRecord<'a> {
+/// What `send_slice` takes: [`Record`]s, or [`BorrowedRecord`]s. Nobody else can implement it, since it
+/// is called while a batch is held.
+pub trait AsRecord: sealed::Sealed {
+    /// The record, its bytes borrowed.
+    fn as_record(&self) -> BorrowedRecord<'_>;
+}
+
+mod sealed {
+    #[expect(unnameable_types, reason = "so that nobody else can implement it")]
+    pub trait Sealed {}
+}
+
+impl sealed::Sealed for Record {}
+impl sealed::Sealed for BorrowedRecord<'_> {}
+
+impl AsRecord for Record {
     #[inline]
-    fn from(record: &'a Record) -> Self {
-        record.borrowed()
+    fn as_record(&self) -> BorrowedRecord<'_> {
+        self.borrowed()
     }
 }
 
-impl<'a> From<&'a BorrowedRecord<'_>> for BorrowedRecord<'a> {
+impl AsRecord for BorrowedRecord<'_> {
     #[inline]
-    fn from(record: &'a BorrowedRecord<'_>) -> Self {
-        *record
+    fn as_record(&self) -> BorrowedRecord<'_> {
+        *self
+    }
+}
+
+/// Whether two names are equal: for short ones without the call that `==` is.
+#[inline]
+pub(crate) fn same(a: &str, b: &str) -> bool {
+    fn ends<const N: usize>(name: &[u8]) -> (Option<&[u8; N]>, Option<&[u8; N]>) {
+        (name.first_chunk(), name.last_chunk())
+    }
+    let (a, b) = (a.as_bytes(), b.as_bytes());
+    // The first and the last bytes together are all there are.
+    a.len() == b.len()
+        && match a.len() {
+            4..=8 => ends::<4>(a) == ends(b),
+            9..=16 => ends::<8>(a) == ends(b),
+            _ => a == b,
+        }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_any_length_are_compared_to_the_last_byte() {
+        for len in 0..40 {
+            let name = "abcdefghijklmnopqrstuvwxyzabcdefghijklmnop";
+            let name = &name[..len];
+            assert!(same(name, &String::from(name)));
+            assert!(!same(name, &format!("{name}x")));
+            for at in 0..len {
+                let mut other = name.to_owned();
+                other.replace_range(at..=at, "X");
+                assert!(!same(name, &other), "{name} {other}");
+            }
+        }
     }
 }

@@ -11,6 +11,7 @@ use spin::mutex::SpinMutex;
 use crate::actors::PartitionActor;
 use crate::partition::Stage;
 use crate::partitioner::{Load, RoundRobin, Sticky};
+use crate::record::same;
 
 /// Every topic that is known, read by every send and written when a topic's partitions change.
 #[derive(Debug)]
@@ -48,7 +49,7 @@ pub(crate) struct Recent {
 impl Recent {
     /// Calls `work` with the topic, if it is at hand.
     #[inline]
-    pub fn with<R>(&self, name: &str, work: impl FnOnce(&Topic) -> Option<R>) -> Option<R> {
+    pub fn with<R>(&self, name: &str, work: impl FnOnce(&Arc<Topic>) -> Option<R>) -> Option<R> {
         let last;
         let topic = match self.first.get() {
             Some(first) if first.is(name) => first,
@@ -241,40 +242,9 @@ impl Topic {
     }
 }
 
-/// Whether two names are equal: for short ones without the call that `==` is.
-#[inline]
-pub(crate) fn same(a: &str, b: &str) -> bool {
-    fn ends<const N: usize>(name: &[u8]) -> (Option<&[u8; N]>, Option<&[u8; N]>) {
-        (name.first_chunk(), name.last_chunk())
-    }
-    let (a, b) = (a.as_bytes(), b.as_bytes());
-    // The first and the last bytes together are all there are.
-    a.len() == b.len()
-        && match a.len() {
-            4..=8 => ends::<4>(a) == ends(b),
-            9..=16 => ends::<8>(a) == ends(b),
-            _ => a == b,
-        }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_of_any_length_are_compared_to_the_last_byte() {
-        for len in 0..40 {
-            let name = "abcdefghijklmnopqrstuvwxyzabcdefghijklmnop";
-            let name = &name[..len];
-            assert!(same(name, &String::from(name)));
-            assert!(!same(name, &format!("{name}x")));
-            for at in 0..len {
-                let mut other = name.to_owned();
-                other.replace_range(at..=at, "X");
-                assert!(!same(name, &other), "{name} {other}");
-            }
-        }
-    }
 
     #[test]
     fn a_partition_nobody_takes_from_is_stuck() {

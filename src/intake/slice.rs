@@ -1,16 +1,16 @@
 //! Many records at once.
 
 use std::iter;
+use std::sync::Arc;
 
 use super::Intake;
 use crate::delivery::Listener;
 use crate::error::SendError;
 use crate::partition::Extras;
 use crate::receipts::Receipts;
-use crate::record::BorrowedRecord;
+use crate::record::AsRecord;
 use crate::topics::{Recent, Topic};
 use crate::wall_clock;
-use std::sync::Arc;
 
 /// Why [`Producer::send_slice`](crate::Producer::send_slice) or
 /// [`Lane::send_slice`](crate::Lane::send_slice) stopped.
@@ -28,31 +28,28 @@ pub struct SliceError {
 
 impl Intake {
     /// Sends records of a handle; see [`Producer::send_slice`](crate::Producer::send_slice).
-    pub async fn send_slice<'a, R>(
+    pub async fn send_slice(
         &self,
         recent: &Recent,
         listeners: &[Arc<dyn Listener>],
-        records: &'a [R],
+        records: &[impl AsRecord],
         receipts: &mut Receipts,
-    ) -> Result<(), SliceError>
-    where
-        &'a R: Into<BorrowedRecord<'a>>,
-    {
+    ) -> Result<(), SliceError> {
         let plain = self.interceptors.is_empty() && listeners.is_empty();
         let mut at = 0;
         while let Some(record) = records.get(at) {
-            let record = record.into();
             if plain && !self.is_closed() {
-                let append =
-                    |topic: &Topic| Some(self.append_slice(topic, &records[at..], receipts));
-                let count = recent.with(record.topic, append).unwrap_or_default();
-                if count > 0 {
-                    at += count;
-                    continue;
+                // Counted, so that nobody who sends to another topic meanwhile has to do without.
+                let topic = recent.with(record.as_record().topic, |topic| Some(Arc::clone(topic)));
+                if let Some(topic) = topic {
+                    at += self.append_slice(&topic, &records[at..], receipts);
                 }
             }
+            let Some(record) = records.get(at) else {
+                break;
+            };
             let extras = Extras::told_to(listeners);
-            match self.send_borrowed(recent, record, extras).await {
+            match self.send_borrowed(recent, record.as_record(), extras).await {
                 Ok(receipt) => receipts.push_receipt(receipt),
                 Err(error) => return Err(SliceError { at, error }),
             }
@@ -62,36 +59,34 @@ impl Intake {
     }
 
     /// Sends what goes to `topic`, as far as batches are open, and returns how many records that were.
-    pub fn append_slice<'a, R>(
+    pub fn append_slice(
         &self,
         topic: &Topic,
-        records: &'a [R],
+        records: &[impl AsRecord],
         receipts: &mut Receipts,
-    ) -> usize
-    where
-        &'a R: Into<BorrowedRecord<'a>>,
-    {
+    ) -> usize {
         let now = wall_clock::millis();
         let mut rest = records;
         while let Some((first, others)) = rest.split_first()
-            && let first = first.into()
+            && let first = first.as_record()
             && topic.is(first.topic)
-            && let Some((at, sticky)) = self.place_at_once(topic, &first)
+            && let Some((partition, sticky)) = self.place_at_once(topic, &first)
             && self.fits(&first)
             && let Ok(timestamp) = first.time(now)
         {
-            let others = others.iter().map(Into::into);
+            let others = others.iter().map(AsRecord::as_record);
             let others = others.take_while(|next| next.goes_with(&first) && self.fits(next));
             let run = iter::once(first).chain(others);
             let run = run.map(|record| record.fields_at(timestamp));
-            let appended = topic.partitions[at]
-                .stage
-                .append_run(run, sticky, |ack, first| receipts.place(ack, at, first));
-            let Some((place, indices)) = appended else {
+            let stage = &topic.partitions[partition].stage;
+            let appended = stage.append_run(run, sticky, |ack, first| {
+                receipts.joins(ack, partition, first)
+            });
+            let Some((joins, indices)) = appended else {
                 break;
             };
             rest = &rest[indices.len()..];
-            receipts.put(place, at, indices, timestamp);
+            receipts.put(joins, partition, indices, timestamp);
         }
         records.len() - rest.len()
     }

@@ -3,13 +3,13 @@
 use super::{Lane, Route};
 use crate::intake::SliceError;
 use crate::receipts::Receipts;
-use crate::record::BorrowedRecord;
+use crate::record::AsRecord;
 
 impl Lane {
     /// Sends records one behind the other, as [`send`](Self::send) would, for two thirds of what that
     /// costs its caller where they are small: what is the same for all of them is looked at once.
     ///
-    /// The records are [`BorrowedRecord`]s, or [`Record`](crate::Record)s.
+    /// The records are [`BorrowedRecord`](crate::BorrowedRecord)s, or [`Record`](crate::Record)s.
     /// Their receipts go into `receipts` as the records are accepted. So they tell how many were,
     /// also after an error, or when the future is dropped. Records without a time of their own may
     /// share one, the time of the call.
@@ -29,21 +29,18 @@ impl Lane {
     /// # Ok(())
     /// # }
     /// ```
-    pub async fn send_slice<'a, R>(
+    pub async fn send_slice(
         &mut self,
-        records: &'a [R],
+        records: &[impl AsRecord],
         receipts: &mut Receipts,
-    ) -> Result<(), SliceError>
-    where
-        &'a R: Into<BorrowedRecord<'a>>,
-    {
+    ) -> Result<(), SliceError> {
         let mut at = 0;
         loop {
             at += self.append_slice(&records[at..], receipts);
             let Some(record) = records.get(at) else {
                 return Ok(());
             };
-            match self.send(record.into()).await {
+            match self.send(record.as_record()).await {
                 Ok(sent) => receipts.push(sent),
                 Err(error) => return Err(SliceError { at, error }),
             }
@@ -53,10 +50,7 @@ impl Lane {
 
     /// Sends what goes to the topic of the last record, as far as batches are open, and returns how
     /// many records that were.
-    fn append_slice<'a, R>(&self, records: &'a [R], receipts: &mut Receipts) -> usize
-    where
-        &'a R: Into<BorrowedRecord<'a>>,
-    {
+    fn append_slice(&self, records: &[impl AsRecord], receipts: &mut Receipts) -> usize {
         let intake = self.producer.intake();
         if !self.plain || self.sunk.is_waiting() || intake.is_closed() {
             return 0;

@@ -2,6 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::ack::{Settle, Settlement};
+use crate::broker_error::BrokerError;
 use crate::outcome::Reason;
 
 fn acked(base_offset: i64) -> Settlement {
@@ -86,8 +87,8 @@ fn many_are_put_in_as_one() {
     let batch = Settle::new(3);
     let mut receipts = Receipts::default();
     for indices in [0..10, 10..15] {
-        let place = receipts.place(batch.ack(), 3, indices.start);
-        receipts.put(place, 3, indices, 7);
+        let joins = receipts.joins(batch.ack(), 3, indices.start);
+        receipts.put(joins, 3, indices, 7);
     }
     assert_eq!((receipts.len(), receipts.pieces.len()), (15, 1));
     batch.settle(acked(0));
@@ -100,22 +101,28 @@ proptest! {
     /// becomes of their batches: each has the outcome that its own receipt has, in that order.
     #[test]
     fn each_has_its_own_outcome_in_the_order_in_which_it_was_put_in(
-        steps in proptest::collection::vec((0usize..4, 0u32..8, 0i64..2), 1..120),
-        ends in proptest::collection::vec((0usize..4, 0u8..5), 1..8),
+        steps in proptest::collection::vec((0usize..4, 0u32..8, 0i64..2, 0u32..5), 1..120),
+        ends in proptest::collection::vec((0usize..4, 0u8..6), 1..8),
         every in 1usize..40,
     ) {
         let mut batches: Vec<Option<Settle>> = (0..4).map(|i| Some(Settle::new(i % 2))).collect();
         let mut next = [0u32; 4];
         let (mut receipts, mut expected) = (Receipts::default(), VecDeque::new());
         let mut ends = ends.into_iter();
-        for (step, (batch, gap, timestamp)) in steps.into_iter().enumerate() {
+        for (step, (batch, gap, timestamp, count)) in steps.into_iter().enumerate() {
             if let Some(open) = &batches[batch] {
                 // Most follow one another.
                 next[batch] += gap.saturating_sub(5);
-                let receipt = open.receipt(next[batch], timestamp);
-                next[batch] += 1;
-                expected.push_back(receipt.clone());
-                receipts.push_receipt(receipt);
+                let first = next[batch];
+                next[batch] += count.max(1);
+                let indices = first..next[batch];
+                expected.extend(indices.clone().map(|index| open.receipt(index, timestamp)));
+                if count == 0 {
+                    receipts.push_receipt(open.receipt(first, timestamp));
+                } else {
+                    let joins = receipts.joins(open.ack(), batch % 2, first);
+                    receipts.put(joins, batch % 2, indices, timestamp);
+                }
             }
             if step % every == every - 1 && let Some((batch, end)) = ends.next() {
                 finish(&mut batches[batch], end);
@@ -139,6 +146,13 @@ proptest! {
     }
 }
 
+fn invalid() -> Settlement {
+    Settlement::Invalid {
+        error: BrokerError::new(87),
+        records: Arc::from([(1, Arc::from("no key"))]),
+    }
+}
+
 /// Settles a batch, if it is not settled yet.
 fn finish(batch: &mut Option<Settle>, end: u8) {
     let Some(batch) = batch.take() else { return };
@@ -158,8 +172,9 @@ fn finish(batch: &mut Option<Settle>, end: u8) {
             let [one, two, three] = parts.map(|(_, part)| part);
             one.settle(acked(3000));
             drop(two);
-            three.settle(acked(4000));
+            three.settle(invalid());
         }
+        4 => batch.settle(invalid()),
         _ => drop(batch),
     }
 }

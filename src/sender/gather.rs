@@ -13,15 +13,15 @@ pub(crate) fn gather<P: Parcel>(waiting: &mut VecDeque<P>, max_bytes: usize) -> 
     let mut bytes = 0;
     let mut goes = Vec::with_capacity(waiting.len());
     for parcel in waiting.iter() {
-        if bytes > 0 && bytes + parcel.len() > max_bytes {
-            break;
-        }
         // Kafka takes one batch of a partition in a request.
         let first_of_its_partition = seen.insert((parcel.topic(), parcel.partition()));
-        goes.push(first_of_its_partition);
         if first_of_its_partition {
+            if bytes > 0 && bytes + parcel.len() > max_bytes {
+                break;
+            }
             bytes += parcel.len();
         }
+        goes.push(first_of_its_partition);
     }
     let mut chosen = Vec::with_capacity(goes.len());
     let mut left = Vec::new();
@@ -63,6 +63,22 @@ mod tests {
         assert_eq!(gather(&mut waiting, 100), [Batch("a", 500)]);
         assert_eq!(gather(&mut waiting, 100), [Batch("b", 60)]);
         assert_eq!(gather(&mut waiting, 100), [Batch("c", 60), Batch("d", 40)]);
+    }
+
+    #[test]
+    fn what_is_left_stays_in_front_of_what_was_not_looked_at() {
+        let mut waiting = VecDeque::from([
+            Batch("a", 50),
+            Batch("a", 30),
+            Batch("b", 40),
+            Batch("c", 80),
+            Batch("a", 5),
+        ]);
+        assert_eq!(gather(&mut waiting, 100), [Batch("a", 50), Batch("b", 40)]);
+        assert_eq!(waiting, [Batch("a", 30), Batch("c", 80), Batch("a", 5)]);
+        let mut waiting = VecDeque::from([Batch("a", 60), Batch("a", 60), Batch("b", 30)]);
+        assert_eq!(gather(&mut waiting, 100), [Batch("a", 60), Batch("b", 30)]);
+        assert_eq!(waiting, [Batch("a", 60)]);
     }
 
     #[test]

@@ -40,6 +40,10 @@ impl<P: Parcel> Parcel for Box<P> {
     fn records_len(&self) -> usize {
         (**self).records_len()
     }
+
+    fn len(&self) -> usize {
+        (**self).len()
+    }
 }
 
 #[cfg(test)]

@@ -15,14 +15,15 @@ fn value(value: &str) -> BorrowedRecord<'_> {
 
 /// Where slices go in.
 enum Door {
-    /// With owned records.
     Shared(Producer),
-    /// With borrowed ones.
+    /// With owned records.
+    Owned(Producer),
     Lane(Box<Lane>),
 }
 
-const DOORS: [fn(&Producer) -> Door; 2] = [
+const DOORS: [fn(&Producer) -> Door; 3] = [
     |producer| Door::Shared(producer.clone()),
+    |producer| Door::Owned(producer.clone()),
     |producer| Door::Lane(Box::new(producer.lane())),
 ];
 
@@ -33,7 +34,8 @@ impl Door {
         receipts: &mut Receipts,
     ) -> Result<(), SliceError> {
         match self {
-            Self::Shared(producer) => {
+            Self::Shared(producer) => producer.send_slice(records, receipts).await,
+            Self::Owned(producer) => {
                 let owned: Vec<_> = records.iter().map(|record| record.into_owned()).collect();
                 producer.send_slice(&owned, receipts).await
             }

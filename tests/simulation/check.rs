@@ -72,7 +72,7 @@ pub(super) fn check(
             );
             continue;
         };
-        if let Some(Err(Undelivered::NotWritten(why))) = sent.receipt.outcome() {
+        if let Some(Err(Undelivered::NotWritten(why))) = sent.told.outcome() {
             broken(
                 Invariant::Phantom,
                 format!("{name:?} ({why}) at {places:?}"),
@@ -84,7 +84,7 @@ pub(super) fn check(
         }
     }
     for (name, sent) in &journal.sent {
-        let outcome = sent.receipt.outcome();
+        let outcome = sent.told.outcome();
         if sent.late || outcome.is_none() {
             broken(
                 Invariant::Unresolved,
@@ -160,7 +160,7 @@ fn out_of_order(
 ) -> Vec<(Name, Name)> {
     let mut lines: BTreeMap<_, Vec<(usize, i64, Name)>> = BTreeMap::new();
     for (name, sent) in &journal.sent {
-        let acked = matches!(sent.receipt.outcome(), Some(Outcome::Ok(_)));
+        let acked = matches!(sent.told.outcome(), Some(Outcome::Ok(_)));
         if let (true, Some(places)) = (acked || promise.fenced, found.get(name)) {
             let first = places.iter().map(|place| place.2).min().unwrap_or(-1);
             let line = lines

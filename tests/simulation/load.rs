@@ -11,7 +11,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::world::World;
-use crate::{Lane, Outcome, Produce, Producer, Receipt, Record};
+use crate::{Lane, Outcome, Produce, Producer, Receipt, Receipts, Record};
 
 /// Names a record: the clone that sent it, and its number there.
 pub(super) type Name = (u32, u32);
@@ -67,11 +67,37 @@ pub(super) struct Sent {
     pub partition: i32,
     /// In which `send` calls returned, over all clones.
     pub order: usize,
-    pub receipt: Receipt,
+    pub told: Told,
     /// How often the callback was called, if there is one.
     pub called: Option<Arc<AtomicU32>>,
     /// Had no outcome when it was due.
     pub late: bool,
+}
+
+/// By what a record's outcome is told.
+pub(super) enum Told {
+    By(Receipt),
+    /// At this place of a slice.
+    WithOthers(Rc<RefCell<Slice>>, usize),
+}
+
+/// The outcomes of a slice's records, as far as they are known.
+pub(super) struct Slice {
+    receipts: Receipts,
+    outcomes: Vec<Outcome>,
+}
+
+impl Told {
+    pub fn outcome(&self) -> Option<Outcome> {
+        match self {
+            Self::By(receipt) => receipt.outcome(),
+            Self::WithOthers(slice, at) => {
+                let Slice { receipts, outcomes } = &mut *slice.borrow_mut();
+                outcomes.extend(std::iter::from_fn(|| receipts.try_next()));
+                outcomes.get(*at).cloned()
+            }
+        }
+    }
 }
 
 /// What the application did.
@@ -102,12 +128,20 @@ impl Load {
     pub async fn run(self: Rc<Self>, producer: Producer, clone: u32) {
         let world = &self.world;
         let mut lane = (world.below(4) == 0).then(|| producer.lane());
-        for number in 0..self.records {
+        let mut number = 0;
+        while number < self.records {
             if world.below(3) == 0 {
                 sleep(world.between(0, 2 * self.pace)).await;
             }
-            self.send(&producer, lane.as_mut(), (clone, number), None)
-                .await;
+            let (lane, name) = (lane.as_mut(), (clone, number));
+            if world.below(16) == 0 {
+                let count = (2 + world.below(6) as u32).min(self.records - number);
+                self.send_slice(&producer, lane, name, count).await;
+                number += count;
+            } else {
+                self.send(&producer, lane, name, None).await;
+                number += 1;
+            }
             if world.below(60) == 0 {
                 let _ = timeout(world.between(0, 500), producer.flush()).await;
             }
@@ -132,18 +166,7 @@ impl Load {
             None if fixed => (topic, world.below(visible) as i32),
             None => (topic, -1),
         };
-        let seed = world.seed;
-        let tag = Tag {
-            seed,
-            name,
-            topic: topic as u32,
-            partition,
-        };
-        let value = tag.encode(world.below(self.filler) as usize);
-        let elapsed = world.start.elapsed().as_millis() as i64;
-        let record = Record::to(format!("topic-{topic}"))
-            .value(value)
-            .timestamp(1_700_000_000_000 + elapsed);
+        let record = self.record(name, topic, partition);
         let record = match (partition >= 0, world.below(2)) {
             (true, _) => record.partition(partition),
             (false, 0) => record.key(name.1.to_be_bytes().to_vec()),
@@ -192,29 +215,97 @@ impl Load {
             self.journal.borrow_mut().refused += 1;
             return false;
         };
-        world.note(
-            "accepted",
-            &[
-                i64::from(name.0),
-                i64::from(name.1),
-                i64::from(receipt.partition()),
-            ],
-        );
+        let partition = receipt.partition();
+        self.accepted(name, (topic, partition), Told::By(receipt), called);
+        true
+    }
+
+    /// Sends records at once, most of them to one partition. Given up half-way, perhaps: then some are
+    /// accepted, and the rest was never.
+    async fn send_slice(
+        self: &Rc<Self>,
+        producer: &Producer,
+        lane: Option<&mut Lane>,
+        first: Name,
+        count: u32,
+    ) {
+        let world = &self.world;
+        let mut to = Vec::new();
+        let mut records = Vec::new();
+        for number in first.1..first.1 + count {
+            let same = to.last().copied().filter(|_| world.below(4) > 0);
+            let (topic, partition) = same.unwrap_or_else(|| {
+                let topic = world.below(self.topics.len() as u64) as usize;
+                let visible = world.cluster.borrow().topics[topic].visible as u64;
+                (topic, world.below(visible) as i32)
+            });
+            to.push((topic, partition));
+            let record = self.record((first.0, number), topic, partition);
+            records.push(record.partition(partition));
+        }
+        let mut receipts = Receipts::default();
+        let given_up = world.below(3) == 0;
+        let patience = world.between(0, 20);
+        let sending = async {
+            match lane {
+                Some(lane) => lane.send_slice(&records, &mut receipts).await,
+                None => producer.send_slice(&records, &mut receipts).await,
+            }
+        };
+        let _ = match given_up {
+            true => timeout(patience, sending).await.map_err(drop),
+            false => Ok(sending.await),
+        };
+        let accepted = receipts.len();
+        self.journal.borrow_mut().refused += (records.len() - accepted) as u64;
+        let slice = Rc::new(RefCell::new(Slice {
+            receipts,
+            outcomes: Vec::new(),
+        }));
+        for (at, (number, to)) in (first.1..).zip(to).enumerate().take(accepted) {
+            let told = Told::WithOthers(Rc::clone(&slice), at);
+            self.accepted((first.0, number), to, told, None);
+        }
+    }
+
+    fn record(&self, name: Name, topic: usize, partition: i32) -> Record {
+        let world = &self.world;
+        let tag = Tag {
+            seed: world.seed,
+            name,
+            topic: topic as u32,
+            partition,
+        };
+        let value = tag.encode(world.below(self.filler) as usize);
+        let elapsed = world.start.elapsed().as_millis() as i64;
+        Record::to(format!("topic-{topic}"))
+            .value(value)
+            .timestamp(1_700_000_000_000 + elapsed)
+    }
+
+    fn accepted(
+        self: &Rc<Self>,
+        name: Name,
+        (topic, partition): (usize, i32),
+        told: Told,
+        called: Option<Arc<AtomicU32>>,
+    ) {
+        let what = [name.0.into(), name.1.into(), i64::from(partition)];
+        self.world.note("accepted", &what);
         let mut journal = self.journal.borrow_mut();
         journal.order += 1;
         let order = journal.order;
         let sent = Sent {
             topic,
-            partition: receipt.partition(),
+            partition,
             order,
-            receipt,
+            told,
             called,
             late: false,
         };
         journal.sent.insert(name, sent);
         drop(journal);
         self.watch(name);
-        true
     }
 
     /// Looks whether the record has its outcome when it is due.
@@ -240,6 +331,6 @@ impl Load {
 
     fn has_outcome(&self, name: Name) -> bool {
         let journal = self.journal.borrow();
-        journal.sent[&name].receipt.outcome().is_some()
+        journal.sent[&name].told.outcome().is_some()
     }
 }

@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout};
 use super::broker::listen;
 use super::check::{Promise, check};
 use super::cluster::Cluster;
-use super::load::{Load, Name};
+use super::load::{Load, Name, Told};
 use super::tally::{Fault, Invariant, Tally};
 use super::weather::{before_message, heal, storm};
 use super::world::{History, Plan, World, chance};
@@ -261,7 +261,7 @@ async fn simulate(seed: u64, with_text: bool) -> Verdict {
         ));
     }
     for (name, sent) in &load.journal.borrow().sent {
-        let outcome = match sent.receipt.outcome() {
+        let outcome = match sent.told.outcome() {
             Some(Ok(acked)) => acked.offset.unwrap_or(-1),
             Some(Err(crate::Undelivered::NotWritten(_))) => -2,
             Some(Err(_)) => -3,
@@ -370,7 +370,10 @@ async fn at_rest(load: &Rc<Load>, producer: &Producer, clone: u32) -> Vec<String
             ));
             continue;
         }
-        let receipt = load.journal.borrow().sent[&name].receipt.clone();
+        let receipt = match &load.journal.borrow().sent[&name].told {
+            Told::By(receipt) => receipt.clone(),
+            Told::WithOthers(..) => unreachable!("it was sent by itself"),
+        };
         let outcome = receipt.await;
         if let (Err(why), false) = (outcome, lax) {
             let cluster = load.world.cluster.borrow();

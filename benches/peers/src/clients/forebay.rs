@@ -16,16 +16,16 @@ use crate::load::{Client, Entry, Results, run};
 pub struct Kept {
     /// Flat out.
     pub receipts: Receipts,
-    /// With a rate.
+    /// With a rate, where receipts are awaited.
     follower: Option<Follower<Receipt>>,
     results: &'static Results,
 }
 
 impl Kept {
-    pub fn new(job: &Job, results: &'static Results) -> Self {
+    pub fn new(job: &Job, awaits: bool, results: &'static Results) -> Self {
         Self {
             receipts: Receipts::default(),
-            follower: (job.rate > 0).then(|| Follower::new(job, results)),
+            follower: (awaits && job.rate > 0).then(|| Follower::new(job, results)),
             results,
         }
     }
@@ -86,25 +86,25 @@ pub fn config(job: &Job) -> Config {
 struct Shared {
     producer: Producer,
     topic: &'static str,
-    in_bulk: bool,
+    one_by_one: bool,
     kept: Kept,
 }
 
 pub fn drive(job: &Job) {
-    drive_by(job, true);
-}
-
-pub fn drive_one_by_one(job: &Job) {
     drive_by(job, false);
 }
 
-fn drive_by(job: &Job, in_bulk: bool) {
+pub fn drive_one_by_one(job: &Job) {
+    drive_by(job, true);
+}
+
+fn drive_by(job: &Job, one_by_one: bool) {
     run(job, async |results: &'static Results| Shared {
         producer: Producer::start(config(job)).expect("a producer"),
         // As if it stood in the program's text.
         topic: job.topic.clone().leak(),
-        kept: Kept::new(job, results),
-        in_bulk,
+        kept: Kept::new(job, one_by_one, results),
+        one_by_one,
     });
 }
 
@@ -133,7 +133,7 @@ impl Shared {
 
 impl Client for Shared {
     async fn send(&mut self, entry: &Entry, due: u64) {
-        if self.in_bulk {
+        if !self.one_by_one {
             let results = self.kept.results;
             let told = move |outcome: Outcome| results.settled(outcome.is_ok(), due);
             let sent = self.producer.send_with(self.record(entry), told).await;
@@ -145,7 +145,7 @@ impl Client for Shared {
     }
 
     async fn send_all(&mut self, entries: &[Entry]) {
-        if self.in_bulk {
+        if !self.one_by_one {
             let records: Vec<_> = entries.iter().map(|entry| self.record(entry)).collect();
             let sent = self.producer.send_slice(&records, &mut self.kept.receipts);
             sent.await.expect("accepted records");

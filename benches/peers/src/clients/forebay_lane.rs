@@ -24,7 +24,7 @@ pub fn drive(job: &Job) {
             lane: producer.lane(),
             producer,
             topic: job.topic.clone(),
-            kept: Kept::new(job, results),
+            kept: Kept::new(job, true, results),
         }
     });
 }

@@ -19,7 +19,7 @@ use crate::producer::Producer;
 use crate::record::BorrowedRecord;
 use crate::topics::{Topic, Topics};
 
-/// Sends records from one place, for half to nine tenths of what [`Producer::send`] costs where
+/// Sends records from one place, for four to nine tenths of what [`Producer::send`] costs where
 /// records are small.
 ///
 /// A lane is a [`Producer`] that knows that nobody else uses it: it takes borrowed bytes, copies

@@ -73,7 +73,7 @@ struct Route {
 /// A record that a [`Lane`] has sent: accepted, its outcome to come.
 ///
 /// It may be dropped, and costs nothing unless a [`Receipt`] is made of it, or it is kept in
-/// [`Receipts`].
+/// [`Receipts`](crate::Receipts).
 #[derive(Debug, Clone, Copy)]
 pub struct Sent<'a>(&'a Latest);
 

@@ -162,15 +162,13 @@ impl Receipts {
         indices: Range<u32>,
         timestamp: i64,
     ) {
-        let count = indices.end - indices.start;
-        self.len += count as usize;
+        let count = indices.len();
+        self.len += count;
         match self.times.back_mut() {
-            Some(time) if time.timestamp == timestamp => time.count += count as usize,
-            _ => self.times.push_back(Time {
-                timestamp,
-                count: count as usize,
-            }),
+            Some(time) if time.timestamp == timestamp => time.count += count,
+            _ => self.times.push_back(Time { timestamp, count }),
         }
+        let count = count as u32;
         let piece = match joins.begins {
             Some(ack) => self.begin(ack, partition, indices),
             None => {

@@ -37,16 +37,12 @@ impl Intake {
     ) -> Result<(), SliceError> {
         let plain = self.interceptors.is_empty() && listeners.is_empty();
         let mut at = 0;
-        while let Some(record) = records.get(at) {
-            if plain && !self.is_closed() {
-                // Counted, so that nobody who sends to another topic meanwhile has to do without.
-                let topic = recent.with(record.as_record().topic, |topic| Some(Arc::clone(topic)));
-                if let Some(topic) = topic {
-                    at += self.append_slice(&topic, &records[at..], receipts);
-                }
+        loop {
+            if plain {
+                at += self.append_at_hand(recent, &records[at..], receipts);
             }
             let Some(record) = records.get(at) else {
-                break;
+                return Ok(());
             };
             let extras = Extras::told_to(listeners);
             match self.send_borrowed(recent, record.as_record(), extras).await {
@@ -55,7 +51,22 @@ impl Intake {
             }
             at += 1;
         }
-        Ok(())
+    }
+
+    /// Sends what goes to the first record's topic, if that is at hand and as far as batches are open,
+    /// and returns how many records that were.
+    fn append_at_hand(
+        &self,
+        recent: &Recent,
+        records: &[impl AsRecord],
+        receipts: &mut Receipts,
+    ) -> usize {
+        let Some(first) = records.first() else {
+            return 0;
+        };
+        // Counted, so that nobody who sends to another topic meanwhile has to do without.
+        let topic = recent.with(first.as_record().topic, |topic| Some(Arc::clone(topic)));
+        topic.map_or(0, |topic| self.append_slice(&topic, records, receipts))
     }
 
     /// Sends what goes to `topic`, as far as batches are open, and returns how many records that were.
@@ -65,6 +76,9 @@ impl Intake {
         records: &[impl AsRecord],
         receipts: &mut Receipts,
     ) -> usize {
+        if self.is_closed() {
+            return 0;
+        }
         let now = wall_clock::millis();
         let mut rest = records;
         while let Some((first, others)) = rest.split_first()

@@ -51,12 +51,14 @@ impl Lane {
     /// Sends what goes to the topic of the last record, as far as batches are open, and returns how
     /// many records that were.
     fn append_slice(&self, records: &[impl AsRecord], receipts: &mut Receipts) -> usize {
-        let intake = self.producer.intake();
-        if !self.plain || self.sunk.is_waiting() || intake.is_closed() {
+        if !self.plain || self.sunk.is_waiting() {
             return 0;
         }
         match self.routes.all.get(self.routes.last) {
-            Some(Route { topic, .. }) => intake.append_slice(topic, records, receipts),
+            Some(Route { topic, .. }) => {
+                let intake = self.producer.intake();
+                intake.append_slice(topic, records, receipts)
+            }
             None => 0,
         }
     }

@@ -355,13 +355,19 @@ impl<'a> BorrowedRecord<'a> {
             && (no_key || self.partition.is_some())
     }
 
+    /// Its time: its own, or the present.
+    #[inline]
+    pub(crate) fn time_or_present(&self) -> Result<i64, SendError> {
+        match self.timestamp {
+            None => Ok(wall_clock::millis()),
+            Some(_) => self.time(0),
+        }
+    }
+
     /// Gives the fields their time: its own, or the present.
     #[inline]
     pub(crate) fn resolve_timestamp(&mut self) -> Result<(), SendError> {
-        self.fields.timestamp = match self.timestamp {
-            None => wall_clock::millis(),
-            Some(_) => self.time(0)?,
-        };
+        self.fields.timestamp = self.time_or_present()?;
         Ok(())
     }
 }

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use tokio::sync::oneshot;
 
 use super::{Accepted, Intake, Short, Step};
-use crate::ack::Receipt;
+use crate::ack::{Ack, Receipt};
 use crate::actors::now;
 use crate::error::{SendError, TrySendError};
 use crate::partition::Extras;
@@ -126,16 +126,27 @@ impl Intake {
     /// needs. `None`, and nothing is done, if it takes more than that.
     #[inline]
     fn send_at_once(&self, recent: &Recent, record: &Record) -> Option<Receipt> {
+        let timestamp = record.borrowed().time_or_present().ok()?;
+        // The receipt is made where it goes: a copy would wait until all of it is in the cache.
+        let (ack, index) = self.append_one_at_hand(recent, record, timestamp)?;
+        Some(Receipt::new(ack, index, timestamp))
+    }
+
+    /// The batch that took a record, and its index there; as much as is returned in registers.
+    #[inline(never)]
+    fn append_one_at_hand(
+        &self,
+        recent: &Recent,
+        record: &Record,
+        timestamp: i64,
+    ) -> Option<(Arc<Ack>, u32)> {
         if !self.interceptors.is_empty() || self.is_closed() {
             return None;
         }
         let mut record = record.borrowed();
-        record.resolve_timestamp().ok()?;
-        let timestamp = record.fields.timestamp;
+        record.fields.timestamp = timestamp;
         recent.with(record.topic, |topic| {
-            self.append_at_once(topic, &record, |_, ack, index| {
-                Receipt::new(Arc::clone(ack), index, timestamp)
-            })
+            self.append_at_once(topic, &record, |_, ack, index| (Arc::clone(ack), index))
         })
     }
 

@@ -13,15 +13,18 @@ use tokio::task::JoinHandle;
 
 /// Receipts handed over at once.
 const CHUNK: usize = 256;
-/// Chunks on their way to the follower.
-const CHUNKS: usize = 16;
+/// Chunks on their way to the follower, who may have no turn before they are full.
+const CHUNKS: usize = 4;
 /// Receipts followed at once: some 15 MB. Beyond that the sender waits.
 const WINDOW: usize = 1 << 18;
+/// Records sent without a wait that share a look at the clock, which would cost a sixth of each send. So
+/// they are said to be sent up to two microseconds earlier than they were.
+const LOOK_EVERY: usize = 16;
 
 /// An accepted record.
 pub struct Sent<T> {
     receipt: Receipt,
-    /// When `send` was called.
+    /// When `send` was called, or a little earlier.
     pub at: Instant,
     pub tag: T,
 }
@@ -53,6 +56,8 @@ impl Door {
 pub struct Follower<T> {
     chunk: Vec<Sent<T>>,
     chunks: mpsc::Sender<Vec<Sent<T>>>,
+    /// The last look at the clock, if nothing was waited for since.
+    looked: Option<Instant>,
 }
 
 impl<T: Send + Unpin + 'static> Follower<T> {
@@ -69,6 +74,7 @@ impl<T: Send + Unpin + 'static> Follower<T> {
         let follower = Self {
             chunk: Vec::with_capacity(CHUNK),
             chunks: to,
+            looked: None,
         };
         (follower, tokio::spawn(follow.run()))
     }
@@ -78,7 +84,10 @@ impl<T: Send + Unpin + 'static> Follower<T> {
         if self.chunk.len() >= CHUNK {
             self.hand_over().await;
         }
-        let at = Instant::now();
+        let at = match self.looked {
+            Some(at) if !self.chunk.len().is_multiple_of(LOOK_EVERY) => at,
+            _ => *self.looked.insert(Instant::now()),
+        };
         let mut sending = pin!(door.send(record));
         let receipt = match sending.as_mut().now_or_never() {
             Some(sent) => sent?,
@@ -95,6 +104,7 @@ impl<T: Send + Unpin + 'static> Follower<T> {
     /// Has everything sent so far followed from now on. Call it before any pause, or the pause
     /// counts as latency.
     pub async fn hand_over(&mut self) {
+        self.looked = None;
         if self.chunk.is_empty() {
             return;
         }

@@ -132,7 +132,7 @@ impl Intake {
         Some(Receipt::new(ack, index, timestamp))
     }
 
-    /// The batch that took a record, and its index there; as much as is returned in registers.
+    /// The batch that took a record, and its index there: no more than fits in registers.
     #[inline(never)]
     fn append_one_at_hand(
         &self,

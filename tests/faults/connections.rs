@@ -173,7 +173,7 @@ async fn a_frozen_broker_does_not_stop_acks_0_for_good() {
         }
     };
     within(arrived).await;
-    // Not before: this broker answers acks=0, too, and reads no more from whom it cannot answer.
+    // Only now: this broker answers acks=0, too, and stops reading from whom it cannot answer.
     close(producer).await;
 }
 

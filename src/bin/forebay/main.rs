@@ -63,11 +63,11 @@ impl Failure {
 fn main() -> ExitCode {
     let args = Args::parse();
     log_to_stderr();
-    // Sender and follower share a thread: on two, each fetches every receipt's count from the other's
-    // cache, a quarter of all that `perf` costs. The demo has its brokers here, too.
+    // Sender and follower of `perf` share a thread: on two, each fetches every receipt's count from the
+    // other's cache, a quarter of all that it costs.
     let mut threads = match args.command {
-        Command::Demo(_) => tokio::runtime::Builder::new_multi_thread(),
-        _ => tokio::runtime::Builder::new_current_thread(),
+        Command::Perf(_) => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
     };
     let runtime = match threads.enable_all().build() {
         Ok(runtime) => runtime,

@@ -215,7 +215,7 @@ mod tests {
 
     use super::*;
     use crate::actors::guard::Watch;
-    use crate::supervision::Part;
+    use crate::core::supervision::Part;
 
     impl Handler<Deadlines> for ClockActor {
         type Result = usize;

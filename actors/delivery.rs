@@ -7,10 +7,10 @@ use actix::prelude::*;
 
 use super::clock::Stop;
 use super::guard::{Guard, Guarded, On, guarded};
-use crate::batch::Settled;
-use crate::delivery::{Delivered, Listener};
-use crate::panics;
-use crate::record::TopicPartition;
+use crate::core::batch::Settled;
+use crate::core::delivery::{Delivered, Listener};
+use crate::core::panics;
+use crate::core::record::TopicPartition;
 
 impl Message for Delivered {
     type Result = ();

@@ -15,9 +15,9 @@ use actix::prelude::*;
 use futures_util::FutureExt;
 
 use super::{RuntimeActor, now};
-use crate::lifecycle::{Lifecycle, LifecycleEvent};
-use crate::panics;
-use crate::supervision::{Part, Restarts};
+use crate::actors::lifecycle::{Lifecycle, LifecycleEvent};
+use crate::core::panics;
+use crate::core::supervision::{Part, Restarts};
 
 /// A part has restarted or failed: the RuntimeActor sees to what follows for the others.
 #[derive(Message)]

@@ -10,11 +10,12 @@ use super::clock::{Alarm, ClockActor, Sleeper, Stop, Tick};
 use super::guard::{self, Guard, Guarded, On, Revisit, guarded};
 use super::now;
 use super::partition::Trouble;
-use crate::broker_error::BrokerError;
-use crate::identity::{Identities, Identity, Step};
-use crate::net::{ControlClient, Endpoint, NetError};
-use crate::record::TopicPartition;
-use crate::wire::InitProducerIdAnswer;
+use crate::core::broker_error::BrokerError;
+use crate::core::endpoint::Endpoint;
+use crate::core::identity::{Identities, Identity, Step};
+use crate::core::record::TopicPartition;
+use crate::core::wire::InitProducerIdAnswer;
+use crate::net::{ControlClient, NetError};
 
 /// A partition has batches and no identity to stamp them with.
 #[derive(Message)]

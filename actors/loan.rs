@@ -6,11 +6,11 @@ use actix::prelude::*;
 use uuid::Uuid;
 
 use super::PartitionActor;
-use crate::batch::{HEADER_LEN, Payload};
+use crate::core::batch::{HEADER_LEN, Payload};
+use crate::core::dispatch::Parcel;
+use crate::core::ledger::{Lent, Report};
+use crate::core::record::TopicPartition;
 use crate::net::Gate;
-use crate::partition::{Lent, Report};
-use crate::record::TopicPartition;
-use crate::sender::Parcel;
 
 /// What became of a loan.
 #[derive(Message)]

@@ -12,13 +12,14 @@ use super::guard::{self, Guard, Guarded, On, Revisit, guarded};
 use super::identity::{IdentityActor, Nodes};
 use super::now;
 use super::runtime::{Install, RuntimeActor};
-use crate::broker_error::BrokerError;
-use crate::error::SendError;
-use crate::metadata::{ClusterView, TopicView};
-use crate::net::{Backoff, ControlClient, NetError};
-use crate::record::TopicPartition;
-use crate::topics::{Topic, Topics};
-use crate::wire::{LeaderHint, MetadataAnswer, Node};
+use crate::core::backoff::Backoff;
+use crate::core::broker_error::BrokerError;
+use crate::core::cluster::{ClusterView, TopicView};
+use crate::core::record::TopicPartition;
+use crate::core::wire::{LeaderHint, MetadataAnswer, Node};
+use crate::intake::error::SendError;
+use crate::intake::topics::{Topic, Topics};
+use crate::net::{ControlClient, NetError};
 
 /// Where a caller's answer goes.
 pub(crate) type TopicReply = oneshot::Sender<Result<Arc<Topic>, SendError>>;

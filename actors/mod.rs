@@ -14,6 +14,7 @@ mod clock;
 mod delivery;
 mod guard;
 mod identity;
+pub(crate) mod lifecycle;
 mod loan;
 mod metadata;
 mod partition;
@@ -21,7 +22,7 @@ mod pool;
 mod runtime;
 mod sender;
 
-pub use delivery::ToRecipient;
+pub(crate) use delivery::ToRecipient;
 #[cfg(test)]
 pub(crate) use guard::faults;
 pub(crate) use metadata::{MetadataActor, RefreshMetadata, WantTopic};

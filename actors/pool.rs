@@ -9,8 +9,8 @@ use tokio::sync::oneshot;
 use super::clock::{Alarm, ClockActor, Pressure, Sleeper, Stop, Tick};
 use super::guard::{Guard, Guarded, On, Revisit, guarded};
 use super::now;
+use crate::core::memory::{Budget, Buffer, Lease, Shelf};
 use crate::meters::PoolMeters;
-use crate::pool::{Budget, Buffer, Lease, Shelf};
 
 /// Why there is no memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

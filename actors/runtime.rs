@@ -30,18 +30,19 @@ use super::now;
 use super::partition::{Parts, Retire, Revive};
 use super::pool::{PoolActor, Restock};
 use super::sender::MoveTo;
-use crate::compress::Compressor;
+use crate::actors::lifecycle::{Lifecycle, Supervise};
 use crate::config::{Config, MetadataRecovery};
+use crate::core::compress::Compressor;
+use crate::core::endpoint::Endpoint;
+use crate::core::ledger::Rules;
+use crate::core::memory::Shelf;
+use crate::core::partitioner::{RoundRobin, Sticky};
+use crate::core::record::TopicPartition;
+use crate::core::supervision::Part;
 use crate::intake::Intake;
-use crate::lifecycle::{Lifecycle, Supervise};
+use crate::intake::topics::Topics;
 use crate::meters::PoolMeters;
-use crate::net::{ConnectOptions, ControlClient, Endpoint};
-use crate::partition::Rules;
-use crate::partitioner::{RoundRobin, Sticky};
-use crate::pool::Shelf;
-use crate::record::TopicPartition;
-use crate::supervision::Part;
-use crate::topics::Topics;
+use crate::net::{ConnectOptions, ControlClient};
 
 /// The addresses a handle needs, once the actors run.
 pub(crate) struct Runtime {

@@ -11,10 +11,11 @@ pub use operations::{budget, ledger, stage};
 use bytes::{Bytes, BytesMut};
 
 use crate::config::Config;
-use crate::net::{Endpoint, split_frame};
-use crate::wire::{
+use crate::core::endpoint::Endpoint;
+use crate::core::wire::{
     self, Api, InitProducerIdAnswer, MetadataAnswer, ProduceAnswer, Versions, VersionsAnswer,
 };
+use crate::net::split_frame;
 
 /// A function that a fuzzer feeds.
 pub type Target = fn(&[u8]);
@@ -72,7 +73,7 @@ pub fn metadata_answer(data: &[u8]) {
         bounded("topics", answer.topics.len(), 9, &body);
         let partitions = answer.topics.iter().map(|it| it.partitions.len());
         bounded("partitions", partitions.sum(), 18, &body);
-        let mut view = crate::metadata::ClusterView::default();
+        let mut view = crate::core::cluster::ClusterView::default();
         let again = answer.clone();
         let changes = view.apply(answer);
         for topic in &changes.topics {

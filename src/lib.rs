@@ -30,69 +30,53 @@
     )
 )]
 
-mod ack;
 #[path = "../actors/mod.rs"]
-pub mod actors;
-mod batch;
-mod broker_error;
-pub mod compress;
+mod actors;
+mod api;
 pub mod config;
-mod delivery;
-mod error;
-mod figures;
+mod core;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
-mod identity;
 mod intake;
-mod interceptor;
-mod lane;
-mod lifecycle;
-mod metadata;
 mod meters;
 mod net;
-mod outcome;
-mod panics;
-mod partition;
-pub mod partitioner;
-mod pool;
-mod prefetch;
-mod producer;
-mod receipts;
-mod record;
 #[cfg(feature = "bench")]
 #[doc(hidden)]
 #[path = "../benches/micro/rooms.rs"]
 pub mod rooms;
-mod sender;
-mod serializer;
 #[cfg(test)]
 #[path = "../tests/simulation/mod.rs"]
 mod simulation;
-mod supervision;
-mod topics;
-mod typed_producer;
-mod wall_clock;
-mod wire;
 
-pub use ack::{Receipt, RecordId};
+pub mod partitioner {
+    //! Who chooses the partition of a record that names none.
+
+    pub use crate::core::partitioner::{
+        Partitioner, RoundRobin, TopicPartitions, murmur2, partition_for_key, to_positive,
+    };
+}
+
+pub use crate::core::ack::{Receipt, RecordId, Sent};
+pub use crate::core::batch::Header;
+pub use crate::core::broker_error::BrokerError;
+pub use crate::core::delivery::Delivered;
+pub use crate::core::figures::{BrokerFigures, Figures, PartitionFigures, PoolFigures};
+pub use crate::core::outcome::{Acked, Outcome, Reason, Undelivered};
+pub use crate::core::receipts::Receipts;
+pub use crate::core::record::{AsRecord, BorrowedRecord, Record, TopicPartition};
+pub use crate::core::supervision::Part;
+pub use actors::lifecycle::{CloseError, Lifecycle, LifecycleEvent, Supervise};
 pub use actors::{PartitionActor, Produce};
-pub use broker_error::BrokerError;
+pub use api::error::StartError;
+pub use api::lane::{Lane, SinkError};
+pub use api::producer::{Placement, Producer, ProducerBuilder};
+pub use api::serializer::{BigEndian, FromFn, SerializeError, Serializer, Utf8};
+pub use api::typed_producer::TypedProducer;
 pub use config::{Config, ConfigError};
-pub use delivery::Delivered;
-pub use error::{CloseError, SendError, StartError, TrySendError};
-pub use figures::{BrokerFigures, Figures, PartitionFigures, PoolFigures};
 pub use intake::SliceError;
-pub use interceptor::Interceptor;
-pub use lane::{Lane, Sent, SinkError};
-pub use lifecycle::{Lifecycle, LifecycleEvent, Supervise};
-pub use outcome::{Acked, Outcome, Reason, Undelivered};
-pub use producer::{Placement, Producer, ProducerBuilder};
-pub use receipts::Receipts;
-pub use record::{AsRecord, BorrowedRecord, Header, Record, TopicPartition};
-pub use serializer::{BigEndian, FromFn, SerializeError, Serializer, Utf8};
-pub use supervision::Part;
-pub use typed_producer::TypedProducer;
+pub use intake::error::{SendError, TrySendError};
+pub use intake::interceptor::Interceptor;
 
 /// The examples in the README compile.
 #[cfg(doctest)]

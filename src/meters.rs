@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use metrics::{Counter, Gauge, Histogram};
 
-use crate::ack::Settlement;
-use crate::batch::{SealedBatch, Settled};
-use crate::outcome::{Reason, Undelivered};
-use crate::partition::Lent;
+use crate::core::ack::Settlement;
+use crate::core::batch::{SealedBatch, Settled};
+use crate::core::ledger::Lent;
+use crate::core::outcome::{Reason, Undelivered};
 
 /// `producer-topic-metrics`, and those of `producer-metrics` that batches feed.
 pub(crate) struct TopicMeters {

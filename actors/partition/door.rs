@@ -5,13 +5,13 @@ use std::sync::Arc;
 use actix::prelude::*;
 
 use super::PartitionActor;
-use crate::ack::Receipt;
-use crate::delivery::Listener;
-use crate::error::SendError;
-use crate::partition::Extras;
-use crate::producer::Producer;
-use crate::record::{Record, TopicName};
-use crate::topics::Recent;
+use crate::api::producer::Producer;
+use crate::core::ack::Receipt;
+use crate::core::delivery::Listener;
+use crate::core::record::{Record, TopicName};
+use crate::core::stage::Extras;
+use crate::intake::error::SendError;
+use crate::intake::topics::Recent;
 
 /// A record for this partition, as a message: the door for those who think in actors.
 ///

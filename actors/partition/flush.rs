@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use super::PartitionActor;
 use crate::actors::guard::On;
 use crate::actors::now;
-use crate::batch::Token;
+use crate::core::batch::Token;
 
 /// Everything accepted so far is to go out. The barrier's last clone goes when it has its outcome.
 /// A message that is lost before it was done says so.

@@ -11,8 +11,9 @@ use crate::actors::guard::On;
 use crate::actors::loan::Loan;
 use crate::actors::now;
 use crate::actors::sender::{Offer, Ready, Take};
-use crate::partition::{Readiness, ripe};
-use crate::sender::Parcel;
+use crate::core::dispatch::Parcel;
+use crate::core::ledger::Readiness;
+use crate::core::stage::ripe;
 
 impl PartitionActor {
     fn ripe(&self, now: Instant) -> impl Fn(Instant) -> bool + use<> {

@@ -10,15 +10,15 @@ use super::{PartitionActor, Wake};
 use crate::actors::guard::On;
 use crate::actors::now;
 use crate::actors::sender::{Rung, SenderActor};
-use crate::partition::Courier;
-use crate::pool::Shelf;
-use crate::sender;
+use crate::core::dispatch;
+use crate::core::memory::Shelf;
+use crate::core::stage::Courier;
 
 /// A partition's place with one sender.
-pub(crate) type Seat = sender::Seat<Addr<PartitionActor>>;
+pub(crate) type Seat = dispatch::Seat<Addr<PartitionActor>>;
 
 /// Where callers and partitions meet a sender.
-pub(crate) type Bell = sender::Bell<Addr<PartitionActor>>;
+pub(crate) type Bell = dispatch::Bell<Addr<PartitionActor>>;
 
 /// Rings for a partition.
 pub(super) struct Ringer {

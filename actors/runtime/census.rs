@@ -9,7 +9,7 @@ use super::RuntimeActor;
 use crate::actors::partition::PartitionCensus;
 use crate::actors::pool::PoolCensus;
 use crate::actors::sender::SenderCensus;
-use crate::figures::{Figures, PoolFigures};
+use crate::core::figures::{Figures, PoolFigures};
 
 /// Asks for the figures of the whole producer.
 #[derive(Message)]

@@ -11,8 +11,8 @@ use tokio::sync::oneshot;
 use super::RuntimeActor;
 use crate::actors::clock::Stop;
 use crate::actors::guard::{self, On};
+use crate::actors::lifecycle::CloseError;
 use crate::actors::partition::{Barrier, FlushPartition};
-use crate::error::CloseError;
 
 /// Everything accepted so far is to go out now; answered when all of it has its outcome.
 #[derive(Message)]

@@ -13,17 +13,18 @@ use crate::actors::guard::On;
 use crate::actors::metadata::TopicReply;
 use crate::actors::partition::{Bell, Lead, Led, PartitionActor, Shared, Wake};
 use crate::actors::sender::{MoveTo, SenderActor, SenderRules};
-use crate::compress::Compression;
-use crate::error::SendError;
-use crate::metadata::TopicView;
+use crate::core::cluster::TopicView;
+use crate::core::compress::Compression;
+use crate::core::dispatch::Appetite;
+use crate::core::endpoint::Endpoint;
+use crate::core::ledger::Ledger;
+use crate::core::partitioner::{RoundRobin, Sticky};
+use crate::core::record::TopicPartition;
+use crate::core::stage::Stage;
+use crate::core::supervision::Part;
+use crate::intake::error::SendError;
+use crate::intake::topics::{Door, Gauge, Topic};
 use crate::meters::{NodeMeters, TopicMeters};
-use crate::net::Endpoint;
-use crate::partition::{Ledger, Stage};
-use crate::partitioner::{RoundRobin, Sticky};
-use crate::record::TopicPartition;
-use crate::sender::Appetite;
-use crate::supervision::Part;
-use crate::topics::{Door, Gauge, Topic};
 
 /// The picture of the cluster has changed, or somebody waits for a part of it.
 #[derive(Message)]

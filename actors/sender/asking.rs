@@ -8,8 +8,8 @@ use actix::prelude::*;
 
 use super::{SenderActor, Take};
 use crate::actors::partition::{Standing, Wake};
-use crate::partition::ripe;
-use crate::sender::Parcel;
+use crate::core::dispatch::Parcel;
+use crate::core::stage::ripe;
 
 /// So long a partition whose open batch has lingered waits for its turn without having to know: then it
 /// has to see to it that nothing is late to expire.

@@ -17,12 +17,13 @@ use crate::actors::loan::Loan;
 use crate::actors::metadata::{Hint, RefreshMetadata};
 use crate::actors::now;
 use crate::actors::partition::Trouble;
-use crate::config::Acks;
-use crate::net::{self, ConnectOptions, Endpoint, LinkEvent, NetError};
-use crate::panics;
-use crate::partition::Report;
-use crate::sender::{Request, match_answers};
-use crate::wire::{self, Api, ProduceAnswer};
+use crate::core::acks::Acks;
+use crate::core::dispatch::{Request, match_answers};
+use crate::core::endpoint::Endpoint;
+use crate::core::ledger::Report;
+use crate::core::panics;
+use crate::core::wire::{self, Api, ProduceAnswer};
+use crate::net::{self, ConnectOptions, LinkEvent, NetError};
 
 /// The broker has moved to another address.
 #[derive(Message)]

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use divan::counter::BytesCount;
 use divan::{AllocProfiler, Bencher, black_box};
-use forebay::partitioner::{Sticky, TopicPartitions, partition_for_key};
+use forebay::partitioner::partition_for_key;
 use forebay::rooms;
 
 #[global_allocator]
@@ -28,13 +28,7 @@ fn partition_by_key() -> i32 {
 
 #[divan::bench]
 fn partition_by_sticking(bencher: Bencher) {
-    let available: Vec<i32> = (0..12).collect();
-    let sticky = Sticky::new(true, 16 * 1024, 0);
-    let partitions = TopicPartitions::new(12, &available);
-    bencher.bench_local(|| {
-        let partition = sticky.next(black_box(&partitions));
-        sticky.appended(partition, 107, false)
-    });
+    bencher.bench_local(rooms::stick());
 }
 
 /// The header of a full batch, CRC included.

@@ -8,13 +8,14 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
-use crate::batch::{HEADER_LEN, OpenBatch, RecordRef, SealedBatch, Stamp};
-use crate::broker_error::BrokerError;
-use crate::compress::{Compression, Compressor};
-use crate::identity::Identity;
-use crate::partition::{Attempt, Ledger, Report, Rules};
-use crate::pool::{Shelf, blank};
-use crate::sender::{Parcel, gather};
+use crate::core::batch::{HEADER_LEN, OpenBatch, RecordRef, SealedBatch, Stamp};
+use crate::core::broker_error::BrokerError;
+use crate::core::compress::{Compression, Compressor};
+use crate::core::dispatch::{Parcel, gather};
+use crate::core::identity::Identity;
+use crate::core::ledger::{Attempt, Ledger, Report, Rules};
+use crate::core::memory::{Shelf, blank};
+use crate::core::partitioner::{Sticky, TopicPartitions};
 
 const BATCH: usize = 16 * 1024;
 const SMALL: usize = 1024;
@@ -65,6 +66,16 @@ pub fn stamp(now: Instant) -> Option<impl FnMut()> {
         stamp.sequence = stamp.sequence.wrapping_add(1);
         black_box(batch.stamped(stamp));
     })
+}
+
+/// Asks the sticky partitioner for a partition and charges a record to it.
+pub fn stick() -> impl FnMut() {
+    let available: Vec<i32> = (0..12).collect();
+    let sticky = Sticky::new(true, BATCH, 0);
+    move || {
+        let partition = sticky.next(black_box(&TopicPartitions::new(12, &available)));
+        black_box(sticky.appended(partition, 107, false));
+    }
 }
 
 /// Takes a buffer off the shelf and drops it, which puts it back.

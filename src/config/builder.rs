@@ -9,11 +9,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::error::{ConfigError, Problem, ProblemKind};
-use super::source::{Flat, Origin, Read, Setting};
-use super::types::Acks;
+use super::origin::Origin;
+use super::source::{Flat, Read, Setting};
 use super::values::Values;
 use super::{Config, conflicts, env as variables, properties, toml_text};
-use crate::compress::Compression;
+use crate::core::acks::Acks;
+use crate::core::compress::Compression;
 
 /// Gathers the sources of a [`Config`].
 ///

@@ -4,11 +4,11 @@
 use std::collections::BTreeSet;
 
 use super::error::ProblemKind;
-use super::host_port::HostPort;
 use super::keys::UNIFORM_STICKY;
-use super::types::Acks;
 use super::values::Values;
-use crate::compress::Compression;
+use crate::core::acks::Acks;
+use crate::core::compress::Compression;
+use crate::core::endpoint::Endpoint;
 
 /// How many batches a broker remembers per producer and partition.
 const REMEMBERED_BATCHES: i64 = 5;
@@ -34,14 +34,14 @@ pub(super) fn find(values: &mut Values<'_>) {
 }
 
 /// The bootstrap servers; what is wrong with them goes to the problems.
-pub(super) fn bootstrap_servers(values: &mut Values<'_>) -> Vec<HostPort> {
+pub(super) fn bootstrap_servers(values: &mut Values<'_>) -> Vec<Endpoint> {
     const KEY: &str = "bootstrap.servers";
     let mut servers = Vec::new();
     let mut seen = BTreeSet::new();
     let mut problems = Vec::new();
     for entry in values.list(KEY) {
         let problem = |kind, wrong| values.problem(kind, KEY, wrong).seen(entry);
-        match entry.parse::<HostPort>() {
+        match entry.parse::<Endpoint>() {
             Err(error) => problems.push(problem(ProblemKind::WrongValue, error.to_string())),
             Ok(server) if !seen.insert(server.clone()) => problems.push(
                 problem(ProblemKind::Conflict, "stands twice in the list".to_owned())

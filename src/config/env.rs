@@ -4,7 +4,8 @@ use std::ffi::OsString;
 
 use super::error::{Problem, ProblemKind};
 use super::keys;
-use super::source::{Origin, Read, Setting};
+use super::origin::Origin;
+use super::source::{Read, Setting};
 
 const PREFIX: &str = "KAFKA_";
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::Origin;
+use super::origin::Origin;
 
 /// A configuration that cannot be used, with everything that is wrong with it.
 ///

@@ -21,9 +21,9 @@ mod builder;
 mod conflicts;
 mod env;
 mod error;
-mod host_port;
 mod key;
 mod keys;
+mod origin;
 mod properties;
 mod source;
 mod toml_text;
@@ -34,14 +34,15 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-pub use crate::compress::Compression;
+pub use crate::core::acks::Acks;
+pub use crate::core::compress::Compression;
+pub use crate::core::endpoint::{Endpoint, EndpointError};
 pub use builder::ConfigBuilder;
 pub use error::{ConfigError, Problem, ProblemKind};
-pub use host_port::{HostPort, HostPortError};
 pub use key::{Bounds, Key, Kind, Status, Unit};
 pub use keys::KEYS;
-pub use source::Origin;
-pub use types::{Acks, DnsLookup, MetadataRecovery, PartitionerKind, SerializerKind};
+pub use origin::Origin;
+pub use types::{DnsLookup, MetadataRecovery, PartitionerKind, SerializerKind};
 
 use values::Values;
 
@@ -53,7 +54,7 @@ use values::Values;
 #[non_exhaustive]
 pub struct Config {
     /// Brokers to ask first for all the others; at least one, no two the same.
-    pub bootstrap_servers: Vec<HostPort>,
+    pub bootstrap_servers: Vec<Endpoint>,
     /// Name that the brokers log and count this producer under. When not set,
     /// `forebay-producer-N` with `N` counting up in the process.
     pub client_id: String,
@@ -165,7 +166,7 @@ impl Config {
         Self::builder().properties(text).build()
     }
 
-    fn of(values: &Values<'_>, bootstrap_servers: Vec<HostPort>) -> Self {
+    fn of(values: &Values<'_>, bootstrap_servers: Vec<Endpoint>) -> Self {
         let above_0 = |time: Duration| (!time.is_zero()).then_some(time);
         let buffer = |name| usize::try_from(values.number(name)).ok();
         let idle = "connections.max.idle.ms";

@@ -5,7 +5,8 @@ use std::str::Chars;
 use std::sync::Arc;
 
 use super::error::{Problem, ProblemKind};
-use super::source::{Origin, Read, Setting};
+use super::origin::Origin;
+use super::source::{Read, Setting};
 
 pub(super) fn read(text: &str, name: &Arc<str>) -> Read {
     let mut read = Read::default();

@@ -9,7 +9,8 @@ use toml::de::{DeTable, DeValue};
 
 use super::error::{Problem, ProblemKind};
 use super::keys::{self, KEYS};
-use super::source::{Origin, Read, Setting};
+use super::origin::Origin;
+use super::source::{Read, Setting};
 
 pub(super) fn read(text: &str, name: &Arc<str>) -> Read {
     let mut reader = Reader {

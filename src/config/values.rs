@@ -11,7 +11,8 @@ use serde::de::{DeserializeOwned, IntoDeserializer};
 use super::error::{Problem, ProblemKind};
 use super::key::{Bounds, Key, Kind, Status, Unit};
 use super::keys::{self, KEYS};
-use super::source::{Flat, Origin};
+use super::origin::Origin;
+use super::source::Flat;
 
 /// What longer times are cut to: as good as never, and any clock can still add it to its now.
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
@@ -291,8 +292,9 @@ fn distance(from: &str, to: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::super::source::Setting;
-    use super::super::types::{Acks, DnsLookup, MetadataRecovery, PartitionerKind, SerializerKind};
+    use super::super::types::{DnsLookup, MetadataRecovery, PartitionerKind, SerializerKind};
     use super::*;
+    use crate::core::acks::Acks;
 
     fn flat(settings: &[(&str, &str)]) -> Flat {
         let settings = settings.iter().map(|(name, value)| {

@@ -4,16 +4,15 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::ack::Receipt;
-use crate::batch::{OpenBatch, RecordRef, Token};
-use crate::broker_error::BrokerError;
-use crate::compress::{Compression, Compressor};
-use crate::identity::{Identities, Identity, Step};
-use crate::outcome::{Reason, Undelivered};
-use crate::partition::{
-    Append, Attempt, Effects, Extras, Ledger, Lent, Readiness, Report, Rules, Stage,
-};
-use crate::pool::{Budget, Lease, Shelf, blank};
+use crate::core::ack::Receipt;
+use crate::core::batch::{OpenBatch, RecordRef, Token};
+use crate::core::broker_error::BrokerError;
+use crate::core::compress::{Compression, Compressor};
+use crate::core::identity::{Identities, Identity, Step};
+use crate::core::ledger::{Attempt, Effects, Ledger, Lent, Readiness, Report, Rules};
+use crate::core::memory::{Budget, Lease, Shelf, blank};
+use crate::core::outcome::{Reason, Undelivered};
+use crate::core::stage::{Append, Extras, Stage};
 
 const BATCH: usize = 256;
 

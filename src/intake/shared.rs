@@ -7,12 +7,13 @@ use std::task::{Context, Poll};
 use tokio::sync::oneshot;
 
 use super::{Accepted, Intake, Short, Step};
-use crate::ack::{Ack, Receipt};
 use crate::actors::now;
-use crate::error::{SendError, TrySendError};
-use crate::partition::Extras;
-use crate::record::{BorrowedRecord, Record};
-use crate::topics::Recent;
+use crate::core::ack::{Ack, Receipt};
+use crate::core::record::{BorrowedRecord, Record};
+use crate::core::stage::Extras;
+use crate::intake::error::{SendError, TrySendError};
+use crate::intake::topics::Recent;
+use crate::intake::wall_clock;
 
 impl Intake {
     /// Sends a record; see [`Producer::send`](crate::Producer::send).
@@ -126,7 +127,7 @@ impl Intake {
     /// needs. `None`, and nothing is done, if it takes more than that.
     #[inline]
     fn send_at_once(&self, recent: &Recent, record: &Record) -> Option<Receipt> {
-        let timestamp = record.borrowed().time_or_present().ok()?;
+        let timestamp = record.borrowed().time(wall_clock::millis).ok()?;
         // The receipt is made where it goes: a copy would wait until all of it is in the cache.
         let (ack, index) = self.append_one_at_hand(recent, record, timestamp)?;
         Some(Receipt::new(ack, index, timestamp))
@@ -181,7 +182,7 @@ impl Intake {
         extras: &mut Extras<'_>,
     ) -> Result<Now, SendError> {
         self.check_open()?;
-        record.resolve_timestamp()?;
+        record.resolve_timestamp(wall_clock::millis)?;
         let Some(topic) = recent.find(record.topic, &self.topics) else {
             return Ok(Now::Short(Short::Topic));
         };
@@ -198,7 +199,7 @@ impl Intake {
         extras: &mut Extras<'_>,
         short: Short,
     ) -> Result<Receipt, SendError> {
-        record.resolve_timestamp()?;
+        record.resolve_timestamp(wall_clock::millis)?;
         let (_, accepted) = self.wait(&record, extras, short).await?;
         Ok(accepted.receipt(&record))
     }

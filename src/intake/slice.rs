@@ -4,13 +4,13 @@ use std::iter;
 use std::sync::Arc;
 
 use super::Intake;
-use crate::delivery::Listener;
-use crate::error::SendError;
-use crate::partition::Extras;
-use crate::receipts::Receipts;
-use crate::record::AsRecord;
-use crate::topics::{Recent, Topic};
-use crate::wall_clock;
+use crate::core::delivery::Listener;
+use crate::core::receipts::Receipts;
+use crate::core::record::AsRecord;
+use crate::core::stage::Extras;
+use crate::intake::error::SendError;
+use crate::intake::topics::{Recent, Topic};
+use crate::intake::wall_clock;
 
 /// Why [`Producer::send_slice`](crate::Producer::send_slice) or
 /// [`Lane::send_slice`](crate::Lane::send_slice) stopped.
@@ -86,7 +86,7 @@ impl Intake {
             && topic.is(first.topic)
             && let Some((partition, sticky)) = self.place_at_once(topic, &first)
             && self.fits(&first)
-            && let Ok(timestamp) = first.time(now)
+            && let Ok(timestamp) = first.time(|| now)
         {
             let others = others.iter().map(AsRecord::as_record);
             let others = others.take_while(|next| next.goes_with(&first) && self.fits(next));

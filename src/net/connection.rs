@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::transport::Transport;
 use super::{Endpoint, FrameReader, FrameWriter, NetError};
-use crate::wire::{self, Api, Versions, VersionsAnswer, WireError};
+use crate::core::wire::{self, Api, Versions, VersionsAnswer, WireError};
 
 #[derive(Debug, Clone)]
 pub struct ConnectOptions {

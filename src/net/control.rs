@@ -13,8 +13,10 @@ use rand::seq::SliceRandom;
 use tokio::time::timeout;
 
 use super::connection::{Call, Connection, connect, exchange};
-use super::{Backoff, ConnectOptions, Endpoint, NetError};
-use crate::wire::{self, Api, InitProducerIdAnswer, MetadataAnswer, WireError};
+use super::{ConnectOptions, NetError};
+use crate::core::backoff::Backoff;
+use crate::core::endpoint::Endpoint;
+use crate::core::wire::{self, Api, InitProducerIdAnswer, MetadataAnswer, WireError};
 
 /// The broker does not know this client's cluster any more (KIP-1102).
 const REBOOTSTRAP_REQUIRED: i16 = 129;

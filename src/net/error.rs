@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Endpoint;
-use crate::wire::{Api, WireError};
+use crate::core::wire::{Api, WireError};
 
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]

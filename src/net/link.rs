@@ -8,8 +8,8 @@ use bytes::Bytes;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::{ConnectOptions, Connection, Endpoint, FrameReader, FrameWriter, NetError, connect};
-use crate::batch::Payload;
-use crate::wire::{Envelope, Versions};
+use crate::core::batch::Payload;
+use crate::core::wire::{Envelope, Versions};
 
 /// A request on its way to the socket. It owns what it carries: whatever becomes of the batches,
 /// their bytes stay as they are until the last of them is written or the connection is gone.
@@ -163,7 +163,7 @@ mod tests {
 
     use super::super::fake::{listen, options, read_request, shake_hands};
     use super::*;
-    use crate::wire;
+    use crate::core::wire;
 
     fn outbound(correlation_id: i32) -> Outbound {
         let bytes = wire::encode_api_versions(0, correlation_id, "test").expect("a request");

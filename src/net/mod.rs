@@ -4,7 +4,6 @@
 //! writes requests bounds the wait for their answers; only [`connect`] and [`ControlClient`] have
 //! deadlines of their own.
 
-mod backoff;
 mod connection;
 mod control;
 mod error;
@@ -14,9 +13,7 @@ mod frames;
 mod link;
 mod transport;
 
-/// Where a broker listens.
-pub use crate::config::HostPort as Endpoint;
-pub use backoff::Backoff;
+use crate::core::endpoint::Endpoint;
 pub use connection::{ConnectOptions, Connection, connect};
 pub use control::ControlClient;
 pub use error::NetError;

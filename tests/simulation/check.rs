@@ -143,7 +143,8 @@ fn records(log: &Log) -> Vec<(i64, Bytes)> {
         let plain = match batch.header.attributes & 7 {
             0 => bytes,
             _ => {
-                let plain = crate::compress::decompress(batch.header.attributes, &bytes, 1 << 20);
+                let plain =
+                    crate::core::compress::decompress(batch.header.attributes, &bytes, 1 << 20);
                 plain.expect("compressed by us").into()
             }
         };

@@ -10,7 +10,7 @@ use std::task::{Poll, Waker};
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use crate::net::Endpoint;
+use crate::core::endpoint::Endpoint;
 
 /// One direction of a connection: what is written at one end is read at the other.
 #[derive(Clone)]

@@ -6,7 +6,7 @@ use std::cell::{Cell, RefCell};
 use std::sync::{Arc, Weak};
 
 use super::tally::Invariant;
-use crate::batch::{HEADER_LEN, Payload};
+use crate::core::batch::{HEADER_LEN, Payload};
 use crate::net::Outbound;
 
 /// A bug.

@@ -184,7 +184,10 @@ pub(super) fn run(seed: u64, with_text: bool) -> Verdict {
             seeds: 1,
             ..Tally::default()
         },
-        wrong: vec![format!("a panic: {}", crate::panics::message(&*panic))],
+        wrong: vec![format!(
+            "a panic: {}",
+            crate::core::panics::message(&*panic)
+        )],
         hash: 0,
         text: Vec::new(),
     })

@@ -1,0 +1,7 @@
+//! What an application holds: the producer's handle, how it is built and placed, and the lane.
+
+pub(crate) mod error;
+pub(crate) mod lane;
+pub(crate) mod producer;
+pub(crate) mod serializer;
+pub(crate) mod typed_producer;

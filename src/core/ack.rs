@@ -1,0 +1,481 @@
+//! One shared ack per batch; a record's receipt is an index into it.
+
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use crate::core::broker_error::BrokerError;
+use crate::core::outcome::{Acked, Outcome, Reason, Undelivered};
+use crate::core::panics;
+
+/// How a batch ended, for all its records at once.
+#[derive(Debug, Clone)]
+pub(crate) enum Settlement {
+    /// The broker has it. No base offset when the broker named none.
+    Acked {
+        base_offset: Option<i64>,
+        log_append_time: Option<i64>,
+    },
+    /// One fate for every record.
+    Failed(Undelivered),
+    /// The broker named the records it objects to; the others went down with them.
+    Invalid {
+        error: BrokerError,
+        records: Arc<[(u32, Arc<str>)]>,
+    },
+    /// The batch was cut in parts: (index of the first record, the part's ack), in order.
+    Split(Vec<(u32, Arc<Ack>)>),
+}
+
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+/// The outcome of one batch, written once, read by as many receipts as it has records.
+#[derive(Debug)]
+pub(crate) struct Ack {
+    id: u64,
+    partition: i32,
+    settlement: OnceLock<Settlement>,
+    wakers: Mutex<Vec<Waker>>,
+}
+
+impl Ack {
+    /// Stands where there is no batch; nobody ever waits for it.
+    pub fn nobodys() -> Arc<Self> {
+        static NOBODYS: LazyLock<Arc<Ack>> = LazyLock::new(|| Arc::new(Ack::new(0, -1)));
+        Arc::clone(&NOBODYS)
+    }
+
+    fn new(id: u64, partition: i32) -> Self {
+        Self {
+            id,
+            partition,
+            settlement: OnceLock::new(),
+            wakers: Mutex::default(),
+        }
+    }
+
+    /// Names the record at `index`.
+    pub fn record(&self, index: u32) -> RecordId {
+        let batch = self.id;
+        RecordId { batch, index }
+    }
+
+    fn wakers(&self) -> MutexGuard<'_, Vec<Waker>> {
+        // A waker that panicked leaves a list that is still a list.
+        self.wakers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The first word counts.
+    fn settle(&self, settlement: Settlement) {
+        if self.settlement.set(settlement).is_ok() {
+            let wakers = std::mem::take(&mut *self.wakers());
+            for waker in wakers {
+                // It may be anybody's: who waits behind it is woken all the same.
+                if let Err(panic) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
+                    tracing::error!(panic = panics::message(&*panic), "a waker panicked");
+                }
+            }
+        }
+    }
+
+    #[inline]
+    pub fn partition(&self) -> i32 {
+        self.partition
+    }
+
+    /// What became of the batch, once that is known.
+    #[inline]
+    pub fn settlement(&self) -> Option<&Settlement> {
+        self.settlement.get()
+    }
+
+    /// The outcome of the record at `index`, once there is one.
+    #[inline]
+    pub fn outcome(&self, index: u32, timestamp: i64) -> Option<Outcome> {
+        match self.settlement()? {
+            Settlement::Acked {
+                base_offset,
+                log_append_time,
+            } => Some(Ok(Acked {
+                partition: self.partition,
+                offset: base_offset.map(|base| base + i64::from(index)),
+                timestamp: log_append_time.unwrap_or(timestamp),
+            })),
+            Settlement::Failed(undelivered) => Some(Err(undelivered.clone())),
+            Settlement::Invalid { error, records } => Some(Err(invalid(error, records, index))),
+            Settlement::Split(parts) => {
+                let (first, part) = part_of(parts, index)?;
+                part.outcome(index - first, timestamp)
+            }
+        }
+    }
+
+    /// Who has the outcome of the record at `index`, at which index there, and of how many records from
+    /// it on: this one, of all, unless its batch was cut.
+    #[inline]
+    pub fn holder(&self, index: u32) -> (&Self, u32, u32) {
+        match self.settlement() {
+            Some(Settlement::Split(parts)) => holder_of(parts, index).unwrap_or((self, index, 1)),
+            _ => (self, index, u32::MAX - index),
+        }
+    }
+
+    /// Has `waker` woken when the outcome of the record at `index` is known; at once if it is.
+    pub fn register(&self, index: u32, waker: &Waker) {
+        if let Some(Settlement::Split(parts)) = self.settlement.get() {
+            if let Some((first, part)) = part_of(parts, index) {
+                part.register(index - first, waker);
+            }
+            return;
+        }
+        let mut wakers = self.wakers();
+        // Settling writes first and drains the list second, so whoever registers looks again.
+        if self.settlement.get().is_some() {
+            drop(wakers);
+            return waker.wake_by_ref();
+        }
+        if !wakers.last().is_some_and(|last| last.will_wake(waker)) {
+            wakers.push(waker.clone());
+        }
+    }
+}
+
+/// The part of a split batch that has the record at `index`.
+fn part_of(parts: &[(u32, Arc<Ack>)], index: u32) -> Option<(u32, &Ack)> {
+    let after = parts.partition_point(|(first, _)| *first <= index);
+    let (first, part) = parts.get(after.checked_sub(1)?)?;
+    Some((*first, part))
+}
+
+#[cold]
+fn holder_of(parts: &[(u32, Arc<Ack>)], index: u32) -> Option<(&Ack, u32, u32)> {
+    let (first, part) = part_of(parts, index)?;
+    let (holder, there, count) = part.holder(index - first);
+    let next = parts.iter().find(|(first, _)| *first > index);
+    let here = next.map_or(u32::MAX, |(first, _)| first - index);
+    Some((holder, there, count.min(here)))
+}
+
+#[cold]
+fn invalid(error: &BrokerError, records: &[(u32, Arc<str>)], index: u32) -> Undelivered {
+    Undelivered::NotWritten(match records.iter().find(|(at, _)| *at == index) {
+        Some((_, message)) => Reason::InvalidRecord {
+            error: error.clone(),
+            message: Arc::clone(message),
+        },
+        None => Reason::BatchMate(error.clone()),
+    })
+}
+
+/// The batch's side of an ack. Dropped without a word, it settles the ack itself, so that no
+/// record is ever left without an outcome, whatever happened to the batch.
+#[derive(Debug)]
+pub(crate) struct Settle {
+    ack: Arc<Ack>,
+    /// Whether bytes of the batch may be in a log.
+    pub unresolved: bool,
+}
+
+impl Settle {
+    pub fn new(partition: i32) -> Self {
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+        Self {
+            ack: Arc::new(Ack::new(id, partition)),
+            unresolved: false,
+        }
+    }
+
+    /// Names the batch's first record.
+    pub fn first(&self) -> RecordId {
+        self.ack.record(0)
+    }
+
+    pub fn partition(&self) -> i32 {
+        self.ack.partition
+    }
+
+    pub fn receipt(&self, index: u32, timestamp: i64) -> Receipt {
+        Receipt::new(Arc::clone(&self.ack), index, timestamp)
+    }
+
+    #[inline]
+    pub fn ack(&self) -> &Arc<Ack> {
+        &self.ack
+    }
+
+    /// Settles every record of the batch.
+    pub fn settle(self, settlement: Settlement) {
+        // What is settled is not settled again by the drop.
+        self.ack.settle(settlement);
+    }
+
+    /// Hands the records over to parts: (index of the first record, the part).
+    pub fn split<'a>(self, parts: impl Iterator<Item = (u32, &'a Settle)>) {
+        let parts = parts.map(|(first, part)| (first, Arc::clone(&part.ack)));
+        let parts = parts.collect();
+        self.settle(Settlement::Split(parts));
+    }
+}
+
+impl Drop for Settle {
+    fn drop(&mut self) {
+        let fate = if self.unresolved {
+            Undelivered::Unknown
+        } else {
+            Undelivered::NotWritten
+        };
+        self.ack
+            .settle(Settlement::Failed(fate(Reason::RuntimeGone)));
+    }
+}
+
+/// The last record that somebody sent to a partition: its batch's ack, and where in it.
+#[derive(Debug, Clone)]
+pub(crate) struct Latest {
+    pub ack: Arc<Ack>,
+    /// The ack's partition, at hand without looking at the ack.
+    pub partition: i32,
+    pub index: u32,
+    pub timestamp: i64,
+}
+
+impl Latest {
+    /// Where nothing has been sent.
+    pub fn none() -> Self {
+        Self {
+            ack: Ack::nobodys(),
+            partition: -1,
+            index: 0,
+            timestamp: 0,
+        }
+    }
+
+    /// A later record takes the place of this one. Returns the ack that is not needed any more: a
+    /// clone is an atomic count, and one per batch is enough.
+    #[inline]
+    pub fn follow(&mut self, ack: &Arc<Ack>, index: u32, timestamp: i64) -> Option<Arc<Ack>> {
+        self.index = index;
+        self.timestamp = timestamp;
+        if Arc::ptr_eq(&self.ack, ack) {
+            return None;
+        }
+        self.partition = ack.partition;
+        Some(std::mem::replace(&mut self.ack, Arc::clone(ack)))
+    }
+}
+
+/// A record that a [`Lane`](crate::Lane) has sent: accepted, its outcome to come.
+///
+/// It may be dropped, and costs nothing unless a [`Receipt`] is made of it, or it is kept in
+/// [`Receipts`](crate::Receipts).
+#[derive(Debug, Clone, Copy)]
+pub struct Sent<'a>(pub(crate) &'a Latest);
+
+impl Sent<'_> {
+    #[inline]
+    pub(crate) fn latest(&self) -> &Latest {
+        self.0
+    }
+
+    /// A future of the record's outcome.
+    pub fn receipt(&self) -> Receipt {
+        Receipt::new(Arc::clone(&self.0.ack), self.0.index, self.0.timestamp)
+    }
+
+    /// The partition the record went to.
+    pub fn partition(&self) -> i32 {
+        self.0.partition
+    }
+
+    /// The record's timestamp in milliseconds since the epoch, as it was sent.
+    pub fn timestamp(&self) -> i64 {
+        self.0.timestamp
+    }
+
+    /// Names the record in [`Delivered`](crate::Delivered) messages.
+    pub fn id(&self) -> RecordId {
+        self.0.ack.record(self.0.index)
+    }
+}
+
+/// Names a record among all those a process has sent; see [`Receipt::id`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RecordId {
+    /// The batch the record was appended to.
+    pub batch: u64,
+    /// Its place in that batch, from 0.
+    pub index: u32,
+}
+
+/// A future of the one [`Outcome`] of an accepted record.
+///
+/// It costs nothing until it is polled, and may be dropped: the record is delivered all the same.
+/// It resolves within `delivery.timeout.ms` of the record's acceptance, give or take a scheduling
+/// delay.
+#[derive(Debug, Clone)]
+#[must_use = "a receipt holds the record's outcome; drop it only if nobody needs to know"]
+pub struct Receipt {
+    ack: Arc<Ack>,
+    index: u32,
+    timestamp: i64,
+}
+
+impl Receipt {
+    #[inline]
+    pub(crate) fn new(ack: Arc<Ack>, index: u32, timestamp: i64) -> Self {
+        Self {
+            ack,
+            index,
+            timestamp,
+        }
+    }
+
+    /// The outcome, if it is known by now.
+    pub fn outcome(&self) -> Option<Outcome> {
+        self.ack.outcome(self.index, self.timestamp)
+    }
+
+    /// The partition the record went to.
+    pub fn partition(&self) -> i32 {
+        self.ack.partition
+    }
+
+    /// The record's timestamp in milliseconds since the epoch, as it was sent.
+    pub fn timestamp(&self) -> i64 {
+        self.timestamp
+    }
+
+    /// Names the record in [`Delivered`](crate::Delivered) messages.
+    pub fn id(&self) -> RecordId {
+        self.ack.record(self.index)
+    }
+
+    pub(crate) fn into_latest(self) -> Latest {
+        let Self {
+            ack,
+            index,
+            timestamp,
+        } = self;
+        Latest {
+            partition: ack.partition,
+            ack,
+            index,
+            timestamp,
+        }
+    }
+}
+
+impl Future for Receipt {
+    type Output = Outcome;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Outcome> {
+        if let Some(outcome) = self.outcome() {
+            return Poll::Ready(outcome);
+        }
+        self.ack.register(self.index, context.waker());
+        Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt;
+
+    #[test]
+    fn every_record_of_a_batch_gets_its_own_offset() {
+        let settle = Settle::new(3);
+        let receipts: Vec<_> = (0..3).map(|i| settle.receipt(i, 10)).collect();
+        assert!(receipts[0].outcome().is_none());
+        settle.settle(Settlement::Acked {
+            base_offset: Some(40),
+            log_append_time: None,
+        });
+        for (i, receipt) in receipts.into_iter().enumerate() {
+            let acked = receipt.now_or_never().expect("settled").expect("acked");
+            assert_eq!(
+                acked,
+                Acked {
+                    partition: 3,
+                    offset: Some(40 + i as i64),
+                    timestamp: 10
+                }
+            );
+        }
+    }
+
+    #[test]
+    fn a_dropped_batch_settles_its_records() {
+        for (unresolved, unknown) in [(false, false), (true, true)] {
+            let mut settle = Settle::new(0);
+            settle.unresolved = unresolved;
+            let receipt = settle.receipt(0, 0);
+            drop(settle);
+            let outcome = receipt.outcome().expect("settled").expect_err("not acked");
+            assert_eq!(matches!(outcome, Undelivered::Unknown(_)), unknown);
+        }
+    }
+
+    #[test]
+    fn a_split_batch_answers_from_its_parts() {
+        let whole = Settle::new(0);
+        let receipts: Vec<_> = (0..5).map(|i| whole.receipt(i, 0)).collect();
+        let (first, second) = (Settle::new(0), Settle::new(0));
+        whole.split([(0, &first), (2, &second)].into_iter());
+        assert!(receipts[4].outcome().is_none());
+        second.settle(Settlement::Acked {
+            base_offset: Some(70),
+            log_append_time: None,
+        });
+        assert_eq!(
+            receipts[4]
+                .outcome()
+                .expect("settled")
+                .expect("acked")
+                .offset,
+            Some(72)
+        );
+        assert!(receipts[1].outcome().is_none());
+        drop(first);
+        assert!(receipts[1].outcome().expect("settled").is_err());
+    }
+
+    #[test]
+    fn a_waker_that_panics_harms_nobody_else() {
+        struct Wakes(AtomicU64);
+        impl std::task::Wake for Wakes {
+            fn wake(self: Arc<Self>) {
+                let before = self.0.fetch_add(1, Ordering::Relaxed);
+                assert!(before > 0, "the first one panics");
+            }
+        }
+        let settle = Settle::new(0);
+        let wakes: [Arc<Wakes>; 2] = [0, 1].map(|times| Arc::new(Wakes(times.into())));
+        let mut receipts = [0, 1].map(|index| settle.receipt(index, 0));
+        for (receipt, wakes) in receipts.iter_mut().zip(&wakes) {
+            let waker = Arc::clone(wakes).into();
+            let polled = Pin::new(receipt).poll(&mut Context::from_waker(&waker));
+            assert!(polled.is_pending());
+        }
+        drop(settle);
+        assert_eq!(wakes.map(|it| it.0.load(Ordering::Relaxed)), [1, 2]);
+    }
+
+    #[test]
+    fn the_broker_names_the_records_it_objects_to() {
+        let settle = Settle::new(0);
+        let receipts: Vec<_> = (0..2).map(|i| settle.receipt(i, 0)).collect();
+        let error = BrokerError::new(87);
+        let records = Arc::from([(1, Arc::from("no key"))]);
+        settle.settle(Settlement::Invalid { error, records });
+        let reason = |i: usize| match receipts[i].outcome() {
+            Some(Err(Undelivered::NotWritten(reason))) => reason,
+            other => panic!("{other:?}"),
+        };
+        assert!(matches!(reason(0), Reason::BatchMate(_)));
+        assert!(matches!(reason(1), Reason::InvalidRecord { .. }));
+    }
+}

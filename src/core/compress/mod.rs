@@ -1,0 +1,344 @@
+//! Compresses the records of a batch, in the framings the Java client writes.
+//!
+//! A v2 batch compresses everything after its 61-byte header as one stream, and
+//! names the codec in the low three bits of its attributes. Each codec stands
+//! behind a cargo feature of its own name; what is not built in is refused with
+//! [`CompressError::NotBuilt`], never replaced by another.
+
+#[cfg(feature = "gzip")]
+mod gzip;
+#[cfg(feature = "lz4")]
+mod lz4;
+#[cfg(feature = "snappy")]
+mod snappy;
+#[cfg(feature = "zstd")]
+mod zstd;
+
+#[cfg(test)]
+mod tests;
+
+#[cfg(any(feature = "gzip", feature = "lz4", feature = "zstd"))]
+use std::io::Read;
+use std::ops::RangeInclusive;
+
+/// The bits of a batch's attributes that name its codec.
+const CODEC_MASK: i16 = 0b111;
+
+/// What `compression.type` and the level keys choose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum Compression {
+    /// Records as they are.
+    #[default]
+    None,
+    /// `compression.gzip.level`: 1 to 9, or -1 for the codec's own default (6).
+    Gzip {
+        /// The level.
+        level: i32,
+    },
+    /// Snappy has no levels.
+    Snappy,
+    /// `compression.lz4.level`: 1 to 17, as Kafka has it. The encoder built in
+    /// has one speed, so **the level has no effect**: every level yields what
+    /// Java's default (9, LZ4's fast mode) is about.
+    Lz4 {
+        /// The level, which is checked and then ignored.
+        level: i32,
+    },
+    /// `compression.zstd.level`: -131072 to 22. 0 means zstd's default (3).
+    Zstd {
+        /// The level.
+        level: i32,
+    },
+}
+
+impl Compression {
+    /// The codec's number in a batch's attributes.
+    pub(crate) fn attribute_bits(self) -> i16 {
+        match self {
+            Self::None => 0,
+            Self::Gzip { .. } => 1,
+            Self::Snappy => 2,
+            Self::Lz4 { .. } => 3,
+            Self::Zstd { .. } => 4,
+        }
+    }
+
+    /// The name in `compression.type`; also the cargo feature, except for `none`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Gzip { .. } => "gzip",
+            Self::Snappy => "snappy",
+            Self::Lz4 { .. } => "lz4",
+            Self::Zstd { .. } => "zstd",
+        }
+    }
+
+    /// The codec of that name, at the level Kafka has as default.
+    pub fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "none" => Some(Self::None),
+            "gzip" => Some(Self::Gzip { level: -1 }),
+            "snappy" => Some(Self::Snappy),
+            "lz4" => Some(Self::Lz4 { level: 9 }),
+            "zstd" => Some(Self::Zstd { level: 3 }),
+            _ => None,
+        }
+    }
+
+    /// The same codec at another level; no change for a codec without levels.
+    pub fn with_level(self, level: i32) -> Self {
+        match self {
+            Self::None | Self::Snappy => self,
+            Self::Gzip { .. } => Self::Gzip { level },
+            Self::Lz4 { .. } => Self::Lz4 { level },
+            Self::Zstd { .. } => Self::Zstd { level },
+        }
+    }
+
+    /// Whether this build of forebay has the codec.
+    pub fn is_built_in(self) -> bool {
+        match self {
+            Self::None => true,
+            Self::Gzip { .. } => cfg!(feature = "gzip"),
+            Self::Snappy => cfg!(feature = "snappy"),
+            Self::Lz4 { .. } => cfg!(feature = "lz4"),
+            Self::Zstd { .. } => cfg!(feature = "zstd"),
+        }
+    }
+
+    /// Whether this build can compress so: the codec is built in and the level
+    /// is one that Kafka takes. For a refusal at start instead of at the first batch.
+    pub(crate) fn check(self) -> Result<(), CompressError> {
+        let (level, range) = match self {
+            Self::None => return Ok(()),
+            Self::Gzip { level: -1 } => (-1, -1..=-1),
+            Self::Gzip { level } => (level, 1..=9),
+            Self::Snappy => (0, 0..=0),
+            Self::Lz4 { level } => (level, 1..=17),
+            Self::Zstd { level } => (level, -131_072..=22),
+        };
+        let codec = self.name();
+        if !self.is_built_in() {
+            let feature = codec;
+            return Err(CompressError::NotBuilt { codec, feature });
+        }
+        if !range.contains(&level) {
+            return Err(CompressError::Level {
+                codec,
+                level,
+                range,
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Why something was not compressed or decompressed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum CompressError {
+    /// The codec is known but was left out of this build.
+    #[error("{codec} is not built in: enable forebay's cargo feature `{feature}`")]
+    NotBuilt {
+        /// The codec's name in `compression.type`.
+        codec: &'static str,
+        /// The cargo feature that brings it.
+        feature: &'static str,
+    },
+    /// The codec has no such level.
+    #[error(
+        "{codec} has no level {level}: it takes {} to {}",
+        range.start(),
+        range.end()
+    )]
+    Level {
+        /// The codec's name.
+        codec: &'static str,
+        /// The level asked for.
+        level: i32,
+        /// The levels there are (gzip takes -1 as well).
+        range: RangeInclusive<i32>,
+    },
+    /// A batch's attributes name a codec that Kafka does not have.
+    #[error("{bits} names no codec")]
+    UnknownCodec {
+        /// The low three bits of the attributes.
+        bits: i16,
+    },
+    /// There is more in the compressed bytes than the caller wants to see.
+    #[error("more than {limit} bytes come out")]
+    TooLarge {
+        /// The limit given.
+        limit: usize,
+    },
+    /// The compressed bytes are not what the codec writes.
+    #[error("not valid {codec}: {reason}")]
+    Corrupt {
+        /// The codec's name.
+        codec: &'static str,
+        /// What was wrong.
+        reason: String,
+    },
+    /// The codec's library refused to compress.
+    #[error("{codec} failed: {reason}")]
+    Failed {
+        /// The codec's name.
+        codec: &'static str,
+        /// What the library said.
+        reason: String,
+    },
+}
+
+/// One codec's state between batches.
+trait Encode: Send {
+    /// Writes the compressed form of `input` to the front of `out`, which it
+    /// may grow, and returns how long it is. What lies behind is left over
+    /// from earlier batches: `out` is never shrunk, so that it is zeroed once.
+    fn encode(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<usize, CompressError>;
+}
+
+struct Plain;
+
+impl Encode for Plain {
+    fn encode(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<usize, CompressError> {
+        grow(out, input.len());
+        out[..input.len()].copy_from_slice(input);
+        Ok(input.len())
+    }
+}
+
+fn encoder(compression: Compression) -> Result<Box<dyn Encode>, CompressError> {
+    compression.check()?;
+    match compression {
+        Compression::None => Ok(Box::new(Plain)),
+        #[cfg(feature = "gzip")]
+        Compression::Gzip { level } => Ok(Box::new(gzip::Encoder::new(level))),
+        #[cfg(feature = "snappy")]
+        Compression::Snappy => Ok(Box::new(snappy::Encoder::new())),
+        #[cfg(feature = "lz4")]
+        Compression::Lz4 { .. } => Ok(Box::new(lz4::Encoder::new())),
+        #[cfg(feature = "zstd")]
+        Compression::Zstd { level } => Ok(Box::new(zstd::Encoder::new(level)?)),
+        #[allow(unreachable_patterns, reason = "every codec may be built in")]
+        other => Err(not_built(other.name())),
+    }
+}
+
+/// Compresses batch after batch. One per thread: it keeps the codec's context
+/// and one output buffer, as large as the largest batch needed. Once both have
+/// grown, compressing allocates nothing; only zstd's own context may be sized
+/// again when batches become much larger or smaller.
+pub(crate) struct Compressor {
+    compression: Compression,
+    encoder: Option<Box<dyn Encode>>,
+    out: Vec<u8>,
+}
+
+impl Compressor {
+    /// Allocates nothing yet: the context comes with the first batch, and with
+    /// it the error of a codec that is not built in ([`Compression::check`]
+    /// tells earlier).
+    pub fn new(compression: Compression) -> Self {
+        Self {
+            compression,
+            encoder: None,
+            out: Vec::new(),
+        }
+    }
+
+    /// The compressed form of `input`, valid until the next call. It may be
+    /// longer than `input`. With [`Compression::None`] it is a copy.
+    pub fn compress(&mut self, input: &[u8]) -> Result<&[u8], CompressError> {
+        let encoder = match &mut self.encoder {
+            Some(encoder) => encoder,
+            none => none.insert(encoder(self.compression)?),
+        };
+        let len = encoder.encode(input, &mut self.out)?;
+        Ok(&self.out[..len])
+    }
+}
+
+impl std::fmt::Debug for Compressor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Compressor")
+            .field("compression", &self.compression)
+            .field("scratch", &self.out.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Decompresses the records of a batch; `bits` are the batch's attributes, of
+/// which the low three count. Never yields more than `limit` bytes: a batch
+/// that holds more is an error as soon as it shows. Beside the result there is
+/// working memory of the codec: at most 8 MiB for LZ4, and for zstd the window
+/// the frame asks for, up to 128 MiB (untouched pages of it cost nothing).
+pub(crate) fn decompress(bits: i16, input: &[u8], limit: usize) -> Result<Vec<u8>, CompressError> {
+    match bits & CODEC_MASK {
+        0 if input.len() > limit => Err(CompressError::TooLarge { limit }),
+        0 => Ok(input.to_vec()),
+        #[cfg(feature = "gzip")]
+        1 => gzip::decode(input, limit),
+        #[cfg(not(feature = "gzip"))]
+        1 => Err(not_built("gzip")),
+        #[cfg(feature = "snappy")]
+        2 => snappy::decode(input, limit),
+        #[cfg(not(feature = "snappy"))]
+        2 => Err(not_built("snappy")),
+        #[cfg(feature = "lz4")]
+        3 => lz4::decode(input, limit),
+        #[cfg(not(feature = "lz4"))]
+        3 => Err(not_built("lz4")),
+        #[cfg(feature = "zstd")]
+        4 => zstd::decode(input, limit),
+        #[cfg(not(feature = "zstd"))]
+        4 => Err(not_built("zstd")),
+        bits => Err(CompressError::UnknownCodec { bits }),
+    }
+}
+
+#[allow(dead_code, reason = "with every codec built in, nobody asks")]
+fn not_built(codec: &'static str) -> CompressError {
+    let feature = codec;
+    CompressError::NotBuilt { codec, feature }
+}
+
+fn grow(out: &mut Vec<u8>, len: usize) {
+    if out.len() < len {
+        out.resize(len, 0);
+    }
+}
+
+/// All that `reader` yields, if that is at most `limit` bytes.
+#[cfg(any(feature = "gzip", feature = "lz4", feature = "zstd"))]
+fn read_bounded(
+    codec: &'static str,
+    reader: &mut impl Read,
+    limit: usize,
+) -> Result<Vec<u8>, CompressError> {
+    let mut out = Vec::new();
+    let result = reader
+        .take((limit as u64).saturating_add(1))
+        .read_to_end(&mut out);
+    // What came before an error may be over the limit already, which says more.
+    if out.len() > limit {
+        return Err(CompressError::TooLarge { limit });
+    }
+    match result {
+        Ok(_) => Ok(out),
+        Err(error) => Err(corrupt(codec, error)),
+    }
+}
+
+#[allow(dead_code, reason = "without any codec, nothing is corrupt")]
+fn corrupt(codec: &'static str, reason: impl ToString) -> CompressError {
+    let reason = reason.to_string();
+    CompressError::Corrupt { codec, reason }
+}
+
+#[allow(dead_code, reason = "without any codec, nothing fails")]
+fn failed(codec: &'static str, reason: impl ToString) -> CompressError {
+    let reason = reason.to_string();
+    CompressError::Failed { codec, reason }
+}

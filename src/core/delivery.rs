@@ -1,0 +1,181 @@
+//! Whom to tell of a batch's outcome beside the receipts.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::core::ack::{Receipt, RecordId, Settlement};
+use crate::core::outcome::{Outcome, Reason, Undelivered};
+use crate::core::record::TopicPartition;
+
+/// Called with a record's outcome, on the runtime's arbiter.
+pub(crate) type Callback = Box<dyn FnOnce(Outcome) + Send>;
+
+/// Something that is told of whole batches.
+pub(crate) trait Listener: Send + Sync {
+    /// `delivered` has its outcome. Called on the runtime's arbiter, in partition order.
+    fn delivered(&self, delivered: &Delivered);
+}
+
+/// A run of records of one partition has its outcome: one message per batch.
+///
+/// A batch may hold records of other senders too; look up your own by [`Receipt::id`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Delivered {
+    /// Where the records went.
+    pub topic_partition: TopicPartition,
+    /// The first record of the run.
+    pub first: RecordId,
+    /// How many records the run has.
+    pub count: u32,
+    /// The first record's offset, or why the records were not confirmed. The offset is `None`
+    /// when the broker confirmed the batch without saying where it is.
+    pub result: Result<Option<i64>, Undelivered>,
+}
+
+impl Delivered {
+    pub(crate) fn new(
+        topic_partition: TopicPartition,
+        first: RecordId,
+        count: i32,
+        settlement: &Settlement,
+    ) -> Option<Self> {
+        let result = match settlement {
+            Settlement::Acked { base_offset, .. } => Ok(*base_offset),
+            Settlement::Failed(undelivered) => Err(undelivered.clone()),
+            Settlement::Invalid { error, .. } => {
+                Err(Undelivered::NotWritten(Reason::Broker(error.clone())))
+            }
+            Settlement::Split(_) => return None, // the parts will tell
+        };
+        Some(Self {
+            topic_partition,
+            first,
+            count: count.unsigned_abs(),
+            result,
+        })
+    }
+
+    /// Whether the run holds this record.
+    pub fn contains(&self, id: RecordId) -> bool {
+        id.batch == self.first.batch
+            && id
+                .index
+                .checked_sub(self.first.index)
+                .is_some_and(|at| at < self.count)
+    }
+
+    /// The records of the run, in order.
+    pub fn ids(&self) -> impl Iterator<Item = RecordId> + use<> {
+        let first = self.first;
+        (0..self.count).map(move |at| RecordId {
+            index: first.index + at,
+            ..first
+        })
+    }
+
+    /// The offset of a record of this run, where the broker named one.
+    pub fn offset_of(&self, id: RecordId) -> Option<i64> {
+        let base = self.result.as_ref().ok().copied().flatten()?;
+        self.contains(id)
+            .then(|| base + i64::from(id.index - self.first.index))
+    }
+}
+
+/// Callbacks and listeners of one batch. Most have none, and take a word for them.
+#[derive(Default)]
+pub(crate) struct Listeners(Option<Box<Told>>);
+
+#[derive(Default)]
+struct Told {
+    callbacks: Vec<(Receipt, Callback)>,
+    listeners: Vec<Arc<dyn Listener>>,
+}
+
+impl Listeners {
+    pub fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
+    fn told(&mut self) -> &mut Told {
+        self.0.get_or_insert_default()
+    }
+
+    /// Calls `callback` with the outcome of the record of `receipt`.
+    pub fn call_back(&mut self, receipt: Receipt, callback: Callback) {
+        self.told().callbacks.push((receipt, callback));
+    }
+
+    /// Tells `listener`, once however often it is added.
+    pub fn add(&mut self, listener: &Arc<dyn Listener>) {
+        let listeners = &mut self.told().listeners;
+        if !listeners.iter().any(|known| Arc::ptr_eq(known, listener)) {
+            listeners.push(Arc::clone(listener));
+        }
+    }
+
+    pub fn listeners(&self) -> &[Arc<dyn Listener>] {
+        self.0.as_ref().map_or(&[], |told| &told.listeners)
+    }
+
+    /// The callbacks, in the order of their records.
+    pub fn into_callbacks(self) -> Vec<(Receipt, Callback)> {
+        self.0.map_or_else(Vec::new, |told| told.callbacks)
+    }
+
+    /// Those of the records before `at`, and those of the rest.
+    pub fn split(self, at: RecordId) -> (Self, Self) {
+        let Some(told) = self.0 else {
+            return Default::default();
+        };
+        let Told {
+            callbacks,
+            listeners,
+        } = *told;
+        let (head, tail) = callbacks
+            .into_iter()
+            .partition(|(receipt, _)| receipt.id().index < at.index);
+        let part = |callbacks: Vec<_>, listeners: Vec<_>| {
+            let anybody = !callbacks.is_empty() || !listeners.is_empty();
+            let told = Told {
+                callbacks,
+                listeners,
+            };
+            Self(anybody.then(|| Box::new(told)))
+        };
+        (part(head, listeners.clone()), part(tail, listeners))
+    }
+}
+
+impl fmt::Debug for Listeners {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Listeners")
+            .field(
+                "callbacks",
+                &self.0.as_ref().map_or(0, |told| told.callbacks.len()),
+            )
+            .field("listeners", &self.listeners().len())
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::ack::Settle;
+
+    #[test]
+    fn a_half_in_which_nobody_is_to_be_told_has_no_listeners() {
+        let batch = Settle::new(0);
+        let mut listeners = Listeners::default();
+        assert!(listeners.is_empty());
+        listeners.call_back(batch.receipt(5, 0), Box::new(drop));
+        let middle = RecordId {
+            index: 3,
+            ..batch.first()
+        };
+        let (head, tail) = listeners.split(middle);
+        assert!(head.is_empty() && !tail.is_empty());
+        assert_eq!(tail.into_callbacks().len(), 1);
+    }
+}

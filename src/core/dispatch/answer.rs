@@ -1,0 +1,101 @@
+//! A Produce answer to what it says of each batch.
+
+use super::Parcel;
+use crate::core::broker_error::BrokerError;
+use crate::core::ledger::Attempt;
+use crate::core::wire::{PartitionAnswer, TopicKey};
+
+/// Matches answers to the batches of their request, by what the request said. A batch that the
+/// answer leaves out gets `None`; whatever else the answer holds belongs to nobody.
+pub(crate) fn match_answers<P: Parcel>(
+    batches: Vec<P>,
+    mut answers: Vec<PartitionAnswer>,
+) -> impl Iterator<Item = (P, Option<PartitionAnswer>)> {
+    // Brokers usually answer in the order of the request: then each answer is the first one left.
+    answers.reverse();
+    batches.into_iter().map(move |batch| {
+        let at = answers.iter().rposition(|answer| is_for(answer, &batch));
+        (batch, at.map(|at| answers.remove(at)))
+    })
+}
+
+fn is_for(answer: &PartitionAnswer, batch: &impl Parcel) -> bool {
+    answer.partition == batch.partition()
+        && match &answer.topic {
+            TopicKey::Name(name) => **name == *batch.topic(),
+            TopicKey::Id(id) => *id == batch.topic_id(),
+        }
+}
+
+impl From<PartitionAnswer> for Attempt {
+    fn from(answer: PartitionAnswer) -> Self {
+        let invalid = answer.record_errors.into_iter().filter_map(|error| {
+            let why = error
+                .message
+                .unwrap_or_else(|| "no reason given".to_owned());
+            Some((u32::try_from(error.index).ok()?, why.into()))
+        });
+        Self {
+            invalid: invalid.collect(),
+            error: BrokerError {
+                code: answer.error_code,
+                message: answer.error_message.map(Into::into),
+            },
+            base_offset: Some(answer.base_offset).filter(|offset| *offset >= 0),
+            log_append_time: Some(answer.log_append_time_ms).filter(|time| *time >= 0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::parcel::tests::Batch;
+    use super::*;
+
+    fn answer(topic: &str, base_offset: i64) -> PartitionAnswer {
+        PartitionAnswer {
+            topic: TopicKey::Name(topic.into()),
+            partition: 0,
+            error_code: 0,
+            base_offset,
+            log_append_time_ms: -1,
+            log_start_offset: -1,
+            record_errors: Vec::new(),
+            error_message: None,
+            leader: None,
+        }
+    }
+
+    fn offsets(topics: &[&'static str], answers: Vec<PartitionAnswer>) -> Vec<Option<i64>> {
+        let batches = topics.iter().map(|topic| Batch(topic, 1)).collect();
+        let matched = match_answers(batches, answers);
+        matched
+            .map(|(_, answer)| answer.map(|answer| answer.base_offset))
+            .collect()
+    }
+
+    #[test]
+    fn answers_find_their_batches_in_any_order() {
+        let answers = vec![answer("b", 2), answer("a", 1), answer("c", 3)];
+        assert_eq!(
+            offsets(&["a", "b", "c"], answers),
+            [Some(1), Some(2), Some(3)]
+        );
+    }
+
+    #[test]
+    fn a_batch_left_out_and_an_answer_too_much_do_not_meet() {
+        let answers = vec![answer("a", 1), answer("x", 9), answer("c", 3)];
+        assert_eq!(offsets(&["a", "b", "c"], answers), [Some(1), None, Some(3)]);
+        assert_eq!(
+            offsets(&["a"], vec![answer("a", 1), answer("a", 2)]),
+            [Some(1)]
+        );
+    }
+
+    #[test]
+    fn an_offset_or_a_time_that_the_broker_does_not_say_is_none() {
+        let attempt = Attempt::from(answer("a", -1));
+        assert_eq!((attempt.base_offset, attempt.log_append_time), (None, None));
+    }
+}

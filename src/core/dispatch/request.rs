@@ -1,0 +1,69 @@
+//! Batches to a Produce request.
+
+use std::time::Duration;
+
+use super::Parcel;
+use crate::core::acks::Acks;
+use crate::core::wire::{self, Batch, Envelope, TopicBatches, WireError};
+
+/// The last version that names topics by their names.
+const LAST_BY_NAME: i16 = 12;
+
+/// Puts batches of one topic together, since Kafka wants each topic once, and returns the version
+/// to send them in: from 13 on topics go by their ids, which an old broker may not have told.
+pub(crate) fn arrange<P: Parcel>(batches: &mut [P], newest: i16) -> i16 {
+    batches.sort_by(|a, b| a.topic().cmp(b.topic()));
+    match batches.iter().any(|batch| batch.topic_id().is_nil()) {
+        true => newest.min(LAST_BY_NAME),
+        false => newest,
+    }
+}
+
+/// Encodes the request for arranged batches, without their records.
+pub(crate) fn encode<P: Parcel>(
+    batches: &[P],
+    version: i16,
+    correlation_id: i32,
+    client_id: &str,
+    acks: Acks,
+    timeout: Duration,
+) -> Result<Envelope, WireError> {
+    let of_one_topic = batches.chunk_by(|a, b| a.topic() == b.topic());
+    let topics: Vec<_> = of_one_topic
+        .map(|batches| TopicBatches {
+            topic: batches[0].topic(),
+            topic_id: batches[0].topic_id(),
+            batches: batches.iter().map(|batch| Batch {
+                partition: batch.partition(),
+                header: batch.header(),
+                records_len: batch.records_len(),
+            }),
+        })
+        .collect();
+    let acks = match acks {
+        Acks::None => 0,
+        Acks::Leader => 1,
+        Acks::All => -1,
+    };
+    let timeout = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
+    wire::encode_produce(version, correlation_id, client_id, acks, timeout, topics)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::parcel::tests::Batch;
+    use super::*;
+
+    #[test]
+    fn batches_of_a_topic_stand_together() {
+        let mut batches = [Batch("b", 1), Batch("a", 2), Batch("b", 3)];
+        assert_eq!(arrange(&mut batches, 13), 13);
+        assert_eq!(batches, [Batch("a", 2), Batch("b", 1), Batch("b", 3)]);
+        assert_eq!(
+            arrange(&mut [Batch("\0", 1)], 13),
+            12,
+            "a topic without an id"
+        );
+        assert_eq!(arrange(&mut [Batch("\0", 1)], 9), 9);
+    }
+}

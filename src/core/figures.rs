@@ -1,0 +1,113 @@
+//! What a producer holds and has done, as one snapshot.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::core::record::TopicPartition;
+
+/// A snapshot of a producer; see [`Producer::figures`](crate::Producer::figures). Serialized, its
+/// times are milliseconds.
+#[derive(Debug, Clone, Default, Serialize)]
+#[non_exhaustive]
+pub struct Figures {
+    /// Memory.
+    pub pool: PoolFigures,
+    /// Every partition that is known, by topic and number.
+    pub partitions: Vec<PartitionFigures>,
+    /// Every broker that is known, by its id.
+    pub brokers: Vec<BrokerFigures>,
+}
+
+impl Figures {
+    /// Records accepted that have no outcome yet.
+    pub fn queued_records(&self) -> usize {
+        self.partitions
+            .iter()
+            .map(|partition| partition.queued_records)
+            .sum()
+    }
+
+    /// Batches sent and not yet answered.
+    pub fn in_flight(&self) -> usize {
+        self.partitions
+            .iter()
+            .map(|partition| partition.in_flight)
+            .sum()
+    }
+}
+
+/// The buffer pool.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+#[non_exhaustive]
+pub struct PoolFigures {
+    /// `buffer.memory`, in bytes (Java's `buffer-total-bytes`).
+    pub total_bytes: usize,
+    /// Bytes that no batch uses (Java's `buffer-available-bytes`).
+    pub available_bytes: usize,
+    /// Callers that wait for memory (Java's `waiting-threads`).
+    pub waiting: usize,
+    /// Time that callers have waited, summed (Java's `bufferpool-wait-time-ns-total`).
+    #[serde(serialize_with = "as_millis")]
+    pub waited: Duration,
+    /// Records refused for want of memory (Java's `buffer-exhausted-total`).
+    pub exhausted: u64,
+}
+
+/// One partition.
+#[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
+pub struct PartitionFigures {
+    /// Which.
+    #[serde(serialize_with = "as_text")]
+    pub topic_partition: TopicPartition,
+    /// The broker that leads it, if any is known.
+    pub leader: Option<i32>,
+    /// Records accepted that have no outcome yet.
+    pub queued_records: usize,
+    /// Their bytes.
+    pub queued_bytes: usize,
+    /// Age of the oldest batch without an outcome.
+    #[serde(serialize_with = "as_optional_millis")]
+    pub oldest: Option<Duration>,
+    /// Batches sent and not yet answered.
+    pub in_flight: usize,
+    /// Attempts after a batch's first.
+    pub retries: u64,
+    /// Batches split because a broker found them too large.
+    pub splits: u64,
+}
+
+/// One broker.
+#[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
+pub struct BrokerFigures {
+    /// Its id.
+    pub node: i32,
+    /// Where it listens.
+    pub address: String,
+    /// Whether a connection for produce requests is up.
+    pub connected: bool,
+    /// Requests sent and not yet answered.
+    pub requests_in_flight: usize,
+    /// Whether it has asked for a pause that is not over.
+    pub throttled: bool,
+    /// What went wrong last, until an answer comes.
+    pub last_error: Option<String>,
+}
+
+fn as_millis<S: serde::Serializer>(it: &Duration, s: S) -> Result<S::Ok, S::Error> {
+    s.serialize_f64(it.as_secs_f64() * 1e3)
+}
+
+#[allow(clippy::ref_option, reason = "serde passes fields by reference")]
+fn as_optional_millis<S: serde::Serializer>(
+    it: &Option<Duration>,
+    s: S,
+) -> Result<S::Ok, S::Error> {
+    it.map(|it| it.as_secs_f64() * 1e3).serialize(s)
+}
+
+fn as_text<S: serde::Serializer>(it: &TopicPartition, s: S) -> Result<S::Ok, S::Error> {
+    s.collect_str(it)
+}

@@ -1,0 +1,552 @@
+//! Buffers granted ahead, and the way back for those that are done.
+
+use std::fmt;
+use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use crate::core::figures::PoolFigures;
+use crate::core::prefetch::prefetch;
+
+/// Called when the PoolActor has something to do; sends it a message.
+type Wake = Box<dyn Fn() + Send + Sync>;
+
+/// Where callers and the PoolActor meet. Every lock is held for a push or a pop, once per batch.
+///
+/// Invariants:
+/// - a buffer comes back when its last owner drops it, and in no other way;
+/// - coming back needs no living PoolActor: what it has not collected waits in `returned`;
+/// - while anyone waits in the budget, nothing is taken off the shelf, and what comes back goes to
+///   the budget; where memory is used up, what lies here too.
+pub(crate) struct Shelf {
+    stock: Mutex<Stock>,
+    /// The size of pooled buffers.
+    pooled: usize,
+    /// How many may lie here: an eighth of the budget, from 1 to 32.
+    capacity: usize,
+    /// Bytes that may be granted ahead for first buffers: a sixteenth of the budget, at most four
+    /// pooled buffers' worth.
+    credit_capacity: usize,
+    wake: OnceLock<Wake>,
+    /// Somebody waits and memory is used up, so batches are to leave as they are.
+    pressure: AtomicBool,
+    /// Bytes in full batches that wait to be sent.
+    waiting: AtomicUsize,
+    figures: Waits,
+}
+
+#[derive(Default)]
+struct Stock {
+    /// Granted ahead, ready to be taken.
+    ready: Vec<Box<[u8]>>,
+    /// Bytes granted ahead for first buffers, which are allocated when they are taken.
+    credit: usize,
+    /// Done, with the size of their grant, not yet collected by the PoolActor.
+    returned: Vec<(Box<[u8]>, usize)>,
+    /// Bytes of what has returned.
+    back: usize,
+    /// Somebody waits, and wants to know from how many bytes on: what comes back goes to the
+    /// PoolActor.
+    awaited: Option<usize>,
+    /// A wake-up is on its way to the PoolActor.
+    signalled: bool,
+    closed: bool,
+}
+
+/// The size of a batch's first buffer where little is sent: a sixteenth of `batch.size`, which the
+/// batch outgrows if more comes. Small batches have no smaller beginning.
+pub(crate) fn first_size(batch_size: usize) -> usize {
+    match batch_size / 16 {
+        first if first >= 512 => first,
+        _ => batch_size,
+    }
+}
+
+/// What callers have been through.
+#[derive(Debug, Default)]
+struct Waits {
+    nanos: AtomicU64,
+    in_vain: AtomicU64,
+}
+
+impl Shelf {
+    pub fn new(total: usize, pooled: usize) -> Arc<Self> {
+        Arc::new(Self {
+            stock: Mutex::default(),
+            pooled,
+            capacity: (total / 8 / pooled.max(1)).clamp(1, 32),
+            credit_capacity: match first_size(pooled) < pooled {
+                true => (total / 16).min(4 * pooled),
+                false => 0,
+            },
+            wake: OnceLock::new(),
+            pressure: AtomicBool::new(false),
+            waiting: AtomicUsize::new(0),
+            figures: Waits::default(),
+        })
+    }
+
+    /// Says how the PoolActor is woken. Once.
+    pub fn wake_with(&self, wake: impl Fn() + Send + Sync + 'static) {
+        let _ = self.wake.set(Box::new(wake));
+    }
+
+    fn stock(&self) -> MutexGuard<'_, Stock> {
+        // Nothing between lock and unlock can leave the lists half changed.
+        self.stock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn signal(&self) {
+        if let Some(wake) = self.wake.get() {
+            wake();
+        }
+    }
+
+    /// Takes a buffer of the pooled size or a first buffer, if one lies here; otherwise the
+    /// PoolActor is to be asked.
+    pub fn take(self: &Arc<Self>, size: usize) -> Option<Buffer> {
+        if self.pressure() {
+            return None;
+        }
+        let mut stock = self.stock();
+        if stock.awaited.is_some() {
+            return None;
+        }
+        let (ready, granted, low) = if size == self.pooled {
+            let ready = stock.ready.pop();
+            (ready, false, stock.ready.len() == self.capacity / 4)
+        } else if size == first_size(self.pooled) {
+            let granted = stock.credit >= size;
+            stock.credit -= if granted { size } else { 0 };
+            (None, granted, stock.credit <= self.credit_capacity / 4)
+        } else {
+            return None;
+        };
+        let signal = low && !std::mem::replace(&mut stock.signalled, true);
+        drop(stock);
+        if signal {
+            self.signal();
+        }
+        let bytes = ready.or_else(|| granted.then(|| blank(size)));
+        bytes.map(|bytes| self.buffer(bytes))
+    }
+
+    /// Somebody found nothing here who does not wait, and may come again.
+    pub fn ask(&self) {
+        let signal = !std::mem::replace(&mut self.stock().signalled, true);
+        if signal {
+            self.signal();
+        }
+    }
+
+    /// Makes an owned buffer of a grant.
+    pub fn buffer(self: &Arc<Self>, bytes: Box<[u8]>) -> Buffer {
+        Buffer {
+            bytes,
+            len: 0,
+            waits: AtomicUsize::new(0),
+            home: Arc::clone(self),
+        }
+    }
+
+    fn put_back(&self, bytes: Box<[u8]>) {
+        let size = bytes.len();
+        let mut stock = self.stock();
+        // Read under the lock: what is put on the shelf after it was cleared for a waiter would
+        // lie there while the waiter waits.
+        let keeps = !self.pressure() && stock.awaited.is_none() && !stock.closed;
+        let signal = if keeps && size == self.pooled && stock.ready.len() < self.capacity {
+            stock.ready.push(bytes);
+            false
+        } else if keeps
+            && size == first_size(self.pooled)
+            && stock.credit + size <= self.credit_capacity
+        {
+            stock.credit += size;
+            false
+        } else {
+            stock.returned.push((bytes, size));
+            stock.back += size;
+            let enough = stock.awaited.is_some_and(|enough| stock.back >= enough);
+            enough && !std::mem::replace(&mut stock.signalled, true)
+        };
+        drop(stock);
+        if signal {
+            self.signal();
+        }
+    }
+
+    /// Whether somebody waits and memory is used up.
+    pub fn pressure(&self) -> bool {
+        self.pressure.load(Ordering::Acquire)
+    }
+
+    /// For the PoolActor: memory is used up from now on, or not any more.
+    pub fn set_pressure(&self, pressure: bool) {
+        let _stock = self.stock();
+        self.pressure.store(pressure, Ordering::Release);
+    }
+
+    /// For the PoolActor: somebody waits, and is served from so many bytes on, or nobody does.
+    /// Returns whether as many have come back already, of which it was not told.
+    pub fn set_awaited(&self, awaited: Option<usize>) -> bool {
+        let mut stock = self.stock();
+        stock.awaited = awaited;
+        let enough = awaited.is_some_and(|enough| stock.back >= enough);
+        enough && !std::mem::replace(&mut stock.signalled, true)
+    }
+
+    /// Bytes of batches that are full and wait to be sent.
+    pub fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of pooled buffers that may lie here.
+    pub fn size(&self) -> usize {
+        self.capacity * self.pooled
+    }
+
+    /// For the PoolActor: everything that has come back. Under pressure, what was granted ahead too. It
+    /// is told anew of whatever comes later.
+    pub fn collect(&self) -> Vec<(Box<[u8]>, usize)> {
+        let mut stock = self.stock();
+        stock.signalled = false;
+        stock.back = 0;
+        let mut returned = std::mem::take(&mut stock.returned);
+        if self.pressure() || stock.closed {
+            let pooled = self.pooled;
+            returned.extend(stock.ready.drain(..).map(|bytes| (bytes, pooled)));
+            let credit = std::mem::take(&mut stock.credit);
+            returned.extend((credit > 0).then(|| (Box::default(), credit)));
+        }
+        returned
+    }
+
+    /// For the PoolActor: how many more may be granted ahead.
+    pub fn room(&self) -> usize {
+        self.capacity.saturating_sub(self.stock().ready.len())
+    }
+
+    /// For the PoolActor: puts a grant on the shelf.
+    pub fn stock_up(&self, bytes: Box<[u8]>) {
+        self.stock().ready.push(bytes);
+    }
+
+    /// For the PoolActor: how many more bytes may be granted ahead for first buffers.
+    pub fn credit_room(&self) -> usize {
+        self.credit_capacity.saturating_sub(self.stock().credit)
+    }
+
+    /// For the PoolActor: so many bytes are granted for first buffers.
+    pub fn add_credit(&self, bytes: usize) {
+        self.stock().credit += bytes;
+    }
+
+    /// For the PoolActor: nothing is handed out any more.
+    pub fn close(&self) {
+        self.stock().closed = true;
+    }
+
+    /// Somebody waited for memory, and perhaps did not get it.
+    pub fn count_wait(&self, time: Duration, in_vain: bool) {
+        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        self.figures.nanos.fetch_add(nanos, Ordering::Relaxed);
+        self.figures
+            .in_vain
+            .fetch_add(u64::from(in_vain), Ordering::Relaxed);
+    }
+
+    /// All waits so far.
+    pub fn figures(&self) -> PoolFigures {
+        PoolFigures {
+            waited: Duration::from_nanos(self.figures.nanos.load(Ordering::Relaxed)),
+            exhausted: self.figures.in_vain.load(Ordering::Relaxed),
+            ..PoolFigures::default()
+        }
+    }
+
+    /// Bytes lying here that no record uses.
+    pub fn idle_bytes(&self) -> usize {
+        let stock = self.stock();
+        let ready = stock.ready.len() * self.pooled + stock.credit;
+        ready + stock.returned.iter().map(|(_, size)| size).sum::<usize>()
+    }
+}
+
+/// Leased memory. Its drop is the reclaim: who holds a buffer owns it, the socket's writer too,
+/// so the bytes of a batch cannot change under a request that still carries them (CVE-2026-35554).
+pub(crate) struct Buffer {
+    bytes: Box<[u8]>,
+    /// Bytes in use.
+    len: usize,
+    /// Bytes of a full batch that waits to be sent.
+    waits: AtomicUsize,
+    home: Arc<Shelf>,
+}
+
+/// Bytes of a cache line.
+const LINE: usize = 64;
+/// So many lines behind the one that was written last are fetched for the next record.
+const AHEAD: usize = 2;
+
+impl Buffer {
+    /// Bytes it has room for.
+    #[inline]
+    pub fn capacity(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Has `write` write behind the bytes in use: it is handed all the memory and how much of it is
+    /// in use, and returns how much is then, or `None` if that is to stay as it is.
+    #[inline]
+    pub fn append(
+        &mut self,
+        write: impl FnOnce(&mut [u8], usize) -> Option<usize>,
+    ) -> Option<usize> {
+        let end = write(&mut self.bytes, self.len)?;
+        debug_assert!((self.len..=self.bytes.len()).contains(&end));
+        self.len = end;
+        for line in 1..=AHEAD {
+            if let Some(next) = self.bytes.get(end + line * LINE) {
+                prefetch(next);
+            }
+        }
+        Some(end)
+    }
+
+    /// It is full: from now on what it holds waits to be sent.
+    pub fn close(&mut self) {
+        let waited = std::mem::replace(self.waits.get_mut(), self.len);
+        self.home
+            .waiting
+            .fetch_add(self.len - waited, Ordering::Relaxed);
+    }
+
+    /// It is sent, or dropped: nothing of it waits.
+    pub fn leaves(&self) {
+        let waited = self.waits.swap(0, Ordering::Relaxed);
+        self.home.waiting.fetch_sub(waited, Ordering::Relaxed);
+    }
+
+    /// Puts `bytes` in the place of what is there, if there is room for them.
+    pub fn replace(&mut self, bytes: &[u8]) -> bool {
+        let room = self.bytes.get_mut(..bytes.len());
+        room.is_some_and(|room| {
+            room.copy_from_slice(bytes);
+            self.len = bytes.len();
+            true
+        })
+    }
+}
+
+impl Deref for Buffer {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
+impl fmt::Debug for Buffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Buffer")
+            .field("len", &self.len())
+            .field("capacity", &self.capacity())
+            .finish()
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        self.leaves();
+        let mut bytes = std::mem::take(&mut self.bytes);
+        poison(&mut bytes);
+        self.home.put_back(bytes);
+    }
+}
+
+/// Where assertions are on, nothing of a batch is left in memory that is used again: whoever wrote
+/// or read it too late would be found out by its checksum and its contents (CVE-2026-35554).
+fn poison(bytes: &mut [u8]) {
+    if cfg!(debug_assertions) {
+        bytes.fill(0xde);
+    }
+}
+
+/// New memory. It has a value from the beginning, so that the encoder may write anywhere in it.
+pub(crate) fn blank(size: usize) -> Box<[u8]> {
+    vec![0; size].into_boxed_slice()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicUsize;
+
+    const POOLED: usize = 64;
+
+    fn stocked(buffers: usize) -> (Arc<Shelf>, Arc<AtomicUsize>) {
+        let shelf = Shelf::new(8 * 4 * POOLED, POOLED);
+        let woken = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&woken);
+        shelf.wake_with(move || {
+            counter.fetch_add(1, Ordering::Relaxed);
+        });
+        for _ in 0..buffers {
+            shelf.stock_up(blank(POOLED));
+        }
+        (shelf, woken)
+    }
+
+    #[test]
+    fn a_dropped_buffer_is_ready_again_without_a_message() {
+        let (shelf, woken) = stocked(4);
+        let mut buffer = shelf.take(POOLED).expect("stocked");
+        assert!(buffer.replace(b"old"));
+        drop(buffer);
+        assert_eq!((shelf.room(), woken.load(Ordering::Relaxed)), (0, 0));
+        assert!(shelf.take(POOLED).expect("back").is_empty());
+    }
+
+    #[test]
+    fn what_comes_home_is_poisoned() {
+        let (shelf, _) = stocked(0);
+        shelf.close();
+        let mut buffer = shelf.buffer(blank(POOLED));
+        assert!(buffer.replace(b"old"));
+        drop(buffer);
+        let (bytes, _) = shelf.collect().remove(0);
+        assert_eq!(*bytes, [0xde; POOLED]);
+    }
+
+    #[test]
+    fn a_low_shelf_asks_once() {
+        let (shelf, woken) = stocked(4);
+        let held: Vec<_> = (0..5).map(|_| shelf.take(POOLED)).collect();
+        assert!(held[3].is_some() && held[4].is_none());
+        assert_eq!(woken.load(Ordering::Relaxed), 1);
+        shelf.collect();
+        assert!(shelf.take(POOLED).is_none());
+        assert_eq!(
+            woken.load(Ordering::Relaxed),
+            1,
+            "who waits says so himself"
+        );
+        for _ in 0..2 {
+            shelf.ask();
+        }
+        assert_eq!(woken.load(Ordering::Relaxed), 2, "for who does not");
+        shelf.collect();
+        for _ in 0..2 {
+            shelf.stock_up(blank(POOLED));
+        }
+        assert!(shelf.take(POOLED).is_some());
+        assert_eq!(woken.load(Ordering::Relaxed), 3);
+    }
+
+    #[test]
+    fn nobody_takes_what_others_wait_for() {
+        let (shelf, woken) = stocked(4);
+        assert!(!shelf.set_awaited(Some(1)));
+        assert!(shelf.take(POOLED).is_none());
+        assert_eq!(woken.load(Ordering::Relaxed), 0, "they are known");
+        assert!(!shelf.set_awaited(None));
+        assert!(shelf.take(POOLED).is_some());
+    }
+
+    #[test]
+    fn what_came_back_before_it_was_enough_is_told() {
+        let (shelf, woken) = stocked(1);
+        let buffer = shelf.take(POOLED);
+        shelf.collect();
+        let before = woken.load(Ordering::Relaxed);
+        assert!(!shelf.set_awaited(Some(2 * POOLED)));
+        drop(buffer);
+        assert_eq!(woken.load(Ordering::Relaxed), before);
+        assert!(shelf.set_awaited(Some(POOLED)), "it is enough now");
+        assert!(!shelf.set_awaited(Some(POOLED)), "he knows");
+    }
+
+    #[test]
+    fn while_somebody_waits_what_comes_back_is_gathered_until_it_is_enough() {
+        let (shelf, woken) = stocked(4);
+        let held: Vec<_> = (0..3).filter_map(|_| shelf.take(POOLED)).collect();
+        shelf.collect();
+        let before = woken.load(Ordering::Relaxed);
+        shelf.set_awaited(Some(2 * POOLED));
+        let told: Vec<_> = held
+            .into_iter()
+            .map(|buffer| {
+                drop(buffer);
+                woken.load(Ordering::Relaxed) - before
+            })
+            .collect();
+        assert_eq!(told, [0, 1, 1]);
+        assert_eq!(shelf.collect().len(), 3);
+    }
+
+    #[test]
+    fn the_contents_of_full_batches_are_counted_until_they_are_sent() {
+        let (shelf, _) = stocked(3);
+        let mut buffers = [(); 3].map(|()| shelf.take(POOLED).expect("stocked"));
+        for buffer in &mut buffers {
+            assert!(buffer.replace(&[1; 10]));
+        }
+        assert_eq!(shelf.waiting(), 0, "they are still written to");
+        let [mut sent, mut dropped, open] = buffers;
+        sent.close();
+        sent.close();
+        dropped.close();
+        assert_eq!(shelf.waiting(), 20);
+        drop(open);
+        assert_eq!(shelf.waiting(), 20);
+        sent.leaves();
+        sent.leaves();
+        assert_eq!(shelf.waiting(), 10);
+        drop((sent, dropped));
+        assert_eq!(shelf.waiting(), 0);
+    }
+
+    #[test]
+    fn under_pressure_everything_goes_back_to_the_budget() {
+        let (shelf, woken) = stocked(2);
+        let buffer = shelf.take(POOLED).expect("stocked");
+        shelf.collect();
+        shelf.set_pressure(true);
+        shelf.set_awaited(Some(1));
+        assert!(shelf.take(POOLED).is_none(), "a waiter goes first");
+        let before = woken.load(Ordering::Relaxed);
+        drop(buffer);
+        assert_eq!(woken.load(Ordering::Relaxed), before + 1);
+        assert_eq!(shelf.collect().len(), 2);
+    }
+
+    #[test]
+    fn first_buffers_are_granted_out_of_a_credit() {
+        let shelf = Shelf::new(1 << 20, 16_384);
+        let first = first_size(16_384);
+        assert!(shelf.take(first).is_none(), "nothing is granted yet");
+        assert_eq!(shelf.credit_room(), 4 * 16_384);
+        shelf.add_credit(3 * first);
+        let held: Vec<_> = (0..4).filter_map(|_| shelf.take(first)).collect();
+        assert_eq!((held.len(), shelf.idle_bytes()), (3, 0));
+        assert!(held.iter().all(|buffer| buffer.capacity() == first));
+        drop(held);
+        assert_eq!(shelf.idle_bytes(), 3 * first);
+        // All of it goes back to the budget when somebody waits.
+        shelf.set_pressure(true);
+        let back: usize = shelf.collect().into_iter().map(|(_, size)| size).sum();
+        assert_eq!(back, 3 * first);
+        assert!(shelf.take(first).is_none());
+    }
+
+    #[test]
+    fn odd_sizes_are_not_reused() {
+        let (shelf, _) = stocked(0);
+        drop(shelf.buffer(blank(100)));
+        let sizes: Vec<_> = shelf.collect().into_iter().map(|(_, size)| size).collect();
+        assert_eq!(sizes, [100]);
+    }
+}

@@ -1,0 +1,28 @@
+//! The rules: plain synchronous structs that take the time as an argument and return what should happen.
+//!
+//! Architecture invariant: nothing in here knows actix, tokio, a clock, a thread, or an actor. A `for`
+//! loop can test each rule. `tests/structure.rs` computes the import graph and keeps it so.
+
+pub(crate) mod ack;
+pub(crate) mod acks;
+pub(crate) mod backoff;
+pub(crate) mod batch;
+pub(crate) mod broker_error;
+pub(crate) mod cluster;
+pub(crate) mod compress;
+pub(crate) mod delivery;
+pub(crate) mod dispatch;
+pub(crate) mod endpoint;
+pub(crate) mod figures;
+pub(crate) mod identity;
+pub(crate) mod ledger;
+pub(crate) mod memory;
+pub(crate) mod outcome;
+pub(crate) mod panics;
+pub(crate) mod partitioner;
+pub(crate) mod prefetch;
+pub(crate) mod receipts;
+pub(crate) mod record;
+pub(crate) mod stage;
+pub(crate) mod supervision;
+pub(crate) mod wire;

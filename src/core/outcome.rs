@@ -1,0 +1,102 @@
+//! What becomes of an accepted record: exactly one of acked, not written, unknown.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::core::broker_error::BrokerError;
+
+/// The record is in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Acked {
+    /// The partition it is in.
+    pub partition: i32,
+    /// Its offset. `None` when the broker confirmed the record without saying where it is, as it
+    /// does for a batch it had already appended on an earlier attempt.
+    pub offset: Option<i64>,
+    /// Its timestamp in milliseconds since the epoch: the record's own, or the broker's where the
+    /// topic has `message.timestamp.type=LogAppendTime`.
+    pub timestamp: i64,
+}
+
+/// An accepted record of which no broker has confirmed that it is in the log.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Undelivered {
+    /// Certainly not in the log: it may be sent again without making a duplicate.
+    #[error("not written: {0}")]
+    NotWritten(Reason),
+    /// It may be in the log, or not: sending it again may make a duplicate.
+    #[error("may or may not be written: {0}")]
+    Unknown(Reason),
+}
+
+impl Undelivered {
+    /// Why, whichever of the two it is.
+    pub fn reason(&self) -> &Reason {
+        match self {
+            Self::NotWritten(reason) | Self::Unknown(reason) => reason,
+        }
+    }
+}
+
+/// The one outcome of an accepted record.
+pub type Outcome = Result<Acked, Undelivered>;
+
+/// Why a record was not confirmed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Reason {
+    /// The broker refused the batch.
+    #[error("the broker answered {0}")]
+    Broker(BrokerError),
+    /// The broker refused the whole batch because of other records in it.
+    #[error("the batch was refused because of other records in it: {0}")]
+    BatchMate(BrokerError),
+    /// The broker refused this very record.
+    #[error("the broker refused the record with {error}: {message}")]
+    InvalidRecord {
+        /// The code of the answer.
+        error: BrokerError,
+        /// What the broker said of this record.
+        message: Arc<str>,
+    },
+    /// `delivery.timeout.ms` ran out; the last thing that went wrong stands in `last`.
+    #[error("delivery.timeout.ms ({timeout:?}) ran out{}", last_error(last))]
+    Expired {
+        /// The configured `delivery.timeout.ms`.
+        timeout: Duration,
+        /// The error of the last attempt, if there was one.
+        last: Option<Arc<str>>,
+    },
+    /// The producer was closed before the record could be delivered.
+    #[error("the producer was closed first{}", last_error(last))]
+    Closed {
+        /// The error of the last attempt, if there was one.
+        last: Option<Arc<str>>,
+    },
+    /// The part of the runtime that held the record panicked too often and was given up.
+    #[error("{part} was given up after too many panics, the last one: {why}")]
+    Failed {
+        /// Which part.
+        part: Arc<str>,
+        /// What the last panic said.
+        why: Arc<str>,
+    },
+    /// `acks=0`: no broker was asked for an answer.
+    #[error("acks=0 asks for no answer")]
+    NotRequested,
+    /// An earlier batch of the partition ended without an answer, so this one, sent behind it,
+    /// cannot be told from it any more.
+    #[error("an earlier batch of the partition stayed unresolved: {0}")]
+    AfterUnresolved(Arc<str>),
+    /// The part of the runtime that held the record is gone.
+    #[error("the part of the runtime that held the record is gone")]
+    RuntimeGone,
+    /// The connection failed and `retries` allows no further attempt.
+    #[error("no retries left: {0}")]
+    Connection(Arc<str>),
+}
+
+fn last_error(last: &Option<Arc<str>>) -> String {
+    last.as_ref()
+        .map_or_else(String::new, |last| format!("; the last error was: {last}"))
+}

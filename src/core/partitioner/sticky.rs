@@ -1,0 +1,273 @@
+//! Where records without a key go: one partition until a batch's worth went
+//! there, then another. Java's `BuiltInPartitioner` (KIP-794), one per topic.
+//!
+//! A new partition per record would make many small batches; a new one per
+//! *batch* (KIP-480) sent most records to the slowest broker, whose batches
+//! are the largest. Counting bytes does neither.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::TopicPartitions;
+
+/// How much waits for one partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Load {
+    /// The partition.
+    pub partition: i32,
+    /// How many batches wait for it.
+    pub queue_len: usize,
+    /// Whether it can take records: it has a leader, which has answered within
+    /// `partitioner.availability.timeout.ms`.
+    pub available: bool,
+}
+
+/// One topic's sticky partition, shared by all threads that send.
+#[derive(Debug)]
+pub(crate) struct Sticky {
+    adaptive: bool,
+    switch_at: u32,
+    /// The partition in the upper half and the bytes it was given in the lower,
+    /// in one word: so no thread charges one partition's bytes to another, and
+    /// nothing else is published through it, so `Relaxed` is enough.
+    run: AtomicU64,
+    chooser: Mutex<Chooser>,
+}
+
+/// No partition chosen.
+const NONE: u64 = pack(-1, 0);
+
+const fn pack(partition: i32, produced: u32) -> u64 {
+    ((partition as u32 as u64) << 32) | produced as u64
+}
+
+const fn partition_of(run: u64) -> i32 {
+    (run >> 32) as i32
+}
+
+impl Sticky {
+    /// Switches after `batch_size` bytes, 0 counting as 1. `adaptive` is
+    /// `partitioner.adaptive.partitioning.enable`; without it [`Sticky::update`]
+    /// does nothing. The same `seed` makes the same choices.
+    pub fn new(adaptive: bool, batch_size: usize, seed: u64) -> Self {
+        Self::with_source(adaptive, batch_size, Source::seeded(seed))
+    }
+
+    fn with_source(adaptive: bool, batch_size: usize, source: Source) -> Self {
+        Self {
+            adaptive,
+            switch_at: u32::try_from(batch_size.max(1)).unwrap_or(u32::MAX),
+            run: AtomicU64::new(NONE),
+            chooser: Mutex::new(Chooser {
+                source,
+                ids: Vec::new(),
+                ends: Vec::new(),
+                listed: 0,
+            }),
+        }
+    }
+
+    /// The partition to stick to, or -1 if it is time to choose anew.
+    #[inline]
+    pub(crate) fn current(&self) -> i32 {
+        partition_of(self.run.load(Ordering::Relaxed))
+    }
+
+    /// The partition for the next record. It costs one load, unless it is time
+    /// to choose anew.
+    #[inline]
+    pub fn next(&self, partitions: &TopicPartitions<'_>) -> i32 {
+        let partition = self.current();
+        // A topic made anew may have fewer partitions than it had.
+        if (0..partitions.total).contains(&partition) {
+            partition
+        } else {
+            self.choose(partitions)
+        }
+    }
+
+    #[cold]
+    fn choose(&self, partitions: &TopicPartitions<'_>) -> i32 {
+        let mut chooser = self.chooser();
+        // Another thread may have chosen while this one waited for the lock.
+        let current = self.current();
+        if (0..partitions.total).contains(&current) {
+            return current;
+        }
+        let partition = chooser.choose(partitions);
+        self.run.store(pack(partition, 0), Ordering::Relaxed);
+        partition
+    }
+
+    /// Accounts for `bytes` appended to `partition`; true if that partition is
+    /// not, or no longer, the one to stick to.
+    ///
+    /// The switch comes after a batch's worth of bytes. While the partition has
+    /// an open batch (`batch_open`) it is put off until twice as much, so that
+    /// it falls on the end of a batch and leaves no fraction behind (KAFKA-14156).
+    /// Before an append to a partition without an open batch, a call with 0 bytes
+    /// makes up for a switch that was put off; true then means: ask [`Sticky::next`] again.
+    #[inline]
+    pub fn appended(&self, partition: i32, bytes: usize, batch_open: bool) -> bool {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let mut run = self.run.load(Ordering::Relaxed);
+        loop {
+            if partition_of(run) != partition {
+                return true;
+            }
+            let produced = (run as u32).saturating_add(bytes);
+            let over = produced >= self.switch_at
+                && (!batch_open || produced >= self.switch_at.saturating_mul(2));
+            let after = if over {
+                NONE
+            } else {
+                pack(partition, produced)
+            };
+            match self
+                .run
+                .compare_exchange_weak(run, after, Ordering::Relaxed, Ordering::Relaxed)
+            {
+                Ok(_) => return over,
+                Err(now) => run = now,
+            }
+        }
+    }
+
+    /// Takes note of how much waits for each partition: from now on a partition
+    /// is chosen the more often the shorter its queue, and not at all while it
+    /// is not available. For this `loads` has to list every partition of the
+    /// topic; until it does, all available ones are chosen alike.
+    ///
+    /// If the present partition is not available but another is, it is left at
+    /// once. (Java goes on with it until a batch's worth of bytes is stuck there.)
+    pub fn update(&self, loads: &[Load]) {
+        if !self.adaptive {
+            return;
+        }
+        self.chooser().weigh(loads);
+        if !loads.iter().any(|load| load.available) {
+            return;
+        }
+        let stuck = |run| {
+            let current = partition_of(run);
+            loads
+                .iter()
+                .any(|load| load.partition == current && !load.available)
+        };
+        // An error only means that there was nothing to leave.
+        let _ = self
+            .run
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |run| {
+                stuck(run).then_some(NONE)
+            });
+    }
+
+    fn chooser(&self) -> MutexGuard<'_, Chooser> {
+        self.chooser.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a switch needs, and nothing before it.
+#[derive(Debug)]
+struct Chooser {
+    source: Source,
+    /// The available partitions, if they are not all alike; else nothing.
+    ids: Vec<i32>,
+    /// The cumulative frequencies: `ids[i]` has the numbers from `ends[i - 1]`
+    /// up to, but not including, `ends[i]`.
+    ends: Vec<u64>,
+    /// How many partitions the loads knew of.
+    listed: usize,
+}
+
+impl Chooser {
+    /// Inverts the queue lengths into frequencies, the longest queue having 1:
+    /// lengths 0 3 1 make frequencies 4 1 3, which add up to the ends 4 5 8.
+    fn weigh(&mut self, loads: &[Load]) {
+        self.ids.clear();
+        self.ends.clear();
+        self.listed = loads.len();
+        let available = || loads.iter().filter(|load| load.available);
+        let Some(longest) = available().map(|load| load.queue_len).max() else {
+            return;
+        };
+        if loads
+            .iter()
+            .all(|load| load.available && load.queue_len == longest)
+        {
+            return;
+        }
+        let mut end = 0_u64;
+        for load in available() {
+            let frequency = ((longest - load.queue_len) as u64).saturating_add(1);
+            end = end.saturating_add(frequency);
+            self.ids.push(load.partition);
+            self.ends.push(end);
+        }
+    }
+
+    fn choose(&mut self, partitions: &TopicPartitions<'_>) -> i32 {
+        if let Some(partition) = self.weighted(partitions) {
+            return partition;
+        }
+        partitions.pick(self.source.draw())
+    }
+
+    fn weighted(&mut self, partitions: &TopicPartitions<'_>) -> Option<i32> {
+        let range = *self.ends.last()?;
+        // The topic has grown since: its new partitions have to be found, too.
+        if self.listed < usize::try_from(partitions.total).unwrap_or(0) {
+            return None;
+        }
+        let number = self.source.draw() % range;
+        let at = self.ends.partition_point(|end| *end <= number);
+        let partition = *self.ids.get(at)?;
+        // The loads may be older than the view: no leader any more, or no such partition.
+        let there = if partitions.available.is_empty() {
+            (0..partitions.total).contains(&partition)
+        } else {
+            partitions.available.contains(&partition)
+        };
+        there.then_some(partition)
+    }
+}
+
+/// Where the numbers come from.
+#[derive(Debug)]
+enum Source {
+    XorShift(u64),
+    /// 0, 1, 2 and so on, as Java's own tests have it.
+    #[cfg(test)]
+    Counting(u64),
+}
+
+impl Source {
+    /// Seeds next to each other (splitmix64) make series that have nothing in common.
+    fn seeded(seed: u64) -> Self {
+        let mut x = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        // From 0, xorshift never gets anywhere.
+        Self::XorShift((x ^ (x >> 31)).max(1))
+    }
+
+    fn draw(&mut self) -> u64 {
+        match self {
+            Self::XorShift(x) => {
+                *x ^= *x >> 12;
+                *x ^= *x << 25;
+                *x ^= *x >> 27;
+                // The remainder takes the low bits, and the high ones are the better ones.
+                x.wrapping_mul(0x2545_f491_4f6c_dd1d).rotate_left(32)
+            }
+            #[cfg(test)]
+            Self::Counting(x) => {
+                *x += 1;
+                *x - 1
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

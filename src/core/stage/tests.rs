@@ -1,0 +1,440 @@
+use std::collections::HashMap;
+use std::sync::{Mutex, mpsc};
+
+use bytes::Bytes;
+use kafka_protocol::records::RecordBatchDecoder;
+
+use super::*;
+use crate::core::batch::{HEADER_LEN, SealedBatch, Stamp};
+use crate::core::memory::{Shelf, blank};
+
+const BATCH: usize = 256;
+
+struct Scene {
+    stage: Stage,
+    shelf: Arc<Shelf>,
+    /// How often the actor was told to look.
+    wakes: Arc<AtomicUsize>,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let scene = Self {
+            stage: Stage::new(0, BATCH, true),
+            shelf: Shelf::new(1 << 20, BATCH),
+            wakes: Arc::default(),
+        };
+        let wakes = Arc::clone(&scene.wakes);
+        scene.stage.wake_with(move || {
+            wakes.fetch_add(1, Ordering::Relaxed);
+        });
+        scene
+    }
+
+    /// How often the actor was told since this was asked last.
+    fn woken(&self) -> usize {
+        self.wakes.swap(0, Ordering::Relaxed)
+    }
+
+    fn memory(&self, size: usize) -> Option<Buffer> {
+        Some(self.shelf.buffer(blank(size)))
+    }
+
+    fn append(&self, value: &[u8], memory: &mut Option<Buffer>, sticky: bool) -> Append {
+        let mut extras = Extras {
+            sticky,
+            ..Extras::default()
+        };
+        self.stage
+            .append(&record(value), memory, &mut extras, Instant::now)
+    }
+
+    /// Appends with as much memory as it takes; returns how often the actor was told.
+    fn send(&self, value: &[u8]) -> usize {
+        let mut memory = None;
+        loop {
+            match self.append(value, &mut memory, false) {
+                Append::Done(_) => return self.woken(),
+                Append::NeedsMemory { size, .. } => memory = self.memory(size),
+                Append::Closed => panic!("closed"),
+            }
+        }
+    }
+
+    fn collect(&self, open: bool) -> Vec<Vec<Bytes>> {
+        sealed(&self.stage, open).map(values).collect()
+    }
+}
+
+/// What a courier was told since he was asked last.
+#[derive(Default)]
+struct Ear(Mutex<Vec<Told>>);
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Told {
+    Full(bool),
+    Open,
+}
+
+impl Ear {
+    fn told(&self) -> Vec<Told> {
+        std::mem::take(&mut self.0.lock().expect("no panic"))
+    }
+}
+
+impl Courier for Ear {
+    fn full(&self, bytes: usize, ask: bool) {
+        assert!((150..BATCH).contains(&bytes));
+        self.0.lock().expect("no panic").push(Told::Full(ask));
+    }
+
+    fn opened(&self, _: Instant) {
+        self.0.lock().expect("no panic").push(Told::Open);
+    }
+}
+
+#[test]
+fn a_courier_is_told_of_batches_in_place_of_the_actor() {
+    let scene = Scene::new();
+    let ear = Arc::new(Ear::default());
+    scene.stage.set_courier(Some(ear.clone()));
+    let large = [7; 150];
+    let wakes: usize = (0..4).map(|_| scene.send(&large)).sum();
+    assert_eq!(wakes, 0);
+    let full = [true, false, false].map(|ask| [Told::Full(ask), Told::Open]);
+    let told = [&[Told::Open][..], &full.concat()].concat();
+    assert_eq!(ear.told(), told, "once to ask, until he does");
+    assert_eq!(scene.collect(false).len(), 3);
+    scene.send(&large);
+    assert_eq!(ear.told(), [Told::Full(true), Told::Open]);
+    // Without one the actor is told again.
+    scene.stage.set_courier(None);
+    assert_eq!(scene.collect(false).len(), 1);
+    assert_eq!(scene.send(&large), 1);
+    assert!(ear.told().is_empty());
+}
+
+#[test]
+fn a_courier_is_told_once_of_each_batch_that_is_opened() {
+    let scene = Scene::new();
+    let ear = Arc::new(Ear::default());
+    scene.send(b"opened before there was a courier");
+    scene.stage.set_courier(Some(ear.clone()));
+    scene.send(b"x");
+    assert!(ear.told().is_empty(), "the actor knows");
+    assert_eq!(scene.collect(true).len(), 1);
+    for _ in 0..2 {
+        scene.send(b"x");
+        scene.send(b"x");
+        assert_eq!(ear.told(), [Told::Open]);
+        assert!(scene.collect(false).is_empty());
+        scene.send(b"x");
+        assert!(ear.told().is_empty(), "the actor has seen it");
+        assert_eq!(scene.collect(true).len(), 1);
+    }
+    assert_eq!(scene.woken(), 0);
+}
+
+#[test]
+fn a_run_is_appended_as_far_as_it_fits_the_open_batch() {
+    let scene = Scene::new();
+    let run = |values: &[&[u8]]| {
+        let records = values.iter().map(|value| record(value));
+        scene.stage.append_run(records, false, |_, first| first)
+    };
+    assert_eq!(run(&[b"x"]), None, "none is open");
+    assert_eq!(scene.send(b"opens"), 1);
+    assert_eq!(run(&[b"a", b"b"]), Some((1, 1..3)));
+    assert_eq!(run(&[&[7; 2 * BATCH]]), None, "it does not fit");
+    assert_eq!(run(&[b"c", &[7; 2 * BATCH], b"d"]), Some((3, 3..4)));
+    assert_eq!(run(&[]), None);
+    assert_eq!(scene.woken(), 0);
+    assert_eq!(scene.collect(true), [["opens", "a", "b", "c"]]);
+    scene.stage.close();
+    assert_eq!(run(&[b"x"]), None);
+}
+
+#[test]
+fn a_run_holds_the_claim_for_a_few_thousand_bytes() {
+    const SIZE: usize = 1 << 16;
+    let stage = Stage::new(0, SIZE, true);
+    let shelf = Shelf::new(1 << 20, SIZE);
+    let mut memory = Some(shelf.buffer(blank(SIZE)));
+    let opened = stage.append(
+        &record(b"opens"),
+        &mut memory,
+        &mut Extras::default(),
+        Instant::now,
+    );
+    assert!(matches!(opened, Append::Done(_)));
+    let value = [7; 1000];
+    let records = std::iter::repeat_n(record(&value), 60);
+    let run = stage.append_run(records, false, |_, _| {});
+    assert_eq!(run, Some(((), 1..1 + RUN.div_ceil(1000) as u32)));
+}
+
+fn sealed(stage: &Stage, open: bool) -> impl Iterator<Item = SealedBatch> {
+    let mut full = VecDeque::new();
+    let (open, _) = stage.collect(|_| open, &mut full);
+    full.into_iter().chain(open).map(OpenBatch::seal)
+}
+
+fn record(value: &[u8]) -> RecordRef<'_> {
+    RecordRef {
+        key: None,
+        value: Some(value),
+        headers: &[],
+        timestamp: 5,
+    }
+}
+
+fn values(mut batch: SealedBatch) -> Vec<Bytes> {
+    let (header, records) = batch.stamped(Stamp::NONE);
+    let mut bytes: Bytes = [&header[..], &records[..]].concat().into();
+    let set = RecordBatchDecoder::decode(&mut bytes).expect("a valid batch");
+    let values = set.records.into_iter().map(|record| record.value);
+    values.map(|value| value.expect("a value")).collect()
+}
+
+#[test]
+fn the_actor_is_told_once_of_an_open_batch() {
+    let scene = Scene::new();
+    let wakes: Vec<_> = (0..4).map(|_| scene.send(b"x")).collect();
+    assert_eq!(wakes, [1, 0, 0, 0]);
+    assert!(scene.stage.open_since().is_some());
+    assert_eq!(scene.send(b"x"), 0, "it has seen the batch");
+    assert_eq!(scene.collect(true).len(), 1);
+    assert_eq!(scene.stage.open_since(), None);
+    assert_eq!(scene.send(b"x"), 1, "another batch");
+}
+
+#[test]
+fn the_actor_is_told_once_that_something_is_sealed() {
+    let scene = Scene::new();
+    let large = [7; 150];
+    let wakes: Vec<_> = (0..5).map(|_| scene.send(&large)).collect();
+    assert_eq!(wakes, [1, 1, 0, 0, 0], "one a batch, four of them sealed");
+    assert!(scene.stage.open_since().is_some());
+    assert_eq!(scene.send(&large), 0, "what is sealed is known");
+    assert_eq!(scene.collect(false).len(), 5);
+    assert_eq!(scene.send(&large), 1, "the sixth is sealed, and news");
+    assert_eq!(scene.collect(true).len(), 2);
+}
+
+#[test]
+fn a_batch_is_sealed_as_soon_as_a_record_does_not_fit() {
+    let scene = Scene::new();
+    scene.send(&[1; 150]);
+    // Whoever is refused memory now has sealed the batch all the same.
+    let refused = scene.append(&[2; 150], &mut None, false);
+    assert!(matches!(refused, Append::NeedsMemory { .. }));
+    assert_eq!(scene.woken(), 1);
+    let refused = scene.append(&[2; 150], &mut None, false);
+    assert!(matches!(refused, Append::NeedsMemory { .. }));
+    assert_eq!(scene.woken(), 0);
+    assert_eq!(scene.collect(false).len(), 1);
+    assert_eq!(scene.stage.load(), (0, 0));
+}
+
+#[test]
+fn batches_leave_in_the_order_in_which_they_were_filled() {
+    let scene = Scene::new();
+    for i in 0..40u8 {
+        scene.send(&[i; 60]);
+    }
+    let sealed = scene.collect(false);
+    scene.send(&[40; 60]);
+    let rest = scene.collect(true);
+    let all = [sealed, rest].concat().concat();
+    assert!(all.iter().map(|value| value[0]).eq(0..=40));
+}
+
+#[test]
+fn a_record_larger_than_a_batch_gets_one_of_its_own() {
+    let scene = Scene::new();
+    scene.send(b"small");
+    let large = [9; 10 * BATCH];
+    let Append::NeedsMemory { size, .. } = scene.append(&large, &mut None, false) else {
+        panic!("it does not fit");
+    };
+    assert!(size > large.len() + HEADER_LEN && size < large.len() + BATCH);
+    let mut too_little = scene.memory(BATCH);
+    let again = scene.append(&large, &mut too_little, false);
+    assert!(matches!(again, Append::NeedsMemory { .. }) && too_little.is_some());
+    scene.send(&large);
+    scene.send(&[1; 100]);
+    let batches = scene.collect(true);
+    let lengths: Vec<_> = batches
+        .iter()
+        .map(|batch| batch.iter().map(Bytes::len).collect::<Vec<_>>())
+        .collect();
+    assert_eq!(lengths, [vec![5], vec![10 * BATCH], vec![100]]);
+}
+
+#[test]
+fn memory_that_is_not_needed_is_left_to_whoever_brought_it() {
+    let scene = Scene::new();
+    scene.send(b"opens");
+    let mut memory = scene.memory(BATCH);
+    assert!(matches!(
+        scene.append(b"fits", &mut memory, false),
+        Append::Done(_)
+    ));
+    assert!(memory.is_some());
+}
+
+#[test]
+fn a_closed_stage_takes_nothing_and_gives_what_it_has() {
+    let scene = Scene::new();
+    scene.send(b"before");
+    scene.stage.close();
+    let mut memory = scene.memory(BATCH);
+    assert!(matches!(
+        scene.append(b"after", &mut memory, false),
+        Append::Closed
+    ));
+    assert_eq!(scene.collect(true), [[Bytes::from("before")]]);
+}
+
+#[test]
+fn the_bytes_of_sticky_records_are_told_when_a_batch_is_full() {
+    let scene = Scene::new();
+    let append = |value: &[u8], memory: &mut Option<Buffer>| scene.append(value, memory, true);
+    let run = |appended| match appended {
+        Append::NeedsMemory { begins, .. } => begins.expect("a batch begins"),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(run(append(&[0; 100], &mut None)), 0, "the first batch");
+    append(&[0; 100], &mut scene.memory(BATCH));
+    // What does not fit at the end counts as used.
+    assert_eq!(run(append(&[0; 100], &mut None)), BATCH);
+    assert_eq!(run(append(&[0; 100], &mut None)), 0, "told once");
+    // A batch that left before it was full counts by its bytes.
+    append(&[0; 100], &mut scene.memory(BATCH));
+    scene.collect(true);
+    let bytes = run(append(&[0; 100], &mut None));
+    assert!((100..BATCH / 2).contains(&bytes), "{bytes}");
+    // Records with a partition of their own do not count.
+    scene.send(&[0; 100]);
+    assert_eq!(run(append(&[0; 100], &mut None)), 0);
+}
+
+#[test]
+fn callbacks_and_listeners_go_with_the_batch() {
+    struct Deaf;
+    impl Listener for Deaf {
+        fn delivered(&self, _: &crate::Delivered) {}
+    }
+    let scene = Scene::new();
+    let listeners: [Arc<dyn Listener>; 1] = [Arc::new(Deaf)];
+    for _ in 0..3 {
+        let mut extras = Extras {
+            callback: Some(Box::new(|_| {})),
+            ..Extras::told_to(&listeners)
+        };
+        let mut memory = scene.memory(BATCH);
+        scene
+            .stage
+            .append(&record(b"x"), &mut memory, &mut extras, Instant::now);
+        assert!(extras.callback.is_none(), "taken with the record");
+    }
+    let mut batch = sealed(&scene.stage, true).next().expect("a batch");
+    let settled = batch
+        .settle(crate::core::ack::Settlement::Split(Vec::new()))
+        .expect("the first outcome");
+    assert_eq!(settled.listeners.listeners().len(), 1, "once a batch");
+    assert_eq!(settled.listeners.into_callbacks().len(), 3);
+}
+
+#[test]
+fn a_batch_grows_out_of_its_first_buffer_and_the_next_begins_larger() {
+    const SIZE: usize = 16 * 512;
+    let stage = Stage::new(0, SIZE, true);
+    let shelf = Shelf::new(1 << 20, SIZE);
+    let value = [7; 100];
+    let mut asked = Vec::new();
+    let mut sent = 0;
+    // One batch that grows, another that is full from the start, the beginning of a third.
+    while asked.len() < 4 {
+        let (mut memory, mut extras) = (None, Extras::default());
+        loop {
+            match stage.append(&record(&value), &mut memory, &mut extras, Instant::now) {
+                Append::Done(_) => break,
+                Append::NeedsMemory { size, begins, .. } => {
+                    asked.push((size, begins.is_some()));
+                    memory = Some(shelf.buffer(blank(size)));
+                }
+                Append::Closed => panic!("closed"),
+            }
+        }
+        sent += 1;
+    }
+    let (first, full) = (512, SIZE);
+    assert_eq!(
+        asked,
+        [(first, true), (full, false), (full, true), (full, true)]
+    );
+    let batches: Vec<_> = sealed(&stage, true).map(values).collect();
+    assert_eq!(batches.concat(), vec![Bytes::from(value.to_vec()); sent]);
+    assert_eq!(batches.len(), 3);
+    // The third was small: so the fourth may begin small.
+    let (mut memory, mut extras) = (None, Extras::default());
+    let needs = stage.append(&record(&value), &mut memory, &mut extras, Instant::now);
+    assert!(matches!(needs, Append::NeedsMemory { size: 512, .. }));
+    // A record too large for a first buffer gets a full one at once.
+    let needs = stage.append(&record(&[0; 600]), &mut memory, &mut extras, Instant::now);
+    assert!(matches!(needs, Append::NeedsMemory { size: SIZE, .. }));
+}
+
+/// Threads append while the actor's part collects only when it is told to. A lost wake-up leaves
+/// records behind.
+#[test]
+fn nothing_is_lost_and_each_thread_keeps_its_order() {
+    const THREADS: u8 = 4;
+    const EACH: u32 = 20_000;
+    let (bell, woken) = mpsc::channel();
+    let wake = bell.clone();
+    let stage = Stage::new(0, BATCH, true);
+    stage.wake_with(move || wake.send(true).expect("a collector"));
+    let scene = &Scene {
+        stage,
+        ..Scene::new()
+    };
+    let seen = std::thread::scope(|scope| {
+        let collector = scope.spawn(move || {
+            let mut seen: HashMap<u8, u32> = HashMap::new();
+            while woken.recv() == Ok(true) {
+                // As the actor does: it takes what is sealed, and what is open when its time has come.
+                let mut taken = scene.collect(false);
+                if scene.stage.open_since().is_some() {
+                    taken.extend(scene.collect(true));
+                }
+                for value in taken.concat() {
+                    let next = seen.entry(value[0]).or_default();
+                    let number = u32::from_be_bytes(value[1..5].try_into().expect("a number"));
+                    assert_eq!(number, *next, "thread {}", value[0]);
+                    *next += 1;
+                }
+            }
+            seen
+        });
+        let appenders: Vec<_> = (0..THREADS)
+            .map(|thread| {
+                scope.spawn(move || {
+                    for number in 0..EACH {
+                        let value = [&[thread][..], &number.to_be_bytes()].concat();
+                        scene.send(&value);
+                    }
+                })
+            })
+            .collect();
+        for appender in appenders {
+            appender.join().expect("no panic");
+        }
+        bell.send(false).expect("a collector");
+        collector.join().expect("no panic")
+    });
+    assert_eq!(scene.stage.load(), (0, 0), "left without a wake-up");
+    assert_eq!(seen.len(), usize::from(THREADS));
+    assert!(seen.values().all(|count| *count == EACH));
+}

@@ -1,0 +1,96 @@
+//! How often a part may fall and get up again.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use crate::core::record::TopicPartition;
+
+/// A part of the runtime, as lifecycle events name it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Part {
+    /// The clock that every deadline hangs on.
+    Clock,
+    /// The actor that tells the application of outcomes.
+    Delivery,
+    /// Producer id and epoch.
+    Identity,
+    /// The picture of the cluster.
+    Metadata,
+    /// One partition.
+    Partition(TopicPartition),
+    /// Memory.
+    Pool,
+    /// The actor that creates and retires all others.
+    Runtime,
+    /// The sender to one broker, by the broker's id.
+    Sender(i32),
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Clock => f.write_str("the clock"),
+            Self::Delivery => f.write_str("the delivery"),
+            Self::Identity => f.write_str("the identity"),
+            Self::Metadata => f.write_str("the metadata"),
+            Self::Partition(topic_partition) => write!(f, "the partition {topic_partition}"),
+            Self::Pool => f.write_str("the pool"),
+            Self::Runtime => f.write_str("the runtime"),
+            Self::Sender(node) => write!(f, "the sender to broker {node}"),
+        }
+    }
+}
+
+/// The restarts of one part: at most `forebay.restart.max` in `forebay.restart.window.ms`.
+#[derive(Debug, Clone)]
+pub(crate) struct Restarts {
+    max: usize,
+    window: Duration,
+    recent: VecDeque<Instant>,
+}
+
+impl Restarts {
+    pub fn new(max: u32, window: Duration) -> Self {
+        let recent = VecDeque::new();
+        Self {
+            max: max as usize,
+            window,
+            recent,
+        }
+    }
+
+    /// Counts a fall. Whether the part may get up again.
+    pub fn allow(&mut self, now: Instant) -> bool {
+        let window = self.window;
+        self.recent
+            .retain(|at| now.saturating_duration_since(*at) < window);
+        self.recent.push_back(now);
+        self.recent.len() <= self.max
+    }
+
+    /// Somebody has seen to it by hand: the count begins anew.
+    pub fn forgive(&mut self) {
+        self.recent.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_budget_is_a_count_in_a_window() {
+        let mut restarts = Restarts::new(2, Duration::from_secs(10));
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        assert!(restarts.allow(at(0)) && restarts.allow(at(1)));
+        assert!(!restarts.allow(at(2)), "the third in ten seconds");
+        assert!(restarts.allow(at(13)), "all of them are long ago");
+        assert!(restarts.allow(at(14)) && !restarts.allow(at(15)));
+        restarts.forgive();
+        assert!(restarts.allow(at(16)), "the earlier ones are forgiven");
+        assert!(!Restarts::new(0, Duration::from_secs(10)).allow(start));
+    }
+}

@@ -1,0 +1,54 @@
+//! The requests that this producer sends, and their versions.
+
+use std::fmt;
+
+/// The requests this producer sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Api {
+    Produce,
+    Metadata,
+    Versions,
+    InitProducerId,
+}
+
+impl Api {
+    pub const fn key(self) -> i16 {
+        match self {
+            Api::Produce => 0,
+            Api::Metadata => 3,
+            Api::Versions => 18,
+            Api::InitProducerId => 22,
+        }
+    }
+
+    /// The versions spoken here, both ends included.
+    pub const fn ours(self) -> (i16, i16) {
+        match self {
+            Api::Produce => (3, 13),
+            Api::Metadata => (4, 13),
+            Api::Versions => (0, 4),
+            Api::InitProducerId => (0, 5),
+        }
+    }
+
+    /// Flexible versions have compact lengths and tagged fields (KIP-482).
+    pub const fn is_flexible(self, version: i16) -> bool {
+        let first = match self {
+            Api::Produce | Api::Metadata => 9,
+            Api::Versions => 3,
+            Api::InitProducerId => 2,
+        };
+        version >= first
+    }
+}
+
+impl fmt::Display for Api {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Api::Produce => "Produce",
+            Api::Metadata => "Metadata",
+            Api::Versions => "ApiVersions",
+            Api::InitProducerId => "InitProducerId",
+        })
+    }
+}

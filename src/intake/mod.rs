@@ -1,0 +1,440 @@
+//! The first steps of a record's life: everything up to its acceptance.
+
+pub(crate) mod error;
+pub(crate) mod interceptor;
+mod shared;
+mod slice;
+pub(crate) mod topics;
+pub(crate) mod wall_clock;
+
+pub use slice::SliceError;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use actix::Addr;
+use tokio::sync::oneshot;
+
+use crate::actors::{
+    LeaseMemory, MetadataActor, PoolActor, RefreshMetadata, Refusal, RuntimeActor, WantTopic, now,
+};
+use crate::config::{Config, PartitionerKind};
+use crate::core::ack::Ack;
+use crate::core::batch::{HEADER_LEN, RecordRef};
+use crate::core::delivery::Listener;
+use crate::core::memory::{Buffer, Shelf};
+use crate::core::panics;
+use crate::core::partitioner::{Partitioner, TopicPartitions, partition_for_key};
+use crate::core::record::{BorrowedRecord, Record};
+use crate::core::stage::{Append, Appended, Extras};
+use crate::intake::error::SendError;
+use crate::intake::interceptor::Interceptor;
+use crate::intake::topics::{Topic, Topics};
+
+/// What every handle shares. Unlike a handle, it does not keep the producer open.
+pub(crate) struct Intake {
+    pub config: Arc<Config>,
+    pub topics: Arc<Topics>,
+    pub shelf: Arc<Shelf>,
+    pub runtime: Addr<RuntimeActor>,
+    pub pool: Addr<PoolActor>,
+    pub metadata: Addr<MetadataActor>,
+    pub interceptors: Arc<[Arc<dyn Interceptor>]>,
+    pub choice: Choice,
+    /// What every handle's records are told to: the interceptors.
+    pub listeners: Arc<[Arc<dyn Listener>]>,
+    pub closed: AtomicBool,
+    /// Bytes that a record may take, alone in a batch: the lesser of `max.request.size` and
+    /// `buffer.memory`.
+    pub largest: usize,
+}
+
+/// Who chooses the partition of a record that names none.
+pub(crate) enum Choice {
+    /// The application.
+    Own(Arc<dyn Partitioner>),
+    RoundRobin,
+    /// The sticky partitioner; with `keys` only for records without a key.
+    Sticky {
+        keys: bool,
+    },
+}
+
+impl Choice {
+    pub fn new(config: &Config, own: Option<Arc<dyn Partitioner>>) -> Self {
+        match (own, config.partitioner) {
+            (Some(own), _) => Self::Own(own),
+            (None, PartitionerKind::RoundRobin) => Self::RoundRobin,
+            (None, kind) => Self::Sticky {
+                keys: kind == PartitionerKind::Default && !config.partitioner_ignore_keys,
+            },
+        }
+    }
+}
+
+/// Where a record goes.
+#[derive(Clone, Copy)]
+struct Place {
+    partition: usize,
+    /// Chosen by the sticky partitioner, which may be asked once more.
+    sticky: bool,
+}
+
+/// Where an accepted record is.
+pub(crate) struct Accepted {
+    pub partition: usize,
+    pub index: u32,
+    pub ack: Arc<Ack>,
+}
+
+/// How far a record came without waiting.
+pub(crate) enum Step {
+    Accepted(Accepted),
+    Short(Short),
+}
+
+/// What a record has to wait for.
+pub(crate) enum Short {
+    /// Its topic's metadata.
+    Topic,
+    /// So many bytes, for a new batch.
+    Memory(Arc<Topic>, PlaceFor, usize),
+}
+
+/// The place of a record that waits for memory.
+pub(crate) struct PlaceFor(Place);
+
+impl Intake {
+    /// The record as the interceptors leave it.
+    pub fn intercepted(&self, mut record: Record) -> Result<Record, SendError> {
+        for interceptor in self.interceptors.iter() {
+            let name = record.topic.clone();
+            let call = AssertUnwindSafe(|| interceptor.on_send(record));
+            record = catch_unwind(call).map_err(|panic| {
+                let error = SendError::Panicked {
+                    what: "an interceptor's on_send",
+                    why: panics::message(&*panic).into(),
+                };
+                self.refused(&name, &error);
+                error
+            })?;
+        }
+        Ok(record)
+    }
+
+    /// Tells the interceptors that a record was refused.
+    pub fn refused(&self, topic: &str, error: &SendError) {
+        for interceptor in self.interceptors.iter() {
+            let call = AssertUnwindSafe(|| interceptor.on_error(topic, error));
+            if let Err(panic) = catch_unwind(call) {
+                let panic = panics::message(&*panic);
+                tracing::error!(panic, "an interceptor's on_error panicked");
+            }
+        }
+    }
+
+    /// Appends a record to its partition's open batch: what nearly every record needs, and all
+    /// that is inlined into whoever sends. `None`, and nothing is done, if it takes more than that,
+    /// or is refused: `step` will know. `receipt` is handed the partition, the batch's ack, and the
+    /// record's index.
+    #[inline]
+    pub fn append_at_once<R>(
+        &self,
+        topic: &Topic,
+        record: &BorrowedRecord<'_>,
+        receipt: impl FnOnce(usize, &Arc<Ack>, u32) -> R,
+    ) -> Option<R> {
+        let (at, sticky) = self.place_at_once(topic, record)?;
+        let door = topic.partitions.get(at)?;
+        if !self.fits(record) {
+            return None;
+        }
+        let receipt = |ack: &Arc<Ack>, index| receipt(at, ack, index);
+        door.stage.append_to_open(&record.fields, sticky, receipt)
+    }
+
+    /// Which partition a record goes to, and whether the sticky partitioner says so, where that
+    /// takes no more than a look.
+    #[inline]
+    pub fn place_at_once(
+        &self,
+        topic: &Topic,
+        record: &BorrowedRecord<'_>,
+    ) -> Option<(usize, bool)> {
+        topic.mark_used();
+        let (partition, sticky) = match (record.partition, &self.choice) {
+            (Some(partition), _) => (partition, false),
+            (None, Choice::Sticky { keys }) => match &record.fields.key {
+                Some(key) if *keys => {
+                    (partition_for_key(key, topic.partitions.len() as i32), false)
+                }
+                _ => (topic.sticky.current(), true),
+            },
+            (None, _) => return None,
+        };
+        let at = usize::try_from(partition).ok()?;
+        (at < topic.partitions.len()).then_some((at, sticky))
+    }
+
+    /// Whether a batch may have room for it.
+    #[inline]
+    pub fn fits(&self, record: &BorrowedRecord<'_>) -> bool {
+        HEADER_LEN + record.fields.upper_bound() <= self.largest
+    }
+
+    /// Goes as far as it goes without waiting.
+    #[inline(never)]
+    pub fn step(
+        &self,
+        topic: &Arc<Topic>,
+        record: &BorrowedRecord<'_>,
+        extras: &mut Extras<'_>,
+    ) -> Result<Step, SendError> {
+        let place = self.place(topic, record)?;
+        self.append(topic, record, place, extras, None)
+    }
+
+    /// Waits for what a step was short of, and takes the next one, until the record is accepted.
+    pub async fn wait(
+        &self,
+        record: &BorrowedRecord<'_>,
+        extras: &mut Extras<'_>,
+        mut short: Short,
+    ) -> Result<(Arc<Topic>, Accepted), SendError> {
+        let asked = now();
+        loop {
+            let (topic, step) = match short {
+                Short::Topic => {
+                    let topic = self.topic(&record.topic.into(), asked).await?;
+                    let step = self.step(&topic, record, extras)?;
+                    (topic, step)
+                }
+                Short::Memory(topic, PlaceFor(place), size) => {
+                    let memory = self.memory(size, asked).await?;
+                    let step = self.append(&topic, record, place, extras, Some(memory))?;
+                    (topic, step)
+                }
+            };
+            match step {
+                Step::Accepted(accepted) => return Ok((topic, accepted)),
+                Step::Short(next) => short = next,
+            }
+        }
+    }
+
+    fn want(
+        &self,
+        topic: &Arc<str>,
+        asked: Instant,
+        reply: oneshot::Sender<Result<Arc<Topic>, SendError>>,
+    ) {
+        let topic = Arc::clone(topic);
+        let deadline = asked + self.config.max_block;
+        self.metadata.do_send(WantTopic {
+            topic,
+            asked,
+            deadline,
+            reply,
+        });
+    }
+
+    /// A topic, waited for if it is not known yet.
+    pub async fn known_topic(&self, name: &Arc<str>) -> Result<Arc<Topic>, SendError> {
+        match self.topics.get(name) {
+            Some(topic) => Ok(topic),
+            None => self.topic(name, now()).await,
+        }
+    }
+
+    /// Waits for a topic to be known.
+    async fn topic(&self, name: &Arc<str>, asked: Instant) -> Result<Arc<Topic>, SendError> {
+        loop {
+            let (reply, answer) = oneshot::channel();
+            self.want(name, asked, reply);
+            match answer.await {
+                Ok(topic) => return topic,
+                // The question was lost in a restart; it is asked again.
+                Err(_) if self.metadata.connected() && !self.is_closed() => {}
+                Err(_) => return Err(SendError::Closed),
+            }
+        }
+    }
+
+    pub fn check_open(&self) -> Result<(), SendError> {
+        match self.is_closed() {
+            true => Err(SendError::Closed),
+            false => Ok(()),
+        }
+    }
+
+    #[inline]
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+
+    async fn memory(&self, size: usize, asked: Instant) -> Result<Buffer, SendError> {
+        let deadline = asked + self.config.max_block;
+        let granted = loop {
+            let (reply, granted) = oneshot::channel();
+            self.pool.do_send(LeaseMemory {
+                size,
+                deadline,
+                reply,
+            });
+            match granted.await {
+                // The request was lost in a restart; it is made again.
+                Err(_) if self.pool.connected() && !self.is_closed() => {}
+                granted => break granted,
+            }
+        };
+        match granted {
+            Ok(Ok(buffer)) => Ok(buffer),
+            Ok(Err(Refusal::TimedOut)) => Err(SendError::NoMemory {
+                waited: self.config.max_block,
+                total: self.config.buffer_memory,
+                why: self.topics.trouble(),
+            }),
+            Ok(Err(Refusal::TooLarge)) => Err(self.too_large(size)),
+            Ok(Err(Refusal::Closed)) | Err(_) => Err(SendError::Closed),
+        }
+    }
+
+    /// Why a partition's stage takes nothing: with the producer's end the topics go, too.
+    fn shut(&self, topic: &Topic, partition: usize) -> SendError {
+        let ends = self.is_closed() || !self.runtime.connected();
+        match ends || self.topics.get(&topic.name).is_none() {
+            true => SendError::Closed,
+            false => SendError::PartitionDown {
+                topic: Arc::clone(&topic.name),
+                partition: partition as i32,
+            },
+        }
+    }
+
+    #[cold]
+    fn too_large(&self, size: usize) -> SendError {
+        let (key, limit) = match self.config.max_request_size.cmp(&self.config.buffer_memory) {
+            std::cmp::Ordering::Greater => ("buffer.memory", self.config.buffer_memory),
+            _ => ("max.request.size", self.config.max_request_size),
+        };
+        SendError::TooLarge { size, key, limit }
+    }
+
+    fn place(&self, topic: &Topic, record: &BorrowedRecord<'_>) -> Result<Place, SendError> {
+        topic.mark_used();
+        let (partition, sticky) = match record.partition {
+            Some(partition) => (partition, false),
+            None => self.choose(topic, &record.fields)?,
+        };
+        let size = HEADER_LEN + record.fields.upper_bound();
+        if size > self.largest {
+            return Err(self.too_large(size));
+        }
+        match usize::try_from(partition) {
+            Ok(at) if at < topic.partitions.len() => Ok(Place {
+                partition: at,
+                sticky,
+            }),
+            _ => Err(self.out_of_range(topic, partition)),
+        }
+    }
+
+    #[cold]
+    fn out_of_range(&self, topic: &Topic, partition: i32) -> SendError {
+        // Partitions may have been added that we do not know of; the next record will see.
+        self.metadata.do_send(RefreshMetadata);
+        SendError::PartitionOutOfRange {
+            topic: Arc::clone(&topic.name),
+            partition,
+            count: topic.partitions.len(),
+        }
+    }
+
+    fn choose(&self, topic: &Topic, record: &RecordRef<'_>) -> Result<(i32, bool), SendError> {
+        let cluster = TopicPartitions::new(topic.partitions.len() as i32, &topic.available);
+        let RecordRef { key, value, .. } = *record;
+        match (&self.choice, key) {
+            (Choice::Own(own), _) => {
+                let call = || own.partition(&topic.name, key, value, &cluster);
+                self.ask(call).map(|partition| (partition, false))
+            }
+            (Choice::RoundRobin, _) => {
+                let next = topic
+                    .round_robin
+                    .partition(&topic.name, key, value, &cluster);
+                Ok((next, false))
+            }
+            (Choice::Sticky { keys: true }, Some(key)) => {
+                Ok((partition_for_key(key, cluster.total), false))
+            }
+            (Choice::Sticky { .. }, _) => Ok((topic.sticky.next(&cluster), true)),
+        }
+    }
+
+    /// Calls the application's partitioner.
+    #[cold]
+    fn ask(&self, partitioner: impl FnOnce() -> i32) -> Result<i32, SendError> {
+        catch_unwind(AssertUnwindSafe(partitioner)).map_err(|panic| SendError::Panicked {
+            what: "the partitioner",
+            why: panics::message(&*panic).into(),
+        })
+    }
+
+    /// Appends, to a new batch if it has to be, with memory off the shelf.
+    fn append(
+        &self,
+        topic: &Arc<Topic>,
+        record: &BorrowedRecord<'_>,
+        mut place: Place,
+        extras: &mut Extras<'_>,
+        mut memory: Option<Buffer>,
+    ) -> Result<Step, SendError> {
+        loop {
+            let Place { partition, sticky } = place;
+            extras.sticky = sticky;
+            let stage = &topic.partitions[partition].stage;
+            let fields = &record.fields;
+            let (size, begins) = match stage.append(fields, &mut memory, extras, now) {
+                Append::Closed => return Err(self.shut(topic, partition)),
+                Append::Done(Appended { index, ack }) => {
+                    return Ok(Step::Accepted(Accepted {
+                        partition,
+                        index,
+                        ack,
+                    }));
+                }
+                Append::NeedsMemory { size, begins } => (size, begins),
+            };
+            if sticky
+                && let Some(run) = begins
+                && let Some(next) = self.other_partition(topic, partition, run)
+                && memory.is_none()
+            {
+                place.partition = next;
+                continue;
+            }
+            memory = self.shelf.take(size);
+            if memory.is_none() && size < self.config.batch_size {
+                memory = self.shelf.take(self.config.batch_size);
+            }
+            if memory.is_none() {
+                let short = Short::Memory(Arc::clone(topic), PlaceFor(place), size);
+                return Ok(Step::Short(short));
+            }
+        }
+    }
+
+    /// A batch begins: the moment for the sticky partitioner to go on to another partition.
+    fn other_partition(&self, topic: &Topic, partition: usize, run: usize) -> Option<usize> {
+        topic.batch_full(now(), self.config.partitioner_availability_timeout);
+        if !topic.sticky.appended(partition as i32, run, false) {
+            return None;
+        }
+        let total = topic.partitions.len() as i32;
+        let cluster = TopicPartitions::new(total, &topic.available);
+        let next = topic.sticky.next(&cluster) as usize;
+        (next != partition && next < topic.partitions.len()).then_some(next)
+    }
+}

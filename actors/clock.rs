@@ -9,9 +9,9 @@ use actix::prelude::*;
 
 use super::guard::{Guard, Guarded, On, guarded, watch_over};
 use super::identity::IdentityActor;
-use super::loan::Home;
-use super::sender::{Rung, SenderActor};
-use super::{MetadataActor, PoolActor, Wake, now};
+use super::loan::PartitionAddr;
+use super::sender::{SenderActor, WakeSender};
+use super::{MetadataActor, PoolActor, WakePartition, now};
 
 /// A deadline that was asked for has passed. It may be late, and it may have lost its reason
 /// meanwhile: whoever gets it looks at his own state.
@@ -22,7 +22,7 @@ pub(crate) struct Tick;
 /// Who is to get a [`Tick`].
 #[derive(Clone)]
 pub(crate) enum Sleeper {
-    Partition(Home),
+    Partition(PartitionAddr),
     Sender(Addr<SenderActor>),
     Pool(Addr<PoolActor>),
     Metadata(Addr<MetadataActor>),
@@ -188,8 +188,8 @@ impl On<Pressure> for ClockActor {
         // Whoever waits for the linger of an open batch has an alarm here.
         for Reverse(entry) in &self.heap {
             match &entry.who {
-                Sleeper::Partition(partition) => partition.do_send(Wake),
-                Sleeper::Sender(sender) => sender.do_send(Rung),
+                Sleeper::Partition(partition) => partition.do_send(WakePartition),
+                Sleeper::Sender(sender) => sender.do_send(WakeSender),
                 _ => {}
             }
         }
@@ -215,7 +215,7 @@ mod tests {
 
     use super::*;
     use crate::actors::guard::Watch;
-    use crate::core::supervision::Part;
+    use crate::core::supervision::Component;
 
     impl Handler<Deadlines> for ClockActor {
         type Result = usize;
@@ -243,7 +243,7 @@ mod tests {
 
     #[actix::test]
     async fn a_later_deadline_is_not_asked_for_again_with_every_earlier_one() {
-        let guard = Watch::new(0, Duration::ZERO).guard(Part::Clock);
+        let guard = Watch::new(0, Duration::ZERO).guard(Component::Clock);
         let clock = ClockActor::new(guard).start();
         let nobody = Nobody.start();
         let mut alarm = Alarm::default();

@@ -8,11 +8,11 @@ use actix::prelude::*;
 use super::clock::Stop;
 use super::guard::{Guard, Guarded, On, guarded};
 use crate::core::batch::Settled;
-use crate::core::delivery::{Delivered, Listener};
+use crate::core::delivery::{BatchOutcome, Listener};
 use crate::core::panics;
 use crate::core::record::TopicPartition;
 
-impl Message for Delivered {
+impl Message for BatchOutcome {
     type Result = ();
 }
 
@@ -67,7 +67,7 @@ impl On<Deliver> for DeliveryActor {
             listeners,
             tokens,
         } = settled;
-        if let Some(delivered) = Delivered::new(topic_partition, first, count, &settlement) {
+        if let Some(delivered) = BatchOutcome::new(topic_partition, first, count, &settlement) {
             for listener in listeners.listeners() {
                 shielded("a delivery listener", || listener.delivered(&delivered));
             }
@@ -95,17 +95,17 @@ impl Handler<Stop> for DeliveryActor {
     }
 }
 
-/// Sends each [`Delivered`] to an actor of the application.
-pub struct ToRecipient(Recipient<Delivered>);
+/// Sends each [`BatchOutcome`] to an actor of the application.
+pub struct ToRecipient(Recipient<BatchOutcome>);
 
 impl ToRecipient {
-    pub(crate) fn new(recipient: Recipient<Delivered>) -> Self {
+    pub(crate) fn new(recipient: Recipient<BatchOutcome>) -> Self {
         Self(recipient)
     }
 }
 
 impl Listener for ToRecipient {
-    fn delivered(&self, delivered: &Delivered) {
+    fn delivered(&self, delivered: &BatchOutcome) {
         self.0.do_send(delivered.clone());
     }
 }

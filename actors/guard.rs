@@ -17,13 +17,13 @@ use futures_util::FutureExt;
 use super::{RuntimeActor, now};
 use crate::actors::lifecycle::{Lifecycle, LifecycleEvent};
 use crate::core::panics;
-use crate::core::supervision::{Part, Restarts};
+use crate::core::supervision::{Component, Restarts};
 
 /// A part has restarted or failed: the RuntimeActor sees to what follows for the others.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct PartFell {
-    pub part: Part,
+pub(crate) struct ComponentFell {
+    pub part: Component,
     /// Past its budget, with the reason.
     pub failed: Option<Arc<str>>,
 }
@@ -31,7 +31,7 @@ pub(crate) struct PartFell {
 /// Another part has lost a message: take nothing for granted that somebody else was told.
 #[derive(Message, Clone, Copy)]
 #[rtype(result = "()")]
-pub(crate) struct Revisit;
+pub(crate) struct Resync;
 
 /// What every part's guard shares.
 pub(crate) struct Watch {
@@ -71,7 +71,7 @@ impl Watch {
             .push(recipient);
     }
 
-    pub fn tell(&self, part: &Part, event: LifecycleEvent) {
+    pub fn tell(&self, part: &Component, event: LifecycleEvent) {
         let mut subscribers = self
             .subscribers
             .lock()
@@ -86,7 +86,7 @@ impl Watch {
     }
 
     /// A guard for one part, which starts with it.
-    pub fn guard(self: &Arc<Self>, part: Part) -> Guard {
+    pub fn guard(self: &Arc<Self>, part: Component) -> Guard {
         self.tell(&part, LifecycleEvent::Started);
         let restarts = Restarts::new(self.max, self.window);
         Guard {
@@ -100,7 +100,7 @@ impl Watch {
 
 /// Guards one part.
 pub(crate) struct Guard {
-    part: Part,
+    part: Component,
     restarts: Restarts,
     /// Given up, and everybody knows.
     failed: bool,
@@ -125,7 +125,7 @@ impl Guard {
     fn report(&self, failed: Option<Arc<str>>) {
         if let Some(runtime) = self.watch.runtime.get() {
             let part = self.part.clone();
-            runtime.do_send(PartFell { part, failed });
+            runtime.do_send(ComponentFell { part, failed });
         }
     }
 }
@@ -228,7 +228,7 @@ fn give_up<A: Guarded>(actor: &mut A, why: &Arc<str>, ctx: &mut Context<A>) {
         // Said again it would have everybody revisit again, and this part panic again, for ever.
         return;
     }
-    if !matches!(part, Part::Partition(_) | Part::Sender(_)) {
+    if !matches!(part, Component::Partition(_) | Component::Sender(_)) {
         guard.watch.lost.store(true, Ordering::Relaxed);
     }
     guard.watch.tell(

@@ -7,14 +7,14 @@ use actix::prelude::*;
 
 use super::PartitionActor;
 use super::clock::{Alarm, ClockActor, Sleeper, Stop, Tick};
-use super::guard::{self, Guard, Guarded, On, Revisit, guarded};
+use super::guard::{self, Guard, Guarded, On, Resync, guarded};
 use super::now;
-use super::partition::Trouble;
+use super::partition::BlockedBy;
 use crate::core::broker_error::BrokerError;
 use crate::core::endpoint::Endpoint;
 use crate::core::identity::{Identities, Identity, Step};
 use crate::core::record::TopicPartition;
-use crate::core::wire::InitProducerIdAnswer;
+use crate::core::wire::InitProducerIdResponse;
 use crate::net::{ControlClient, NetError};
 
 /// A partition has batches and no identity to stamp them with.
@@ -30,7 +30,7 @@ pub(crate) struct WantIdentity {
 /// A partition cannot go on under the identity it has `seen`.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct Bump {
+pub(crate) struct BumpEpoch {
     pub seen: Identity,
     pub partition: TopicPartition,
     pub who: Addr<PartitionActor>,
@@ -39,12 +39,12 @@ pub(crate) struct Bump {
 /// The identity to use from now on.
 #[derive(Message, Clone, Copy)]
 #[rtype(result = "()")]
-pub(crate) struct Identified(pub Identity);
+pub(crate) struct SetIdentity(pub Identity);
 
 /// The brokers there are.
 #[derive(Message, Clone)]
 #[rtype(result = "()")]
-pub(crate) struct Nodes(pub Arc<[(i32, Endpoint)]>);
+pub(crate) struct SetNodes(pub Arc<[(i32, Endpoint)]>);
 
 /// Owns the identity, and a connection of its own to ask for one.
 pub(crate) struct IdentityActor {
@@ -76,7 +76,7 @@ impl IdentityActor {
         }
     }
 
-    fn revisit(&mut self, ctx: &mut Context<Self>) {
+    fn resync(&mut self, ctx: &mut Context<Self>) {
         self.alarm = Alarm::default();
         if self.identities.is_asking() {
             let step = self.identities.failed();
@@ -96,7 +96,7 @@ impl IdentityActor {
     fn tell_all(&mut self, identity: Identity) {
         self.members.retain(|_, member| member.connected());
         for member in self.members.values() {
-            member.do_send(Identified(identity));
+            member.do_send(SetIdentity(identity));
         }
     }
 
@@ -117,11 +117,11 @@ impl IdentityActor {
 
     fn answered(
         &mut self,
-        answer: Result<InitProducerIdAnswer, NetError>,
+        answer: Result<InitProducerIdResponse, NetError>,
         ctx: &mut Context<Self>,
     ) {
         let trouble = match answer {
-            Ok(InitProducerIdAnswer {
+            Ok(InitProducerIdResponse {
                 error_code: 0,
                 producer_id,
                 epoch,
@@ -144,7 +144,7 @@ impl IdentityActor {
         };
         tracing::warn!(trouble, "batches wait for a producer id");
         for member in self.members.values() {
-            member.do_send(Trouble(trouble.as_str().into()));
+            member.do_send(BlockedBy(trouble.as_str().into()));
         }
         if let Some(control) = &mut self.control {
             let at = now() + control.next_delay();
@@ -158,7 +158,7 @@ impl Actor for IdentityActor {
     type Context = Context<Self>;
 }
 
-guarded!(IdentityActor: WantIdentity, Bump, Tick, Nodes, Revisit);
+guarded!(IdentityActor: WantIdentity, BumpEpoch, Tick, SetNodes, Resync);
 
 impl Guarded for IdentityActor {
     fn guard(&mut self) -> &mut Guard {
@@ -168,16 +168,16 @@ impl Guarded for IdentityActor {
     /// What was given out stays given out; a question on its way is asked anew.
     fn restart(&mut self, ctx: &mut Context<Self>) -> usize {
         self.control = Some((self.dial)());
-        self.revisit(ctx);
+        self.resync(ctx);
         0
     }
 
     fn fail(&mut self, _: &Arc<str>, _: &mut Context<Self>) {}
 }
 
-impl On<Revisit> for IdentityActor {
-    fn on(&mut self, _: Revisit, ctx: &mut Context<Self>) {
-        self.revisit(ctx);
+impl On<Resync> for IdentityActor {
+    fn on(&mut self, _: Resync, ctx: &mut Context<Self>) {
+        self.resync(ctx);
     }
 }
 
@@ -195,15 +195,15 @@ impl On<WantIdentity> for IdentityActor {
             None => self.identities.want(),
         };
         match step {
-            Step::Use(identity) => who.do_send(Identified(identity)),
+            Step::Use(identity) => who.do_send(SetIdentity(identity)),
             step => self.step(step, ctx),
         }
     }
 }
 
-impl On<Bump> for IdentityActor {
-    fn on(&mut self, message: Bump, ctx: &mut Context<Self>) {
-        let Bump {
+impl On<BumpEpoch> for IdentityActor {
+    fn on(&mut self, message: BumpEpoch, ctx: &mut Context<Self>) {
+        let BumpEpoch {
             seen,
             partition,
             who,
@@ -222,8 +222,8 @@ impl On<Tick> for IdentityActor {
     }
 }
 
-impl On<Nodes> for IdentityActor {
-    fn on(&mut self, Nodes(nodes): Nodes, _: &mut Context<Self>) {
+impl On<SetNodes> for IdentityActor {
+    fn on(&mut self, SetNodes(nodes): SetNodes, _: &mut Context<Self>) {
         self.nodes = nodes;
     }
 }

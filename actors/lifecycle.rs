@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use actix::Message;
 
-use crate::core::supervision::Part;
+use crate::core::supervision::Component;
 
 /// Something has befallen a part; see
 /// [`Producer::subscribe`](crate::Producer::subscribe).
@@ -14,7 +14,7 @@ use crate::core::supervision::Part;
 #[non_exhaustive]
 pub struct Lifecycle {
     /// Which part.
-    pub part: Part,
+    pub part: Component,
     /// What.
     pub event: LifecycleEvent,
 }
@@ -56,12 +56,12 @@ pub enum LifecycleEvent {
 pub enum Supervise {
     /// A partition or a sender that failed or was retired is to work again. For any other part
     /// this does nothing: it restarts by itself, or takes the producer with it.
-    Restart(Part),
+    Restart(Component),
     /// A partition takes no more records, and goes on delivering what it holds. A sender gives its
     /// connection up and sends nothing: batches go back to their partitions, and wait there for
     /// another leader or until `delivery.timeout.ms` is over. Any other part cannot be retired:
     /// [close](crate::Producer::close) the producer.
-    Retire(Part),
+    Retire(Component),
 }
 
 /// `flush` or `close` could not do all of its work.

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::PartitionActor;
 use crate::core::batch::{HEADER_LEN, Payload};
-use crate::core::dispatch::Parcel;
+use crate::core::dispatch::OutgoingBatch;
 use crate::core::ledger::{Lent, Report};
 use crate::core::record::TopicPartition;
 use crate::net::Gate;
@@ -15,7 +15,7 @@ use crate::net::Gate;
 /// What became of a loan.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct LoanBack {
+pub(crate) struct LoanReturned {
     pub id: u64,
     pub report: Report,
     /// As long as this lives, the ledger knows that the loan is somewhere.
@@ -23,7 +23,7 @@ pub(crate) struct LoanBack {
 }
 
 /// A partition's address, shared: a clone of an `Addr` allocates twice.
-pub(crate) type Home = Arc<Addr<PartitionActor>>;
+pub(crate) type PartitionAddr = Arc<Addr<PartitionActor>>;
 
 /// A batch that the partition's ledger keeps and a sender may send. Dropping it, in whatever way,
 /// tells the partition, and whether a byte of it may have left; so a sender that dies loses
@@ -32,7 +32,7 @@ pub(crate) struct Loan {
     pub topic_partition: TopicPartition,
     pub topic_id: Uuid,
     lent: Lent,
-    home: Home,
+    home: PartitionAddr,
     /// Passed by the request that carries the batch, before its first byte is written.
     gate: Option<Arc<Gate>>,
     /// Why it comes back without an answer.
@@ -46,7 +46,7 @@ impl Loan {
         topic_partition: TopicPartition,
         topic_id: Uuid,
         lent: Lent,
-        home: Home,
+        home: PartitionAddr,
     ) -> Box<Self> {
         let (gate, error, settled) = (None, None, false);
         Box::new(Self {
@@ -79,7 +79,7 @@ impl Loan {
     fn come_back(&self, report: Report) {
         let alive = Arc::clone(&self.lent.alive);
         let id = self.lent.id;
-        self.home.do_send(LoanBack { id, report, alive });
+        self.home.do_send(LoanReturned { id, report, alive });
     }
 
     /// Gives the loan back without an answer.
@@ -89,7 +89,7 @@ impl Loan {
     }
 }
 
-impl Parcel for Loan {
+impl OutgoingBatch for Loan {
     fn topic(&self) -> &str {
         &self.topic_partition.topic
     }

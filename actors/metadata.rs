@@ -8,15 +8,15 @@ use actix::prelude::*;
 use tokio::sync::oneshot;
 
 use super::clock::{Alarm, ClockActor, Sleeper, Stop, Tick};
-use super::guard::{self, Guard, Guarded, On, Revisit, guarded};
-use super::identity::{IdentityActor, Nodes};
+use super::guard::{self, Guard, Guarded, On, Resync, guarded};
+use super::identity::{IdentityActor, SetNodes};
 use super::now;
-use super::runtime::{Install, RuntimeActor};
+use super::runtime::{InstallMetadata, RuntimeActor};
 use crate::core::backoff::Backoff;
 use crate::core::broker_error::BrokerError;
 use crate::core::cluster::{ClusterView, TopicView};
 use crate::core::record::TopicPartition;
-use crate::core::wire::{LeaderHint, MetadataAnswer, Node};
+use crate::core::wire::{LeaderHint, MetadataResponse, Node};
 use crate::intake::error::SendError;
 use crate::intake::topics::{Topic, Topics};
 use crate::net::{ControlClient, NetError};
@@ -43,7 +43,7 @@ pub(crate) struct RefreshMetadata;
 /// A produce answer names the new leader (KIP-951).
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct Hint {
+pub(crate) struct LeaderMoved {
     pub topic_partition: TopicPartition,
     pub leader: LeaderHint,
     pub nodes: Vec<Node>,
@@ -149,7 +149,7 @@ impl MetadataActor {
         }
     }
 
-    fn revisit(&mut self, ctx: &mut Context<Self>) {
+    fn resync(&mut self, ctx: &mut Context<Self>) {
         self.alarm = Alarm::default();
         self.soon(now(), ctx);
     }
@@ -164,7 +164,7 @@ impl MetadataActor {
     fn publish(&self, topics: Vec<TopicView>, ready: Vec<(Arc<str>, TopicReply)>) {
         if let Some(runtime) = &self.runtime {
             let nodes = self.view.nodes().clone();
-            runtime.do_send(Install {
+            runtime.do_send(InstallMetadata {
                 nodes,
                 topics,
                 ready,
@@ -237,7 +237,7 @@ impl MetadataActor {
         });
     }
 
-    fn answered(&mut self, answer: Result<MetadataAnswer, NetError>, ctx: &mut Context<Self>) {
+    fn answered(&mut self, answer: Result<MetadataResponse, NetError>, ctx: &mut Context<Self>) {
         let now = now();
         let answer = match answer {
             Ok(answer) => answer,
@@ -303,7 +303,7 @@ impl MetadataActor {
     }
 
     fn trouble(&mut self, trouble: Option<Arc<str>>) {
-        self.topics.set_trouble(trouble.clone());
+        self.topics.set_last_error(trouble.clone());
         self.last_trouble = trouble;
     }
 
@@ -317,7 +317,7 @@ impl MetadataActor {
         if let Some(control) = &mut self.control {
             control.set_nodes(nodes.clone());
         }
-        self.identity.do_send(Nodes(nodes.into()));
+        self.identity.do_send(SetNodes(nodes.into()));
     }
 
     /// A broker could not tell of a topic. Returns whether to ask again.
@@ -378,7 +378,7 @@ impl Actor for MetadataActor {
     type Context = Context<Self>;
 }
 
-guarded!(MetadataActor: WantTopic, RefreshMetadata, Hint, Tick, Revisit, Republish);
+guarded!(MetadataActor: WantTopic, RefreshMetadata, LeaderMoved, Tick, Resync, Republish);
 
 impl Guarded for MetadataActor {
     fn guard(&mut self) -> &mut Guard {
@@ -389,7 +389,7 @@ impl Guarded for MetadataActor {
     fn restart(&mut self, ctx: &mut Context<Self>) -> usize {
         self.control = Some((self.dial)());
         self.nodes_changed();
-        self.revisit(ctx);
+        self.resync(ctx);
         0
     }
 
@@ -398,9 +398,9 @@ impl Guarded for MetadataActor {
     }
 }
 
-impl On<Revisit> for MetadataActor {
-    fn on(&mut self, _: Revisit, ctx: &mut Context<Self>) {
-        self.revisit(ctx);
+impl On<Resync> for MetadataActor {
+    fn on(&mut self, _: Resync, ctx: &mut Context<Self>) {
+        self.resync(ctx);
     }
 }
 
@@ -467,9 +467,9 @@ impl On<RefreshMetadata> for MetadataActor {
     }
 }
 
-impl On<Hint> for MetadataActor {
-    fn on(&mut self, hint: Hint, _: &mut Context<Self>) {
-        let Hint {
+impl On<LeaderMoved> for MetadataActor {
+    fn on(&mut self, hint: LeaderMoved, _: &mut Context<Self>) {
+        let LeaderMoved {
             topic_partition: TopicPartition { topic, partition },
             leader,
             nodes,

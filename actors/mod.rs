@@ -2,9 +2,9 @@
 //! calls and calls into messages, and decides nothing itself.
 //!
 //! ```text
-//!  callers ──▶ stage ──▶ bell ─ Rung, Tick ─▶ SenderActor ──▶ socket
+//!  callers ──▶ stage ──▶ bell ─ WakeSender, Tick ─▶ SenderActor ──▶ socket
 //!                │                            │  ▲  │
-//!                │ Wake                  Take │  │  │ LoanBack
+//!                │ Wake                  Take │  │  │ LoanReturned
 //!                │                            ▼  │  ▼
 //!                └──────────────────────▶ PartitionActor
 //!                                      (Offer(loan), or Ready)
@@ -26,10 +26,12 @@ pub(crate) use delivery::ToRecipient;
 #[cfg(test)]
 pub(crate) use guard::faults;
 pub(crate) use metadata::{MetadataActor, RefreshMetadata, WantTopic};
-pub(crate) use partition::Wake;
-pub use partition::{PartitionActor, Produce};
+pub(crate) use partition::WakePartition;
+pub use partition::{PartitionActor, SendRecord};
 pub(crate) use pool::{LeaseMemory, PoolActor, Refusal};
-pub(crate) use runtime::{Census, Close, Flush, HandlesGone, Runtime, RuntimeActor, Subscribe};
+pub(crate) use runtime::{
+    Close, Flush, GetFigures, LastHandleDropped, Runtime, RuntimeActor, Subscribe,
+};
 
 use std::time::Instant;
 

@@ -1,9 +1,9 @@
 //! The PartitionActor: one per TopicPartition, owner of its batch deque.
 
-mod door;
 mod flush;
 mod lending;
-mod seat;
+mod notify;
+mod send_record;
 
 use std::cell::{OnceCell, RefCell, RefMut};
 use std::collections::VecDeque;
@@ -16,15 +16,15 @@ use uuid::Uuid;
 
 use super::clock::{Alarm, ClockActor, Sleeper, Stop, Tick};
 use super::delivery::{Deliver, DeliveryActor};
-use super::guard::{Guard, Guarded, On, Revisit, guarded};
-use super::identity::{Bump, Identified, IdentityActor, WantIdentity};
-use super::loan::{Home, LoanBack};
+use super::guard::{Guard, Guarded, On, Resync, guarded};
+use super::identity::{BumpEpoch, IdentityActor, SetIdentity, WantIdentity};
+use super::loan::{LoanReturned, PartitionAddr};
 use super::metadata::{MetadataActor, RefreshMetadata};
 use super::now;
 use super::sender::{SenderActor, Take};
 use crate::core::batch::OpenBatch;
 use crate::core::compress::Compressor;
-use crate::core::dispatch::Appetite;
+use crate::core::dispatch::Demand;
 use crate::core::figures::PartitionFigures;
 use crate::core::ledger::{Effects, Ledger, Readiness, Report, Rules};
 use crate::core::memory::Shelf;
@@ -35,28 +35,28 @@ use crate::intake::Intake;
 use crate::intake::topics::Gauge;
 use crate::meters::TopicMeters;
 
-pub use door::Produce;
 pub(crate) use flush::{Barrier, FlushPartition};
-use seat::Ringer;
-pub(crate) use seat::{Bell, Seat, Standing};
+use notify::SenderNotifier;
+pub(crate) use notify::{QueueState, ReadyHandle, ReadyQueue};
+pub use send_record::SendRecord;
 
 /// There is a reason to look at the stage.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct Wake;
+pub(crate) struct WakePartition;
 
 /// Who leads the partition now. An older leader epoch has been sorted out before.
 #[derive(Message, Clone, PartialEq)]
 #[rtype(result = "()")]
-pub(crate) struct Lead {
+pub(crate) struct SetLeader {
     pub topic_id: Uuid,
     /// `None` while nobody leads.
-    pub leader: Option<Led>,
+    pub leader: Option<LeaderLink>,
 }
 
 /// A leader, and the sender that talks to it.
 #[derive(Clone)]
-pub(crate) struct Led {
+pub(crate) struct LeaderLink {
     pub node: i32,
     /// The leader epoch; -1 where brokers are too old to say.
     pub epoch: i32,
@@ -64,12 +64,12 @@ pub(crate) struct Led {
     /// A new value means that the sender knows nothing of what its predecessor was told.
     pub incarnation: u64,
     /// While it is any, batches are lent unasked.
-    pub appetite: Appetite,
+    pub demand: Demand,
     /// Where full batches ring, and open ones are listed.
-    pub bell: Arc<Bell>,
+    pub ready_queue: Arc<ReadyQueue>,
 }
 
-impl PartialEq for Led {
+impl PartialEq for LeaderLink {
     /// Whether it is the same leader, by the same sender.
     fn eq(&self, other: &Self) -> bool {
         let told = |led: &Self| (led.node, led.epoch, led.incarnation);
@@ -80,10 +80,10 @@ impl PartialEq for Led {
 /// Something stands in the way of every partition; a later time-out carries it.
 #[derive(Message, Clone)]
 #[rtype(result = "()")]
-pub(crate) struct Trouble(pub Arc<str>);
+pub(crate) struct BlockedBy(pub Arc<str>);
 
 /// What partitions and senders work with, all of them with one.
-pub(crate) struct Parts {
+pub(crate) struct SharedServices {
     pub shelf: Arc<Shelf>,
     pub compressor: Rc<RefCell<Compressor>>,
     pub linger: Duration,
@@ -116,31 +116,31 @@ impl Drop for Shared {
 /// who leads it.
 ///
 /// Applications meet it through its address, [`Producer::partition`](crate::Producer::partition),
-/// to send it [`Produce`].
+/// to send it [`SendRecord`].
 pub struct PartitionActor {
     guard: Guard,
     topic_partition: TopicPartition,
     topic_id: Uuid,
     shared: Shared,
-    parts: Rc<Parts>,
+    services: Rc<SharedServices>,
     meters: Rc<TopicMeters>,
     intake: Arc<Intake>,
     /// Its own address, from the first look on.
-    me: OnceCell<Home>,
+    me: OnceCell<PartitionAddr>,
     /// On their way from the stage to the ledger; empty between two calls.
     full: VecDeque<OpenBatch>,
     /// When the batch that was open at the last look at the stage took its first record.
     open_since: Option<Instant>,
-    leader: Option<Led>,
+    leader: Option<LeaderLink>,
     /// Its place with the leader's sender.
-    ringer: Option<Arc<Ringer>>,
+    notifier: Option<Arc<SenderNotifier>>,
     /// The leader's sender knows that there is something to take.
     announced: bool,
     /// The incarnation of the sender that holds loans, if any are out.
     lender: u64,
     asked_identity: bool,
     /// What stands in the way of batches that have not been tried; a time-out carries it.
-    trouble: Option<Arc<str>>,
+    blocked_by: Option<Arc<str>>,
     alarm: Alarm,
 }
 
@@ -148,7 +148,7 @@ impl PartitionActor {
     pub(crate) fn new(
         topic_partition: TopicPartition,
         shared: Shared,
-        parts: Rc<Parts>,
+        services: Rc<SharedServices>,
         meters: Rc<TopicMeters>,
         intake: Arc<Intake>,
         guard: Guard,
@@ -158,18 +158,18 @@ impl PartitionActor {
             topic_partition,
             topic_id: Uuid::nil(),
             shared,
-            parts,
+            services,
             meters,
             intake,
             me: OnceCell::new(),
             full: VecDeque::new(),
             open_since: None,
             leader: None,
-            ringer: None,
+            notifier: None,
             announced: false,
             lender: 0,
             asked_identity: false,
-            trouble: None,
+            blocked_by: None,
             alarm: Alarm::default(),
         }
     }
@@ -178,7 +178,7 @@ impl PartitionActor {
         self.shared.ledger.borrow_mut()
     }
 
-    fn me(&self, ctx: &Context<Self>) -> Home {
+    fn me(&self, ctx: &Context<Self>) -> PartitionAddr {
         Arc::clone(self.me.get_or_init(|| Arc::new(ctx.address())))
     }
 
@@ -207,7 +207,7 @@ impl PartitionActor {
     fn set_alarm(&mut self, at: Instant, ctx: &Context<Self>) {
         let me = self.me.get_or_init(|| Arc::new(ctx.address()));
         let who = || Sleeper::Partition(Arc::clone(me));
-        self.alarm.set(&self.parts.clock, at, who);
+        self.alarm.set(&self.services.clock, at, who);
     }
 
     /// Lends or announces what is ready, asks for what is missing, sets the alarm for what is to
@@ -229,7 +229,7 @@ impl PartitionActor {
         let something = batches > 0 || self.open_since.is_some();
         if wants_identity && something && !std::mem::replace(&mut self.asked_identity, true) {
             let left = self.ledger().left();
-            self.parts.identity.do_send(WantIdentity {
+            self.services.identity.do_send(WantIdentity {
                 partition: self.topic_partition.clone(),
                 who: ctx.address(),
                 left,
@@ -241,13 +241,13 @@ impl PartitionActor {
             Readiness::At(at) => Some(at),
             _ => None,
         };
-        let lingering = self.open_since.filter(|_| !self.is_ripe(now));
-        let ripening = lingering.filter(|since| !self.entrust(*since));
-        let ripening = ripening.map(|since| since + self.parts.linger);
+        let lingering = self.open_since.filter(|_| !self.is_due(now));
+        let lingers_until = lingering.filter(|since| !self.entrust(*since));
+        let lingers_until = lingers_until.map(|since| since + self.services.linger);
         let outlived = self
             .open_since
-            .map(|since| since + self.parts.rules.delivery_timeout);
-        if let Some(at) = [later, ripening, expiry, outlived]
+            .map(|since| since + self.services.rules.delivery_timeout);
+        if let Some(at) = [later, lingers_until, expiry, outlived]
             .into_iter()
             .flatten()
             .min()
@@ -258,32 +258,32 @@ impl PartitionActor {
 
     /// Settles what has run out of time, staged or not.
     fn expire(&mut self, now: Instant, ctx: &mut Context<Self>) {
-        let outlived = |since| since + self.parts.rules.delivery_timeout <= now;
+        let outlived = |since| since + self.services.rules.delivery_timeout <= now;
         if self.open_since.is_some_and(outlived) {
             self.collect(|_| true);
         }
         if self.ledger().next_expiry().is_some_and(|at| at <= now) {
-            self.note_trouble();
+            self.note_blocked();
         }
         let expired = self.ledger().expire(now);
         self.apply(expired, ctx);
     }
 
     /// Batches that were never tried are about to expire: they are to say why they were not.
-    fn note_trouble(&self) {
+    fn note_blocked(&self) {
         let no_leader = || "no leader of the partition is known".into();
-        let trouble = match (&self.trouble, &self.leader) {
-            (Some(trouble), _) => Some(Arc::clone(trouble)),
+        let blocked_by = match (&self.blocked_by, &self.leader) {
+            (Some(blocked_by), _) => Some(Arc::clone(blocked_by)),
             (None, None) => Some(no_leader()),
             (None, Some(_)) => None,
         };
-        if let Some(trouble) = trouble {
-            self.ledger().note(&trouble);
+        if let Some(blocked_by) = blocked_by {
+            self.ledger().note(&blocked_by);
         }
     }
 
     /// Takes nothing for granted that others were told.
-    fn revisit(&mut self, ctx: &mut Context<Self>) {
+    fn resync(&mut self, ctx: &mut Context<Self>) {
         self.set_announced(None);
         self.asked_identity = false;
         self.alarm = Alarm::default();
@@ -300,7 +300,7 @@ impl PartitionActor {
             self.meters.settled(&settled);
             if !settled.listeners.is_empty() {
                 let topic_partition = self.topic_partition.clone();
-                self.parts.delivery.do_send(Deliver {
+                self.services.delivery.do_send(Deliver {
                     topic_partition,
                     settled,
                 });
@@ -308,14 +308,14 @@ impl PartitionActor {
         }
         if let Some(seen) = bump {
             tracing::info!(partition = %self.topic_partition, ?seen, "the epoch is to be bumped");
-            self.parts.identity.do_send(Bump {
+            self.services.identity.do_send(BumpEpoch {
                 seen,
                 partition: self.topic_partition.clone(),
                 who: ctx.address(),
             });
         }
         if refresh_metadata {
-            self.parts.metadata.do_send(RefreshMetadata);
+            self.services.metadata.do_send(RefreshMetadata);
         }
     }
 }
@@ -328,7 +328,7 @@ impl Actor for PartitionActor {
     }
 }
 
-guarded!(PartitionActor: Wake, Standing, Tick, Lead, Take, LoanBack, Identified, FlushPartition, Trouble, Revisit, Revive, Retire);
+guarded!(PartitionActor: WakePartition, QueueState, Tick, SetLeader, Take, LoanReturned, SetIdentity, FlushPartition, BlockedBy, Resync, Restart, Retire);
 
 impl Guarded for PartitionActor {
     fn guard(&mut self) -> &mut Guard {
@@ -336,9 +336,9 @@ impl Guarded for PartitionActor {
     }
 
     fn restart(&mut self, ctx: &mut Context<Self>) -> usize {
-        let effects = self.ledger().mend(now());
+        let effects = self.ledger().recover(now());
         self.apply(effects, ctx);
-        self.revisit(ctx);
+        self.resync(ctx);
         self.ledger().len()
     }
 
@@ -355,22 +355,22 @@ impl Guarded for PartitionActor {
     }
 }
 
-impl On<Revisit> for PartitionActor {
-    fn on(&mut self, _: Revisit, ctx: &mut Context<Self>) {
-        self.revisit(ctx);
+impl On<Resync> for PartitionActor {
+    fn on(&mut self, _: Resync, ctx: &mut Context<Self>) {
+        self.resync(ctx);
     }
 }
 
 /// A part that was given up is to work again.
 #[derive(Message, Clone, Copy)]
 #[rtype(result = "()")]
-pub(crate) struct Revive;
+pub(crate) struct Restart;
 
-impl On<Revive> for PartitionActor {
-    fn on(&mut self, _: Revive, ctx: &mut Context<Self>) {
+impl On<Restart> for PartitionActor {
+    fn on(&mut self, _: Restart, ctx: &mut Context<Self>) {
         self.guard.recovered();
         self.shared.stage.reopen();
-        self.revisit(ctx);
+        self.resync(ctx);
     }
 }
 
@@ -388,8 +388,8 @@ impl On<Retire> for PartitionActor {
     }
 }
 
-impl On<Wake> for PartitionActor {
-    fn on(&mut self, _: Wake, ctx: &mut Context<Self>) {
+impl On<WakePartition> for PartitionActor {
+    fn on(&mut self, _: WakePartition, ctx: &mut Context<Self>) {
         self.look(now(), ctx);
     }
 }
@@ -401,27 +401,28 @@ impl On<Tick> for PartitionActor {
     }
 }
 
-impl On<Lead> for PartitionActor {
-    fn on(&mut self, Lead { topic_id, leader }: Lead, ctx: &mut Context<Self>) {
+impl On<SetLeader> for PartitionActor {
+    fn on(&mut self, SetLeader { topic_id, leader }: SetLeader, ctx: &mut Context<Self>) {
         if leader != self.leader || topic_id != self.topic_id {
-            self.ledger().rearm();
+            self.ledger().leader_changed();
             self.topic_id = topic_id;
-            let sender = |leader: &Option<Led>| leader.as_ref().map(|leader| leader.incarnation);
+            let sender =
+                |leader: &Option<LeaderLink>| leader.as_ref().map(|leader| leader.incarnation);
             let stays = sender(&leader) == sender(&self.leader);
             self.leader = leader;
             if !stays {
-                self.change_seats(ctx);
+                self.change_sender(ctx);
             }
         }
         self.look(now(), ctx);
     }
 }
 
-impl On<LoanBack> for PartitionActor {
-    fn on(&mut self, back: LoanBack, ctx: &mut Context<Self>) {
-        let LoanBack { id, report, alive } = back;
+impl On<LoanReturned> for PartitionActor {
+    fn on(&mut self, back: LoanReturned, ctx: &mut Context<Self>) {
+        let LoanReturned { id, report, alive } = back;
         // What holds up one batch holds up those behind it.
-        self.trouble = match &report {
+        self.blocked_by = match &report {
             Report::Answered(attempt) if attempt.error.code == 0 => None,
             Report::Answered(attempt) => Some(attempt.error.to_string().into()),
             Report::Returned { error, .. } => Some(Arc::clone(error)),
@@ -435,8 +436,8 @@ impl On<LoanBack> for PartitionActor {
     }
 }
 
-impl On<Identified> for PartitionActor {
-    fn on(&mut self, Identified(identity): Identified, ctx: &mut Context<Self>) {
+impl On<SetIdentity> for PartitionActor {
+    fn on(&mut self, SetIdentity(identity): SetIdentity, ctx: &mut Context<Self>) {
         self.asked_identity = false;
         let effects = self.ledger().adopt(identity);
         self.identified();
@@ -445,9 +446,9 @@ impl On<Identified> for PartitionActor {
     }
 }
 
-impl On<Trouble> for PartitionActor {
-    fn on(&mut self, Trouble(error): Trouble, _: &mut Context<Self>) {
-        self.trouble = Some(error);
+impl On<BlockedBy> for PartitionActor {
+    fn on(&mut self, BlockedBy(error): BlockedBy, _: &mut Context<Self>) {
+        self.blocked_by = Some(error);
     }
 }
 
@@ -457,7 +458,7 @@ impl Handler<Stop> for PartitionActor {
     fn handle(&mut self, _: Stop, ctx: &mut Context<Self>) {
         self.shared.stage.close();
         self.collect(|_| true);
-        self.note_trouble();
+        self.note_blocked();
         let effects = self.ledger().abandon(|last| Reason::Closed { last });
         self.apply(effects, ctx);
         ctx.stop();
@@ -467,12 +468,12 @@ impl Handler<Stop> for PartitionActor {
 /// Asks a partition for its figures.
 #[derive(Message)]
 #[rtype(result = "PartitionFigures")]
-pub(crate) struct PartitionCensus;
+pub(crate) struct GetPartitionFigures;
 
-impl Handler<PartitionCensus> for PartitionActor {
-    type Result = MessageResult<PartitionCensus>;
+impl Handler<GetPartitionFigures> for PartitionActor {
+    type Result = MessageResult<GetPartitionFigures>;
 
-    fn handle(&mut self, _: PartitionCensus, _: &mut Context<Self>) -> Self::Result {
+    fn handle(&mut self, _: GetPartitionFigures, _: &mut Context<Self>) -> Self::Result {
         let now = now();
         let (staged_records, staged_bytes) = self.shared.stage.load();
         let ledger = self.ledger();

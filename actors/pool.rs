@@ -7,7 +7,7 @@ use actix::prelude::*;
 use tokio::sync::oneshot;
 
 use super::clock::{Alarm, ClockActor, Pressure, Sleeper, Stop, Tick};
-use super::guard::{Guard, Guarded, On, Revisit, guarded};
+use super::guard::{Guard, Guarded, On, Resync, guarded};
 use super::now;
 use crate::core::memory::{Budget, Buffer, Lease, Shelf};
 use crate::meters::PoolMeters;
@@ -71,7 +71,7 @@ impl PoolActor {
         }
     }
 
-    fn revisit(&mut self, ctx: &mut Context<Self>) {
+    fn resync(&mut self, ctx: &mut Context<Self>) {
         self.alarm = Alarm::default();
         self.serve(now(), ctx);
     }
@@ -152,7 +152,7 @@ impl Actor for PoolActor {
     type Context = Context<Self>;
 }
 
-guarded!(PoolActor: LeaseMemory, Restock, Tick, Revisit);
+guarded!(PoolActor: LeaseMemory, Restock, Tick, Resync);
 
 impl Guarded for PoolActor {
     fn guard(&mut self) -> &mut Guard {
@@ -162,7 +162,7 @@ impl Guarded for PoolActor {
     /// The budget is counted by grants and reclaims, each a single step; a waiter whose request
     /// was lost asks again.
     fn restart(&mut self, ctx: &mut Context<Self>) -> usize {
-        self.revisit(ctx);
+        self.resync(ctx);
         0
     }
 
@@ -171,9 +171,9 @@ impl Guarded for PoolActor {
     }
 }
 
-impl On<Revisit> for PoolActor {
-    fn on(&mut self, _: Revisit, ctx: &mut Context<Self>) {
-        self.revisit(ctx);
+impl On<Resync> for PoolActor {
+    fn on(&mut self, _: Resync, ctx: &mut Context<Self>) {
+        self.resync(ctx);
     }
 }
 
@@ -225,7 +225,7 @@ impl On<Tick> for PoolActor {
 /// What the pool holds, for the figures.
 #[derive(Message)]
 #[rtype(result = "PoolState")]
-pub(crate) struct PoolCensus;
+pub(crate) struct GetPoolState;
 
 /// See [`Figures`](crate::Figures).
 #[derive(Debug, Clone, Copy, MessageResponse)]
@@ -234,10 +234,10 @@ pub(crate) struct PoolState {
     pub waiting: usize,
 }
 
-impl Handler<PoolCensus> for PoolActor {
+impl Handler<GetPoolState> for PoolActor {
     type Result = PoolState;
 
-    fn handle(&mut self, _: PoolCensus, ctx: &mut Context<Self>) -> PoolState {
+    fn handle(&mut self, _: GetPoolState, ctx: &mut Context<Self>) -> PoolState {
         self.serve(now(), ctx);
         PoolState {
             available: self.available(),

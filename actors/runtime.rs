@@ -15,19 +15,19 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use tokio::sync::oneshot;
 
-pub(crate) use census::Census;
-pub(crate) use ending::{Close, Flush, HandlesGone};
-pub(crate) use install::Install;
+pub(crate) use census::GetFigures;
+pub(crate) use ending::{Close, Flush, LastHandleDropped};
+pub(crate) use install::InstallMetadata;
 
 use self::ending::Closing;
 use self::install::{Sender, Slot};
 use super::clock::ClockActor;
 use super::delivery::DeliveryActor;
-use super::guard::{Guard, Guarded, On, PartFell, Revisit, Watch, guarded};
+use super::guard::{ComponentFell, Guard, Guarded, On, Resync, Watch, guarded};
 use super::identity::IdentityActor;
 use super::metadata::{MetadataActor, MetadataRules, Republish, Serve};
 use super::now;
-use super::partition::{Parts, Retire, Revive};
+use super::partition::{Restart, Retire, SharedServices};
 use super::pool::{PoolActor, Restock};
 use super::sender::MoveTo;
 use crate::actors::lifecycle::{Lifecycle, Supervise};
@@ -38,7 +38,7 @@ use crate::core::ledger::Rules;
 use crate::core::memory::Shelf;
 use crate::core::partitioner::{RoundRobin, Sticky};
 use crate::core::record::TopicPartition;
-use crate::core::supervision::Part;
+use crate::core::supervision::Component;
 use crate::intake::Intake;
 use crate::intake::topics::Topics;
 use crate::meters::PoolMeters;
@@ -49,7 +49,7 @@ pub(crate) struct Runtime {
     pub runtime: Addr<RuntimeActor>,
     pub pool: Addr<PoolActor>,
     pub metadata: Addr<MetadataActor>,
-    /// Held by whoever sends [`HandlesGone`], and dropped before.
+    /// Held by whoever sends [`LastHandleDropped`], and dropped before.
     pub handles: Arc<()>,
     /// Resolves when every actor has stopped.
     pub ended: oneshot::Receiver<()>,
@@ -65,11 +65,11 @@ pub(crate) struct RuntimeActor {
     intake: Option<Arc<Intake>>,
     handles: Weak<()>,
     shelf: Arc<Shelf>,
-    parts: Rc<Parts>,
+    services: Rc<SharedServices>,
     pool: Addr<PoolActor>,
     started: Instant,
     /// Seeds whatever makes choices or waits at random.
-    chance: SmallRng,
+    rng: SmallRng,
 
     /// Partitions outlive the metadata that named them: a topic that vanishes and returns goes on
     /// counting its sequences.
@@ -93,7 +93,7 @@ impl RuntimeActor {
     ) -> Runtime {
         let client_id: Arc<str> = config.client_id.as_str().into();
         let watch = Watch::new(config.restart_max, config.restart_window);
-        let clock = ClockActor::new(watch.guard(Part::Clock)).start();
+        let clock = ClockActor::new(watch.guard(Component::Clock)).start();
         let meters = PoolMeters::new(&client_id, config.buffer_memory);
         let pool = PoolActor::new(
             config.buffer_memory,
@@ -101,20 +101,20 @@ impl RuntimeActor {
             Arc::clone(shelf),
             clock.clone(),
             meters,
-            watch.guard(Part::Pool),
+            watch.guard(Component::Pool),
         )
         .start();
         let waker = pool.clone();
         shelf.wake_with(move || waker.do_send(Restock));
         pool.do_send(Restock);
 
-        let mut chance = SmallRng::seed_from_u64(seed);
+        let mut rng = SmallRng::seed_from_u64(seed);
         let mut dial = || {
-            let (config, seed) = (Arc::clone(config), chance.random());
+            let (config, seed) = (Arc::clone(config), rng.random());
             move || control(&config, seed)
         };
         let (dial_identity, dial_metadata) = (dial(), dial());
-        let guard = watch.guard(Part::Identity);
+        let guard = watch.guard(Component::Identity);
         let identity = IdentityActor::new(dial_identity, clock.clone(), guard).start();
         let bootstrap = config.bootstrap_servers.iter().map(Endpoint::to_string);
         let rules = MetadataRules {
@@ -122,7 +122,7 @@ impl RuntimeActor {
             max_age: config.metadata_max_age,
             max_idle: config.metadata_max_idle,
             backoff: (config.retry_backoff, config.retry_backoff_max),
-            seed: chance.random(),
+            seed: rng.random(),
         };
         let metadata = MetadataActor::new(
             rules,
@@ -130,10 +130,10 @@ impl RuntimeActor {
             Arc::clone(topics),
             clock.clone(),
             identity.clone(),
-            watch.guard(Part::Metadata),
+            watch.guard(Component::Metadata),
         )
         .start();
-        let parts = Rc::new(Parts {
+        let services = Rc::new(SharedServices {
             shelf: Arc::clone(shelf),
             compressor: Rc::new(RefCell::new(Compressor::new(config.compression))),
             linger: config.linger,
@@ -149,12 +149,12 @@ impl RuntimeActor {
             clock,
             identity,
             metadata: metadata.clone(),
-            delivery: DeliveryActor::new(watch.guard(Part::Delivery)).start(),
+            delivery: DeliveryActor::new(watch.guard(Component::Delivery)).start(),
         });
         let (end, ended) = oneshot::channel();
         let handles = Arc::new(());
         let actor = Self {
-            guard: watch.guard(Part::Runtime),
+            guard: watch.guard(Component::Runtime),
             watch: Arc::clone(&watch),
             config: Arc::clone(config),
             client_id,
@@ -162,10 +162,10 @@ impl RuntimeActor {
             intake: None,
             handles: Arc::downgrade(&handles),
             shelf: Arc::clone(shelf),
-            parts,
+            services,
             pool: pool.clone(),
             started: now(),
-            chance,
+            rng,
             partitions: BTreeMap::new(),
             stickies: BTreeMap::new(),
             senders: BTreeMap::new(),
@@ -196,19 +196,19 @@ impl RuntimeActor {
         }
     }
 
-    fn revisit_all(&mut self) {
-        self.parts.metadata.do_send(Republish);
-        self.parts.metadata.do_send(Revisit);
-        self.parts.identity.do_send(Revisit);
-        self.pool.do_send(Revisit);
+    fn resync_all(&mut self) {
+        self.services.metadata.do_send(Republish);
+        self.services.metadata.do_send(Resync);
+        self.services.identity.do_send(Resync);
+        self.pool.do_send(Resync);
         for sender in self.senders.values() {
             // The lost message may have told it where its broker is now.
             sender.addr.do_send(MoveTo(sender.endpoint.clone()));
-            sender.addr.do_send(Revisit);
+            sender.addr.do_send(Resync);
         }
         for slot in self.partitions.values_mut().flatten() {
             slot.told = None;
-            slot.door.addr.do_send(Revisit);
+            slot.route.addr.do_send(Resync);
         }
     }
 }
@@ -238,7 +238,7 @@ impl Actor for RuntimeActor {
     type Context = Context<Self>;
 }
 
-guarded!(RuntimeActor: Install, Flush, Close, HandlesGone, PartFell, Supervise);
+guarded!(RuntimeActor: InstallMetadata, Flush, Close, LastHandleDropped, ComponentFell, Supervise);
 
 impl Guarded for RuntimeActor {
     fn guard(&mut self) -> &mut Guard {
@@ -264,12 +264,14 @@ impl Guarded for RuntimeActor {
     }
 }
 
-impl On<PartFell> for RuntimeActor {
+impl On<ComponentFell> for RuntimeActor {
     /// The message that panicked is lost, whatever it was. Instead of telling which loss matters to
     /// whom, everybody takes a fresh look; that is rare, and bounded by the budget of restarts.
-    fn on(&mut self, PartFell { part, failed }: PartFell, ctx: &mut Context<Self>) {
+    fn on(&mut self, ComponentFell { part, failed }: ComponentFell, ctx: &mut Context<Self>) {
         match (part, failed) {
-            (_, None) | (Part::Partition(_) | Part::Sender(_), Some(_)) => self.revisit_all(),
+            (_, None) | (Component::Partition(_) | Component::Sender(_), Some(_)) => {
+                self.resync_all()
+            }
             (part, Some(why)) => {
                 tracing::error!(%part, %why, "the producer cannot go on without this part");
                 self.give_up(ctx);
@@ -288,20 +290,20 @@ impl On<Supervise> for RuntimeActor {
             Supervise::Retire(part) => (part, false),
         };
         match part {
-            Part::Partition(TopicPartition { topic, partition }) => {
+            Component::Partition(TopicPartition { topic, partition }) => {
                 let at = usize::try_from(*partition).ok();
                 let slots = self.partitions.get(topic);
                 let slot = at.zip(slots).and_then(|(at, slots)| slots.get(at));
-                match slot.map(|slot| &slot.door.addr) {
-                    Some(addr) if again => addr.do_send(Revive),
+                match slot.map(|slot| &slot.route.addr) {
+                    Some(addr) if again => addr.do_send(Restart),
                     Some(addr) => addr.do_send(Retire),
                     None => tracing::warn!(%part, "there is no such part"),
                 }
             }
-            Part::Sender(node) => match self.senders.get(node).map(|sender| &sender.addr) {
+            Component::Sender(node) => match self.senders.get(node).map(|sender| &sender.addr) {
                 Some(addr) if again => {
-                    addr.do_send(Revive);
-                    self.revisit_all();
+                    addr.do_send(Restart);
+                    self.resync_all();
                 }
                 Some(addr) => addr.do_send(Retire),
                 None => tracing::warn!(%part, "there is no such part"),

@@ -12,13 +12,15 @@ use actix::prelude::*;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::clock::{Alarm, Sleeper, Stop, Tick};
-use super::guard::{self, Guard, Guarded, On, Revisit, guarded};
+use super::guard::{self, Guard, Guarded, On, Resync, guarded};
 use super::loan::Loan;
 use super::now;
-use super::partition::{Bell, Parts, Retire, Revive, Seat, Trouble};
+use super::partition::{BlockedBy, ReadyHandle, ReadyQueue, Restart, Retire, SharedServices};
 use crate::core::acks::Acks;
 use crate::core::backoff::Backoff;
-use crate::core::dispatch::{Appetite, InFlight, Parcel, Portions, arrange, encode, gather};
+use crate::core::dispatch::{
+    Demand, InFlight, OutgoingBatch, RequestSizing, arrange, encode, gather,
+};
 use crate::core::endpoint::Endpoint;
 use crate::core::figures::BrokerFigures;
 use crate::core::wire::{Api, Versions};
@@ -31,12 +33,12 @@ pub(crate) use connection::MoveTo;
 /// A partition has a batch to take. Said once, on the edge; the sender takes when it can send.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct Ready(pub Arc<Seat>);
+pub(crate) struct Ready(pub Arc<ReadyHandle>);
 
-/// Somebody waits for whoever answers the [`Bell`].
+/// Somebody waits for whoever answers the [`ReadyQueue`].
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct Rung;
+pub(crate) struct WakeSender;
 
 /// Asks a partition for batches.
 #[derive(Message)]
@@ -50,13 +52,13 @@ pub(crate) struct Take {
     pub open: bool,
 }
 
-/// A partition's answer to [`Take`], or a batch lent unasked, since the sender has an [`Appetite`].
+/// A partition's answer to [`Take`], or a batch lent unasked, since the sender has an [`Demand`].
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Offer {
     pub loan: Box<Loan>,
     /// There is more to take: the partition stays in the ring.
-    pub more: Option<Arc<Seat>>,
+    pub more: Option<Arc<ReadyHandle>>,
 }
 
 /// What the configuration says to senders.
@@ -95,20 +97,20 @@ pub(crate) struct SenderActor {
     endpoint: Endpoint,
     incarnation: u64,
     rules: SenderRules,
-    parts: Rc<Parts>,
+    services: Rc<SharedServices>,
     meters: NodeMeters,
 
     /// Partitions with something to take, in the order of their turns.
-    ring: VecDeque<Arc<Seat>>,
+    ring: VecDeque<Arc<ReadyHandle>>,
     /// Batches taken and not yet in a request.
     taken: VecDeque<Box<Loan>>,
     /// From then on partitions are to know that they stand in the ring.
     unaware: Option<Instant>,
-    portions: Portions,
+    request_sizing: RequestSizing,
     /// Whoever has something gets a turn of the arbiter to lend it.
     turn: bool,
-    appetite: Appetite,
-    bell: Arc<Bell>,
+    demand: Demand,
+    ready_queue: Arc<ReadyQueue>,
 
     link: Link,
     number: u64,
@@ -130,9 +132,9 @@ const IDLE_LOOK: Duration = Duration::from_secs(1);
 impl SenderActor {
     pub fn new(
         (node, endpoint): (i32, Endpoint),
-        (incarnation, appetite, bell): (u64, Appetite, Arc<Bell>),
+        (incarnation, demand, ready_queue): (u64, Demand, Arc<ReadyQueue>),
         rules: SenderRules,
-        parts: Rc<Parts>,
+        services: Rc<SharedServices>,
         meters: NodeMeters,
         guard: Guard,
     ) -> Self {
@@ -148,14 +150,14 @@ impl SenderActor {
             ring: VecDeque::new(),
             taken: VecDeque::new(),
             unaware: None,
-            portions: Portions::new(
+            request_sizing: RequestSizing::new(
                 rules.max_request_size,
                 rules.batch_size,
-                !parts.linger.is_zero(),
+                !services.linger.is_zero(),
             ),
             turn: false,
-            appetite,
-            bell,
+            demand,
+            ready_queue,
             link: Link::Down,
             number: 0,
             outbox: None,
@@ -169,13 +171,13 @@ impl SenderActor {
             last_error: None,
             alarm: Alarm::default(),
             rules,
-            parts,
+            services,
         }
     }
 
     fn set_alarm(&mut self, at: Instant, ctx: &Context<Self>) {
         self.alarm
-            .set(&self.parts.clock, at, || Sleeper::Sender(ctx.address()));
+            .set(&self.services.clock, at, || Sleeper::Sender(ctx.address()));
     }
 
     /// Does whatever can be done now: connect, ask partitions, send. Then says what it would send
@@ -184,22 +186,22 @@ impl SenderActor {
         let now = now();
         self.throttled_until.take_if(|until| *until <= now);
         // Before anything can fail: records that nobody else knows of have to run out of time, too.
-        self.ripen(now, ctx);
+        self.queue_lingered(now, ctx);
         loop {
-            self.bell.answer(&mut self.ring);
+            self.ready_queue.answer(&mut self.ring);
             if !self.turn {
                 self.work(false, ctx);
             }
-            if !self.bell.rest(self.enough()) {
+            if !self.ready_queue.rest(self.enough()) {
                 break;
             }
         }
         self.have_patience(now);
         if !self.is_free() {
-            self.appetite.set(0);
+            self.demand.set(0);
         } else if !self.turn {
             let slots = self.in_flight.slots();
-            self.appetite.set(self.portions.requests(slots));
+            self.demand.set(self.request_sizing.requests(slots));
         }
     }
 
@@ -219,7 +221,7 @@ impl SenderActor {
         };
         let in_flight = !self.in_flight.is_empty();
         let slots = self.in_flight.slots();
-        self.portions.worth_waking(slots, at_work, in_flight)
+        self.request_sizing.worth_waking(slots, at_work, in_flight)
     }
 
     fn is_up(&self) -> bool {
@@ -232,15 +234,15 @@ impl SenderActor {
             return;
         }
         if let Some(why) = &self.given_up {
-            for seat in self.ring.drain(..) {
-                seat.partition.do_send(Trouble(Arc::clone(why)));
+            for handle in self.ring.drain(..) {
+                handle.partition.do_send(BlockedBy(Arc::clone(why)));
             }
             return;
         }
         match (&self.link, self.throttled_until) {
             (Link::Connecting, _) => return,
             (Link::Down, _) => {
-                self.ring.retain(|seat| seat.is_taken());
+                self.ring.retain(|handle| handle.is_attached());
                 if !self.ring.is_empty() {
                     self.connect(now(), ctx);
                 }
@@ -266,7 +268,7 @@ impl SenderActor {
     /// batches have been asked for.
     fn wait_a_turn(&mut self, asked: usize, ctx: &mut Context<Self>) {
         if !std::mem::replace(&mut self.turn, true) {
-            self.ask_for_company(asked);
+            self.ask_for_piggyback(asked);
             let turn = tokio::task::yield_now();
             guard::spawn(ctx, turn, |sender: &mut Self, (), ctx| {
                 sender.turn = false;
@@ -288,7 +290,7 @@ impl SenderActor {
                 return self.lost(&error, ctx);
             }
         };
-        let portion = self.portions.request(self.in_flight.slots());
+        let portion = self.request_sizing.request(self.in_flight.slots());
         let mut loans = gather(&mut self.taken, portion);
         let version = arrange(&mut loans, version);
         let encoded = encode(
@@ -308,7 +310,7 @@ impl SenderActor {
             }
         };
         let gate = Arc::new(Gate::default());
-        let bytes = loans.iter().map(Parcel::len).sum();
+        let bytes = loans.iter().map(OutgoingBatch::len).sum();
         let records: Vec<_> = loans
             .iter()
             .map(|loan| Arc::clone(loan.records()))
@@ -340,11 +342,11 @@ impl Actor for SenderActor {
 impl Drop for SenderActor {
     /// Nothing is to be lent to it any more.
     fn drop(&mut self) {
-        self.appetite.set(0);
+        self.demand.set(0);
     }
 }
 
-guarded!(SenderActor: Ready, Rung, Offer, FromLink, MoveTo, Tick, Revisit, Revive, Retire);
+guarded!(SenderActor: Ready, WakeSender, Offer, FromLink, MoveTo, Tick, Resync, Restart, Retire);
 
 impl Guarded for SenderActor {
     fn guard(&mut self) -> &mut Guard {
@@ -370,8 +372,8 @@ impl Guarded for SenderActor {
     }
 }
 
-impl On<Revisit> for SenderActor {
-    fn on(&mut self, _: Revisit, ctx: &mut Context<Self>) {
+impl On<Resync> for SenderActor {
+    fn on(&mut self, _: Resync, ctx: &mut Context<Self>) {
         self.alarm = Alarm::default();
         self.clear_ring();
         let deadline = self.in_flight.deadline(self.rules.request_timeout);
@@ -382,8 +384,8 @@ impl On<Revisit> for SenderActor {
     }
 }
 
-impl On<Revive> for SenderActor {
-    fn on(&mut self, _: Revive, ctx: &mut Context<Self>) {
+impl On<Restart> for SenderActor {
+    fn on(&mut self, _: Restart, ctx: &mut Context<Self>) {
         self.guard.recovered();
         self.given_up = None;
         self.pump(ctx);
@@ -400,8 +402,8 @@ impl On<Retire> for SenderActor {
 }
 
 impl On<Ready> for SenderActor {
-    fn on(&mut self, Ready(seat): Ready, ctx: &mut Context<Self>) {
-        self.ring.push_back(seat);
+    fn on(&mut self, Ready(handle): Ready, ctx: &mut Context<Self>) {
+        self.ring.push_back(handle);
         self.pump(ctx);
     }
 }
@@ -414,15 +416,15 @@ impl On<Offer> for SenderActor {
             // With `more` it stands in the ring, and nobody else may come along.
             return self.pump(ctx);
         }
-        self.portions.lent(loan.len());
+        self.request_sizing.lent(loan.len());
         self.taken.push_back(loan);
         // More partitions may lend by then.
         self.wait_a_turn(0, ctx);
     }
 }
 
-impl On<Rung> for SenderActor {
-    fn on(&mut self, _: Rung, ctx: &mut Context<Self>) {
+impl On<WakeSender> for SenderActor {
+    fn on(&mut self, _: WakeSender, ctx: &mut Context<Self>) {
         self.pump(ctx);
     }
 }
@@ -471,12 +473,12 @@ impl Handler<Stop> for SenderActor {
 /// Asks a sender for its figures.
 #[derive(Message)]
 #[rtype(result = "BrokerFigures")]
-pub(crate) struct SenderCensus;
+pub(crate) struct GetBrokerFigures;
 
-impl Handler<SenderCensus> for SenderActor {
-    type Result = MessageResult<SenderCensus>;
+impl Handler<GetBrokerFigures> for SenderActor {
+    type Result = MessageResult<GetBrokerFigures>;
 
-    fn handle(&mut self, _: SenderCensus, _: &mut Context<Self>) -> Self::Result {
+    fn handle(&mut self, _: GetBrokerFigures, _: &mut Context<Self>) -> Self::Result {
         MessageResult(BrokerFigures {
             node: self.node,
             address: self.endpoint.to_string(),

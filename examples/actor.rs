@@ -5,7 +5,7 @@
 //! ```
 //!
 //! Nobody awaits a receipt here: the `Shop` notes which record carries which order, and one
-//! `Delivered` message per batch tells what became of them. At the end a record goes to a
+//! `BatchOutcome` message per batch tells what became of them. At the end a record goes to a
 //! partition's own address as a typed message.
 
 use std::collections::HashMap;
@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
-use forebay::{Config, Delivered, Produce, Producer, Record, RecordId, SendError};
+use forebay::{BatchOutcome, Config, Producer, Record, RecordId, SendError, SendRecord};
 
 /// Places orders and keeps account of them.
 struct Shop {
@@ -47,7 +47,7 @@ impl Handler<Order> for Shop {
             .value(format!("order {number}"));
         let sent = async move { producer.send(record).await }.into_actor(self);
         AtomicResponse::new(Box::pin(sent.map(move |sent, shop, _| {
-            // In the same turn of the actor in which `send` accepted the record: its `Delivered`
+            // In the same turn of the actor in which `send` accepted the record: its `BatchOutcome`
             // cannot have been handled before.
             shop.open.insert(sent?.id(), number);
             Ok(())
@@ -55,10 +55,10 @@ impl Handler<Order> for Shop {
     }
 }
 
-impl Handler<Delivered> for Shop {
+impl Handler<BatchOutcome> for Shop {
     type Result = ();
 
-    fn handle(&mut self, delivered: Delivered, _: &mut Context<Self>) {
+    fn handle(&mut self, delivered: BatchOutcome, _: &mut Context<Self>) {
         // A batch may hold the records of others too.
         let own = delivered.ids().filter_map(|id| self.open.remove(&id));
         let orders: Vec<u32> = own.collect();
@@ -94,7 +94,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let producer = Producer::start(Config::new(&bootstrap_servers)?)?;
     let shop = Shop::create(|ctx| Shop {
         // The outcomes of what this handle sends come to this actor.
-        producer: producer.delivering_to(ctx.address().recipient()),
+        producer: producer.outcomes_to(ctx.address().recipient()),
         topic: Arc::clone(&topic),
         open: HashMap::new(),
         written: 0,
@@ -107,11 +107,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     // The third door: a partition has an actor with an address, and takes typed messages. It
     // costs a message per record, where `Producer::send` costs none.
     let partition = producer.partition(&topic, 0).await?;
-    let by_message = Produce::new(Record::to(topic).value("by message"));
+    let by_message = SendRecord::new(Record::to(topic).value("by message"));
     let acked = partition.send(by_message).await??.await?;
     println!("by message: offset {:?}", acked.offset);
 
-    // When `close` is over, every `Delivered` is in the mailbox it was meant for.
+    // When `close` is over, every `BatchOutcome` is in the mailbox it was meant for.
     producer.close(Duration::from_secs(30)).await?;
     let (written, open) = shop.send(Account).await?;
     println!("{written} orders written, {open} without an outcome");

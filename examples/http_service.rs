@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use actix_web::{App, HttpResponse, HttpServer, Responder, get, post, web};
-use forebay::{Config, Producer, Record, SendError, Undelivered};
+use forebay::{Config, Producer, Record, SendError, Unconfirmed};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -50,10 +50,10 @@ async fn produce(
             "partition": acked.partition,
             "offset": acked.offset,
         })),
-        Err(undelivered @ Undelivered::NotWritten(_)) => {
+        Err(undelivered @ Unconfirmed::NotWritten(_)) => {
             problem(StatusCode::SERVICE_UNAVAILABLE, &undelivered)
         }
-        Err(undelivered @ Undelivered::Unknown(_)) => {
+        Err(undelivered @ Unconfirmed::Unknown(_)) => {
             problem(StatusCode::GATEWAY_TIMEOUT, &undelivered)
         }
     }

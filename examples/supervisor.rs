@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use forebay::{
-    Config, Lifecycle, LifecycleEvent, Part, Producer, Record, SendError, Supervise, TopicPartition,
+    Component, Config, Lifecycle, LifecycleEvent, Producer, Record, SendError, Supervise,
+    TopicPartition,
 };
 
 /// Before a part that failed is restarted.
@@ -25,7 +26,7 @@ const MOST: u32 = 3;
 struct Supervisor {
     /// Takes no part in keeping the producer alive: it is the runtime's address.
     supervision: Recipient<Supervise>,
-    restarted: HashMap<Part, u32>,
+    restarted: HashMap<Component, u32>,
 }
 
 impl Actor for Supervisor {
@@ -83,7 +84,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let receipt = producer.send(record()).await?;
     println!("offset {:?}", receipt.await?.offset);
 
-    producer.retire(Part::Partition(TopicPartition::new(topic.as_str(), 0)));
+    producer.retire(Component::Partition(TopicPartition::new(topic.as_str(), 0)));
     let mut refused = 0;
     let acked = loop {
         match producer.send(record()).await {

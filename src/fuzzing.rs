@@ -13,7 +13,8 @@ use bytes::{Bytes, BytesMut};
 use crate::config::Config;
 use crate::core::endpoint::Endpoint;
 use crate::core::wire::{
-    self, Api, InitProducerIdAnswer, MetadataAnswer, ProduceAnswer, Versions, VersionsAnswer,
+    self, Api, InitProducerIdResponse, MetadataResponse, ProduceResponse, Versions,
+    VersionsResponse,
 };
 use crate::net::split_frame;
 
@@ -22,9 +23,9 @@ pub type Target = fn(&[u8]);
 
 /// Every target, with the name of its folder in `fuzz/corpus`.
 pub const TARGETS: [(&str, Target); 8] = [
-    ("produce_answer", produce_answer),
-    ("metadata_answer", metadata_answer),
-    ("handshake_answer", handshake_answer),
+    ("produce_response", produce_response),
+    ("metadata_response", metadata_response),
+    ("handshake_response", handshake_response),
     ("frames", frames),
     ("configuration", configuration),
     ("ledger", ledger),
@@ -37,7 +38,7 @@ fn versioned(api: Api, data: &[u8]) -> Option<(i16, Bytes)> {
     let (first, frame) = data.split_first()?;
     let (min, max) = api.ours();
     let version = min + i16::from(*first) % (max - min + 1);
-    let (_, body) = wire::split_answer(api, version, Bytes::copy_from_slice(frame)).ok()?;
+    let (_, body) = wire::split_response(api, version, Bytes::copy_from_slice(frame)).ok()?;
     Some((version, body))
 }
 
@@ -51,11 +52,11 @@ fn bounded(what: &str, entries: usize, least: usize, body: &Bytes) {
 }
 
 /// The answer to a produce request.
-pub fn produce_answer(data: &[u8]) {
+pub fn produce_response(data: &[u8]) {
     let Some((version, body)) = versioned(Api::Produce, data) else {
         return;
     };
-    if let Ok(answer) = ProduceAnswer::decode(version, &body) {
+    if let Ok(answer) = ProduceResponse::decode(version, &body) {
         bounded("partitions", answer.partitions.len(), 22, &body);
         bounded("nodes", answer.nodes.len(), 10, &body);
         let errors = answer.partitions.iter().map(|it| it.record_errors.len());
@@ -64,11 +65,11 @@ pub fn produce_answer(data: &[u8]) {
 }
 
 /// The answer to a metadata request.
-pub fn metadata_answer(data: &[u8]) {
+pub fn metadata_response(data: &[u8]) {
     let Some((version, body)) = versioned(Api::Metadata, data) else {
         return;
     };
-    if let Ok(answer) = MetadataAnswer::decode(version, &body) {
+    if let Ok(answer) = MetadataResponse::decode(version, &body) {
         bounded("nodes", answer.nodes.len(), 10, &body);
         bounded("topics", answer.topics.len(), 9, &body);
         let partitions = answer.topics.iter().map(|it| it.partitions.len());
@@ -89,14 +90,14 @@ pub fn metadata_answer(data: &[u8]) {
 }
 
 /// The answers that come before the first batch: what a broker speaks, and who we are.
-pub fn handshake_answer(data: &[u8]) {
+pub fn handshake_response(data: &[u8]) {
     if let Some((version, body)) = versioned(Api::InitProducerId, data) {
-        let _ = InitProducerIdAnswer::decode(version, &body);
+        let _ = InitProducerIdResponse::decode(version, &body);
     }
     let Some((version, body)) = versioned(Api::Versions, data) else {
         return;
     };
-    if let Ok(VersionsAnswer::Versions(versions)) = Versions::decode(version, &body) {
+    if let Ok(VersionsResponse::Versions(versions)) = Versions::decode(version, &body) {
         speaks_what_both_do(&versions);
     }
 }

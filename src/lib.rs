@@ -2,7 +2,7 @@
 //!
 //! An application starts a [`Producer`], sends [`Record`]s to it from wherever it likes, and gets
 //! one truthful outcome for every record: [`Acked`], or
-//! [`NotWritten`](Undelivered::NotWritten), or [`Unknown`](Undelivered::Unknown).
+//! [`NotWritten`](Unconfirmed::NotWritten), or [`Unknown`](Unconfirmed::Unknown).
 //!
 //! ```no_run
 //! use forebay::{Config, Producer, Record};
@@ -57,17 +57,17 @@ pub mod partitioner {
     };
 }
 
-pub use crate::core::ack::{Receipt, RecordId, Sent};
+pub use crate::core::ack::{BorrowedReceipt, Receipt, RecordId};
 pub use crate::core::batch::Header;
 pub use crate::core::broker_error::BrokerError;
-pub use crate::core::delivery::Delivered;
+pub use crate::core::delivery::BatchOutcome;
 pub use crate::core::figures::{BrokerFigures, Figures, PartitionFigures, PoolFigures};
-pub use crate::core::outcome::{Acked, Outcome, Reason, Undelivered};
+pub use crate::core::outcome::{Acked, Outcome, Reason, Unconfirmed};
 pub use crate::core::receipts::Receipts;
 pub use crate::core::record::{AsRecord, BorrowedRecord, Record, TopicPartition};
-pub use crate::core::supervision::Part;
+pub use crate::core::supervision::Component;
 pub use actors::lifecycle::{CloseError, Lifecycle, LifecycleEvent, Supervise};
-pub use actors::{PartitionActor, Produce};
+pub use actors::{PartitionActor, SendRecord};
 pub use api::error::StartError;
 pub use api::lane::{Lane, SinkError};
 pub use api::producer::{Placement, Producer, ProducerBuilder};

@@ -1,6 +1,6 @@
 //! The same figures as running counters, through the `metrics` facade, under Java's names.
 //!
-//! Handles are made once, so a batch costs a few atomic additions, and a record nothing. Install
+//! Handles are made once, so a batch costs a few atomic additions, and a record nothing. InstallMetadata
 //! the application's recorder before the producer starts.
 
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use metrics::{Counter, Gauge, Histogram};
 use crate::core::ack::Settlement;
 use crate::core::batch::{SealedBatch, Settled};
 use crate::core::ledger::Lent;
-use crate::core::outcome::{Reason, Undelivered};
+use crate::core::outcome::{Reason, Unconfirmed};
 
 /// `producer-topic-metrics`, and those of `producer-metrics` that batches feed.
 pub(crate) struct TopicMeters {
@@ -60,7 +60,7 @@ impl TopicMeters {
         let count = u64::from(settled.count.unsigned_abs());
         match &settled.settlement {
             Settlement::Acked { .. } => self.records.increment(count),
-            Settlement::Failed(Undelivered::Unknown(Reason::NotRequested)) => {
+            Settlement::Failed(Unconfirmed::Unknown(Reason::NotRequested)) => {
                 self.unconfirmed.increment(count);
             }
             _ => self.errors.increment(count),

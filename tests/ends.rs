@@ -8,7 +8,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use actix::System;
-use forebay::{CloseError, Config, Placement, Producer, Receipt, Record, SendError, Undelivered};
+use forebay::{CloseError, Config, Placement, Producer, Receipt, Record, SendError, Unconfirmed};
 use krafka::testing::{ApiKey, Control, FakeBroker};
 
 /// Longer than anything takes that works.
@@ -182,7 +182,7 @@ async fn behind_the_end_of_its_system_nothing_is_waited_for() {
     let outcome = within(staged)
         .await
         .expect_err("nobody is left to deliver it");
-    assert!(matches!(outcome, Undelivered::NotWritten(_)), "{outcome:?}");
+    assert!(matches!(outcome, Unconfirmed::NotWritten(_)), "{outcome:?}");
     for _ in 0..3 {
         let record = Record::to("t").partition(0).value("x");
         let refused = within(producer.send(record)).await.expect_err("refused");

@@ -19,7 +19,7 @@ use kafka_protocol::messages::{
     ApiKey, ProduceRequest, ProduceResponse, RequestHeader, ResponseHeader, TopicName,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
-use log::{Log, Standing};
+use log::{Log, QueueState};
 
 const MAX_MESSAGE: usize = 2_000;
 
@@ -249,14 +249,14 @@ fn ask(broker: SocketAddr, topic: &str, partition: i32, acks: i16, batch: &[u8])
     (answer.error_code, answer.base_offset)
 }
 
-fn answer(log: &mut Log, standing: Standing, acks: i16, batch: &[u8]) -> Answer {
+fn answer(log: &mut Log, standing: QueueState, acks: i16, batch: &[u8]) -> Answer {
     match log.produce(standing, acks, &Bytes::copy_from_slice(batch)) {
         Ok(appended) => (0, appended.base_offset),
         Err(code) => (code, -1),
     }
 }
 
-const LEADER: Standing = Standing {
+const LEADER: QueueState = QueueState {
     leads: true,
     replicas: 1,
     in_sync: 1,
@@ -332,7 +332,7 @@ fn the_model_answers_as_a_broker_does() {
     let some = batch((80_000, 0, 0), 1, 10);
     let (leader, _) = ready(&cluster, "model", 0);
     let other = cluster.brokers().iter().find(|b| b.address() != leader);
-    let follower = Standing {
+    let follower = QueueState {
         leads: false,
         ..LEADER
     };
@@ -355,7 +355,7 @@ fn the_model_answers_as_a_broker_does() {
         .create_topic("alone", 1, 1, &config)
         .expect("a topic");
     let (broker, mut log) = ready(&cluster, "alone", 0);
-    let alone = Standing {
+    let alone = QueueState {
         min_in_sync: 2,
         ..LEADER
     };
@@ -374,7 +374,7 @@ fn the_model_answers_as_a_broker_does() {
         .find(|id| Some(**id) != replicas[0].leader);
     let away = cluster.broker(*away.expect("two replicas"));
     away.terminate().expect("it ends");
-    let lonely = Standing {
+    let lonely = QueueState {
         replicas: 2,
         ..alone
     };

@@ -2,7 +2,7 @@
 
 mod kafka;
 
-use forebay::{Config, Producer, Receipt, Record, Undelivered};
+use forebay::{Config, Producer, Receipt, Record, Unconfirmed};
 use kafka::{Cluster, Consumed, Isolation, Load, scaled};
 use std::time::Duration;
 
@@ -111,7 +111,7 @@ async fn batches_the_broker_finds_too_large_are_split() {
             .value(vec![b'y'; 6000]);
         while !matches!(
             producer.send(large.clone()).await.unwrap().await,
-            Err(Undelivered::NotWritten(_))
+            Err(Unconfirmed::NotWritten(_))
         ) {}
     }
     close(producer).await;
@@ -131,7 +131,7 @@ async fn batches_the_broker_finds_too_large_are_split() {
     for (i, receipt) in receipts.into_iter().enumerate() {
         match receipt.await {
             Ok(_) => assert_ne!(i, 4),
-            Err(Undelivered::NotWritten(why)) => {
+            Err(Unconfirmed::NotWritten(why)) => {
                 assert_eq!(i, 4, "{why}");
                 assert!(why.to_string().contains("MESSAGE_TOO_LARGE"), "{why}");
             }

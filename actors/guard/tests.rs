@@ -11,8 +11,8 @@ use krafka::testing::{ApiKey, Control, FakeBroker};
 use super::faults;
 use crate::config::ConfigBuilder;
 use crate::{
-    Config, Lifecycle, LifecycleEvent, Part, Placement, Producer, Reason, Record, SendError,
-    Supervise, TopicPartition, Undelivered,
+    Component, Config, Lifecycle, LifecycleEvent, Placement, Producer, Reason, Record, SendError,
+    Supervise, TopicPartition, Unconfirmed,
 };
 
 /// Everything that runs under a guard and that `deliver` can get to.
@@ -21,39 +21,39 @@ const REACHED: [&str; 47] = [
     "ClockActor:Timer",
     "ClockActor:WakeAt",
     "DeliveryActor:Deliver",
-    "IdentityActor:Bump",
+    "IdentityActor:BumpEpoch",
     "IdentityActor:Finished",
-    "IdentityActor:Nodes",
-    "IdentityActor:Revisit",
+    "IdentityActor:SetNodes",
+    "IdentityActor:Resync",
     "IdentityActor:Spawned",
     "IdentityActor:Tick",
     "IdentityActor:WantIdentity",
     "MetadataActor:Finished",
     "MetadataActor:RefreshMetadata",
     "MetadataActor:Republish",
-    "MetadataActor:Revisit",
+    "MetadataActor:Resync",
     "MetadataActor:Spawned",
     "MetadataActor:Tick",
     "MetadataActor:WantTopic",
     "PartitionActor:FlushPartition",
-    "PartitionActor:Identified",
-    "PartitionActor:Lead",
-    "PartitionActor:LoanBack",
+    "PartitionActor:SetIdentity",
+    "PartitionActor:SetLeader",
+    "PartitionActor:LoanReturned",
     "PartitionActor:Retire",
-    "PartitionActor:Revisit",
-    "PartitionActor:Revive",
+    "PartitionActor:Resync",
+    "PartitionActor:Restart",
     "PartitionActor:Take",
     "PartitionActor:Tick",
-    "PartitionActor:Trouble",
-    "PartitionActor:Wake",
+    "PartitionActor:BlockedBy",
+    "PartitionActor:WakePartition",
     "PoolActor:LeaseMemory",
     "PoolActor:Restock",
-    "PoolActor:Revisit",
+    "PoolActor:Resync",
     "RuntimeActor:Close",
     "RuntimeActor:Finished",
     "RuntimeActor:Flush",
-    "RuntimeActor:Install",
-    "RuntimeActor:PartFell",
+    "RuntimeActor:InstallMetadata",
+    "RuntimeActor:ComponentFell",
     "RuntimeActor:Spawned",
     "RuntimeActor:Supervise",
     "SenderActor:Finished",
@@ -61,21 +61,21 @@ const REACHED: [&str; 47] = [
     "SenderActor:Link",
     "SenderActor:Offer",
     "SenderActor:Ready",
-    "SenderActor:Revisit",
-    "SenderActor:Rung",
+    "SenderActor:Resync",
+    "SenderActor:WakeSender",
     "SenderActor:Tick",
 ];
 
 /// What has a test of its own below, or a reason.
 const ELSEWHERE: [&str; 8] = [
-    "MetadataActor:Hint", // as `Lead`: what it would have published comes with `Republish`
-    "PartitionActor:Standing", // who has lingered is not asked for long
-    "PoolActor:Tick",     // somebody waits for memory in vain
-    "RuntimeActor:HandlesGone", // nobody calls `close`
-    "SenderActor:MoveTo", // as a lost connection; the endpoint comes with the next picture
-    "SenderActor:Retire", // as `Revive`
-    "SenderActor:Revive", // a sender restarted by hand
-    "SenderActor:Spawned", // as `Finished`: the future only yields
+    "MetadataActor:LeaderMoved", // as `Lead`: what it would have published comes with `Republish`
+    "PartitionActor:QueueState", // who has lingered is not asked for long
+    "PoolActor:Tick",            // somebody waits for memory in vain
+    "RuntimeActor:LastHandleDropped", // nobody calls `close`
+    "SenderActor:MoveTo",        // as a lost connection; the endpoint comes with the next picture
+    "SenderActor:Retire",        // as `Restart`
+    "SenderActor:Restart",       // a sender restarted by hand
+    "SenderActor:Spawned",       // as `Finished`: the future only yields
 ];
 
 const RECORDS: usize = 400;
@@ -170,10 +170,10 @@ async fn deliver_all(handler: &str, every: u32, most: u32, weather: Weather) -> 
     producer.subscribe(ear.clone().recipient());
     faults::plan(handler, every, most);
     // Of these there are none unless something else falls.
-    if handler.contains("Revisit") || handler.contains("Republish") || handler.contains("Fell") {
-        faults::plan("PartitionActor:LoanBack", 3, most);
+    if handler.contains("Resync") || handler.contains("Republish") || handler.contains("Fell") {
+        faults::plan("PartitionActor:LoanReturned", 3, most);
     }
-    let part = Part::Partition(TopicPartition::new("t", 0));
+    let part = Component::Partition(TopicPartition::new("t", 0));
     let mut receipts = Vec::new();
     for number in 0..RECORDS {
         let record = Record::to("t")
@@ -203,7 +203,7 @@ async fn deliver_all(handler: &str, every: u32, most: u32, weather: Weather) -> 
     for (number, outcome) in outcomes.enumerate() {
         match outcome.expect("flushed") {
             Ok(_) => {}
-            Err(Undelivered::Unknown(_)) if weather == Weather::Forgetful => in_doubt.push(number),
+            Err(Unconfirmed::Unknown(_)) if weather == Weather::Forgetful => in_doubt.push(number),
             Err(other) => panic!("{handler}: {other}"),
         }
     }
@@ -376,14 +376,14 @@ async fn past_its_budget_a_partition_fails_alone_and_can_be_restarted_by_hand() 
     let send = |partition| producer.send(Record::to("t").partition(partition).value("x"));
     send(0).await.expect("accepted").await.expect("acked");
 
-    faults::plan("PartitionActor:Wake", 1, u32::MAX);
+    faults::plan("PartitionActor:WakePartition", 1, u32::MAX);
     let undelivered = loop {
         // Within its budget it restarts, and the record goes out all the same.
         if let Err(undelivered) = send(0).await.expect("accepted").await {
             break undelivered;
         }
     };
-    let Undelivered::NotWritten(Reason::Failed { part, why }) = &undelivered else {
+    let Unconfirmed::NotWritten(Reason::Failed { part, why }) = &undelivered else {
         panic!("{undelivered:?}");
     };
     assert_eq!(&**part, "the partition t-0");
@@ -400,7 +400,7 @@ async fn past_its_budget_a_partition_fails_alone_and_can_be_restarted_by_hand() 
         .await
         .expect("others do not notice");
 
-    let part = Part::Partition(TopicPartition::new("t", 0));
+    let part = Component::Partition(TopicPartition::new("t", 0));
     producer.restart(part.clone());
     producer.figures().await.expect("behind the restart");
     send(0)
@@ -475,7 +475,7 @@ async fn a_part_that_cannot_stop_panicking_is_given_up_once() {
     let struck = faults::stop()[0];
     assert!(struck < 100, "{struck} panics");
     // By hand all is well again, with a budget as at the beginning.
-    let part = Part::Partition(TopicPartition::new("t", 0));
+    let part = Component::Partition(TopicPartition::new("t", 0));
     producer.restart(part.clone());
     producer.figures().await.expect("behind the restart");
     faults::plan("PartitionActor:Take", 1, 1);
@@ -503,7 +503,7 @@ async fn who_falls_when_told_that_it_waits_for_its_turn_gets_it() {
         }
     };
     send_to_each().await;
-    faults::plan("PartitionActor:Standing", 1, 1);
+    faults::plan("PartitionActor:QueueState", 1, 1);
     // Two of the three have one broker.
     broker.on(ApiKey::Produce, |_| {
         Control::Delay(Duration::from_millis(300))
@@ -537,7 +537,7 @@ async fn the_last_handle_ends_the_runtime_though_the_news_of_it_is_lost() {
     let broker = broker().await;
     let producer = start(patient(&broker));
     let receipt = producer.send(Record::to("t").partition(0).value("x")).await;
-    faults::plan("RuntimeActor:HandlesGone", 1, 1);
+    faults::plan("RuntimeActor:LastHandleDropped", 1, 1);
     drop(producer);
     receipt.expect("accepted").await.expect("acked");
     assert_eq!(faults::stop(), [1]);
@@ -574,7 +574,7 @@ async fn parts_are_retired_and_restarted_by_message() {
     };
 
     let held = send(0).await.expect("accepted");
-    let part = Part::Partition(TopicPartition::new("t", 0));
+    let part = Component::Partition(TopicPartition::new("t", 0));
     ask(Supervise::Retire(part.clone())).await;
     let refused = send(0).await.expect_err("refused");
     assert!(matches!(
@@ -589,7 +589,7 @@ async fn parts_are_retired_and_restarted_by_message() {
 
     let figures = producer.figures().await.expect("the runtime lives");
     let leader = figures.partitions[1].leader.expect("a leader");
-    let sender = Part::Sender(leader);
+    let sender = Component::Sender(leader);
     ask(Supervise::Retire(sender.clone())).await;
     let waits = send(1).await.expect("accepted");
     ask(Supervise::Restart(sender.clone())).await;
@@ -597,12 +597,12 @@ async fn parts_are_retired_and_restarted_by_message() {
     waits.await.expect("acked");
 
     // Of what there is not, or cannot be done without, nothing comes.
-    ask(Supervise::Retire(Part::Partition(TopicPartition::new(
-        "t", 99,
-    ))))
+    ask(Supervise::Retire(Component::Partition(
+        TopicPartition::new("t", 99),
+    )))
     .await;
-    ask(Supervise::Retire(Part::Sender(99))).await;
-    ask(Supervise::Retire(Part::Pool)).await;
+    ask(Supervise::Retire(Component::Sender(99))).await;
+    ask(Supervise::Retire(Component::Pool)).await;
     let heard = ear.send(Heard).await.expect("alive");
     let by_hand = |it: &Lifecycle| {
         matches!(
@@ -611,7 +611,7 @@ async fn parts_are_retired_and_restarted_by_message() {
         )
     };
     let by_hand: Vec<_> = heard.into_iter().filter(by_hand).collect();
-    let event = |part: &Part, event| Lifecycle {
+    let event = |part: &Component, event| Lifecycle {
         part: part.clone(),
         event,
     };
@@ -629,6 +629,6 @@ async fn parts_are_retired_and_restarted_by_message() {
 
 /// A producer that has ended hears nothing, and nothing panics.
 fn ask_after_the_end(producer: &Producer) {
-    producer.restart(Part::Pool);
-    producer.retire(Part::Sender(0));
+    producer.restart(Component::Pool);
+    producer.retire(Component::Sender(0));
 }

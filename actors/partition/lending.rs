@@ -6,29 +6,29 @@ use std::time::Instant;
 
 use actix::prelude::*;
 
-use super::{Led, PartitionActor};
+use super::{LeaderLink, PartitionActor};
 use crate::actors::guard::On;
 use crate::actors::loan::Loan;
 use crate::actors::now;
 use crate::actors::sender::{Offer, Ready, Take};
-use crate::core::dispatch::Parcel;
+use crate::core::dispatch::OutgoingBatch;
 use crate::core::ledger::Readiness;
-use crate::core::stage::ripe;
+use crate::core::stage::due;
 
 impl PartitionActor {
-    fn ripe(&self, now: Instant) -> impl Fn(Instant) -> bool + use<> {
-        ripe(self.parts.linger, self.parts.shelf.pressure(), now)
+    fn due(&self, now: Instant) -> impl Fn(Instant) -> bool + use<> {
+        due(self.services.linger, self.services.shelf.pressure(), now)
     }
 
     /// Whether the open batch need not wait for more records.
-    pub(super) fn is_ripe(&self, now: Instant) -> bool {
-        self.open_since.is_some_and(self.ripe(now))
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        self.open_since.is_some_and(self.due(now))
     }
 
     /// Whether there is a batch to lend, or an open one that can be sealed and lent.
     fn is_ready(&self, now: Instant) -> bool {
         self.ledger().readiness(now) == Readiness::Now
-            || (self.would_lend_open() && self.is_ripe(now))
+            || (self.would_lend_open() && self.is_due(now))
     }
 
     /// Whether the open batch would be lent if it were sealed.
@@ -44,7 +44,7 @@ impl PartitionActor {
 
     /// Hands a batch to a sender that would send it at once.
     pub(super) fn offers_unasked(&mut self, now: Instant, ctx: &Context<Self>) -> bool {
-        let hungry = self.leader.as_ref().filter(|it| it.appetite.is_any());
+        let hungry = self.leader.as_ref().filter(|it| it.demand.is_some());
         let Some(incarnation) = hungry.map(|leader| leader.incarnation) else {
             return false;
         };
@@ -54,7 +54,7 @@ impl PartitionActor {
         let (Some(loan), Some(leader)) = (self.lend(incarnation, now, ctx), &self.leader) else {
             return false;
         };
-        leader.appetite.lessen(loan.len());
+        leader.demand.consume(loan.len());
         leader.sender.do_send(Offer { loan, more: None });
         true
     }
@@ -64,17 +64,17 @@ impl PartitionActor {
         if self.announced || !self.is_ready(now) {
             return;
         }
-        if let (Some(leader), Some(ringer)) = (&self.leader, &self.ringer)
+        if let (Some(leader), Some(notifier)) = (&self.leader, &self.notifier)
             && self.may_lend_to(leader.incarnation)
         {
-            leader.sender.do_send(Ready(Arc::clone(&ringer.seat)));
+            leader.sender.do_send(Ready(Arc::clone(&notifier.handle)));
             self.set_announced(Some(now));
         }
     }
 
     /// A batch for the sender of that incarnation, if there is one.
     fn lend(&mut self, lender: u64, now: Instant, ctx: &Context<Self>) -> Option<Box<Loan>> {
-        let compressor = Rc::clone(&self.parts.compressor);
+        let compressor = Rc::clone(&self.services.compressor);
         let mut compressor = compressor.borrow_mut();
         let mut lent = self.ledger().take(now, &mut compressor);
         if lent.is_none() && self.is_ready(now) {
@@ -96,7 +96,7 @@ impl PartitionActor {
 
 impl On<Take> for PartitionActor {
     fn on(&mut self, take: Take, ctx: &mut Context<Self>) {
-        let leads = |leader: &&Led| leader.incarnation == take.incarnation;
+        let leads = |leader: &&LeaderLink| leader.incarnation == take.incarnation;
         let Some(leader) = self.leader.as_ref().filter(leads) else {
             // A sender that no longer leads, or not yet again: it gets nothing.
             return;
@@ -109,8 +109,8 @@ impl On<Take> for PartitionActor {
         let lends = self.may_lend_to(take.incarnation);
         // An open batch comes by itself, or not at all.
         let open = lends && self.would_lend_open() && self.shared.stage.queued() == 0;
-        let ripe = self.ripe(now);
-        self.collect(|opened| open && (take.open || ripe(opened)));
+        let due = self.due(now);
+        self.collect(|opened| open && (take.open || due(opened)));
         for left in (0..take.batches).rev() {
             let Some(loan) = lends
                 .then(|| self.lend(take.incarnation, now, ctx))
@@ -122,7 +122,10 @@ impl On<Take> for PartitionActor {
             let mut more = None;
             if left == 0 && !self.announced && self.ledger().readiness(now) == Readiness::Now {
                 self.set_announced(Some(now));
-                more = self.ringer.as_ref().map(|ringer| Arc::clone(&ringer.seat));
+                more = self
+                    .notifier
+                    .as_ref()
+                    .map(|notifier| Arc::clone(&notifier.handle));
             }
             sender.do_send(Offer { loan, more });
         }

@@ -6,26 +6,26 @@ use actix::prelude::*;
 use futures_util::future::join_all;
 
 use super::RuntimeActor;
-use crate::actors::partition::PartitionCensus;
-use crate::actors::pool::PoolCensus;
-use crate::actors::sender::SenderCensus;
+use crate::actors::partition::GetPartitionFigures;
+use crate::actors::pool::GetPoolState;
+use crate::actors::sender::GetBrokerFigures;
 use crate::core::figures::{Figures, PoolFigures};
 
 /// Asks for the figures of the whole producer.
 #[derive(Message)]
 #[rtype(result = "Figures")]
-pub(crate) struct Census;
+pub(crate) struct GetFigures;
 
-impl Handler<Census> for RuntimeActor {
+impl Handler<GetFigures> for RuntimeActor {
     type Result = ResponseFuture<Figures>;
 
-    fn handle(&mut self, _: Census, _: &mut Context<Self>) -> Self::Result {
-        let doors = self
+    fn handle(&mut self, _: GetFigures, _: &mut Context<Self>) -> Self::Result {
+        let routes = self
             .partitions
             .values()
             .flatten()
-            .map(|slot| slot.door.addr.clone());
-        let doors: Vec<_> = doors.collect();
+            .map(|slot| slot.route.addr.clone());
+        let routes: Vec<_> = routes.collect();
         let senders: Vec<_> = self
             .senders
             .values()
@@ -34,13 +34,15 @@ impl Handler<Census> for RuntimeActor {
         let (pool, shelf) = (self.pool.clone(), Arc::clone(&self.shelf));
         let total_bytes = self.config.buffer_memory;
         Box::pin(async move {
-            let partitions = join_all(doors.iter().map(|door| door.send(PartitionCensus))).await;
-            let brokers = join_all(senders.iter().map(|sender| sender.send(SenderCensus))).await;
+            let partitions =
+                join_all(routes.iter().map(|route| route.send(GetPartitionFigures))).await;
+            let brokers =
+                join_all(senders.iter().map(|sender| sender.send(GetBrokerFigures))).await;
             let mut pool_figures = PoolFigures {
                 total_bytes,
                 ..shelf.figures()
             };
-            if let Ok(state) = pool.send(PoolCensus).await {
+            if let Ok(state) = pool.send(GetPoolState).await {
                 pool_figures.available_bytes = state.available;
                 pool_figures.waiting = state.waiting;
             }

@@ -31,7 +31,7 @@ pub(crate) struct Close {
 /// The last handle was dropped.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct HandlesGone;
+pub(crate) struct LastHandleDropped;
 
 /// Who waits for the end, and how long.
 pub(super) struct Closing {
@@ -43,7 +43,7 @@ impl RuntimeActor {
     /// Has every partition flush; `done` hears when all have, and is dropped if one has missed it.
     fn barrier(&self, done: oneshot::Sender<()>) {
         let barrier = Barrier::new(done);
-        let addrs = self.partitions.values().flatten().map(|s| &s.door.addr);
+        let addrs = self.partitions.values().flatten().map(|s| &s.route.addr);
         for addr in addrs.filter(|addr| addr.connected()) {
             addr.do_send(FlushPartition(Some(Arc::clone(&barrier))));
         }
@@ -71,7 +71,7 @@ impl RuntimeActor {
         }
         self.topics.clear();
         for slot in self.partitions.values().flatten() {
-            slot.door.stage.close();
+            slot.route.stage.close();
         }
         self.pool.do_send(Stop);
         let timer = ctx.run_later(within, |actor, ctx| {
@@ -107,19 +107,23 @@ impl RuntimeActor {
         };
         ctx.cancel_future(timer);
         let slots = std::mem::take(&mut self.partitions);
-        let partitions: Vec<_> = slots.into_values().flatten().map(|s| s.door.addr).collect();
+        let partitions: Vec<_> = slots
+            .into_values()
+            .flatten()
+            .map(|s| s.route.addr)
+            .collect();
         let senders = std::mem::take(&mut self.senders);
-        let parts = Rc::clone(&self.parts);
+        let services = Rc::clone(&self.services);
         let ended = self.ended.take();
         let stopping = async move {
             join_all(partitions.iter().map(|partition| partition.send(Stop))).await;
             for sender in senders.into_values() {
                 sender.addr.do_send(Stop);
             }
-            let _ = parts.delivery.send(Stop).await;
-            parts.metadata.do_send(Stop);
-            parts.identity.do_send(Stop);
-            let _ = parts.clock.send(Stop).await;
+            let _ = services.delivery.send(Stop).await;
+            services.metadata.do_send(Stop);
+            services.identity.do_send(Stop);
+            let _ = services.clock.send(Stop).await;
             for reply in replies {
                 let _ = reply.send(outcome);
             }
@@ -146,8 +150,8 @@ impl On<Close> for RuntimeActor {
     }
 }
 
-impl On<HandlesGone> for RuntimeActor {
-    fn on(&mut self, _: HandlesGone, ctx: &mut Context<Self>) {
+impl On<LastHandleDropped> for RuntimeActor {
+    fn on(&mut self, _: LastHandleDropped, ctx: &mut Context<Self>) {
         self.drain(ctx);
     }
 }

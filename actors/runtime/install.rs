@@ -11,42 +11,44 @@ use rand::Rng;
 use super::{RuntimeActor, connect_options};
 use crate::actors::guard::On;
 use crate::actors::metadata::TopicReply;
-use crate::actors::partition::{Bell, Lead, Led, PartitionActor, Shared, Wake};
+use crate::actors::partition::{
+    LeaderLink, PartitionActor, ReadyQueue, SetLeader, Shared, WakePartition,
+};
 use crate::actors::sender::{MoveTo, SenderActor, SenderRules};
 use crate::core::cluster::TopicView;
 use crate::core::compress::Compression;
-use crate::core::dispatch::Appetite;
+use crate::core::dispatch::Demand;
 use crate::core::endpoint::Endpoint;
 use crate::core::ledger::Ledger;
 use crate::core::partitioner::{RoundRobin, Sticky};
 use crate::core::record::TopicPartition;
 use crate::core::stage::Stage;
-use crate::core::supervision::Part;
+use crate::core::supervision::Component;
 use crate::intake::error::SendError;
-use crate::intake::topics::{Door, Gauge, Topic};
+use crate::intake::topics::{Gauge, PartitionRoute, Topic};
 use crate::meters::{NodeMeters, TopicMeters};
 
 /// The picture of the cluster has changed, or somebody waits for a part of it.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct Install {
+pub(crate) struct InstallMetadata {
     pub nodes: BTreeMap<i32, Endpoint>,
     pub topics: Vec<TopicView>,
     pub ready: Vec<(Arc<str>, TopicReply)>,
 }
 
 pub(super) struct Slot {
-    pub door: Door,
+    pub route: PartitionRoute,
     /// What the partition was told last.
-    pub told: Option<Lead>,
+    pub told: Option<SetLeader>,
 }
 
 pub(super) struct Sender {
     pub addr: Arc<Addr<SenderActor>>,
     pub endpoint: Endpoint,
     incarnation: u64,
-    appetite: Appetite,
-    bell: Arc<Bell>,
+    demand: Demand,
+    ready_queue: Arc<ReadyQueue>,
 }
 
 impl RuntimeActor {
@@ -71,16 +73,16 @@ impl RuntimeActor {
             reconnect_backoff: (config.reconnect_backoff, config.reconnect_backoff_max),
             connect: connect_options(config),
             setup_timeout_max: config.connection_setup_timeout_max,
-            seed: self.chance.random(),
+            seed: self.rng.random(),
         };
-        let (appetite, bell) = (Appetite::default(), Arc::<Bell>::default());
+        let (demand, ready_queue) = (Demand::default(), Arc::<ReadyQueue>::default());
         let addr = SenderActor::new(
             (node, endpoint.clone()),
-            (incarnation, appetite.clone(), Arc::clone(&bell)),
+            (incarnation, demand.clone(), Arc::clone(&ready_queue)),
             rules,
-            Rc::clone(&self.parts),
+            Rc::clone(&self.services),
             NodeMeters::new(&self.client_id, node),
-            self.watch.guard(Part::Sender(node)),
+            self.watch.guard(Component::Sender(node)),
         )
         .start();
         self.senders.insert(
@@ -89,8 +91,8 @@ impl RuntimeActor {
                 addr: Arc::new(addr),
                 endpoint: endpoint.clone(),
                 incarnation,
-                appetite,
-                bell,
+                demand,
+                ready_queue,
             },
         );
     }
@@ -99,7 +101,7 @@ impl RuntimeActor {
         let config = &self.config;
         let plain = config.compression == Compression::None;
         let stage = Arc::new(Stage::new(partition, config.batch_size, plain));
-        let ledger = Ledger::new(Rc::clone(&self.parts.rules));
+        let ledger = Ledger::new(Rc::clone(&self.services.rules));
         let ledger = Rc::new(RefCell::new(ledger));
         let gauge = Arc::new(Gauge::new(self.started));
         let topic_partition = TopicPartition::new(Arc::clone(topic), partition);
@@ -111,16 +113,16 @@ impl RuntimeActor {
         let addr = PartitionActor::new(
             topic_partition.clone(),
             shared,
-            Rc::clone(&self.parts),
+            Rc::clone(&self.services),
             Rc::clone(meters),
             self.intake.clone()?,
-            self.watch.guard(Part::Partition(topic_partition)),
+            self.watch.guard(Component::Partition(topic_partition)),
         )
         .start();
         let actor = addr.clone();
-        stage.wake_with(move || actor.do_send(Wake));
+        stage.wake_with(move || actor.do_send(WakePartition));
         Some(Slot {
-            door: Door { stage, addr, gauge },
+            route: PartitionRoute { stage, addr, gauge },
             told: None,
         })
     }
@@ -137,20 +139,20 @@ impl RuntimeActor {
             let leader = view.leaders.get(at).and_then(|leader| {
                 let node = leader.node?;
                 let sender = self.senders.get(&node)?;
-                Some(Led {
+                Some(LeaderLink {
                     node,
                     epoch: leader.epoch,
                     sender: Arc::clone(&sender.addr),
                     incarnation: sender.incarnation,
-                    appetite: sender.appetite.clone(),
-                    bell: Arc::clone(&sender.bell),
+                    demand: sender.demand.clone(),
+                    ready_queue: Arc::clone(&sender.ready_queue),
                 })
             });
             let topic_id = view.id;
-            let lead = Lead { topic_id, leader };
+            let lead = SetLeader { topic_id, leader };
             if slot.told.as_ref() != Some(&lead) {
                 slot.told = Some(lead.clone());
-                slot.door.addr.do_send(lead);
+                slot.route.addr.do_send(lead);
             }
         }
         if self.closing.is_none() {
@@ -171,22 +173,22 @@ impl RuntimeActor {
         if known.is_none_or(|topic| topic.partitions.len() != count || topic.available != available)
         {
             let (sticky, round_robin) = self.choosers(&view.name);
-            let doors = slots[..count]
+            let routes = slots[..count]
                 .iter()
-                .map(|slot| slot.door.clone())
+                .map(|slot| slot.route.clone())
                 .collect();
             let name = Arc::clone(&view.name);
             self.topics
-                .insert(Topic::new(name, doors, available, sticky, round_robin));
+                .insert(Topic::new(name, routes, available, sticky, round_robin));
         }
     }
 
     fn choosers(&mut self, topic: &Arc<str>) -> (Arc<Sticky>, Arc<RoundRobin>) {
-        let (config, chance) = (&self.config, &mut self.chance);
+        let (config, rng) = (&self.config, &mut self.rng);
         let made = || {
             let adaptive = config.partitioner_adaptive;
             (
-                Arc::new(Sticky::new(adaptive, config.batch_size, chance.random())),
+                Arc::new(Sticky::new(adaptive, config.batch_size, rng.random())),
                 Arc::new(RoundRobin::new()),
             )
         };
@@ -197,9 +199,9 @@ impl RuntimeActor {
     }
 }
 
-impl On<Install> for RuntimeActor {
-    fn on(&mut self, install: Install, _: &mut Context<Self>) {
-        let Install {
+impl On<InstallMetadata> for RuntimeActor {
+    fn on(&mut self, install: InstallMetadata, _: &mut Context<Self>) {
+        let InstallMetadata {
             nodes,
             topics,
             ready,

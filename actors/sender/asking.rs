@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 
 use super::{SenderActor, Take};
-use crate::actors::partition::{Standing, Wake};
-use crate::core::dispatch::Parcel;
-use crate::core::stage::ripe;
+use crate::actors::partition::{QueueState, WakePartition};
+use crate::core::dispatch::OutgoingBatch;
+use crate::core::stage::due;
 
 /// So long a partition whose open batch has lingered waits for its turn without having to know: then it
 /// has to see to it that nothing is late to expire.
@@ -17,9 +17,9 @@ const PATIENCE: Duration = Duration::from_millis(100);
 
 impl SenderActor {
     /// Puts those whose open batches have lingered into the ring, and sets the alarm for the next ones.
-    pub(super) fn ripen(&mut self, now: Instant, ctx: &Context<Self>) {
-        let (linger, pressure) = (self.parts.linger, self.parts.shelf.pressure());
-        let (lingered, next) = self.bell.lingered(ripe(linger, pressure, now));
+    pub(super) fn queue_lingered(&mut self, now: Instant, ctx: &Context<Self>) {
+        let (linger, pressure) = (self.services.linger, self.services.shelf.pressure());
+        let (lingered, next) = self.ready_queue.lingered(due(linger, pressure, now));
         let soon = self.is_up() && self.throttled_until.is_none() && self.given_up.is_none();
         if soon && !lingered.is_empty() {
             let patience = PATIENCE.min(self.rules.request_timeout);
@@ -28,7 +28,7 @@ impl SenderActor {
         } else {
             lingered
                 .iter()
-                .for_each(|seat| seat.partition.do_send(Wake));
+                .for_each(|handle| handle.partition.do_send(WakePartition));
         }
         let next = next.map(|opened| opened + linger);
         if let Some(at) = next.into_iter().chain(self.unaware).min() {
@@ -56,13 +56,13 @@ impl SenderActor {
     pub(super) fn tidy_ring(&mut self) {
         let mut seen = HashSet::new();
         self.ring
-            .retain(|seat| seat.is_taken() && seen.insert(Arc::as_ptr(seat)));
+            .retain(|handle| handle.is_attached() && seen.insert(Arc::as_ptr(handle)));
     }
 
     fn tell_the_ring(&mut self, in_ring: bool) {
         self.tidy_ring();
-        for seat in &self.ring {
-            seat.partition.do_send(Standing {
+        for handle in &self.ring {
+            handle.partition.do_send(QueueState {
                 incarnation: self.incarnation,
                 in_ring,
             });
@@ -73,15 +73,15 @@ impl SenderActor {
     /// request that could go, with what is there. Returns how many.
     pub(super) fn ask(&mut self) -> usize {
         let slots = self.in_flight.slots();
-        let wanted = self.portions.batches(slots, self.taken.len());
+        let wanted = self.request_sizing.batches(slots, self.taken.len());
         let asked = wanted.min(self.ring.len());
         if asked == 0 {
             return 0;
         }
         // A request takes one batch of a partition.
         let (incarnation, batches) = (self.incarnation, (wanted / asked).clamp(1, slots));
-        for seat in self.ring.drain(..asked) {
-            seat.partition.do_send(Take {
+        for handle in self.ring.drain(..asked) {
+            handle.partition.do_send(Take {
                 incarnation,
                 batches,
                 open: false,
@@ -91,15 +91,15 @@ impl SenderActor {
     }
 
     /// Asks for open batches, to go along with what goes now.
-    pub(super) fn ask_for_company(&self, asked: usize) {
+    pub(super) fn ask_for_piggyback(&self, asked: usize) {
         if !self.is_free() {
             return;
         }
-        let gathered: usize = self.taken.iter().map(Parcel::len).sum();
+        let gathered: usize = self.taken.iter().map(OutgoingBatch::len).sum();
         let under_way = gathered + self.in_flight.bytes();
-        let company = self.portions.company(under_way, asked);
-        for seat in self.bell.company(company) {
-            seat.partition.do_send(Take {
+        let piggyback = self.request_sizing.piggyback(under_way, asked);
+        for handle in self.ready_queue.piggyback(piggyback) {
+            handle.partition.do_send(Take {
                 incarnation: self.incarnation,
                 batches: 1,
                 open: true,

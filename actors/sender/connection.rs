@@ -14,15 +14,15 @@ use super::{Link, SenderActor};
 use crate::actors::guard;
 use crate::actors::guard::On;
 use crate::actors::loan::Loan;
-use crate::actors::metadata::{Hint, RefreshMetadata};
+use crate::actors::metadata::{LeaderMoved, RefreshMetadata};
 use crate::actors::now;
-use crate::actors::partition::Trouble;
+use crate::actors::partition::BlockedBy;
 use crate::core::acks::Acks;
-use crate::core::dispatch::{Request, match_answers};
+use crate::core::dispatch::{Request, match_responses};
 use crate::core::endpoint::Endpoint;
 use crate::core::ledger::Report;
 use crate::core::panics;
-use crate::core::wire::{self, Api, ProduceAnswer};
+use crate::core::wire::{self, Api, ProduceResponse};
 use crate::net::{self, ConnectOptions, LinkEvent, NetError};
 
 /// The broker has moved to another address.
@@ -99,8 +99,8 @@ impl SenderActor {
             })?;
         let version = request.version;
         // Whatever goes wrong from here on drops the loans: they go back as written, unanswered.
-        let (_, body) = wire::split_answer(Api::Produce, version, frame).map_err(wire_error)?;
-        let answer = ProduceAnswer::decode(version, &body).map_err(wire_error)?;
+        let (_, body) = wire::split_response(Api::Produce, version, frame).map_err(wire_error)?;
+        let answer = ProduceResponse::decode(version, &body).map_err(wire_error)?;
         let now = now();
         self.last_used = now;
         self.backoff.reset();
@@ -118,18 +118,18 @@ impl SenderActor {
         Ok(())
     }
 
-    fn settle_each(&self, request: Request<Box<Loan>>, answer: ProduceAnswer) {
-        let ProduceAnswer {
+    fn settle_each(&self, request: Request<Box<Loan>>, answer: ProduceResponse) {
+        let ProduceResponse {
             partitions, nodes, ..
         } = answer;
-        for (loan, answer) in match_answers(request.loans, partitions) {
+        for (loan, answer) in match_responses(request.loans, partitions) {
             let Some(answer) = answer else {
                 tracing::warn!(partition = %loan.topic_partition, "the answer leaves a batch out");
                 loan.give_back(&"the broker's answer left the batch out".into());
                 continue;
             };
             if let Some(leader) = answer.leader {
-                self.parts.metadata.do_send(Hint {
+                self.services.metadata.do_send(LeaderMoved {
                     topic_partition: loan.topic_partition.clone(),
                     leader,
                     nodes: nodes.clone(),
@@ -160,10 +160,10 @@ impl SenderActor {
             self.last_error = Some(Arc::clone(&text));
         }
         self.meters.lost(self.in_flight.len());
-        self.bell.answer(&mut self.ring);
+        self.ready_queue.answer(&mut self.ring);
         self.tidy_ring();
-        for seat in &self.ring {
-            seat.partition.do_send(Trouble(Arc::clone(&text)));
+        for handle in &self.ring {
+            handle.partition.do_send(BlockedBy(Arc::clone(&text)));
         }
         for request in self.in_flight.drain() {
             request
@@ -175,7 +175,7 @@ impl SenderActor {
             loan.give_back(&text);
         }
         if !idle || !was_up {
-            self.parts.metadata.do_send(RefreshMetadata);
+            self.services.metadata.do_send(RefreshMetadata);
         }
         self.pump(ctx);
     }

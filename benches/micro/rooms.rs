@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::core::batch::{HEADER_LEN, OpenBatch, RecordRef, SealedBatch, Stamp};
 use crate::core::broker_error::BrokerError;
 use crate::core::compress::{Compression, Compressor};
-use crate::core::dispatch::{Parcel, gather};
+use crate::core::dispatch::{OutgoingBatch, gather};
 use crate::core::identity::Identity;
 use crate::core::ledger::{Attempt, Ledger, Report, Rules};
 use crate::core::memory::{Shelf, blank};
@@ -129,7 +129,7 @@ pub fn ledger(now: Instant, waiting: usize) -> impl FnMut() {
 /// A batch of a partition of one topic.
 struct Loan(Arc<str>, i32);
 
-impl Parcel for Loan {
+impl OutgoingBatch for Loan {
     fn topic(&self) -> &str {
         &self.0
     }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use forebay::{Outcome, Receipt, Undelivered};
+use forebay::{Outcome, Receipt, Unconfirmed};
 use hdrhistogram::Histogram;
 use tokio::sync::mpsc::UnboundedReceiver;
 
@@ -113,8 +113,8 @@ impl Books {
     fn settle(&self, stream: &Stream, outcome: &Outcome, sent: Option<(Instant, Instant)>) {
         let (count, settled) = match outcome {
             Ok(acked) => (&self.acked, Settled::Acked(acked.offset)),
-            Err(Undelivered::NotWritten(_)) => (&self.not_written, Settled::NotWritten),
-            Err(Undelivered::Unknown(_)) => (&self.unknown, Settled::Unknown),
+            Err(Unconfirmed::NotWritten(_)) => (&self.not_written, Settled::NotWritten),
+            Err(Unconfirmed::Unknown(_)) => (&self.unknown, Settled::Unknown),
         };
         count.fetch_add(1, Relaxed);
         stream.settle(settled);

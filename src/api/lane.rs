@@ -12,13 +12,13 @@ use std::task::{Context, Poll};
 pub use sink::SinkError;
 
 use crate::api::producer::Producer;
-use crate::core::ack::{Latest, Sent};
+use crate::core::ack::{BorrowedReceipt, Latest};
 use crate::core::record::BorrowedRecord;
-use crate::core::stage::Extras;
+use crate::core::stage::AppendOptions;
 use crate::intake::error::SendError;
 use crate::intake::topics::{Topic, Topics};
 use crate::intake::wall_clock;
-use crate::intake::{Accepted, Short, Step};
+use crate::intake::{Accepted, Missing, Step};
 
 /// Sends records from one place, for four to nine tenths of what [`Producer::send`] costs where
 /// records are small.
@@ -53,7 +53,7 @@ pub struct Lane {
     /// Nobody is to see the records beside the holders of their receipts.
     plain: bool,
     routes: Routes,
-    sunk: sink::Sunk,
+    sunk: sink::SinkState,
 }
 
 #[derive(Default)]
@@ -80,7 +80,7 @@ struct Slot {
 /// How far a record came without waiting.
 enum Now {
     Accepted(Slot),
-    Short(Short),
+    Missing(Missing),
 }
 
 impl Lane {
@@ -90,7 +90,7 @@ impl Lane {
             plain: intake.interceptors.is_empty() && producer.listeners().is_empty(),
             producer,
             routes: Routes::default(),
-            sunk: sink::Sunk::default(),
+            sunk: sink::SinkState::default(),
         }
     }
 
@@ -101,7 +101,7 @@ impl Lane {
     pub fn send<'a>(
         &'a mut self,
         record: BorrowedRecord<'a>,
-    ) -> impl Future<Output = Result<Sent<'a>, SendError>> + Send {
+    ) -> impl Future<Output = Result<BorrowedReceipt<'a>, SendError>> + Send {
         Sending {
             lane: Some(self),
             record,
@@ -134,13 +134,13 @@ impl Lane {
     fn send_or_wait<'a>(
         &'a mut self,
         mut record: BorrowedRecord<'a>,
-    ) -> Result<Result<Sent<'a>, SendError>, Later<'a>> {
+    ) -> Result<Result<BorrowedReceipt<'a>, SendError>, Later<'a>> {
         if self.sunk.is_waiting() || !self.producer.intake().interceptors.is_empty() {
             return Err(Box::pin(self.send_when_clear(record)));
         }
         match self.send_now(&mut record) {
             Ok(Now::Accepted(slot)) => Ok(Ok(self.routes.sent(slot))),
-            Ok(Now::Short(short)) => Err(Box::pin(async move {
+            Ok(Now::Missing(short)) => Err(Box::pin(async move {
                 let slot = self.accepted_later(&record, short).await?;
                 Ok(self.routes.sent(slot))
             })),
@@ -148,13 +148,16 @@ impl Lane {
         }
     }
 
-    async fn send_when_clear(&mut self, record: BorrowedRecord<'_>) -> Result<Sent<'_>, SendError> {
+    async fn send_when_clear(
+        &mut self,
+        record: BorrowedRecord<'_>,
+    ) -> Result<BorrowedReceipt<'_>, SendError> {
         self.sunk.accepted().await?;
         let record = self.producer.intake().intercepted(record.into_owned())?;
         let mut borrowed = record.borrowed();
         let sent = match self.send_now(&mut borrowed) {
             Ok(Now::Accepted(slot)) => Ok(slot),
-            Ok(Now::Short(short)) => self.accepted_later(&borrowed, short).await,
+            Ok(Now::Missing(short)) => self.accepted_later(&borrowed, short).await,
             Err(error) => Err(error),
         };
         let slot =
@@ -165,10 +168,10 @@ impl Lane {
     async fn accepted_later(
         &mut self,
         record: &BorrowedRecord<'_>,
-        short: Short,
+        short: Missing,
     ) -> Result<Slot, SendError> {
-        let mut extras = Extras::told_to(self.producer.listeners());
-        let wait = self.producer.intake().wait(record, &mut extras, short);
+        let mut options = AppendOptions::for_listeners(self.producer.listeners());
+        let wait = self.producer.intake().wait(record, &mut options, short);
         let (topic, accepted) = wait.await?;
         let route = self.routes.learn(topic);
         Ok(self.routes.keep(route, &accepted, record.fields.timestamp))
@@ -182,15 +185,15 @@ impl Lane {
         intake.check_open()?;
         record.resolve_timestamp(wall_clock::millis)?;
         let Some(route) = routes.find(record.topic, &intake.topics) else {
-            return Ok(Now::Short(Short::Topic));
+            return Ok(Now::Missing(Missing::Topic));
         };
-        let mut extras = Extras::told_to(producer.listeners());
+        let mut options = AppendOptions::for_listeners(producer.listeners());
         let topic = &routes.all[route].topic;
-        Ok(match intake.step(topic, record, &mut extras)? {
+        Ok(match intake.step(topic, record, &mut options)? {
             Step::Accepted(accepted) => {
                 Now::Accepted(routes.keep(route, &accepted, record.fields.timestamp))
             }
-            Step::Short(short) => Now::Short(short),
+            Step::Missing(short) => Now::Missing(short),
         })
     }
 }
@@ -204,10 +207,10 @@ struct Sending<'a> {
     later: Option<Later<'a>>,
 }
 
-type Later<'a> = Pin<Box<dyn Future<Output = Result<Sent<'a>, SendError>> + Send + 'a>>;
+type Later<'a> = Pin<Box<dyn Future<Output = Result<BorrowedReceipt<'a>, SendError>> + Send + 'a>>;
 
 impl<'a> Future for Sending<'a> {
-    type Output = Result<Sent<'a>, SendError>;
+    type Output = Result<BorrowedReceipt<'a>, SendError>;
 
     #[inline]
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
@@ -225,7 +228,10 @@ impl<'a> Sending<'a> {
     /// Boxes its errors, so that what is inlined into the sender moves a pointer or two and not an
     /// error's worth of memory.
     #[inline(never)]
-    fn poll_slowly(&mut self, context: &mut Context<'_>) -> Poll<Result<Sent<'a>, Box<SendError>>> {
+    fn poll_slowly(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<BorrowedReceipt<'a>, Box<SendError>>> {
         if let Some(lane) = self.lane.take() {
             match lane.send_or_wait(self.record) {
                 Ok(sent) => return Poll::Ready(sent.map_err(Box::new)),
@@ -274,8 +280,8 @@ impl Routes {
     }
 
     #[inline]
-    fn sent(&self, slot: Slot) -> Sent<'_> {
-        Sent(&self.all[slot.route].latest[slot.partition])
+    fn sent(&self, slot: Slot) -> BorrowedReceipt<'_> {
+        BorrowedReceipt(&self.all[slot.route].latest[slot.partition])
     }
 }
 

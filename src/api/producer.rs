@@ -13,26 +13,26 @@ use tokio::task::LocalSet;
 use crate::actors::lifecycle::CloseError;
 use crate::actors::lifecycle::{Lifecycle, Supervise};
 use crate::actors::{
-    Census, Close, Flush, HandlesGone, PartitionActor, Runtime, RuntimeActor, Subscribe,
+    Close, Flush, GetFigures, LastHandleDropped, PartitionActor, Runtime, RuntimeActor, Subscribe,
     ToRecipient,
 };
 use crate::api::error::StartError;
 use crate::api::lane::Lane;
 use crate::config::Config;
 use crate::core::ack::Receipt;
-use crate::core::delivery::{Delivered, Listener};
+use crate::core::delivery::{BatchOutcome, Listener};
 use crate::core::figures::Figures;
 use crate::core::memory::Shelf;
 use crate::core::outcome::Outcome;
 use crate::core::partitioner::Partitioner;
 use crate::core::receipts::Receipts;
 use crate::core::record::{AsRecord, Record};
-use crate::core::stage::Extras;
-use crate::core::supervision::Part;
+use crate::core::stage::AppendOptions;
+use crate::core::supervision::Component;
 use crate::intake::error::{SendError, TrySendError};
 use crate::intake::interceptor::{Acknowledge, Interceptor};
-use crate::intake::topics::{Recent, Topics};
-use crate::intake::{Choice, Intake, SliceError};
+use crate::intake::topics::{TopicCache, Topics};
+use crate::intake::{Intake, PartitionChoice, SliceError};
 
 /// Where the runtime's actors run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -80,7 +80,7 @@ pub struct Producer {
     intake: Arc<Intake>,
     listeners: Arc<[Arc<dyn Listener>]>,
     last: Arc<LastHandle>,
-    pub(crate) recent: Recent,
+    pub(crate) recent: TopicCache,
 }
 
 impl Clone for Producer {
@@ -89,7 +89,7 @@ impl Clone for Producer {
             intake: Arc::clone(&self.intake),
             listeners: Arc::clone(&self.listeners),
             last: Arc::clone(&self.last),
-            recent: Recent::default(),
+            recent: TopicCache::default(),
         }
     }
 }
@@ -104,12 +104,12 @@ struct LastHandle {
 
 /// Left with the System that a producer was started in: when that stops, nobody is told otherwise
 /// that the producer was not closed.
-struct Unclosed {
+struct CloseReminder {
     intake: Weak<Intake>,
     last: Weak<LastHandle>,
 }
 
-impl Drop for Unclosed {
+impl Drop for CloseReminder {
     fn drop(&mut self) {
         let (Some(intake), Some(_last)) = (self.intake.upgrade(), self.last.upgrade()) else {
             return;
@@ -127,7 +127,7 @@ impl Drop for Unclosed {
 impl Drop for LastHandle {
     fn drop(&mut self) {
         self.handles = None;
-        self.runtime.do_send(HandlesGone);
+        self.runtime.do_send(LastHandleDropped);
     }
 }
 
@@ -194,7 +194,7 @@ impl ProducerBuilder {
         if !interceptors.is_empty() {
             listeners.push(Arc::new(Acknowledge(Arc::clone(&interceptors))));
         }
-        let choice = Choice::new(&config, self.partitioner);
+        let choice = PartitionChoice::new(&config, self.partitioner);
         let intake = Arc::new(Intake {
             largest: config.max_request_size.min(config.buffer_memory),
             config,
@@ -218,7 +218,7 @@ impl ProducerBuilder {
             _alive: alive,
         });
         if let Some(system) = System::try_current() {
-            let unclosed = Unclosed {
+            let unclosed = CloseReminder {
                 intake: Arc::downgrade(&intake),
                 last: Arc::downgrade(&last),
             };
@@ -233,7 +233,7 @@ impl ProducerBuilder {
             intake,
             listeners,
             last,
-            recent: Recent::default(),
+            recent: TopicCache::default(),
         })
     }
 }
@@ -298,8 +298,8 @@ impl Producer {
     /// accepted.
     #[inline]
     pub fn send(&self, record: Record) -> impl Future<Output = Result<Receipt, SendError>> + Send {
-        let extras = Extras::told_to(&self.listeners);
-        self.intake.send(&self.recent, record, extras)
+        let options = AppendOptions::for_listeners(&self.listeners);
+        self.intake.send(&self.recent, record, options)
     }
 
     /// Sends a record and has `callback` called with its outcome.
@@ -311,11 +311,11 @@ impl Producer {
         record: Record,
         callback: impl FnOnce(Outcome) + Send + 'static,
     ) -> Result<Receipt, SendError> {
-        let extras = Extras {
+        let options = AppendOptions {
             callback: Some(Box::new(callback)),
-            ..Extras::told_to(&self.listeners)
+            ..AppendOptions::for_listeners(&self.listeners)
         };
-        self.intake.send(&self.recent, record, extras).await
+        self.intake.send(&self.recent, record, options).await
     }
 
     /// Sends a record if that needs no waiting, for those who may not: otherwise it is refused
@@ -345,8 +345,8 @@ impl Producer {
     /// ```
     #[inline]
     pub fn try_send(&self, record: Record) -> Result<Receipt, TrySendError> {
-        let extras = Extras::told_to(&self.listeners);
-        self.intake.try_send(&self.recent, record, extras)
+        let options = AppendOptions::for_listeners(&self.listeners);
+        self.intake.try_send(&self.recent, record, options)
     }
 
     /// Sends records one behind the other, as [`send`](Self::send) would, for a part of what that costs
@@ -382,9 +382,9 @@ impl Producer {
             .await
     }
 
-    /// A handle whose records' outcomes go to `recipient`: one [`Delivered`] per batch. Which
+    /// A handle whose records' outcomes go to `recipient`: one [`BatchOutcome`] per batch. Which
     /// records are in it is found with [`Receipt::id`].
-    pub fn delivering_to(&self, recipient: Recipient<Delivered>) -> Self {
+    pub fn outcomes_to(&self, recipient: Recipient<BatchOutcome>) -> Self {
         let to: Arc<dyn Listener> = Arc::new(ToRecipient::new(recipient));
         let listeners = self.intake.listeners.iter().cloned().chain([to]).collect();
         Self {
@@ -417,7 +417,7 @@ impl Producer {
             .collect())
     }
 
-    /// The address of a partition's actor, for [`Produce`](crate::Produce) messages.
+    /// The address of a partition's actor, for [`SendRecord`](crate::SendRecord) messages.
     pub async fn partition(
         &self,
         topic: &str,
@@ -493,7 +493,7 @@ impl Producer {
     pub async fn figures(&self) -> Result<Figures, CloseError> {
         self.intake
             .runtime
-            .send(Census)
+            .send(GetFigures)
             .await
             .map_err(|_| CloseError::Gone)
     }
@@ -504,12 +504,12 @@ impl Producer {
     }
 
     /// Restarts a partition or a sender that failed or was retired; see [`Supervise::Restart`].
-    pub fn restart(&self, part: Part) {
+    pub fn restart(&self, part: Component) {
         self.intake.runtime.do_send(Supervise::Restart(part));
     }
 
     /// Retires a partition or a sender; see [`Supervise::Retire`].
-    pub fn retire(&self, part: Part) {
+    pub fn retire(&self, part: Component) {
         self.intake.runtime.do_send(Supervise::Retire(part));
     }
 

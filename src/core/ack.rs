@@ -8,7 +8,7 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use crate::core::broker_error::BrokerError;
-use crate::core::outcome::{Acked, Outcome, Reason, Undelivered};
+use crate::core::outcome::{Acked, Outcome, Reason, Unconfirmed};
 use crate::core::panics;
 
 /// How a batch ended, for all its records at once.
@@ -20,7 +20,7 @@ pub(crate) enum Settlement {
         log_append_time: Option<i64>,
     },
     /// One fate for every record.
-    Failed(Undelivered),
+    Failed(Unconfirmed),
     /// The broker named the records it objects to; the others went down with them.
     Invalid {
         error: BrokerError,
@@ -160,8 +160,8 @@ fn holder_of(parts: &[(u32, Arc<Ack>)], index: u32) -> Option<(&Ack, u32, u32)> 
 }
 
 #[cold]
-fn invalid(error: &BrokerError, records: &[(u32, Arc<str>)], index: u32) -> Undelivered {
-    Undelivered::NotWritten(match records.iter().find(|(at, _)| *at == index) {
+fn invalid(error: &BrokerError, records: &[(u32, Arc<str>)], index: u32) -> Unconfirmed {
+    Unconfirmed::NotWritten(match records.iter().find(|(at, _)| *at == index) {
         Some((_, message)) => Reason::InvalidRecord {
             error: error.clone(),
             message: Arc::clone(message),
@@ -173,13 +173,13 @@ fn invalid(error: &BrokerError, records: &[(u32, Arc<str>)], index: u32) -> Unde
 /// The batch's side of an ack. Dropped without a word, it settles the ack itself, so that no
 /// record is ever left without an outcome, whatever happened to the batch.
 #[derive(Debug)]
-pub(crate) struct Settle {
+pub(crate) struct AckSettler {
     ack: Arc<Ack>,
     /// Whether bytes of the batch may be in a log.
     pub unresolved: bool,
 }
 
-impl Settle {
+impl AckSettler {
     pub fn new(partition: i32) -> Self {
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
         Self {
@@ -213,19 +213,19 @@ impl Settle {
     }
 
     /// Hands the records over to parts: (index of the first record, the part).
-    pub fn split<'a>(self, parts: impl Iterator<Item = (u32, &'a Settle)>) {
+    pub fn split<'a>(self, parts: impl Iterator<Item = (u32, &'a AckSettler)>) {
         let parts = parts.map(|(first, part)| (first, Arc::clone(&part.ack)));
         let parts = parts.collect();
         self.settle(Settlement::Split(parts));
     }
 }
 
-impl Drop for Settle {
+impl Drop for AckSettler {
     fn drop(&mut self) {
         let fate = if self.unresolved {
-            Undelivered::Unknown
+            Unconfirmed::Unknown
         } else {
-            Undelivered::NotWritten
+            Unconfirmed::NotWritten
         };
         self.ack
             .settle(Settlement::Failed(fate(Reason::RuntimeGone)));
@@ -272,9 +272,9 @@ impl Latest {
 /// It may be dropped, and costs nothing unless a [`Receipt`] is made of it, or it is kept in
 /// [`Receipts`](crate::Receipts).
 #[derive(Debug, Clone, Copy)]
-pub struct Sent<'a>(pub(crate) &'a Latest);
+pub struct BorrowedReceipt<'a>(pub(crate) &'a Latest);
 
-impl Sent<'_> {
+impl BorrowedReceipt<'_> {
     #[inline]
     pub(crate) fn latest(&self) -> &Latest {
         self.0
@@ -295,7 +295,7 @@ impl Sent<'_> {
         self.0.timestamp
     }
 
-    /// Names the record in [`Delivered`](crate::Delivered) messages.
+    /// Names the record in [`BatchOutcome`](crate::BatchOutcome) messages.
     pub fn id(&self) -> RecordId {
         self.0.ack.record(self.0.index)
     }
@@ -348,7 +348,7 @@ impl Receipt {
         self.timestamp
     }
 
-    /// Names the record in [`Delivered`](crate::Delivered) messages.
+    /// Names the record in [`BatchOutcome`](crate::BatchOutcome) messages.
     pub fn id(&self) -> RecordId {
         self.ack.record(self.index)
     }
@@ -387,7 +387,7 @@ mod tests {
 
     #[test]
     fn every_record_of_a_batch_gets_its_own_offset() {
-        let settle = Settle::new(3);
+        let settle = AckSettler::new(3);
         let receipts: Vec<_> = (0..3).map(|i| settle.receipt(i, 10)).collect();
         assert!(receipts[0].outcome().is_none());
         settle.settle(Settlement::Acked {
@@ -410,20 +410,20 @@ mod tests {
     #[test]
     fn a_dropped_batch_settles_its_records() {
         for (unresolved, unknown) in [(false, false), (true, true)] {
-            let mut settle = Settle::new(0);
+            let mut settle = AckSettler::new(0);
             settle.unresolved = unresolved;
             let receipt = settle.receipt(0, 0);
             drop(settle);
             let outcome = receipt.outcome().expect("settled").expect_err("not acked");
-            assert_eq!(matches!(outcome, Undelivered::Unknown(_)), unknown);
+            assert_eq!(matches!(outcome, Unconfirmed::Unknown(_)), unknown);
         }
     }
 
     #[test]
     fn a_split_batch_answers_from_its_parts() {
-        let whole = Settle::new(0);
+        let whole = AckSettler::new(0);
         let receipts: Vec<_> = (0..5).map(|i| whole.receipt(i, 0)).collect();
-        let (first, second) = (Settle::new(0), Settle::new(0));
+        let (first, second) = (AckSettler::new(0), AckSettler::new(0));
         whole.split([(0, &first), (2, &second)].into_iter());
         assert!(receipts[4].outcome().is_none());
         second.settle(Settlement::Acked {
@@ -452,7 +452,7 @@ mod tests {
                 assert!(before > 0, "the first one panics");
             }
         }
-        let settle = Settle::new(0);
+        let settle = AckSettler::new(0);
         let wakes: [Arc<Wakes>; 2] = [0, 1].map(|times| Arc::new(Wakes(times.into())));
         let mut receipts = [0, 1].map(|index| settle.receipt(index, 0));
         for (receipt, wakes) in receipts.iter_mut().zip(&wakes) {
@@ -466,13 +466,13 @@ mod tests {
 
     #[test]
     fn the_broker_names_the_records_it_objects_to() {
-        let settle = Settle::new(0);
+        let settle = AckSettler::new(0);
         let receipts: Vec<_> = (0..2).map(|i| settle.receipt(i, 0)).collect();
         let error = BrokerError::new(87);
         let records = Arc::from([(1, Arc::from("no key"))]);
         settle.settle(Settlement::Invalid { error, records });
         let reason = |i: usize| match receipts[i].outcome() {
-            Some(Err(Undelivered::NotWritten(reason))) => reason,
+            Some(Err(Unconfirmed::NotWritten(reason))) => reason,
             other => panic!("{other:?}"),
         };
         assert!(matches!(reason(0), Reason::BatchMate(_)));

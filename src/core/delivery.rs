@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::core::ack::{Receipt, RecordId, Settlement};
-use crate::core::outcome::{Outcome, Reason, Undelivered};
+use crate::core::outcome::{Outcome, Reason, Unconfirmed};
 use crate::core::record::TopicPartition;
 
 /// Called with a record's outcome, on the runtime's arbiter.
@@ -13,7 +13,7 @@ pub(crate) type Callback = Box<dyn FnOnce(Outcome) + Send>;
 /// Something that is told of whole batches.
 pub(crate) trait Listener: Send + Sync {
     /// `delivered` has its outcome. Called on the runtime's arbiter, in partition order.
-    fn delivered(&self, delivered: &Delivered);
+    fn delivered(&self, delivered: &BatchOutcome);
 }
 
 /// A run of records of one partition has its outcome: one message per batch.
@@ -21,7 +21,7 @@ pub(crate) trait Listener: Send + Sync {
 /// A batch may hold records of other senders too; look up your own by [`Receipt::id`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Delivered {
+pub struct BatchOutcome {
     /// Where the records went.
     pub topic_partition: TopicPartition,
     /// The first record of the run.
@@ -30,10 +30,10 @@ pub struct Delivered {
     pub count: u32,
     /// The first record's offset, or why the records were not confirmed. The offset is `None`
     /// when the broker confirmed the batch without saying where it is.
-    pub result: Result<Option<i64>, Undelivered>,
+    pub result: Result<Option<i64>, Unconfirmed>,
 }
 
-impl Delivered {
+impl BatchOutcome {
     pub(crate) fn new(
         topic_partition: TopicPartition,
         first: RecordId,
@@ -44,7 +44,7 @@ impl Delivered {
             Settlement::Acked { base_offset, .. } => Ok(*base_offset),
             Settlement::Failed(undelivered) => Err(undelivered.clone()),
             Settlement::Invalid { error, .. } => {
-                Err(Undelivered::NotWritten(Reason::Broker(error.clone())))
+                Err(Unconfirmed::NotWritten(Reason::Broker(error.clone())))
             }
             Settlement::Split(_) => return None, // the parts will tell
         };
@@ -162,11 +162,11 @@ impl fmt::Debug for Listeners {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::ack::Settle;
+    use crate::core::ack::AckSettler;
 
     #[test]
     fn a_half_in_which_nobody_is_to_be_told_has_no_listeners() {
-        let batch = Settle::new(0);
+        let batch = AckSettler::new(0);
         let mut listeners = Listeners::default();
         assert!(listeners.is_empty());
         listeners.call_back(batch.receipt(5, 0), Box::new(drop));

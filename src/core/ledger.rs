@@ -13,7 +13,7 @@ use crate::core::batch::{HEADER_LEN, Payload, SealedBatch, Settled, Stamp, Token
 use crate::core::broker_error::BrokerError;
 use crate::core::compress::{Compression, Compressor};
 use crate::core::identity::{Identity, sequence_after};
-use crate::core::outcome::{Reason, Undelivered};
+use crate::core::outcome::{Reason, Unconfirmed};
 #[cfg(test)]
 use crate::simulation::planted::{self, Bug};
 
@@ -102,7 +102,7 @@ struct Entry {
     unresolved: bool,
     stamp: Option<Stamp>,
     /// The ledger's reign when it was lent last.
-    reign: u32,
+    leader_generation: u32,
     not_before: Option<Instant>,
     last_error: Option<Arc<str>>,
     tokens: Vec<Token>,
@@ -137,7 +137,7 @@ pub(crate) struct Ledger {
     /// second one could get in before a retry of the first.
     proven: bool,
     /// Counts the leaders: what an earlier one accepts proves nothing of the present one.
-    reign: u32,
+    leader_generation: u32,
     last_success: Option<Instant>,
     /// Attempts after a batch's first, and batches that were split.
     pub retried: u64,
@@ -157,7 +157,7 @@ impl Ledger {
             next_sequence: 0,
             broken: false,
             proven: false,
-            reign: 0,
+            leader_generation: 0,
             last_success: None,
             retried: 0,
             splits: 0,
@@ -180,7 +180,7 @@ impl Ledger {
             attempts: 0,
             unresolved: false,
             stamp,
-            reign: 0,
+            leader_generation: 0,
             not_before: None,
             last_error: None,
             tokens: Vec::new(),
@@ -237,7 +237,7 @@ impl Ledger {
             entries,
             identity,
             next_sequence,
-            reign,
+            leader_generation,
             ..
         } = self;
         let entry = entries.iter_mut().find(|entry| !entry.lent)?;
@@ -261,7 +261,7 @@ impl Ledger {
         #[cfg(test)]
         planted::reuse(&header, &records);
         entry.lent = true;
-        entry.reign = *reign;
+        entry.leader_generation = *leader_generation;
         entry.not_before = None;
         entry.attempts += 1;
         self.retried += u64::from(entry.attempts > 1);
@@ -293,7 +293,7 @@ impl Ledger {
                 last: entry.last_error.clone(),
             };
             if entry.lent {
-                let fate = Settlement::Failed(Undelivered::Unknown(reason));
+                let fate = Settlement::Failed(Unconfirmed::Unknown(reason));
                 effects.settled.extend(entry.settle(fate));
                 #[cfg(test)]
                 planted::free(&entry.batch.stamped(entry.stamp.unwrap_or(Stamp::NONE)).1);
@@ -302,7 +302,7 @@ impl Ledger {
                 self.fail(at, reason, &mut effects);
             }
         }
-        self.renew(&mut effects);
+        self.switch_identity(&mut effects);
         effects
     }
 
@@ -314,7 +314,7 @@ impl Ledger {
 
     /// Brings the counts in order after a panic. A loan of which nothing is left came back in the
     /// message that panicked: whether it was written, and what was answered, is not known any more.
-    pub fn mend(&mut self, now: Instant) -> Effects {
+    pub fn recover(&mut self, now: Instant) -> Effects {
         self.lent = self.entries.iter().filter(|entry| entry.lent).count();
         let gone = |entry: &&Entry| entry.lent && entry.loan.strong_count() == 0;
         let gone: Vec<u64> = self
@@ -349,15 +349,15 @@ impl Ledger {
         for mut entry in std::mem::take(&mut self.entries) {
             let reason = why(entry.last_error.take());
             let fate = match entry.lent || entry.unresolved {
-                true => Undelivered::Unknown(reason),
-                false => Undelivered::NotWritten(reason),
+                true => Unconfirmed::Unknown(reason),
+                false => Unconfirmed::NotWritten(reason),
             };
             effects
                 .settled
                 .extend(entry.settle(Settlement::Failed(fate)));
         }
         self.lent = 0;
-        self.renew(&mut effects);
+        self.switch_identity(&mut effects);
         effects
     }
 

@@ -20,7 +20,7 @@ pub struct Acked {
 
 /// An accepted record of which no broker has confirmed that it is in the log.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Undelivered {
+pub enum Unconfirmed {
     /// Certainly not in the log: it may be sent again without making a duplicate.
     #[error("not written: {0}")]
     NotWritten(Reason),
@@ -29,7 +29,7 @@ pub enum Undelivered {
     Unknown(Reason),
 }
 
-impl Undelivered {
+impl Unconfirmed {
     /// Why, whichever of the two it is.
     pub fn reason(&self) -> &Reason {
         match self {
@@ -39,7 +39,7 @@ impl Undelivered {
 }
 
 /// The one outcome of an accepted record.
-pub type Outcome = Result<Acked, Undelivered>;
+pub type Outcome = Result<Acked, Unconfirmed>;
 
 /// Why a record was not confirmed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -8,9 +8,9 @@ use std::task::{Context, Poll};
 
 use futures_util::{Stream, StreamExt};
 
-use crate::core::ack::Sent;
+use crate::core::ack::BorrowedReceipt;
 use crate::core::ack::{Ack, Latest, Receipt, Settlement};
-use crate::core::outcome::{Acked, Outcome, Undelivered};
+use crate::core::outcome::{Acked, Outcome, Unconfirmed};
 
 /// The receipts of many records: a stream of their outcomes, in the order in which they were put
 /// in.
@@ -106,14 +106,14 @@ pub(crate) struct Joins {
 enum Next {
     /// It is now.
     Known,
-    Failed(Box<Undelivered>),
+    Failed(Box<Unconfirmed>),
     Open,
 }
 
 impl Receipts {
     /// Puts a record in, behind those already there.
     #[inline]
-    pub fn push(&mut self, sent: Sent<'_>) {
+    pub fn push(&mut self, sent: BorrowedReceipt<'_>) {
         self.push_latest(sent.latest());
     }
 

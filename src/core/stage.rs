@@ -17,15 +17,15 @@ use crate::core::memory::{Buffer, first_size};
 
 /// What a caller wants beside the append.
 #[derive(Default)]
-pub(crate) struct Extras<'a> {
+pub(crate) struct AppendOptions<'a> {
     pub callback: Option<Callback>,
     pub listeners: &'a [Arc<dyn Listener>],
     /// The partition was chosen by the sticky partitioner, which wants to know its bytes.
     pub sticky: bool,
 }
 
-impl<'a> Extras<'a> {
-    pub fn told_to(listeners: &'a [Arc<dyn Listener>]) -> Self {
+impl<'a> AppendOptions<'a> {
+    pub fn for_listeners(listeners: &'a [Arc<dyn Listener>]) -> Self {
         Self {
             listeners,
             ..Self::default()
@@ -76,12 +76,12 @@ const RUN: usize = 4096;
 
 /// Tells of the time when a batch was opened whether it need not wait for more records: it has
 /// lingered, or memory is used up.
-pub(crate) fn ripe(linger: Duration, pressure: bool, now: Instant) -> impl Fn(Instant) -> bool {
+pub(crate) fn due(linger: Duration, pressure: bool, now: Instant) -> impl Fn(Instant) -> bool {
     move |opened| pressure || opened + linger <= now
 }
 
 /// Who tells a leader's sender of a partition's batches, as the stage sees him.
-pub(crate) trait Courier: Send + Sync {
+pub(crate) trait BatchObserver: Send + Sync {
     /// So many bytes more are sealed. With `ask` the partition is to be asked for them: nobody was
     /// told since it was asked last.
     fn full(&self, bytes: usize, ask: bool);
@@ -123,7 +123,7 @@ struct Inner {
     /// With the next append there may be something that nobody was told.
     news: bool,
     /// Who is told of batches instead of the actor.
-    courier: Option<Arc<dyn Courier>>,
+    observer: Option<Arc<dyn BatchObserver>>,
     closed: bool,
     /// Bytes of sticky records in the batches sealed since the partitioner was told.
     run: usize,
@@ -156,8 +156,8 @@ impl Stage {
     }
 
     /// Says who is told of batches from now on; with `None` it is the partition's actor.
-    pub fn set_courier(&self, courier: Option<Arc<dyn Courier>>) {
-        self.claim().courier = courier;
+    pub fn set_observer(&self, observer: Option<Arc<dyn BatchObserver>>) {
+        self.claim().observer = observer;
     }
 
     #[inline]
@@ -227,11 +227,11 @@ impl Stage {
         &self,
         record: &RecordRef<'_>,
         memory: &mut Option<Buffer>,
-        extras: &mut Extras<'_>,
+        options: &mut AppendOptions<'_>,
         now: impl FnOnce() -> Instant,
     ) -> Append {
         let mut inner = self.claim();
-        let appended = self.append_under(&mut inner, record, memory, extras, now);
+        let appended = self.append_under(&mut inner, record, memory, options, now);
         let news = match &appended {
             Append::Done(_) => inner.appended(),
             _ => inner.sealed(),
@@ -246,13 +246,13 @@ impl Stage {
         inner: &mut Inner,
         record: &RecordRef<'_>,
         memory: &mut Option<Buffer>,
-        extras: &mut Extras<'_>,
+        options: &mut AppendOptions<'_>,
         now: impl FnOnce() -> Instant,
     ) -> Append {
         if inner.closed {
             return Append::Closed;
         }
-        if let Some(appended) = inner.append(record, extras) {
+        if let Some(appended) = inner.append(record, options) {
             return Append::Done(appended);
         }
         if let Some(open) = &mut inner.open
@@ -286,7 +286,7 @@ impl Stage {
             };
             inner.open = Some(OpenBatch::new(buffer, self.partition, now(), self.plain));
         }
-        match inner.append(record, extras) {
+        match inner.append(record, options) {
             Some(appended) => Append::Done(appended),
             // The sizes are upper bounds, so this cannot be; asking again is still truthful.
             None => inner.needs(self.batch_size),
@@ -360,13 +360,13 @@ impl Stage {
     }
 
     /// Not under the claim: whoever is told may want it.
-    fn tell(&self, news: News) {
-        if let Some(courier) = news.courier {
+    fn tell(&self, news: StageEvents) {
+        if let Some(observer) = news.observer {
             if let Some((bytes, ask)) = news.full {
-                courier.full(bytes, ask);
+                observer.full(bytes, ask);
             }
             if let Some(at) = news.opened {
-                courier.opened(at);
+                observer.opened(at);
             }
         } else if let Some(wake) = self.wake.get()
             && (news.opened.is_some() || news.full.is_some_and(|(_, ask)| ask))
@@ -378,9 +378,9 @@ impl Stage {
 
 /// What others have to be told.
 #[derive(Default)]
-struct News {
+struct StageEvents {
     /// Who is told; else it is the actor, who then looks by himself.
-    courier: Option<Arc<dyn Courier>>,
+    observer: Option<Arc<dyn BatchObserver>>,
     /// So many bytes more are sealed, and whether to ask for them.
     full: Option<(usize, bool)>,
     /// When the batch was opened that nobody knows of.
@@ -407,39 +407,43 @@ impl Inner {
         self.run += open.len() - std::mem::take(&mut self.chosen);
         self.untold += open.wire_len();
         // An actor that was told looks at whatever is open then.
-        self.known &= self.courier.is_none();
+        self.known &= self.observer.is_none();
         self.news = true;
         self.open.take()
     }
 
-    fn append(&mut self, record: &RecordRef<'_>, extras: &mut Extras<'_>) -> Option<Appended> {
-        let (index, open) = self.add(record, extras.sticky)?;
-        extras.leave(open, index, record.timestamp);
+    fn append(
+        &mut self,
+        record: &RecordRef<'_>,
+        options: &mut AppendOptions<'_>,
+    ) -> Option<Appended> {
+        let (index, open) = self.add(record, options.sticky)?;
+        options.leave(open, index, record.timestamp);
         let ack = Arc::clone(open.ack());
         Some(Appended { index, ack })
     }
 
     /// A record was added: what is to be told.
     #[cold]
-    fn appended(&mut self) -> News {
+    fn appended(&mut self) -> StageEvents {
         let mut news = self.sealed();
         self.news = false;
         if !std::mem::replace(&mut self.known, true) {
             news.opened = self.open.as_ref().map(OpenBatch::opened_at);
-            news.courier = news.courier.or_else(|| self.courier.clone());
+            news.observer = news.observer.or_else(|| self.observer.clone());
         }
         news
     }
 
     /// What is to be told of sealed batches.
-    fn sealed(&mut self) -> News {
+    fn sealed(&mut self) -> StageEvents {
         let bytes = std::mem::take(&mut self.untold);
         if bytes == 0 {
-            return News::default();
+            return StageEvents::default();
         }
         let ask = !std::mem::replace(&mut self.signalled, true);
-        News {
-            courier: self.courier.clone(),
+        StageEvents {
+            observer: self.observer.clone(),
             full: Some((bytes, ask)),
             opened: None,
         }

@@ -9,7 +9,7 @@ use crate::core::record::TopicPartition;
 /// A part of the runtime, as lifecycle events name it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Part {
+pub enum Component {
     /// The clock that every deadline hangs on.
     Clock,
     /// The actor that tells the application of outcomes.
@@ -28,7 +28,7 @@ pub enum Part {
     Sender(i32),
 }
 
-impl fmt::Display for Part {
+impl fmt::Display for Component {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Clock => f.write_str("the clock"),

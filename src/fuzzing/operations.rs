@@ -11,8 +11,8 @@ use crate::core::compress::{Compression, Compressor};
 use crate::core::identity::{Identities, Identity, Step};
 use crate::core::ledger::{Attempt, Effects, Ledger, Lent, Readiness, Report, Rules};
 use crate::core::memory::{Budget, Lease, Shelf, blank};
-use crate::core::outcome::{Reason, Undelivered};
-use crate::core::stage::{Append, Extras, Stage};
+use crate::core::outcome::{Reason, Unconfirmed};
+use crate::core::stage::{Append, AppendOptions, Stage};
 
 const BATCH: usize = 256;
 
@@ -228,7 +228,7 @@ pub fn ledger(data: &[u8]) {
             9 => line.back(with, false),
             10 => line.pass(Duration::from_millis(40 * u64::from(with))),
             11 => line.identify(),
-            12 => line.ledger.rearm(),
+            12 => line.ledger.leader_changed(),
             13 => {
                 let token: Token = Arc::new(());
                 line.ledger.tie(&token);
@@ -237,7 +237,7 @@ pub fn ledger(data: &[u8]) {
             14 => {
                 // The message with the loan panicked: nothing is left of it.
                 line.lent.pop_front();
-                let effects = line.ledger.mend(line.now);
+                let effects = line.ledger.recover(line.now);
                 line.note(effects);
             }
             _ => line.report(with, Report::Unasked),
@@ -254,7 +254,7 @@ pub fn ledger(data: &[u8]) {
         for receipt in &line.receipts {
             let outcome = receipt.outcome();
             assert!(outcome.is_some());
-            let _ = matches!(outcome, Some(Err(Undelivered::Unknown(_))));
+            let _ = matches!(outcome, Some(Err(Unconfirmed::Unknown(_))));
         }
         drop(lent);
     }
@@ -345,9 +345,9 @@ pub fn stage(data: &[u8]) {
         match operation % 8 {
             0..=4 => {
                 let value = vec![operation; with * usize::from(1 + operation / 64)];
-                let mut extras = Extras {
+                let mut extras = AppendOptions {
                     sticky: operation & 0x10 != 0,
-                    ..Extras::default()
+                    ..AppendOptions::default()
                 };
                 // Once more, if it is short of memory.
                 for again in [true, false] {

@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use crate::core::delivery::{Delivered, Listener};
+use crate::core::delivery::{BatchOutcome, Listener};
 use crate::core::panics;
 use crate::core::record::Record;
 use crate::intake::error::SendError;
@@ -32,7 +32,7 @@ pub trait Interceptor: Send + Sync + 'static {
 
     /// A run of records has its outcome. Unlike in Java this is one call per batch, not per
     /// record. Runs on the runtime's arbiter: be brief.
-    fn on_acknowledgement(&self, _delivered: &Delivered) {}
+    fn on_acknowledgement(&self, _delivered: &BatchOutcome) {}
 
     /// A record was refused; it was never accepted. Runs on the caller.
     fn on_error(&self, _topic: &str, _error: &SendError) {}
@@ -42,7 +42,7 @@ pub trait Interceptor: Send + Sync + 'static {
 pub(crate) struct Acknowledge(pub Arc<[Arc<dyn Interceptor>]>);
 
 impl Listener for Acknowledge {
-    fn delivered(&self, delivered: &Delivered) {
+    fn delivered(&self, delivered: &BatchOutcome) {
         for interceptor in self.0.iter() {
             let call = AssertUnwindSafe(|| interceptor.on_acknowledgement(delivered));
             if let Err(panic) = catch_unwind(call) {

@@ -28,7 +28,7 @@ use crate::core::memory::{Buffer, Shelf};
 use crate::core::panics;
 use crate::core::partitioner::{Partitioner, TopicPartitions, partition_for_key};
 use crate::core::record::{BorrowedRecord, Record};
-use crate::core::stage::{Append, Appended, Extras};
+use crate::core::stage::{Append, AppendOptions, Appended};
 use crate::intake::error::SendError;
 use crate::intake::interceptor::Interceptor;
 use crate::intake::topics::{Topic, Topics};
@@ -42,7 +42,7 @@ pub(crate) struct Intake {
     pub pool: Addr<PoolActor>,
     pub metadata: Addr<MetadataActor>,
     pub interceptors: Arc<[Arc<dyn Interceptor>]>,
-    pub choice: Choice,
+    pub choice: PartitionChoice,
     /// What every handle's records are told to: the interceptors.
     pub listeners: Arc<[Arc<dyn Listener>]>,
     pub closed: AtomicBool,
@@ -52,7 +52,7 @@ pub(crate) struct Intake {
 }
 
 /// Who chooses the partition of a record that names none.
-pub(crate) enum Choice {
+pub(crate) enum PartitionChoice {
     /// The application.
     Own(Arc<dyn Partitioner>),
     RoundRobin,
@@ -62,7 +62,7 @@ pub(crate) enum Choice {
     },
 }
 
-impl Choice {
+impl PartitionChoice {
     pub fn new(config: &Config, own: Option<Arc<dyn Partitioner>>) -> Self {
         match (own, config.partitioner) {
             (Some(own), _) => Self::Own(own),
@@ -76,7 +76,7 @@ impl Choice {
 
 /// Where a record goes.
 #[derive(Clone, Copy)]
-struct Place {
+struct Target {
     partition: usize,
     /// Chosen by the sticky partitioner, which may be asked once more.
     sticky: bool,
@@ -92,11 +92,11 @@ pub(crate) struct Accepted {
 /// How far a record came without waiting.
 pub(crate) enum Step {
     Accepted(Accepted),
-    Short(Short),
+    Missing(Missing),
 }
 
 /// What a record has to wait for.
-pub(crate) enum Short {
+pub(crate) enum Missing {
     /// Its topic's metadata.
     Topic,
     /// So many bytes, for a new batch.
@@ -104,7 +104,7 @@ pub(crate) enum Short {
 }
 
 /// The place of a record that waits for memory.
-pub(crate) struct PlaceFor(Place);
+pub(crate) struct PlaceFor(Target);
 
 impl Intake {
     /// The record as the interceptors leave it.
@@ -147,12 +147,12 @@ impl Intake {
         receipt: impl FnOnce(usize, &Arc<Ack>, u32) -> R,
     ) -> Option<R> {
         let (at, sticky) = self.place_at_once(topic, record)?;
-        let door = topic.partitions.get(at)?;
+        let route = topic.partitions.get(at)?;
         if !self.fits(record) {
             return None;
         }
         let receipt = |ack: &Arc<Ack>, index| receipt(at, ack, index);
-        door.stage.append_to_open(&record.fields, sticky, receipt)
+        route.stage.append_to_open(&record.fields, sticky, receipt)
     }
 
     /// Which partition a record goes to, and whether the sticky partitioner says so, where that
@@ -166,7 +166,7 @@ impl Intake {
         topic.mark_used();
         let (partition, sticky) = match (record.partition, &self.choice) {
             (Some(partition), _) => (partition, false),
-            (None, Choice::Sticky { keys }) => match &record.fields.key {
+            (None, PartitionChoice::Sticky { keys }) => match &record.fields.key {
                 Some(key) if *keys => {
                     (partition_for_key(key, topic.partitions.len() as i32), false)
                 }
@@ -190,36 +190,36 @@ impl Intake {
         &self,
         topic: &Arc<Topic>,
         record: &BorrowedRecord<'_>,
-        extras: &mut Extras<'_>,
+        options: &mut AppendOptions<'_>,
     ) -> Result<Step, SendError> {
         let place = self.place(topic, record)?;
-        self.append(topic, record, place, extras, None)
+        self.append(topic, record, place, options, None)
     }
 
     /// Waits for what a step was short of, and takes the next one, until the record is accepted.
     pub async fn wait(
         &self,
         record: &BorrowedRecord<'_>,
-        extras: &mut Extras<'_>,
-        mut short: Short,
+        options: &mut AppendOptions<'_>,
+        mut short: Missing,
     ) -> Result<(Arc<Topic>, Accepted), SendError> {
         let asked = now();
         loop {
             let (topic, step) = match short {
-                Short::Topic => {
+                Missing::Topic => {
                     let topic = self.topic(&record.topic.into(), asked).await?;
-                    let step = self.step(&topic, record, extras)?;
+                    let step = self.step(&topic, record, options)?;
                     (topic, step)
                 }
-                Short::Memory(topic, PlaceFor(place), size) => {
+                Missing::Memory(topic, PlaceFor(place), size) => {
                     let memory = self.memory(size, asked).await?;
-                    let step = self.append(&topic, record, place, extras, Some(memory))?;
+                    let step = self.append(&topic, record, place, options, Some(memory))?;
                     (topic, step)
                 }
             };
             match step {
                 Step::Accepted(accepted) => return Ok((topic, accepted)),
-                Step::Short(next) => short = next,
+                Step::Missing(next) => short = next,
             }
         }
     }
@@ -294,7 +294,7 @@ impl Intake {
             Ok(Err(Refusal::TimedOut)) => Err(SendError::NoMemory {
                 waited: self.config.max_block,
                 total: self.config.buffer_memory,
-                why: self.topics.trouble(),
+                why: self.topics.last_error(),
             }),
             Ok(Err(Refusal::TooLarge)) => Err(self.too_large(size)),
             Ok(Err(Refusal::Closed)) | Err(_) => Err(SendError::Closed),
@@ -322,7 +322,7 @@ impl Intake {
         SendError::TooLarge { size, key, limit }
     }
 
-    fn place(&self, topic: &Topic, record: &BorrowedRecord<'_>) -> Result<Place, SendError> {
+    fn place(&self, topic: &Topic, record: &BorrowedRecord<'_>) -> Result<Target, SendError> {
         topic.mark_used();
         let (partition, sticky) = match record.partition {
             Some(partition) => (partition, false),
@@ -333,7 +333,7 @@ impl Intake {
             return Err(self.too_large(size));
         }
         match usize::try_from(partition) {
-            Ok(at) if at < topic.partitions.len() => Ok(Place {
+            Ok(at) if at < topic.partitions.len() => Ok(Target {
                 partition: at,
                 sticky,
             }),
@@ -356,20 +356,20 @@ impl Intake {
         let cluster = TopicPartitions::new(topic.partitions.len() as i32, &topic.available);
         let RecordRef { key, value, .. } = *record;
         match (&self.choice, key) {
-            (Choice::Own(own), _) => {
+            (PartitionChoice::Own(own), _) => {
                 let call = || own.partition(&topic.name, key, value, &cluster);
                 self.ask(call).map(|partition| (partition, false))
             }
-            (Choice::RoundRobin, _) => {
+            (PartitionChoice::RoundRobin, _) => {
                 let next = topic
                     .round_robin
                     .partition(&topic.name, key, value, &cluster);
                 Ok((next, false))
             }
-            (Choice::Sticky { keys: true }, Some(key)) => {
+            (PartitionChoice::Sticky { keys: true }, Some(key)) => {
                 Ok((partition_for_key(key, cluster.total), false))
             }
-            (Choice::Sticky { .. }, _) => Ok((topic.sticky.next(&cluster), true)),
+            (PartitionChoice::Sticky { .. }, _) => Ok((topic.sticky.next(&cluster), true)),
         }
     }
 
@@ -387,16 +387,16 @@ impl Intake {
         &self,
         topic: &Arc<Topic>,
         record: &BorrowedRecord<'_>,
-        mut place: Place,
-        extras: &mut Extras<'_>,
+        mut place: Target,
+        options: &mut AppendOptions<'_>,
         mut memory: Option<Buffer>,
     ) -> Result<Step, SendError> {
         loop {
-            let Place { partition, sticky } = place;
-            extras.sticky = sticky;
+            let Target { partition, sticky } = place;
+            options.sticky = sticky;
             let stage = &topic.partitions[partition].stage;
             let fields = &record.fields;
-            let (size, begins) = match stage.append(fields, &mut memory, extras, now) {
+            let (size, begins) = match stage.append(fields, &mut memory, options, now) {
                 Append::Closed => return Err(self.shut(topic, partition)),
                 Append::Done(Appended { index, ack }) => {
                     return Ok(Step::Accepted(Accepted {
@@ -420,8 +420,8 @@ impl Intake {
                 memory = self.shelf.take(self.config.batch_size);
             }
             if memory.is_none() {
-                let short = Short::Memory(Arc::clone(topic), PlaceFor(place), size);
-                return Ok(Step::Short(short));
+                let short = Missing::Memory(Arc::clone(topic), PlaceFor(place), size);
+                return Ok(Step::Missing(short));
             }
         }
     }

@@ -6,13 +6,13 @@ use std::task::{Context, Poll};
 
 use tokio::sync::oneshot;
 
-use super::{Accepted, Intake, Short, Step};
+use super::{Accepted, Intake, Missing, Step};
 use crate::actors::now;
 use crate::core::ack::{Ack, Receipt};
 use crate::core::record::{BorrowedRecord, Record};
-use crate::core::stage::Extras;
+use crate::core::stage::AppendOptions;
 use crate::intake::error::{SendError, TrySendError};
-use crate::intake::topics::Recent;
+use crate::intake::topics::TopicCache;
 use crate::intake::wall_clock;
 
 impl Intake {
@@ -20,15 +20,15 @@ impl Intake {
     #[inline]
     pub fn send<'a>(
         &'a self,
-        recent: &'a Recent,
+        recent: &'a TopicCache,
         record: Record,
-        extras: Extras<'a>,
+        options: AppendOptions<'a>,
     ) -> Sending<'a> {
         Sending {
             intake: self,
             recent,
             record: Some(record),
-            extras,
+            options,
             later: None,
         }
     }
@@ -36,27 +36,27 @@ impl Intake {
     /// Sends a record, which is copied for the interceptors where there are any.
     pub async fn send_borrowed(
         &self,
-        recent: &Recent,
+        recent: &TopicCache,
         record: BorrowedRecord<'_>,
-        extras: Extras<'_>,
+        options: AppendOptions<'_>,
     ) -> Result<Receipt, SendError> {
         if self.interceptors.is_empty() {
-            return self.deliver(recent, record, extras).await;
+            return self.deliver(recent, record, options).await;
         }
         let record = self.intercepted(record.into_owned())?;
-        self.deliver(recent, record.borrowed(), extras).await
+        self.deliver(recent, record.borrowed(), options).await
     }
 
     /// Sends a record that the interceptors have seen.
     async fn deliver(
         &self,
-        recent: &Recent,
+        recent: &TopicCache,
         record: BorrowedRecord<'_>,
-        mut extras: Extras<'_>,
+        mut options: AppendOptions<'_>,
     ) -> Result<Receipt, SendError> {
-        let sent = match self.send_now(recent, record, &mut extras) {
+        let sent = match self.send_now(recent, record, &mut options) {
             Ok(Now::Accepted(receipt)) => return Ok(receipt),
-            Ok(Now::Short(short)) => self.accepted_later(record, &mut extras, short).await,
+            Ok(Now::Missing(short)) => self.accepted_later(record, &mut options, short).await,
             Err(error) => Err(error),
         };
         sent.inspect_err(|error| self.refused(record.topic, error))
@@ -66,30 +66,30 @@ impl Intake {
     #[inline]
     pub fn try_send(
         &self,
-        recent: &Recent,
+        recent: &TopicCache,
         record: Record,
-        extras: Extras<'_>,
+        options: AppendOptions<'_>,
     ) -> Result<Receipt, TrySendError> {
-        if extras.is_empty()
+        if options.is_empty()
             && let Some(receipt) = self.send_at_once(recent, &record)
         {
             return Ok(receipt);
         }
-        self.try_slowly(recent, record, extras)
+        self.try_slowly(recent, record, options)
     }
 
     #[inline(never)]
     fn try_slowly(
         &self,
-        recent: &Recent,
+        recent: &TopicCache,
         record: Record,
-        mut extras: Extras<'_>,
+        mut options: AppendOptions<'_>,
     ) -> Result<Receipt, TrySendError> {
         let sent = match self.interceptors.is_empty() {
-            true => self.try_now(recent, &record, &mut extras),
+            true => self.try_now(recent, &record, &mut options),
             // Handed back is what was handed in, so that nobody intercepts it twice.
             false => self.intercepted(record.clone()).and_then(|seen| {
-                let sent = self.try_now(recent, &seen, &mut extras);
+                let sent = self.try_now(recent, &seen, &mut options);
                 sent.inspect_err(|error| self.refused(seen.topic(), error))
             }),
         };
@@ -98,25 +98,25 @@ impl Intake {
 
     fn try_now(
         &self,
-        recent: &Recent,
+        recent: &TopicCache,
         record: &Record,
-        extras: &mut Extras<'_>,
+        options: &mut AppendOptions<'_>,
     ) -> Result<Receipt, SendError> {
-        match self.send_now(recent, record.borrowed(), extras)? {
+        match self.send_now(recent, record.borrowed(), options)? {
             Now::Accepted(receipt) => Ok(receipt),
-            Now::Short(short) => Err(self.would_block(record, &short)),
+            Now::Missing(short) => Err(self.would_block(record, &short)),
         }
     }
 
-    fn would_block(&self, record: &Record, short: &Short) -> SendError {
+    fn would_block(&self, record: &Record, short: &Missing) -> SendError {
         match short {
-            Short::Topic => {
+            Missing::Topic => {
                 // Whoever tries again later finds it.
                 let (reply, _) = oneshot::channel();
                 self.want(&Arc::from(record.topic()), now(), reply);
                 SendError::WouldBlock("the topic's metadata")
             }
-            Short::Memory(..) => {
+            Missing::Memory(..) => {
                 self.shelf.ask();
                 SendError::WouldBlock("memory")
             }
@@ -126,7 +126,7 @@ impl Intake {
     /// Sends a record to the topic of the last one, if its batch is open: what nearly every record
     /// needs. `None`, and nothing is done, if it takes more than that.
     #[inline]
-    fn send_at_once(&self, recent: &Recent, record: &Record) -> Option<Receipt> {
+    fn send_at_once(&self, recent: &TopicCache, record: &Record) -> Option<Receipt> {
         let timestamp = record.borrowed().time(wall_clock::millis).ok()?;
         // The receipt is made where it goes: a copy would wait until all of it is in the cache.
         let (ack, index) = self.append_one_at_hand(recent, record, timestamp)?;
@@ -137,7 +137,7 @@ impl Intake {
     #[inline(never)]
     fn append_one_at_hand(
         &self,
-        recent: &Recent,
+        recent: &TopicCache,
         record: &Record,
         timestamp: i64,
     ) -> Option<(Arc<Ack>, u32)> {
@@ -155,21 +155,21 @@ impl Intake {
     #[inline(never)]
     fn send_or_wait<'a>(
         &'a self,
-        recent: &'a Recent,
+        recent: &'a TopicCache,
         record: Record,
-        mut extras: Extras<'a>,
+        mut options: AppendOptions<'a>,
     ) -> Result<Result<Receipt, SendError>, Later<'a>> {
         if !self.interceptors.is_empty() {
             return Err(Box::pin(async move {
                 let record = self.intercepted(record)?;
-                self.deliver(recent, record.borrowed(), extras).await
+                self.deliver(recent, record.borrowed(), options).await
             }));
         }
-        match self.send_now(recent, record.borrowed(), &mut extras) {
+        match self.send_now(recent, record.borrowed(), &mut options) {
             Ok(Now::Accepted(receipt)) => Ok(Ok(receipt)),
-            Ok(Now::Short(short)) => Err(Box::pin(async move {
+            Ok(Now::Missing(short)) => Err(Box::pin(async move {
                 let record = record.borrowed();
-                self.accepted_later(record, &mut extras, short).await
+                self.accepted_later(record, &mut options, short).await
             })),
             Err(error) => Ok(Err(error)),
         }
@@ -177,18 +177,18 @@ impl Intake {
 
     fn send_now(
         &self,
-        recent: &Recent,
+        recent: &TopicCache,
         mut record: BorrowedRecord<'_>,
-        extras: &mut Extras<'_>,
+        options: &mut AppendOptions<'_>,
     ) -> Result<Now, SendError> {
         self.check_open()?;
         record.resolve_timestamp(wall_clock::millis)?;
         let Some(topic) = recent.find(record.topic, &self.topics) else {
-            return Ok(Now::Short(Short::Topic));
+            return Ok(Now::Missing(Missing::Topic));
         };
-        Ok(match self.step(&topic, &record, extras)? {
+        Ok(match self.step(&topic, &record, options)? {
             Step::Accepted(accepted) => Now::Accepted(accepted.receipt(&record)),
-            Step::Short(short) => Now::Short(short),
+            Step::Missing(short) => Now::Missing(short),
         })
     }
 
@@ -196,11 +196,11 @@ impl Intake {
     pub async fn accepted_later(
         &self,
         mut record: BorrowedRecord<'_>,
-        extras: &mut Extras<'_>,
-        short: Short,
+        options: &mut AppendOptions<'_>,
+        short: Missing,
     ) -> Result<Receipt, SendError> {
         record.resolve_timestamp(wall_clock::millis)?;
-        let (_, accepted) = self.wait(&record, extras, short).await?;
+        let (_, accepted) = self.wait(&record, options, short).await?;
         Ok(accepted.receipt(&record))
     }
 }
@@ -208,16 +208,16 @@ impl Intake {
 /// How far a record of the shared door came without waiting.
 enum Now {
     Accepted(Receipt),
-    Short(Short),
+    Missing(Missing),
 }
 
 /// A record on its way in. Written out, because an `async fn` would move the record twice before
 /// it looks at it, and that costs as much as the rest of a send that need not wait.
 pub(crate) struct Sending<'a> {
     intake: &'a Intake,
-    recent: &'a Recent,
+    recent: &'a TopicCache,
     record: Option<Record>,
-    extras: Extras<'a>,
+    options: AppendOptions<'a>,
     /// It has to wait.
     later: Option<Later<'a>>,
 }
@@ -233,7 +233,7 @@ impl Future for Sending<'_> {
             intake,
             recent,
             record,
-            extras,
+            options,
             later,
         } = &mut *self;
         let (intake, recent) = (*intake, *recent);
@@ -241,7 +241,7 @@ impl Future for Sending<'_> {
             return later.as_mut().poll(context);
         }
         if let Some(held) = record
-            && extras.is_empty()
+            && options.is_empty()
             && let Some(receipt) = intake.send_at_once(recent, held)
         {
             *record = None;
@@ -250,7 +250,7 @@ impl Future for Sending<'_> {
         let Some(record) = record.take() else {
             return Poll::Pending; // it has been ready before
         };
-        match intake.send_or_wait(recent, record, std::mem::take(extras)) {
+        match intake.send_or_wait(recent, record, std::mem::take(options)) {
             Ok(sent) => Poll::Ready(sent),
             Err(waits) => later.insert(waits).as_mut().poll(context),
         }

@@ -7,9 +7,9 @@ use super::Intake;
 use crate::core::delivery::Listener;
 use crate::core::receipts::Receipts;
 use crate::core::record::AsRecord;
-use crate::core::stage::Extras;
+use crate::core::stage::AppendOptions;
 use crate::intake::error::SendError;
-use crate::intake::topics::{Recent, Topic};
+use crate::intake::topics::{Topic, TopicCache};
 use crate::intake::wall_clock;
 
 /// Why [`Producer::send_slice`](crate::Producer::send_slice) or
@@ -30,7 +30,7 @@ impl Intake {
     /// Sends records of a handle; see [`Producer::send_slice`](crate::Producer::send_slice).
     pub async fn send_slice(
         &self,
-        recent: &Recent,
+        recent: &TopicCache,
         listeners: &[Arc<dyn Listener>],
         records: &[impl AsRecord],
         receipts: &mut Receipts,
@@ -44,8 +44,11 @@ impl Intake {
             let Some(record) = records.get(at) else {
                 return Ok(());
             };
-            let extras = Extras::told_to(listeners);
-            match self.send_borrowed(recent, record.as_record(), extras).await {
+            let options = AppendOptions::for_listeners(listeners);
+            match self
+                .send_borrowed(recent, record.as_record(), options)
+                .await
+            {
                 Ok(receipt) => receipts.push_receipt(receipt),
                 Err(error) => return Err(SliceError { at, error }),
             }
@@ -57,7 +60,7 @@ impl Intake {
     /// and returns how many records that were.
     fn append_at_hand(
         &self,
-        recent: &Recent,
+        recent: &TopicCache,
         records: &[impl AsRecord],
         receipts: &mut Receipts,
     ) -> usize {

@@ -18,14 +18,14 @@ use crate::core::stage::Stage;
 pub(crate) struct Topics {
     by_name: DashMap<Arc<str>, Arc<Topic>>,
     /// What keeps brokers from being asked, for those who wait in vain.
-    trouble: Mutex<Option<Arc<str>>>,
+    last_error: Mutex<Option<Arc<str>>>,
 }
 
 /// One topic with its partitions: a snapshot that is replaced when partitions are added.
 #[derive(Debug)]
 pub(crate) struct Topic {
     pub name: Arc<str>,
-    pub partitions: Vec<Door>,
+    pub partitions: Vec<PartitionRoute>,
     /// The partitions that have a leader.
     pub available: Vec<i32>,
     pub sticky: Arc<Sticky>,
@@ -38,7 +38,7 @@ pub(crate) struct Topic {
 
 /// The topics that a handle has sent to: at hand without the map, and without a count.
 #[derive(Default)]
-pub(crate) struct Recent {
+pub(crate) struct TopicCache {
     /// Most handles send to one topic, and see one picture of it. Read without a lock, and never
     /// replaced: the next picture is the `last`.
     first: OnceLock<Arc<Topic>>,
@@ -46,7 +46,7 @@ pub(crate) struct Recent {
     last: SpinMutex<Option<Arc<Topic>>>,
 }
 
-impl Recent {
+impl TopicCache {
     /// Calls `work` with the topic, if it is at hand.
     #[inline]
     pub fn with<R>(&self, name: &str, work: impl FnOnce(&Arc<Topic>) -> Option<R>) -> Option<R> {
@@ -76,7 +76,7 @@ impl Recent {
 
 /// How to reach a partition.
 #[derive(Debug, Clone)]
-pub(crate) struct Door {
+pub(crate) struct PartitionRoute {
     pub stage: Arc<Stage>,
     pub addr: Addr<PartitionActor>,
     pub gauge: Arc<Gauge>,
@@ -133,7 +133,7 @@ impl Topics {
     pub fn new() -> Arc<Self> {
         Arc::new(Self {
             by_name: DashMap::new(),
-            trouble: Mutex::default(),
+            last_error: Mutex::default(),
         })
     }
 
@@ -165,12 +165,15 @@ impl Topics {
         });
     }
 
-    pub fn set_trouble(&self, trouble: Option<Arc<str>>) {
-        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+    pub fn set_last_error(&self, last_error: Option<Arc<str>>) {
+        *self
+            .last_error
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = last_error;
     }
 
-    pub fn trouble(&self) -> Option<Arc<str>> {
-        self.trouble
+    pub fn last_error(&self) -> Option<Arc<str>> {
+        self.last_error
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
@@ -180,7 +183,7 @@ impl Topics {
 impl Topic {
     pub fn new(
         name: Arc<str>,
-        partitions: Vec<Door>,
+        partitions: Vec<PartitionRoute>,
         available: Vec<i32>,
         sticky: Arc<Sticky>,
         round_robin: Arc<RoundRobin>,
@@ -228,12 +231,12 @@ impl Topic {
             .fetch_add(1, Ordering::Relaxed)
             .is_multiple_of(LOOK_EVERY)
         {
-            let loads = self.partitions.iter().zip(0..).map(|(door, partition)| {
-                let stuck = availability_timeout.is_some_and(|t| door.gauge.is_stuck(now, t));
+            let loads = self.partitions.iter().zip(0..).map(|(route, partition)| {
+                let stuck = availability_timeout.is_some_and(|t| route.gauge.is_stuck(now, t));
                 Load {
                     partition,
-                    queue_len: door.gauge.batches.load(Ordering::Relaxed) as usize
-                        + door.stage.queued(),
+                    queue_len: route.gauge.batches.load(Ordering::Relaxed) as usize
+                        + route.stage.queued(),
                     available: !stuck && self.available.binary_search(&partition).is_ok(),
                 }
             });

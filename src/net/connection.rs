@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::transport::Transport;
 use super::{Endpoint, FrameReader, FrameWriter, NetError};
-use crate::core::wire::{self, Api, Versions, VersionsAnswer, WireError};
+use crate::core::wire::{self, Api, Versions, VersionsResponse, WireError};
 
 #[derive(Debug, Clone)]
 pub struct ConnectOptions {
@@ -54,7 +54,7 @@ pub async fn connect(
             })
         })
         .map_err(|error| match error.is_closed_unsaid() {
-            true => NetError::ClosedBeforeFirstAnswer {
+            true => NetError::ClosedBeforeFirstResponse {
                 endpoint: endpoint.clone(),
             },
             false => error,
@@ -153,8 +153,8 @@ async fn handshake(
         };
         let body = exchange(reader, writer, &call).await?;
         match Versions::decode(version, &body).map_err(wire_error)? {
-            VersionsAnswer::Versions(versions) => return Ok(versions),
-            VersionsAnswer::AskVersion0 => {}
+            VersionsResponse::Versions(versions) => return Ok(versions),
+            VersionsResponse::AskVersion0 => {}
         }
     }
     // Version 0 never answers that it should be asked in version 0.
@@ -183,7 +183,7 @@ pub(super) async fn exchange(
             partial: 0,
         });
     };
-    let (got, body) = wire::split_answer(call.api, call.version, frame)
+    let (got, body) = wire::split_response(call.api, call.version, frame)
         .map_err(|error| NetError::wire(&endpoint, error))?;
     if got != call.correlation_id {
         return Err(NetError::Correlation {
@@ -262,7 +262,7 @@ mod tests {
         for sent in 0..answer.len() {
             let endpoint = saying(answer[..sent].to_vec()).await;
             match refusal(&endpoint, &options()).await {
-                NetError::ClosedBeforeFirstAnswer { .. } if sent == 0 => {}
+                NetError::ClosedBeforeFirstResponse { .. } if sent == 0 => {}
                 NetError::Closed { partial, .. } => assert_eq!(partial, sent),
                 other => panic!("{sent} bytes: {other:?}"),
             }

@@ -16,7 +16,7 @@ use super::connection::{Call, Connection, connect, exchange};
 use super::{ConnectOptions, NetError};
 use crate::core::backoff::Backoff;
 use crate::core::endpoint::Endpoint;
-use crate::core::wire::{self, Api, InitProducerIdAnswer, MetadataAnswer, WireError};
+use crate::core::wire::{self, Api, InitProducerIdResponse, MetadataResponse, WireError};
 
 /// The broker does not know this client's cluster any more (KIP-1102).
 const REBOOTSTRAP_REQUIRED: i16 = 129;
@@ -101,14 +101,14 @@ impl ControlClient {
     }
 
     /// One attempt, on the live connection or on the next broker.
-    pub async fn metadata(&mut self, topics: &[String]) -> Result<MetadataAnswer, NetError> {
+    pub async fn metadata(&mut self, topics: &[String]) -> Result<MetadataResponse, NetError> {
         let answer = self
             .attempt(
                 Api::Metadata,
                 |version, correlation_id, client_id| {
                     wire::encode_metadata(version, correlation_id, client_id, topics)
                 },
-                MetadataAnswer::decode,
+                MetadataResponse::decode,
             )
             .await?;
         if answer.error_code == REBOOTSTRAP_REQUIRED {
@@ -118,11 +118,11 @@ impl ControlClient {
     }
 
     /// One attempt, on the live connection or on the next broker.
-    pub async fn init_producer_id(&mut self) -> Result<InitProducerIdAnswer, NetError> {
+    pub async fn init_producer_id(&mut self) -> Result<InitProducerIdResponse, NetError> {
         self.attempt(
             Api::InitProducerId,
             wire::encode_init_producer_id,
-            InitProducerIdAnswer::decode,
+            InitProducerIdResponse::decode,
         )
         .await
     }

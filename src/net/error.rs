@@ -45,7 +45,7 @@ pub enum NetError {
         "{endpoint} closed the connection before its first answer; is the listener TLS or SASL? \
          security.protocol is PLAINTEXT"
     )]
-    ClosedBeforeFirstAnswer { endpoint: Endpoint },
+    ClosedBeforeFirstResponse { endpoint: Endpoint },
 
     #[error(
         "{endpoint} closed the connection after the handshake instead of answering; \
@@ -149,7 +149,7 @@ impl NetError {
     pub fn is_closed(&self) -> bool {
         match self {
             NetError::Closed { .. }
-            | NetError::ClosedBeforeFirstAnswer { .. }
+            | NetError::ClosedBeforeFirstResponse { .. }
             | NetError::ClosedAfterHandshake { .. } => true,
             NetError::Io { source, .. } => matches!(
                 source.kind(),

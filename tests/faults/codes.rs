@@ -27,7 +27,7 @@ fn codes() -> Vec<(i16, &'static str, &'static str)> {
 fn word(outcome: &Outcome) -> &'static str {
     match outcome {
         Ok(_) => "acked",
-        Err(Undelivered::NotWritten(_)) => "not written",
+        Err(Unconfirmed::NotWritten(_)) => "not written",
         Err(_) => "unknown",
     }
 }

@@ -110,8 +110,8 @@ async fn flushes_and_faults_under_load_leave_nothing_behind() {
                 let offset = acked.offset.expect("an offset");
                 assert!(at.insert((acked.partition, offset)), "two at one place");
             }
-            Err(Undelivered::Unknown(_)) => unknown += 1,
-            Err(Undelivered::NotWritten(reason)) => panic!("{reason}"),
+            Err(Unconfirmed::Unknown(_)) => unknown += 1,
+            Err(Unconfirmed::NotWritten(reason)) => panic!("{reason}"),
         }
     }
     let written = broker.all_records("wide").expect("a log").len();

@@ -64,7 +64,7 @@ async fn close_with_a_dead_broker_settles_everything_in_time() {
     assert!(is_unknown(&lent.outcome().expect("an outcome")));
     for receipt in waiting {
         match receipt.outcome() {
-            Some(Err(Undelivered::NotWritten(Reason::Closed { .. }))) => {}
+            Some(Err(Unconfirmed::NotWritten(Reason::Closed { .. }))) => {}
             // It was behind the first one in the same window.
             Some(outcome) => assert!(is_unknown(&outcome), "{outcome:?}"),
             None => panic!("no outcome"),

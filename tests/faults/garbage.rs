@@ -99,7 +99,7 @@ async fn survives(what: String, produce: i16, twist: Twist) -> Vec<Outcome> {
         let there = log.contains(&value.to_string());
         match outcome {
             Ok(_) => assert!(there, "{what}: record {value} was acked"),
-            Err(Undelivered::NotWritten(why)) => assert!(!there, "{what}: {value}: {why}"),
+            Err(Unconfirmed::NotWritten(why)) => assert!(!there, "{what}: {value}: {why}"),
             Err(_) => {}
         }
     }

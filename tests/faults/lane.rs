@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use forebay::{BorrowedRecord, Header, Interceptor, Reason, Receipts, SendError, Sent, SinkError};
+use forebay::{
+    BorrowedReceipt, BorrowedRecord, Header, Interceptor, Reason, Receipts, SendError, SinkError,
+};
 use futures_util::{SinkExt, StreamExt, stream};
 use krafka::error::ErrorCode;
 use krafka::testing::{ApiKey, Control};
@@ -99,7 +101,7 @@ async fn a_lane_may_go_to_another_thread() {
     let sending = tokio::task::spawn_blocking(move || {
         futures_util::future::FutureExt::now_or_never(lane.send(value("1")))
             .expect("it need not wait")
-            .map(|sent: Sent<'_>| sent.receipt())
+            .map(|sent: BorrowedReceipt<'_>| sent.receipt())
     });
     acked(within(sending).await.expect("no panic").expect("accepted")).await;
     assert_eq!(log(&broker), numbers(2));
@@ -134,7 +136,7 @@ async fn refusals_are_those_of_the_shared_door() {
         &[("max.request.size", "2000"), ("max.block.ms", "60")],
     );
     let mut lane = producer.lane();
-    let refused = |sent: Result<Sent<'_>, SendError>| sent.expect_err("refused");
+    let refused = |sent: Result<BorrowedReceipt<'_>, SendError>| sent.expect_err("refused");
     // INVALID_TOPIC_EXCEPTION
     broker.on_once(ApiKey::Metadata, |_| {
         Control::Error(ErrorCode::from_i16(17))
@@ -213,7 +215,7 @@ async fn a_sink_says_what_was_not_written() {
     // INVALID_TIMESTAMP is not tried again.
     broker.on_once(ApiKey::Produce, |_| Control::Error(ErrorCode::from_i16(32)));
     match within(SinkExt::send(&mut lane, to("wrong"))).await {
-        Err(SinkError::Undelivered(Undelivered::NotWritten(Reason::Broker(error)))) => {
+        Err(SinkError::Unconfirmed(Unconfirmed::NotWritten(Reason::Broker(error)))) => {
             assert_eq!(error.code, 32);
         }
         other => panic!("{other:?}"),

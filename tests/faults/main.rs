@@ -17,7 +17,7 @@ mod versions;
 
 use std::time::Duration;
 
-use forebay::{Acked, Config, Outcome, Producer, Receipt, Receipts, Record, Undelivered};
+use forebay::{Acked, Config, Outcome, Producer, Receipt, Receipts, Record, Unconfirmed};
 use krafka::testing::{ApiKey, Control, FakeBroker};
 
 /// Longer than anything takes that works.
@@ -116,11 +116,11 @@ async fn close(producer: Producer) {
 }
 
 fn is_unknown(outcome: &Outcome) -> bool {
-    matches!(outcome, Err(Undelivered::Unknown(_)))
+    matches!(outcome, Err(Unconfirmed::Unknown(_)))
 }
 
 fn is_not_written(outcome: &Outcome) -> bool {
-    matches!(outcome, Err(Undelivered::NotWritten(_)))
+    matches!(outcome, Err(Unconfirmed::NotWritten(_)))
 }
 
 /// The values in the log of "t", partition by partition.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use forebay::{
-    BorrowedRecord, Delivered, Header, Interceptor, Lane, Receipts, SendError, SliceError,
+    BatchOutcome, BorrowedRecord, Header, Interceptor, Lane, Receipts, SendError, SliceError,
 };
 
 use crate::*;
@@ -14,20 +14,20 @@ fn value(value: &str) -> BorrowedRecord<'_> {
 }
 
 /// Where slices go in.
-enum Door {
+enum PartitionRoute {
     Shared(Producer),
     /// With owned records.
     Owned(Producer),
     Lane(Box<Lane>),
 }
 
-const DOORS: [fn(&Producer) -> Door; 3] = [
-    |producer| Door::Shared(producer.clone()),
-    |producer| Door::Owned(producer.clone()),
-    |producer| Door::Lane(Box::new(producer.lane())),
+const DOORS: [fn(&Producer) -> PartitionRoute; 3] = [
+    |producer| PartitionRoute::Shared(producer.clone()),
+    |producer| PartitionRoute::Owned(producer.clone()),
+    |producer| PartitionRoute::Lane(Box::new(producer.lane())),
 ];
 
-impl Door {
+impl PartitionRoute {
     async fn send_slice(
         &mut self,
         records: &[BorrowedRecord<'_>],
@@ -219,9 +219,9 @@ async fn an_actor_is_told_of_every_record_of_a_slice() {
         impl actix::Actor for Ear {
             type Context = actix::Context<Self>;
         }
-        impl actix::Handler<Delivered> for Ear {
+        impl actix::Handler<BatchOutcome> for Ear {
             type Result = ();
-            fn handle(&mut self, delivered: Delivered, _: &mut Self::Context) {
+            fn handle(&mut self, delivered: BatchOutcome, _: &mut Self::Context) {
                 let _ = self.0.send(delivered.count);
             }
         }
@@ -229,7 +229,7 @@ async fn an_actor_is_told_of_every_record_of_a_slice() {
         let producer = producer(&broker, &[("batch.size", "300")]);
         let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
         let ear = actix::Actor::start(Ear(tell));
-        let mut door = door(&producer.delivering_to(ear.recipient()));
+        let mut door = door(&producer.outcomes_to(ear.recipient()));
         let texts: Vec<_> = numbers(50);
         let records: Vec<_> = texts.iter().map(|text| value(text)).collect();
         drop(door.send_all(&records).await);

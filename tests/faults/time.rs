@@ -109,8 +109,8 @@ async fn what_expires_in_several_partitions_is_told_for_each() {
         }
         for (receipt, value) in receipts {
             let last = match outcome(receipt).await {
-                Err(Undelivered::NotWritten(Reason::Expired { last, .. })) => last,
-                Err(Undelivered::Unknown(Reason::Expired { last, .. })) => {
+                Err(Unconfirmed::NotWritten(Reason::Expired { last, .. })) => last,
+                Err(Unconfirmed::Unknown(Reason::Expired { last, .. })) => {
                     unknown.push(value);
                     last
                 }
@@ -228,7 +228,7 @@ async fn without_leave_to_be_idempotent_records_expire_with_the_reason() {
     ];
     let producer = producer(&broker, &keys);
     let expired = outcome(send(&producer, "x").await).await;
-    let Err(Undelivered::NotWritten(Reason::Expired { last, .. })) = expired else {
+    let Err(Unconfirmed::NotWritten(Reason::Expired { last, .. })) = expired else {
         panic!("{expired:?}");
     };
     let last = last.expect("a reason");
@@ -255,7 +255,7 @@ impl Notes {
 }
 
 impl Interceptor for Notes {
-    fn on_acknowledgement(&self, delivered: &forebay::Delivered) {
+    fn on_acknowledgement(&self, delivered: &forebay::BatchOutcome) {
         self.note(format!("{} delivered", delivered.topic_partition));
     }
 

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use actix::prelude::*;
 use forebay::partitioner::{Partitioner, TopicPartitions};
-use forebay::{Delivered, Interceptor, Placement, Produce, SendError};
+use forebay::{BatchOutcome, Interceptor, Placement, SendError, SendRecord};
 use tokio::sync::mpsc;
 
 use crate::*;
@@ -21,7 +21,7 @@ impl Interceptor for Unsteady {
         record.header("seen", "yes")
     }
 
-    fn on_acknowledgement(&self, _: &Delivered) {
+    fn on_acknowledgement(&self, _: &BatchOutcome) {
         panic!("cannot stand good news");
     }
 
@@ -117,17 +117,17 @@ async fn a_callback_may_send() {
 }
 
 struct Reader {
-    tell: mpsc::UnboundedSender<Delivered>,
+    tell: mpsc::UnboundedSender<BatchOutcome>,
 }
 
 impl Actor for Reader {
     type Context = Context<Self>;
 }
 
-impl Handler<Delivered> for Reader {
+impl Handler<BatchOutcome> for Reader {
     type Result = ();
 
-    fn handle(&mut self, delivered: Delivered, _: &mut Context<Self>) {
+    fn handle(&mut self, delivered: BatchOutcome, _: &mut Context<Self>) {
         let _ = self.tell.send(delivered);
     }
 }
@@ -138,7 +138,7 @@ async fn an_actor_is_told_of_batches() {
     let producer = producer(&broker, &[("linger.ms", "20")]);
     let (tell, mut told) = mpsc::unbounded_channel();
     let reader = Reader { tell }.start();
-    let telling = producer.delivering_to(reader.recipient());
+    let telling = producer.outcomes_to(reader.recipient());
     let mut open = Vec::new();
     for i in 0..100 {
         let record = Record::to("t").partition(0).value(i.to_string());
@@ -167,7 +167,8 @@ async fn the_runtime_may_share_an_arbiter() {
         .expect("a producer");
     all_acked(send_all(&producer, 0..100).await).await;
     let partition = producer.partition("t", 0).await.expect("an actor");
-    let produced = within(partition.send(Produce::new(Record::to("elsewhere").value("100")))).await;
+    let produced =
+        within(partition.send(SendRecord::new(Record::to("elsewhere").value("100")))).await;
     acked(produced.expect("alive").expect("accepted")).await;
     close(producer).await;
     assert_eq!(log(&broker), numbers(101));

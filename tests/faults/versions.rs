@@ -1,4 +1,4 @@
-//! Brokers of every age: each version of Produce, on a broker made of somebody else's codec.
+//! Brokers of every age: each version of SendRecord, on a broker made of somebody else's codec.
 
 use crate::scripted::{Scripted, Twist};
 use crate::*;

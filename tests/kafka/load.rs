@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use forebay::{Acked, Config, Outcome, Producer, Receipt, Record, Undelivered};
+use forebay::{Acked, Config, Outcome, Producer, Receipt, Record, Unconfirmed};
 
 use tracing_subscriber::EnvFilter;
 
@@ -204,8 +204,8 @@ impl Outcomes {
         let counter = counter as i64;
         match outcome {
             Ok(acked) => self.acked.push((counter, acked)),
-            Err(Undelivered::NotWritten(why)) => self.not_written.push((counter, why.to_string())),
-            Err(Undelivered::Unknown(why)) => self.unknown.push((counter, why.to_string())),
+            Err(Unconfirmed::NotWritten(why)) => self.not_written.push((counter, why.to_string())),
+            Err(Unconfirmed::Unknown(why)) => self.unknown.push((counter, why.to_string())),
         }
     }
 

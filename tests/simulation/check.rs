@@ -9,7 +9,7 @@ use super::batch::{HEADER, values};
 use super::load::{Journal, Name, Tag};
 use super::log::Log;
 use super::tally::{Invariant, Tally};
-use crate::{Outcome, Undelivered};
+use crate::{Outcome, Unconfirmed};
 
 /// What the configuration lets one expect.
 #[derive(Debug, Clone, Copy)]
@@ -28,7 +28,7 @@ pub(super) struct Promise {
 }
 
 /// Where a record was found.
-type Place = (usize, usize, i64);
+type Target = (usize, usize, i64);
 
 /// Everything that is wrong, in words.
 pub(super) fn check(
@@ -43,7 +43,7 @@ pub(super) fn check(
         tally.broken[what as usize] += 1;
         wrong.push(format!("{}: {text}", what.label()));
     };
-    let mut found: BTreeMap<Name, Vec<Place>> = BTreeMap::new();
+    let mut found: BTreeMap<Name, Vec<Target>> = BTreeMap::new();
     for (at, log) in logs {
         for (offset, value) in records(log) {
             let place = (at.0, at.1, offset);
@@ -72,13 +72,13 @@ pub(super) fn check(
             );
             continue;
         };
-        if let Some(Err(Undelivered::NotWritten(why))) = sent.told.outcome() {
+        if let Some(Err(Unconfirmed::NotWritten(why))) = sent.told.outcome() {
             broken(
                 Invariant::Phantom,
                 format!("{name:?} ({why}) at {places:?}"),
             );
         }
-        let own = |place: &&Place| (place.0, place.1) != (sent.topic, sent.partition as usize);
+        let own = |place: &&Target| (place.0, place.1) != (sent.topic, sent.partition as usize);
         if let Some(place) = places.iter().find(own) {
             broken(Invariant::Misrouted, format!("{name:?} at {place:?}"));
         }
@@ -117,8 +117,8 @@ pub(super) fn check(
         }
         match outcome {
             Some(Ok(_)) => tally.acked += 1,
-            Some(Err(Undelivered::NotWritten(_))) => tally.not_written += 1,
-            Some(Err(Undelivered::Unknown(_))) => tally.unknown += 1,
+            Some(Err(Unconfirmed::NotWritten(_))) => tally.not_written += 1,
+            Some(Err(Unconfirmed::Unknown(_))) => tally.unknown += 1,
             None => {}
         }
     }
@@ -157,7 +157,7 @@ fn records(log: &Log) -> Vec<(i64, Bytes)> {
 fn out_of_order(
     promise: Promise,
     journal: &Journal,
-    found: &BTreeMap<Name, Vec<Place>>,
+    found: &BTreeMap<Name, Vec<Target>>,
 ) -> Vec<(Name, Name)> {
     let mut lines: BTreeMap<_, Vec<(usize, i64, Name)>> = BTreeMap::new();
     for (name, sent) in &journal.sent {

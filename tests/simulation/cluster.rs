@@ -12,7 +12,7 @@ use tokio::task::spawn_local;
 use tokio::time::sleep;
 use uuid::Uuid;
 
-use super::log::{Log, Standing};
+use super::log::{Log, QueueState};
 use super::world::{Plan, World};
 
 /// Indexes of a topic and of a partition in it.
@@ -86,7 +86,7 @@ impl Partition {
 }
 
 impl Cluster {
-    pub fn new(brokers: usize, topics: &[usize], chance: &mut impl Rng) -> Self {
+    pub fn new(brokers: usize, topics: &[usize], rng: &mut impl Rng) -> Self {
         let topics: Vec<_> = topics
             .iter()
             .enumerate()
@@ -96,7 +96,7 @@ impl Cluster {
                 partitions: (0..partitions)
                     .map(|_| Partition {
                         now: View {
-                            leader: Some(chance.random_range(0..brokers)),
+                            leader: Some(rng.random_range(0..brokers)),
                             epoch: 0,
                             in_sync: (0..brokers).collect(),
                         },
@@ -109,7 +109,7 @@ impl Cluster {
                         ],
                     })
                     .collect(),
-                visible: chance.random_range(1..=partitions),
+                visible: rng.random_range(1..=partitions),
             })
             .collect();
         let views: Vec<Vec<View>> = topics
@@ -156,8 +156,8 @@ impl Cluster {
     }
 
     /// The broker's replica, and what it believes of its part.
-    pub fn standing(&mut self, broker: usize, at: At, plan: &Plan) -> (&mut Replica, Standing) {
-        let standing = Standing {
+    pub fn standing(&mut self, broker: usize, at: At, plan: &Plan) -> (&mut Replica, QueueState) {
+        let standing = QueueState {
             leads: self.leads(broker, at).is_some(),
             replicas: self.brokers.len(),
             in_sync: self.view(broker, at).in_sync.len(),
@@ -282,7 +282,7 @@ impl Cluster {
     }
 
     /// The controller names another leader of those in sync. Returns whether it could.
-    fn move_leader(&mut self, at: At, chance: &mut impl Rng) -> bool {
+    fn move_leader(&mut self, at: At, rng: &mut impl Rng) -> bool {
         let works: Vec<bool> = self.brokers.iter().map(Broker::works).collect();
         let partition = self.partition(at);
         let leader = partition.now.leader;
@@ -293,7 +293,7 @@ impl Cluster {
         if others.is_empty() {
             return false;
         }
-        partition.now.leader = Some(others[chance.random_range(0..others.len())]);
+        partition.now.leader = Some(others[rng.random_range(0..others.len())]);
         partition.now.epoch += 1;
         true
     }
@@ -346,8 +346,8 @@ impl World {
 
     pub fn move_leader(self: &Rc<Self>, at: At) -> bool {
         let moved = {
-            let mut chance = self.chance.borrow_mut();
-            self.cluster.borrow_mut().move_leader(at, &mut *chance)
+            let mut rng = self.rng.borrow_mut();
+            self.cluster.borrow_mut().move_leader(at, &mut *rng)
         };
         if moved {
             self.publish(at);

@@ -11,7 +11,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::world::World;
-use crate::{Lane, Outcome, Produce, Producer, Receipt, Receipts, Record};
+use crate::{Lane, Outcome, Producer, Receipt, Receipts, Record, SendRecord};
 
 /// Names a record: the clone that sent it, and its number there.
 pub(super) type Name = (u32, u32);
@@ -203,7 +203,7 @@ impl Load {
                 .await
             {
                 Ok(partition) => partition
-                    .send(Produce::new(record))
+                    .send(SendRecord::new(record))
                     .await
                     .ok()
                     .and_then(Result::ok),

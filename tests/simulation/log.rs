@@ -65,7 +65,7 @@ pub struct Appended {
 
 /// A broker's part in a partition when a batch comes for it.
 #[derive(Debug, Clone, Copy)]
-pub struct Standing {
+pub struct QueueState {
     pub leads: bool,
     pub replicas: usize,
     pub in_sync: usize,
@@ -79,7 +79,7 @@ impl Log {
     /// What a broker does with a producer's batch. An error is the code of its answer.
     pub fn produce(
         &mut self,
-        standing: Standing,
+        standing: QueueState,
         acks: i16,
         bytes: &Bytes,
     ) -> Result<Appended, i16> {

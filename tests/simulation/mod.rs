@@ -142,9 +142,9 @@ fn clients_that_failed_together_do_not_come_back_together() {
 
 /// A producer on this thread, and a cluster in which nothing goes wrong by itself.
 fn fair(settings: crate::config::ConfigBuilder) -> (std::rc::Rc<world::World>, crate::Producer) {
-    let mut chance = world::chance(1);
-    let cluster = cluster::Cluster::new(3, &[1], &mut chance);
-    let world = world::World::new(1, world::Plan::FAIR, cluster, chance);
+    let mut rng = world::rng(1);
+    let cluster = cluster::Cluster::new(3, &[1], &mut rng);
+    let world = world::World::new(1, world::Plan::FAIR, cluster, rng);
     broker::listen(&world);
     let config = settings
         .bootstrap_servers("broker-0:9092,broker-1:9092,broker-2:9092")

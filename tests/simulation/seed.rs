@@ -15,7 +15,7 @@ use super::cluster::Cluster;
 use super::load::{Load, Name, Told};
 use super::tally::{Fault, Invariant, Tally};
 use super::weather::{before_message, heal, storm};
-use super::world::{History, Plan, World, chance};
+use super::world::{History, Plan, World, rng};
 use super::{network, planted};
 use crate::actors::faults;
 use crate::config::Acks;
@@ -40,66 +40,66 @@ struct Settings {
     fragile: bool,
 }
 
-fn one_of<T: Copy>(chance: &mut SmallRng, of: &[T]) -> T {
-    of[chance.random_range(0..of.len())]
+fn one_of<T: Copy>(rng: &mut SmallRng, of: &[T]) -> T {
+    of[rng.random_range(0..of.len())]
 }
 
-fn plan(chance: &mut SmallRng) -> Plan {
+fn plan(rng: &mut SmallRng) -> Plan {
     let mut weights = [0; Fault::COUNT];
     // Some seeds have much of a few faults, and none of the others: what two of them do together
     // shows best where nothing else is wrong.
-    let share = one_of(chance, &[0.15, 0.3, 0.6, 1.0]);
+    let share = one_of(rng, &[0.15, 0.3, 0.6, 1.0]);
     for weight in &mut weights {
-        if chance.random_bool(share) {
-            *weight = chance.random_range(1..=5);
+        if rng.random_bool(share) {
+            *weight = rng.random_range(1..=5);
         }
     }
-    if chance.random_bool(0.5) {
+    if rng.random_bool(0.5) {
         weights[Fault::Panic as usize] = 0;
     }
-    let congested = chance.random_bool(0.25);
+    let congested = rng.random_bool(0.25);
     if congested {
         weights[Fault::SlowNetwork as usize] = 5;
         weights[Fault::Freeze as usize] = 5;
     }
     Plan {
         congested,
-        min_in_sync: one_of(chance, &[1, 2, 2]),
-        max_message: one_of(chance, &[1 << 20, 1 << 20, 1 << 20, 500, 900]),
-        names_duplicates: chance.random_bool(0.2),
-        newest_produce: one_of(chance, &[8, 9, 11, 12, 13, 13]),
-        hints: chance.random_bool(0.5),
+        min_in_sync: one_of(rng, &[1, 2, 2]),
+        max_message: one_of(rng, &[1 << 20, 1 << 20, 1 << 20, 500, 900]),
+        names_duplicates: rng.random_bool(0.2),
+        newest_produce: one_of(rng, &[8, 9, 11, 12, 13, 13]),
+        hints: rng.random_bool(0.5),
         socket: match congested {
             true => 64,
-            false => one_of(chance, &[64, 1_000, 10_000, 100_000]),
+            false => one_of(rng, &[64, 1_000, 10_000, 100_000]),
         },
-        first_epoch: one_of(chance, &[0, 0, 0, 0, 32_766]),
+        first_epoch: one_of(rng, &[0, 0, 0, 0, 32_766]),
         weights,
-        storm: Duration::from_millis(chance.random_range(300..5_000)),
+        storm: Duration::from_millis(rng.random_range(300..5_000)),
     }
 }
 
-fn settings(chance: &mut SmallRng, plan: &Plan) -> Settings {
-    let request_timeout = chance.random_range(60..1_500);
-    let linger = one_of(chance, &[0, 0, 1, 5, 40]);
-    let spare = one_of(chance, &[0, 300, 1_500, 6_000]);
+fn settings(rng: &mut SmallRng, plan: &Plan) -> Settings {
+    let request_timeout = rng.random_range(60..1_500);
+    let linger = one_of(rng, &[0, 0, 1, 5, 40]);
+    let spare = one_of(rng, &[0, 300, 1_500, 6_000]);
     let spare = if plan.congested { 0 } else { spare };
     let delivery_timeout = request_timeout + linger + spare;
-    let batch = one_of(chance, &[100, 150, 300, 700, 2_000]);
-    let memory = batch.max(300) * one_of(chance, &[3, 8, 40]);
+    let batch = one_of(rng, &[100, 150, 300, 700, 2_000]);
+    let memory = batch.max(300) * one_of(rng, &[3, 8, 40]);
     // Where many small batches wait for a narrow socket they are all of one size.
     let (batch, memory) = match plan.congested {
         true => (100, 60_000),
         false => (batch, memory),
     };
-    let idempotent = !chance.random_bool(if plan.congested { 0.5 } else { 0.15 });
+    let idempotent = !rng.random_bool(if plan.congested { 0.5 } else { 0.15 });
     let acks = match idempotent {
         true => "all",
-        false => one_of(chance, &["all", "1", "0"]),
+        false => one_of(rng, &["all", "1", "0"]),
     };
-    let in_flight = one_of(chance, &[1, 2, 5, 5, 5]);
-    let fragile = chance.random_bool(0.1);
-    let codec = one_of(chance, &["none", "none", "none", "none", "lz4"]);
+    let in_flight = one_of(rng, &[1, 2, 5, 5, 5]);
+    let fragile = rng.random_bool(0.1);
+    let codec = one_of(rng, &["none", "none", "none", "none", "lz4"]);
     let config = Config::builder()
         .bootstrap_servers("broker-0:9092,broker-1:9092,broker-2:9092")
         // The one that is made up counts producers, and so would differ in length.
@@ -113,25 +113,19 @@ fn settings(chance: &mut SmallRng, plan: &Plan) -> Settings {
         .set("batch.size", batch)
         .set("buffer.memory", memory)
         .set("max.request.size", batch.max(300) * 4)
-        .set("max.block.ms", one_of(chance, &[20, 300, 2_000]))
-        .set(
-            "retries",
-            one_of(chance, &[i32::MAX, i32::MAX, i32::MAX, 2]),
-        )
-        .set("retry.backoff.ms", one_of(chance, &[1, 10, 100]))
-        .set("retry.backoff.max.ms", one_of(chance, &[100, 800]))
-        .set("reconnect.backoff.ms", one_of(chance, &[1, 10, 50]))
-        .set("reconnect.backoff.max.ms", one_of(chance, &[50, 500]))
+        .set("max.block.ms", one_of(rng, &[20, 300, 2_000]))
+        .set("retries", one_of(rng, &[i32::MAX, i32::MAX, i32::MAX, 2]))
+        .set("retry.backoff.ms", one_of(rng, &[1, 10, 100]))
+        .set("retry.backoff.max.ms", one_of(rng, &[100, 800]))
+        .set("reconnect.backoff.ms", one_of(rng, &[1, 10, 50]))
+        .set("reconnect.backoff.max.ms", one_of(rng, &[50, 500]))
         .set(
             "socket.connection.setup.timeout.ms",
-            one_of(chance, &[50, 500]),
+            one_of(rng, &[50, 500]),
         )
         .set("socket.connection.setup.timeout.max.ms", 1_000)
-        .set(
-            "metadata.max.age.ms",
-            one_of(chance, &[200, 1_000, 300_000]),
-        )
-        .set("connections.max.idle.ms", one_of(chance, &[100, 540_000]))
+        .set("metadata.max.age.ms", one_of(rng, &[200, 1_000, 300_000]))
+        .set("connections.max.idle.ms", one_of(rng, &[100, 540_000]))
         .set("compression.type", codec)
         .set("forebay.restart.max", if fragile { 3 } else { 1_000_000 })
         .build()
@@ -197,26 +191,26 @@ pub(super) fn run(seed: u64, with_text: bool) -> Verdict {
 const ENDLESS: Duration = Duration::from_secs(600);
 
 async fn simulate(seed: u64, with_text: bool) -> Verdict {
-    let mut chance = chance(seed);
-    let plan = plan(&mut chance);
-    let settings = settings(&mut chance, &plan);
-    let topics: Vec<usize> = match chance.random_range(0..3) {
+    let mut rng = rng(seed);
+    let plan = plan(&mut rng);
+    let settings = settings(&mut rng, &plan);
+    let topics: Vec<usize> = match rng.random_range(0..3) {
         0 => vec![1],
         1 => vec![3],
         _ => vec![1, 2],
     };
-    let clones = chance.random_range(1..=3);
-    let records = chance.random_range(10..=50);
-    let pace = one_of(&mut chance, &[1, 20, 120]);
-    let filler = one_of(&mut chance, &[1, 1, 60, 200]);
-    let ending = chance.random_range(0..10u32);
+    let clones = rng.random_range(1..=3);
+    let records = rng.random_range(10..=50);
+    let pace = one_of(&mut rng, &[1, 20, 120]);
+    let filler = one_of(&mut rng, &[1, 1, 60, 200]);
+    let ending = rng.random_range(0..10u32);
     let (topics, clones, records, pace, filler) = match plan.congested {
         true => (vec![3], 3, 60, 1, 1),
         false => (topics, clones, records, pace, filler),
     };
-    let cluster = Cluster::new(3, &topics, &mut chance);
+    let cluster = Cluster::new(3, &topics, &mut rng);
     let promise = settings.promise;
-    let world = World::new(seed, plan, cluster, chance);
+    let world = World::new(seed, plan, cluster, rng);
     if with_text {
         world.history.borrow_mut().text = Some(vec![format!("{:?}", world.plan)]);
     }
@@ -266,7 +260,7 @@ async fn simulate(seed: u64, with_text: bool) -> Verdict {
     for (name, sent) in &load.journal.borrow().sent {
         let outcome = match sent.told.outcome() {
             Some(Ok(acked)) => acked.offset.unwrap_or(-1),
-            Some(Err(crate::Undelivered::NotWritten(_))) => -2,
+            Some(Err(crate::Unconfirmed::NotWritten(_))) => -2,
             Some(Err(_)) => -3,
             None => -4,
         };

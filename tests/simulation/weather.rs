@@ -198,7 +198,7 @@ pub(super) fn before_message(world: &World, actor: &'static str, message: &'stat
     if weather.panics + weather.creep + weather.stalls == 0 {
         return;
     }
-    let die = world.chance.borrow_mut().random_range(0..10_000u32);
+    let die = world.rng.borrow_mut().random_range(0..10_000u32);
     let pass = |fault, micros| {
         world.count(fault);
         let time = std::time::Duration::from_micros(1 + world.below(micros));

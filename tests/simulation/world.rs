@@ -13,13 +13,13 @@ use tokio::time::Instant;
 use super::cluster::Cluster;
 use super::network::Cut;
 use super::tally::{Fault, Tally};
-use crate::{Part, Supervise, TopicPartition};
+use crate::{Component, Supervise, TopicPartition};
 
 pub(super) struct World {
     pub seed: u64,
     pub start: Instant,
     pub plan: Plan,
-    pub chance: RefCell<SmallRng>,
+    pub rng: RefCell<SmallRng>,
     pub cluster: RefCell<Cluster>,
     /// Something in the cluster has changed: whoever waits looks again.
     pub changed: Notify,
@@ -111,12 +111,12 @@ impl Weather {
 }
 
 impl World {
-    pub fn new(seed: u64, plan: Plan, cluster: Cluster, chance: SmallRng) -> Rc<Self> {
+    pub fn new(seed: u64, plan: Plan, cluster: Cluster, rng: SmallRng) -> Rc<Self> {
         Rc::new(Self {
             seed,
             start: Instant::now(),
             plan,
-            chance: RefCell::new(chance),
+            rng: RefCell::new(rng),
             cluster: RefCell::new(cluster),
             changed: Notify::new(),
             connections: RefCell::default(),
@@ -133,13 +133,13 @@ impl World {
     }
 
     pub fn below(&self, end: u64) -> u64 {
-        self.chance.borrow_mut().random_range(0..end.max(1))
+        self.rng.borrow_mut().random_range(0..end.max(1))
     }
 
     /// Milliseconds between the two, to the microsecond.
     pub fn between(&self, least: u64, most: u64) -> Duration {
         let micros = self
-            .chance
+            .rng
             .borrow_mut()
             .random_range(least * 1_000..=most.max(least) * 1_000);
         Duration::from_micros(micros)
@@ -179,18 +179,18 @@ impl World {
     }
 
     /// A part of the producer that can be retired.
-    pub fn some_part(&self) -> Part {
+    pub fn some_part(&self) -> Component {
         let everywhere = self.cluster.borrow().everywhere();
         match self.below(2) {
-            0 => Part::Sender(self.below(self.brokers() as u64) as i32),
+            0 => Component::Sender(self.below(self.brokers() as u64) as i32),
             _ => part(everywhere[self.below(everywhere.len() as u64) as usize]),
         }
     }
 
     /// Every part that can be retired.
-    pub fn parts(&self) -> Vec<Part> {
+    pub fn parts(&self) -> Vec<Component> {
         let everywhere = self.cluster.borrow().everywhere();
-        let senders = (0..self.brokers()).map(|broker| Part::Sender(broker as i32));
+        let senders = (0..self.brokers()).map(|broker| Component::Sender(broker as i32));
         senders.chain(everywhere.into_iter().map(part)).collect()
     }
 
@@ -205,14 +205,14 @@ impl World {
     }
 }
 
-fn part((topic, partition): (usize, usize)) -> Part {
-    Part::Partition(TopicPartition::new(
+fn part((topic, partition): (usize, usize)) -> Component {
+    Component::Partition(TopicPartition::new(
         format!("topic-{topic}"),
         partition as i32,
     ))
 }
 
-pub(super) fn chance(seed: u64) -> SmallRng {
+pub(super) fn rng(seed: u64) -> SmallRng {
     SmallRng::seed_from_u64(seed)
 }
 

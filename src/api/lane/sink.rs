@@ -10,10 +10,10 @@ use futures_util::Sink;
 use super::{Lane, Now};
 use crate::actors::lifecycle::CloseError;
 use crate::core::ack::Receipt;
-use crate::core::outcome::Undelivered;
+use crate::core::outcome::Unconfirmed;
 use crate::core::receipts::Receipts;
 use crate::core::record::Record;
-use crate::core::stage::Extras;
+use crate::core::stage::AppendOptions;
 use crate::intake::error::SendError;
 
 /// Why a lane used as a sink does not go on.
@@ -25,7 +25,7 @@ pub enum SinkError {
     Refused(#[from] SendError),
     /// A record was accepted and not confirmed.
     #[error("a record was not confirmed: {0}")]
-    Undelivered(#[from] Undelivered),
+    Unconfirmed(#[from] Unconfirmed),
     /// The producer ended before everything had its outcome.
     #[error("the flush did not end: {0}")]
     Flush(#[from] CloseError),
@@ -35,14 +35,14 @@ type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// What has been put into a lane as a sink.
 #[derive(Default)]
-pub(super) struct Sunk {
+pub(super) struct SinkState {
     /// The record that has to wait to be accepted.
     waiting: Option<Boxed<Result<Receipt, SendError>>>,
     flush: Option<Boxed<Result<(), CloseError>>>,
     receipts: Receipts,
 }
 
-impl Sunk {
+impl SinkState {
     pub fn is_waiting(&self) -> bool {
         self.waiting.is_some()
     }
@@ -62,7 +62,7 @@ impl Sunk {
     }
 
     /// Lets go of what is confirmed.
-    fn look(&mut self) -> Result<(), Undelivered> {
+    fn look(&mut self) -> Result<(), Unconfirmed> {
         while let Some(outcome) = self.receipts.try_next() {
             outcome?;
         }
@@ -96,13 +96,13 @@ impl Sink<Record> for Lane {
                 sunk.receipts.push(routes.sent(slot));
                 Ok(())
             }
-            Ok(Now::Short(short)) => {
+            Ok(Now::Missing(short)) => {
                 let producer = self.producer.clone();
                 self.sunk.waiting = Some(Box::pin(async move {
-                    let mut extras = Extras::told_to(producer.listeners());
+                    let mut options = AppendOptions::for_listeners(producer.listeners());
                     let intake = producer.intake();
                     let sent = intake
-                        .accepted_later(record.borrowed(), &mut extras, short)
+                        .accepted_later(record.borrowed(), &mut options, short)
                         .await;
                     sent.inspect_err(|error| intake.refused(record.topic(), error))
                 }));
@@ -139,9 +139,9 @@ impl Sink<Record> for Lane {
     }
 }
 
-impl fmt::Debug for Sunk {
+impl fmt::Debug for SinkState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sunk")
+        f.debug_struct("SinkState")
             .field("waiting", &self.is_waiting())
             .field("receipts", &self.receipts.len())
             .finish_non_exhaustive()

@@ -14,7 +14,7 @@ use krafka::testing::FakeBroker;
 
 use crate::Failure;
 use crate::check::{Check, KEYS, Places, Source, VALUE_LEN};
-use crate::follow::{Door, Follower, Observer, Sent};
+use crate::follow::{Follower, Observer, PartitionRoute, Sent};
 use crate::perf::{histogram, record};
 use crate::read_back::read_back;
 use crate::tally::Tally;
@@ -178,7 +178,7 @@ async fn produce(
         producer.clone(),
         Arc::clone(brokers),
     ));
-    let mut door = Door::Shared(producer.clone());
+    let mut door = PartitionRoute::Shared(producer.clone());
     let mut source = Source::new();
     let mut refused = Tally::default();
     let began = Instant::now();

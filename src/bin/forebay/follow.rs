@@ -35,12 +35,12 @@ pub trait Observer<T>: Send + 'static {
 }
 
 /// Which of the producer's doors records go through.
-pub enum Door {
+pub enum PartitionRoute {
     Shared(Producer),
     Lane(Box<Lane>),
 }
 
-impl Door {
+impl PartitionRoute {
     async fn send(&mut self, record: Record) -> Result<Receipt, SendError> {
         match self {
             Self::Shared(producer) => producer.send(record).await,
@@ -80,7 +80,12 @@ impl<T: Send + Unpin + 'static> Follower<T> {
     }
 
     /// Sends a record. Dropped before it is ready, nothing was accepted.
-    pub async fn send(&mut self, door: &mut Door, record: Record, tag: T) -> Result<(), SendError> {
+    pub async fn send(
+        &mut self,
+        door: &mut PartitionRoute,
+        record: Record,
+        tag: T,
+    ) -> Result<(), SendError> {
         if self.chunk.len() >= CHUNK {
             self.hand_over().await;
         }

@@ -30,7 +30,7 @@ struct Args {
 #[derive(Subcommand)]
 enum Command {
     Demo(demo::Demo),
-    Produce(produce::Produce),
+    Produce(produce::SendRecord),
     Perf(perf::Perf),
 }
 

@@ -6,11 +6,11 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use forebay::{Config, Outcome, Producer, Reason, Record, Undelivered};
+use forebay::{Config, Outcome, Producer, Reason, Record, Unconfirmed};
 use hdrhistogram::Histogram;
 
 use crate::Failure;
-use crate::follow::{Door, Follower, Observer, Sent};
+use crate::follow::{Follower, Observer, PartitionRoute, Sent};
 use crate::payload::Payload;
 use crate::settings::{build, key_value};
 use crate::tally::Tally;
@@ -91,8 +91,8 @@ pub async fn run(args: Perf) -> Result<ExitCode, Failure> {
     let producer = Producer::start(config)?;
     let stats = Stats::new(Duration::from_millis(args.reporting_interval))?;
     let mut door = match args.door {
-        DoorKind::Shared => Door::Shared(producer.clone()),
-        DoorKind::Lane => Door::Lane(Box::new(producer.lane())),
+        DoorKind::Shared => PartitionRoute::Shared(producer.clone()),
+        DoorKind::Lane => PartitionRoute::Lane(Box::new(producer.lane())),
     };
     let (mut follower, followed) = Follower::start(stats);
     let mut refused = Tally::default();
@@ -241,7 +241,7 @@ impl Observer<usize> for Stats {
         self.tally.outcome(&outcome);
         if !matches!(
             outcome,
-            Ok(_) | Err(Undelivered::Unknown(Reason::NotRequested))
+            Ok(_) | Err(Unconfirmed::Unknown(Reason::NotRequested))
         ) {
             return;
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use forebay::{Outcome, Reason, SendError, Undelivered};
+use forebay::{Outcome, Reason, SendError, Unconfirmed};
 
 use crate::text::Grouped;
 
@@ -27,12 +27,12 @@ impl Tally {
             Ok(_) => self.acked += 1,
             Err(undelivered) => {
                 match undelivered {
-                    Undelivered::NotWritten(_) => self.not_written += 1,
-                    Undelivered::Unknown(Reason::NotRequested) => {
+                    Unconfirmed::NotWritten(_) => self.not_written += 1,
+                    Unconfirmed::Unknown(Reason::NotRequested) => {
                         self.unknown += 1;
                         self.not_requested += 1;
                     }
-                    Undelivered::Unknown(_) => self.unknown += 1,
+                    Unconfirmed::Unknown(_) => self.unknown += 1,
                 }
                 self.because(undelivered.to_string());
             }
@@ -114,10 +114,10 @@ mod tests {
     #[test]
     fn acks_0_is_no_failure_and_no_ack() {
         let mut tally = Tally::default();
-        tally.outcome(&Err(Undelivered::Unknown(Reason::NotRequested)));
+        tally.outcome(&Err(Unconfirmed::Unknown(Reason::NotRequested)));
         assert_eq!((tally.acked, tally.unknown), (0, 1));
         assert!(tally.is_good());
-        tally.outcome(&Err(Undelivered::Unknown(Reason::RuntimeGone)));
+        tally.outcome(&Err(Unconfirmed::Unknown(Reason::RuntimeGone)));
         assert!(!tally.is_good());
     }
 
@@ -128,7 +128,7 @@ mod tests {
         tally.not_written(3, "interrupted");
         tally.not_written(0, "never");
         let mut sum = Tally::default();
-        sum.outcome(&Err(Undelivered::NotWritten(Reason::RuntimeGone)));
+        sum.outcome(&Err(Unconfirmed::NotWritten(Reason::RuntimeGone)));
         sum.add(tally);
         assert_eq!(sum.not_written, 5);
         let reasons = sum.reasons();

@@ -8,7 +8,7 @@ use super::crc::Running;
 use super::header::HEADER_LEN;
 use super::record::RecordRef;
 use super::sealed::SealedBatch;
-use crate::core::ack::{Ack, Settle};
+use crate::core::ack::{Ack, AckSettler};
 use crate::core::delivery::{Callback, Listener, Listeners};
 use crate::core::memory::Buffer;
 
@@ -27,7 +27,7 @@ pub(crate) struct OpenBatch {
     crc: Option<Running>,
     /// The length at which it catches up next.
     sum_at: usize,
-    settle: Settle,
+    settle: AckSettler,
     listeners: Listeners,
 }
 
@@ -46,7 +46,7 @@ impl OpenBatch {
             opened_at,
             crc: plain.then(Running::new),
             sum_at: if plain { STRIDE } else { usize::MAX },
-            settle: Settle::new(partition),
+            settle: AckSettler::new(partition),
             listeners: Listeners::default(),
         }
     }

@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::crc;
 use super::header::{self, HEADER_LEN, Stamp, Summary};
 use super::record::renumber;
-use crate::core::ack::{RecordId, Settle, Settlement};
+use crate::core::ack::{AckSettler, RecordId, Settlement};
 use crate::core::compress::{self, Compression, Compressor};
 use crate::core::delivery::Listeners;
 use crate::core::memory::Buffer;
@@ -69,7 +69,7 @@ pub(crate) struct SealedBatch {
     created_at: Instant,
     /// How receipts name its first record.
     first: RecordId,
-    settle: Option<Settle>,
+    settle: Option<AckSettler>,
     listeners: Listeners,
 }
 
@@ -93,7 +93,7 @@ impl SealedBatch {
         count: i32,
         (base_timestamp, max_timestamp): (i64, i64),
         created_at: Instant,
-        settle: Settle,
+        settle: AckSettler,
         listeners: Listeners,
     ) -> Self {
         Self {
@@ -227,7 +227,7 @@ impl SealedBatch {
             squeezed: false,
             created_at: self.created_at,
             first,
-            settle: Some(Settle::new(whole.partition())),
+            settle: Some(AckSettler::new(whole.partition())),
             listeners,
         };
         let [head, tail] = halves;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use crate::core::endpoint::Endpoint;
-use crate::core::wire::{LeaderHint, MetadataAnswer, Node, TopicAnswer};
+use crate::core::wire::{LeaderHint, MetadataResponse, Node, TopicMetadata};
 
 /// A partition's leader, as far as it is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,7 +72,7 @@ impl ClusterView {
     }
 
     /// Takes in a broker's answer.
-    pub fn apply(&mut self, answer: MetadataAnswer) -> Changes {
+    pub fn apply(&mut self, answer: MetadataResponse) -> Changes {
         let mut changes = Changes::default();
         // An answer without brokers tells nothing of them.
         if !answer.nodes.is_empty() {
@@ -97,7 +97,7 @@ impl ClusterView {
         changes
     }
 
-    fn view(&self, name: Arc<str>, topic: TopicAnswer) -> TopicView {
+    fn view(&self, name: Arc<str>, topic: TopicMetadata) -> TopicView {
         let old = self.topics.get(&name).filter(|old| old.id == topic.id);
         // Fewer partitions under the same id is an answer from the past. Partitions are numbered
         // without gaps; a number beyond their count is nonsense, and must not cost memory.
@@ -182,7 +182,7 @@ mod tests {
     use crate::core::wire::metadata::PartitionInfo;
     use std::time::Duration;
 
-    fn answer(id: u128, leaders: &[(i32, i32)]) -> MetadataAnswer {
+    fn answer(id: u128, leaders: &[(i32, i32)]) -> MetadataResponse {
         let node = |id| Node {
             id,
             host: format!("broker-{id}"),
@@ -195,12 +195,12 @@ mod tests {
             leader,
             leader_epoch,
         };
-        MetadataAnswer {
+        MetadataResponse {
             throttle: Duration::ZERO,
             nodes: vec![node(1), node(2)],
             cluster_id: None,
             controller_id: 1,
-            topics: vec![TopicAnswer {
+            topics: vec![TopicMetadata {
                 error_code: 0,
                 name: "t".into(),
                 id: Uuid::from_u128(id),

@@ -2,44 +2,44 @@
 
 use std::collections::{HashSet, VecDeque};
 
-use super::Parcel;
+use super::OutgoingBatch;
 
 /// Takes batches off the front of `waiting` for one request of at most `max_bytes`, but at least
 /// one, up to the first that does not fit, as Kafka's own `RecordAccumulator.drain` does. A second
 /// batch of a partition stays, and so does everything of that partition behind it, so that a
 /// partition's batches leave in their order.
-pub(crate) fn gather<P: Parcel>(waiting: &mut VecDeque<P>, max_bytes: usize) -> Vec<P> {
+pub(crate) fn gather<P: OutgoingBatch>(waiting: &mut VecDeque<P>, max_bytes: usize) -> Vec<P> {
     let mut seen = HashSet::with_capacity(waiting.len());
     let mut bytes = 0;
     let mut goes = Vec::with_capacity(waiting.len());
-    for parcel in waiting.iter() {
+    for batch in waiting.iter() {
         // Kafka takes one batch of a partition in a request.
-        let first_of_its_partition = seen.insert((parcel.topic(), parcel.partition()));
+        let first_of_its_partition = seen.insert((batch.topic(), batch.partition()));
         if first_of_its_partition {
-            if bytes > 0 && bytes + parcel.len() > max_bytes {
+            if bytes > 0 && bytes + batch.len() > max_bytes {
                 break;
             }
-            bytes += parcel.len();
+            bytes += batch.len();
         }
         goes.push(first_of_its_partition);
     }
     let mut chosen = Vec::with_capacity(goes.len());
     let mut left = Vec::new();
-    for (parcel, goes) in waiting.drain(..goes.len()).zip(goes) {
+    for (batch, goes) in waiting.drain(..goes.len()).zip(goes) {
         match goes {
-            true => chosen.push(parcel),
-            false => left.push(parcel),
+            true => chosen.push(batch),
+            false => left.push(batch),
         }
     }
     left.into_iter()
         .rev()
-        .for_each(|parcel| waiting.push_front(parcel));
+        .for_each(|batch| waiting.push_front(batch));
     chosen
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::parcel::tests::Batch;
+    use super::super::outgoing_batch::tests::Batch;
     use super::*;
 
     #[test]

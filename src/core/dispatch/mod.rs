@@ -1,19 +1,19 @@
 //! What a sender keeps in mind: which batches go next, and which requests are unanswered.
 
-mod answer;
-mod appetite;
-mod bell;
+mod demand;
 mod gather;
 mod in_flight;
-mod parcel;
-mod portions;
+mod outgoing_batch;
+mod ready_queue;
 mod request;
+mod request_sizing;
+mod response;
 
-pub(crate) use answer::match_answers;
-pub(crate) use appetite::Appetite;
-pub(crate) use bell::{Bell, Seat};
+pub(crate) use demand::Demand;
 pub(crate) use gather::gather;
 pub(crate) use in_flight::{InFlight, Request};
-pub(crate) use parcel::Parcel;
-pub(crate) use portions::Portions;
+pub(crate) use outgoing_batch::OutgoingBatch;
+pub(crate) use ready_queue::{ReadyHandle, ReadyQueue};
 pub(crate) use request::{arrange, encode};
+pub(crate) use request_sizing::RequestSizing;
+pub(crate) use response::match_responses;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Parcel;
+use super::OutgoingBatch;
 use crate::core::acks::Acks;
 use crate::core::wire::{self, Batch, Envelope, TopicBatches, WireError};
 
@@ -11,7 +11,7 @@ const LAST_BY_NAME: i16 = 12;
 
 /// Puts batches of one topic together, since Kafka wants each topic once, and returns the version
 /// to send them in: from 13 on topics go by their ids, which an old broker may not have told.
-pub(crate) fn arrange<P: Parcel>(batches: &mut [P], newest: i16) -> i16 {
+pub(crate) fn arrange<P: OutgoingBatch>(batches: &mut [P], newest: i16) -> i16 {
     batches.sort_by(|a, b| a.topic().cmp(b.topic()));
     match batches.iter().any(|batch| batch.topic_id().is_nil()) {
         true => newest.min(LAST_BY_NAME),
@@ -20,7 +20,7 @@ pub(crate) fn arrange<P: Parcel>(batches: &mut [P], newest: i16) -> i16 {
 }
 
 /// Encodes the request for arranged batches, without their records.
-pub(crate) fn encode<P: Parcel>(
+pub(crate) fn encode<P: OutgoingBatch>(
     batches: &[P],
     version: i16,
     correlation_id: i32,
@@ -51,7 +51,7 @@ pub(crate) fn encode<P: Parcel>(
 
 #[cfg(test)]
 mod tests {
-    use super::super::parcel::tests::Batch;
+    use super::super::outgoing_batch::tests::Batch;
     use super::*;
 
     #[test]

@@ -8,7 +8,7 @@ use crate::core::ack::Settlement;
 use crate::core::batch::Stamp;
 use crate::core::broker_error::{BrokerError, Class, asks_for_metadata, class_of};
 use crate::core::identity::sequence_after;
-use crate::core::outcome::{Reason, Undelivered};
+use crate::core::outcome::{Reason, Unconfirmed};
 #[cfg(test)]
 use crate::simulation::planted::{self, Bug};
 
@@ -29,7 +29,7 @@ impl Ledger {
         match report {
             Report::Answered(attempt) => self.answered(at, attempt, now, &mut effects),
             Report::Unasked => {
-                let fate = Undelivered::Unknown(Reason::NotRequested);
+                let fate = Unconfirmed::Unknown(Reason::NotRequested);
                 self.remove(at, Settlement::Failed(fate), &mut effects);
             }
             Report::Returned { written, error } => {
@@ -38,7 +38,7 @@ impl Ledger {
                 entry.last_error = Some(Arc::clone(&error));
                 if written {
                     entry.doubt();
-                    self.again(at, Reason::Connection(error), now, &mut effects);
+                    self.retry(at, Reason::Connection(error), now, &mut effects);
                 } else {
                     entry.attempts -= 1;
                     if entry.batch.is_settled() {
@@ -48,7 +48,7 @@ impl Ledger {
                 }
             }
         }
-        self.renew(&mut effects);
+        self.switch_identity(&mut effects);
         effects
     }
 
@@ -63,7 +63,7 @@ impl Ledger {
         let class = class_of(error.code);
         let first = at == 0;
         let entry = &mut self.entries[at];
-        let proves = first && entry.reign == self.reign;
+        let proves = first && entry.leader_generation == self.leader_generation;
         if class != Class::Success {
             entry.last_error = Some(error.to_string().into());
         }
@@ -79,7 +79,7 @@ impl Ledger {
             }
             #[cfg(test)]
             Class::Duplicate if planted::is(Bug::DuplicateFails) => {
-                let fate = Undelivered::NotWritten(Reason::Broker(error));
+                let fate = Unconfirmed::NotWritten(Reason::Broker(error));
                 self.remove_with_hole(at, Settlement::Failed(fate), effects);
             }
             Class::Duplicate if entry.unresolved => {
@@ -109,19 +109,19 @@ impl Ledger {
                 entry.doubt();
                 self.fail(at, Reason::Broker(error), effects);
             }
-            Class::RefusedForNow => self.again(at, Reason::Broker(error), now, effects),
+            Class::RefusedForNow => self.retry(at, Reason::Broker(error), now, effects),
             #[cfg(test)]
             Class::DoubtfulForNow if planted::is(Bug::DoubtIgnored) => {
-                self.again(at, Reason::Broker(error), now, effects);
+                self.retry(at, Reason::Broker(error), now, effects);
             }
             Class::DoubtfulForNow => {
                 entry.doubt();
-                self.again(at, Reason::Broker(error), now, effects);
+                self.retry(at, Reason::Broker(error), now, effects);
             }
             Class::TooLarge => self.split(at, error, effects),
             // Behind an earlier batch that has to go first, these two say nothing new.
             Class::OutOfOrder | Class::IdentityLost if !first => {
-                self.again(at, Reason::Broker(error), now, effects);
+                self.retry(at, Reason::Broker(error), now, effects);
             }
             Class::OutOfOrder | Class::IdentityLost
                 if entry.unresolved || !self.rules.idempotent =>
@@ -129,14 +129,14 @@ impl Ledger {
                 self.fail(at, Reason::Broker(error), effects);
             }
             Class::OutOfOrder | Class::IdentityLost => {
-                self.again(at, Reason::Broker(error), now, effects);
+                self.retry(at, Reason::Broker(error), now, effects);
                 self.break_line(effects);
             }
         }
     }
 
     /// The batch at `at` is to be tried again, if it still may.
-    fn again(&mut self, at: usize, reason: Reason, now: Instant, effects: &mut Effects) {
+    fn retry(&mut self, at: usize, reason: Reason, now: Instant, effects: &mut Effects) {
         self.proven = false;
         let backoff = self.backoff(&self.entries[at]);
         let entry = &mut self.entries[at];
@@ -167,8 +167,8 @@ impl Ledger {
     /// The batch at `at` ends unconfirmed.
     pub(super) fn fail(&mut self, at: usize, reason: Reason, effects: &mut Effects) {
         let fate = match self.entries[at].unresolved {
-            true => Undelivered::Unknown(reason),
-            false => Undelivered::NotWritten(reason),
+            true => Unconfirmed::Unknown(reason),
+            false => Unconfirmed::NotWritten(reason),
         };
         self.remove_with_hole(at, Settlement::Failed(fate), effects);
     }

@@ -3,7 +3,7 @@
 use super::{Effects, Entry, Ledger};
 use crate::core::ack::Settlement;
 use crate::core::identity::Identity;
-use crate::core::outcome::{Reason, Undelivered};
+use crate::core::outcome::{Reason, Unconfirmed};
 #[cfg(test)]
 use crate::simulation::planted::{self, Bug};
 
@@ -57,13 +57,13 @@ impl Ledger {
         });
         if !older {
             self.newer = Some(identity);
-            self.renew(&mut effects);
+            self.switch_identity(&mut effects);
         }
         effects
     }
 
     /// Leaves the old identity behind as soon as nothing hangs on it any more.
-    pub(super) fn renew(&mut self, effects: &mut Effects) {
+    pub(super) fn switch_identity(&mut self, effects: &mut Effects) {
         if self.lent > 0 {
             return;
         }
@@ -78,7 +78,7 @@ impl Ledger {
                 }
                 let last = self.entries[at].last_error.clone();
                 let last = last.unwrap_or_else(|| "no answer".into());
-                let fate = Undelivered::Unknown(Reason::AfterUnresolved(last));
+                let fate = Unconfirmed::Unknown(Reason::AfterUnresolved(last));
                 self.remove(at, Settlement::Failed(fate), effects);
             }
             self.broken = false;
@@ -103,13 +103,13 @@ impl Ledger {
 
     /// The leader or the topic's id has changed: what the new one accepts has to be seen first. It
     /// has refused nothing yet, so nothing waits for a backoff (KIP-951).
-    pub fn rearm(&mut self) {
+    pub fn leader_changed(&mut self) {
         #[cfg(test)]
         if planted::is(Bug::SequenceForgotten) && self.entries.is_empty() {
             self.next_sequence = 0;
         }
         self.proven = false;
-        self.reign = self.reign.wrapping_add(1);
+        self.leader_generation = self.leader_generation.wrapping_add(1);
         for entry in &mut self.entries {
             entry.not_before = None;
         }

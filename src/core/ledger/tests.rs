@@ -59,7 +59,7 @@ struct Line {
 }
 
 /// A batch as its records' sender and the broker know it.
-struct Sent {
+struct BorrowedReceipt {
     batch: u64,
     receipts: Vec<Receipt>,
 }
@@ -94,11 +94,11 @@ impl Line {
         line
     }
 
-    fn push(&mut self, count: u32) -> Sent {
+    fn push(&mut self, count: u32) -> BorrowedReceipt {
         self.push_values(0..count)
     }
 
-    fn push_values(&mut self, values: impl IntoIterator<Item = u32>) -> Sent {
+    fn push_values(&mut self, values: impl IntoIterator<Item = u32>) -> BorrowedReceipt {
         let memory = self.shelf.buffer(blank(1 << 10));
         let mut open = OpenBatch::new(memory, 3, self.now, true);
         let receipts: Vec<_> = values
@@ -118,10 +118,10 @@ impl Line {
             .collect();
         self.ledger.push(open.seal());
         let batch = receipts[0].id().batch;
-        Sent { batch, receipts }
+        BorrowedReceipt { batch, receipts }
     }
 
-    fn push_many(&mut self, batches: usize) -> Vec<Sent> {
+    fn push_many(&mut self, batches: usize) -> Vec<BorrowedReceipt> {
         (0..batches).map(|_| self.push(2)).collect()
     }
 
@@ -247,7 +247,7 @@ fn values(lent: &Lent) -> Vec<(i64, i64, u32)> {
         .collect()
 }
 
-impl Sent {
+impl BorrowedReceipt {
     fn outcome(&self) -> Outcome {
         let outcome = self.receipts[0].outcome().expect("an outcome");
         if outcome.is_err() {
@@ -277,10 +277,10 @@ impl Sent {
     }
 
     fn is_unknown(&self) -> bool {
-        matches!(self.outcome(), Err(Undelivered::Unknown(_)))
+        matches!(self.outcome(), Err(Unconfirmed::Unknown(_)))
     }
 
     fn is_not_written(&self) -> bool {
-        matches!(self.outcome(), Err(Undelivered::NotWritten(_)))
+        matches!(self.outcome(), Err(Unconfirmed::NotWritten(_)))
     }
 }

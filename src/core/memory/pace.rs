@@ -84,27 +84,27 @@ impl Pace {
 mod tests {
     use super::*;
 
-    const PORTION: usize = 100;
+    const REQUEST_TARGET_BYTES: usize = 100;
 
     /// A pace that has just found that too much is full.
     fn strict(now: Instant) -> Pace {
-        let mut pace = Pace::new(16 * PORTION, PORTION);
-        pace.look(PORTION + 1, now);
+        let mut pace = Pace::new(16 * REQUEST_TARGET_BYTES, REQUEST_TARGET_BYTES);
+        pace.look(REQUEST_TARGET_BYTES + 1, now);
         pace
     }
 
     #[test]
     fn where_little_is_full_there_is_no_limit() {
         let now = Instant::now();
-        let mut pace = Pace::new(16 * PORTION, PORTION);
+        let mut pace = Pace::new(16 * REQUEST_TARGET_BYTES, REQUEST_TARGET_BYTES);
         for _ in 0..10 {
-            pace.handed_out(PORTION);
-            pace.look(PORTION, now);
+            pace.handed_out(REQUEST_TARGET_BYTES);
+            pace.look(REQUEST_TARGET_BYTES, now);
             assert!(pace.allows());
         }
-        pace.look(PORTION + 1, now);
+        pace.look(REQUEST_TARGET_BYTES + 1, now);
         assert!(!pace.allows());
-        pace.look(PORTION, now);
+        pace.look(REQUEST_TARGET_BYTES, now);
         assert!(pace.allows(), "at once, when enough has come back");
     }
 
@@ -112,18 +112,18 @@ mod tests {
     fn what_has_come_back_is_handed_out_by_portions_and_a_little_is_kept() {
         let now = Instant::now();
         let mut pace = strict(now);
-        pace.came_back(PORTION / 2 - 1);
-        pace.look(PORTION + 1, now);
+        pace.came_back(REQUEST_TARGET_BYTES / 2 - 1);
+        pace.look(REQUEST_TARGET_BYTES + 1, now);
         assert!(!pace.allows(), "too little for a portion");
-        pace.came_back(PORTION / 2 + 1);
-        pace.look(PORTION + 1, now);
+        pace.came_back(REQUEST_TARGET_BYTES / 2 + 1);
+        pace.look(REQUEST_TARGET_BYTES + 1, now);
         let mut out = 0;
         while pace.allows() {
             pace.handed_out(1);
             out += 1;
         }
-        assert_eq!(out, PORTION - PORTION / 8);
-        pace.look(PORTION + 1, now);
+        assert_eq!(out, REQUEST_TARGET_BYTES - REQUEST_TARGET_BYTES / 8);
+        pace.look(REQUEST_TARGET_BYTES + 1, now);
         assert!(!pace.allows(), "it counts once");
     }
 
@@ -132,11 +132,11 @@ mod tests {
         let mut now = Instant::now();
         let mut pace = strict(now);
         for _ in 0..3 {
-            pace.look(PORTION + 1, now);
+            pace.look(REQUEST_TARGET_BYTES + 1, now);
             assert!(!pace.allows());
             now = pace.next().expect("a pause");
-            pace.look(PORTION + 1, now);
-            pace.handed_out(PORTION - 1);
+            pace.look(REQUEST_TARGET_BYTES + 1, now);
+            pace.handed_out(REQUEST_TARGET_BYTES - 1);
             assert!(pace.allows());
             pace.handed_out(1);
             assert!(!pace.allows());
@@ -168,7 +168,7 @@ mod tests {
         let now = Instant::now();
         let mut pace = strict(now);
         pace.came_back(1);
-        pace.look(PORTION + 1, now + PAUSE);
+        pace.look(REQUEST_TARGET_BYTES + 1, now + PAUSE);
         assert!(pace.allows());
         pace.handed_out(1);
         assert!(!pace.allows());

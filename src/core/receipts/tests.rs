@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::core::ack::{Settle, Settlement};
+use crate::core::ack::{AckSettler, Settlement};
 use crate::core::broker_error::BrokerError;
 use crate::core::outcome::Reason;
 
@@ -23,7 +23,7 @@ fn offsets(outcomes: &[Outcome]) -> Vec<Option<i64>> {
 
 #[test]
 fn records_of_one_batch_that_follow_one_another_are_one_run_of_one_piece() {
-    let batches = [Settle::new(0), Settle::new(1)];
+    let batches = [AckSettler::new(0), AckSettler::new(1)];
     let mut receipts = Receipts::default();
     for index in 0..1000 {
         receipts.push_receipt(batches[0].receipt(index, 7));
@@ -43,14 +43,14 @@ fn records_of_one_batch_that_follow_one_another_are_one_run_of_one_piece() {
     assert_eq!(offsets(&rest)[..3], [Some(50), Some(1100), Some(51)]);
     assert_eq!((rest.len(), receipts.len()), (20, 0));
     // What is told leaves its place to others.
-    let third = Settle::new(0);
+    let third = AckSettler::new(0);
     receipts.push_receipt(third.receipt(0, 7));
     assert_eq!(receipts.pieces.len(), 2);
 }
 
 #[test]
 fn a_batch_that_was_told_is_let_go() {
-    let batch = Settle::new(0);
+    let batch = AckSettler::new(0);
     let ack = Arc::downgrade(batch.ack());
     let mut receipts = Receipts::default();
     receipts.push_receipt(batch.receipt(0, 0));
@@ -61,12 +61,12 @@ fn a_batch_that_was_told_is_let_go() {
 
 #[test]
 fn a_batch_that_was_cut_is_told_part_by_part() {
-    let batch = Settle::new(0);
+    let batch = AckSettler::new(0);
     let mut receipts = Receipts::default();
     for index in 0..5 {
         receipts.push_receipt(batch.receipt(index, 7));
     }
-    let parts = [0, 2, 3].map(|first| (first, Settle::new(0)));
+    let parts = [0, 2, 3].map(|first| (first, AckSettler::new(0)));
     batch.split(parts.iter().map(|(first, part)| (*first, part)));
     let [(_, one), (_, two), (_, three)] = parts;
     three.settle(acked(300));
@@ -77,14 +77,14 @@ fn a_batch_that_was_cut_is_told_part_by_part() {
     let rest = told(&mut receipts);
     assert!(matches!(
         rest[0],
-        Err(Undelivered::NotWritten(Reason::RuntimeGone))
+        Err(Unconfirmed::NotWritten(Reason::RuntimeGone))
     ));
     assert_eq!(offsets(&rest[1..]), [Some(300), Some(301)]);
 }
 
 #[test]
 fn many_are_put_in_as_one() {
-    let batch = Settle::new(3);
+    let batch = AckSettler::new(3);
     let mut receipts = Receipts::default();
     for indices in [0..10, 10..15] {
         let joins = receipts.joins(batch.ack(), 3, indices.start);
@@ -105,7 +105,7 @@ proptest! {
         ends in proptest::collection::vec((0usize..4, 0u8..6), 1..8),
         every in 1usize..40,
     ) {
-        let mut batches: Vec<Option<Settle>> = (0..4).map(|i| Some(Settle::new(i % 2))).collect();
+        let mut batches: Vec<Option<AckSettler>> = (0..4).map(|i| Some(AckSettler::new(i % 2))).collect();
         let mut next = [0u32; 4];
         let (mut receipts, mut expected) = (Receipts::default(), VecDeque::new());
         let mut ends = ends.into_iter();
@@ -154,7 +154,7 @@ fn invalid() -> Settlement {
 }
 
 /// Settles a batch, if it is not settled yet.
-fn finish(batch: &mut Option<Settle>, end: u8) {
+fn finish(batch: &mut Option<AckSettler>, end: u8) {
     let Some(batch) = batch.take() else { return };
     match end {
         0 => batch.settle(acked(1000)),
@@ -167,7 +167,7 @@ fn finish(batch: &mut Option<Settle>, end: u8) {
             log_append_time: Some(99),
         }),
         3 => {
-            let parts = [0, 3, 4].map(|first| (first, Settle::new(0)));
+            let parts = [0, 3, 4].map(|first| (first, AckSettler::new(0)));
             batch.split(parts.iter().map(|(first, part)| (*first, part)));
             let [one, two, three] = parts.map(|(_, part)| part);
             one.settle(acked(3000));

@@ -41,12 +41,12 @@ impl Scene {
     }
 
     fn append(&self, value: &[u8], memory: &mut Option<Buffer>, sticky: bool) -> Append {
-        let mut extras = Extras {
+        let mut options = AppendOptions {
             sticky,
-            ..Extras::default()
+            ..AppendOptions::default()
         };
         self.stage
-            .append(&record(value), memory, &mut extras, Instant::now)
+            .append(&record(value), memory, &mut options, Instant::now)
     }
 
     /// Appends with as much memory as it takes; returns how often the actor was told.
@@ -82,7 +82,7 @@ impl Ear {
     }
 }
 
-impl Courier for Ear {
+impl BatchObserver for Ear {
     fn full(&self, bytes: usize, ask: bool) {
         assert!((150..BATCH).contains(&bytes));
         self.0.lock().expect("no panic").push(Told::Full(ask));
@@ -97,7 +97,7 @@ impl Courier for Ear {
 fn a_courier_is_told_of_batches_in_place_of_the_actor() {
     let scene = Scene::new();
     let ear = Arc::new(Ear::default());
-    scene.stage.set_courier(Some(ear.clone()));
+    scene.stage.set_observer(Some(ear.clone()));
     let large = [7; 150];
     let wakes: usize = (0..4).map(|_| scene.send(&large)).sum();
     assert_eq!(wakes, 0);
@@ -108,7 +108,7 @@ fn a_courier_is_told_of_batches_in_place_of_the_actor() {
     scene.send(&large);
     assert_eq!(ear.told(), [Told::Full(true), Told::Open]);
     // Without one the actor is told again.
-    scene.stage.set_courier(None);
+    scene.stage.set_observer(None);
     assert_eq!(scene.collect(false).len(), 1);
     assert_eq!(scene.send(&large), 1);
     assert!(ear.told().is_empty());
@@ -118,8 +118,8 @@ fn a_courier_is_told_of_batches_in_place_of_the_actor() {
 fn a_courier_is_told_once_of_each_batch_that_is_opened() {
     let scene = Scene::new();
     let ear = Arc::new(Ear::default());
-    scene.send(b"opened before there was a courier");
-    scene.stage.set_courier(Some(ear.clone()));
+    scene.send(b"opened before there was a observer");
+    scene.stage.set_observer(Some(ear.clone()));
     scene.send(b"x");
     assert!(ear.told().is_empty(), "the actor knows");
     assert_eq!(scene.collect(true).len(), 1);
@@ -163,7 +163,7 @@ fn a_run_holds_the_claim_for_a_few_thousand_bytes() {
     let opened = stage.append(
         &record(b"opens"),
         &mut memory,
-        &mut Extras::default(),
+        &mut AppendOptions::default(),
         Instant::now,
     );
     assert!(matches!(opened, Append::Done(_)));
@@ -323,20 +323,20 @@ fn the_bytes_of_sticky_records_are_told_when_a_batch_is_full() {
 fn callbacks_and_listeners_go_with_the_batch() {
     struct Deaf;
     impl Listener for Deaf {
-        fn delivered(&self, _: &crate::Delivered) {}
+        fn delivered(&self, _: &crate::BatchOutcome) {}
     }
     let scene = Scene::new();
     let listeners: [Arc<dyn Listener>; 1] = [Arc::new(Deaf)];
     for _ in 0..3 {
-        let mut extras = Extras {
+        let mut options = AppendOptions {
             callback: Some(Box::new(|_| {})),
-            ..Extras::told_to(&listeners)
+            ..AppendOptions::for_listeners(&listeners)
         };
         let mut memory = scene.memory(BATCH);
         scene
             .stage
-            .append(&record(b"x"), &mut memory, &mut extras, Instant::now);
-        assert!(extras.callback.is_none(), "taken with the record");
+            .append(&record(b"x"), &mut memory, &mut options, Instant::now);
+        assert!(options.callback.is_none(), "taken with the record");
     }
     let mut batch = sealed(&scene.stage, true).next().expect("a batch");
     let settled = batch
@@ -356,9 +356,9 @@ fn a_batch_grows_out_of_its_first_buffer_and_the_next_begins_larger() {
     let mut sent = 0;
     // One batch that grows, another that is full from the start, the beginning of a third.
     while asked.len() < 4 {
-        let (mut memory, mut extras) = (None, Extras::default());
+        let (mut memory, mut options) = (None, AppendOptions::default());
         loop {
-            match stage.append(&record(&value), &mut memory, &mut extras, Instant::now) {
+            match stage.append(&record(&value), &mut memory, &mut options, Instant::now) {
                 Append::Done(_) => break,
                 Append::NeedsMemory { size, begins, .. } => {
                     asked.push((size, begins.is_some()));
@@ -378,11 +378,11 @@ fn a_batch_grows_out_of_its_first_buffer_and_the_next_begins_larger() {
     assert_eq!(batches.concat(), vec![Bytes::from(value.to_vec()); sent]);
     assert_eq!(batches.len(), 3);
     // The third was small: so the fourth may begin small.
-    let (mut memory, mut extras) = (None, Extras::default());
-    let needs = stage.append(&record(&value), &mut memory, &mut extras, Instant::now);
+    let (mut memory, mut options) = (None, AppendOptions::default());
+    let needs = stage.append(&record(&value), &mut memory, &mut options, Instant::now);
     assert!(matches!(needs, Append::NeedsMemory { size: 512, .. }));
     // A record too large for a first buffer gets a full one at once.
-    let needs = stage.append(&record(&[0; 600]), &mut memory, &mut extras, Instant::now);
+    let needs = stage.append(&record(&[0; 600]), &mut memory, &mut options, Instant::now);
     assert!(matches!(needs, Append::NeedsMemory { size: SIZE, .. }));
 }
 

@@ -48,7 +48,7 @@ pub fn correlation_id(frame: &[u8]) -> Result<i32, WireError> {
 }
 
 /// Takes the response header off a frame: correlation id and body.
-pub fn split_answer(api: Api, version: i16, mut frame: Bytes) -> Result<(i32, Bytes), WireError> {
+pub fn split_response(api: Api, version: i16, mut frame: Bytes) -> Result<(i32, Bytes), WireError> {
     // The answer to ApiVersions comes before the client knows what the broker speaks, so its
     // header has never become flexible.
     let flexible = api.is_flexible(version) && api != Api::Versions;
@@ -144,7 +144,7 @@ mod tests {
                 frame.extend(b"body");
                 assert_eq!(correlation_id(&frame), Ok(42));
                 assert_eq!(
-                    split_answer(api, version, frame.into()),
+                    split_response(api, version, frame.into()),
                     Ok((42, Bytes::from_static(b"body")))
                 );
             }
@@ -156,9 +156,9 @@ mod tests {
         for length in 0..4 {
             let frame = vec![0; length];
             assert!(correlation_id(&frame).is_err());
-            assert!(split_answer(Api::Versions, 3, frame.into()).is_err());
+            assert!(split_response(Api::Versions, 3, frame.into()).is_err());
         }
-        assert!(split_answer(Api::Produce, 9, vec![0; 4].into()).is_err());
+        assert!(split_response(Api::Produce, 9, vec![0; 4].into()).is_err());
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::reader::Reader;
 use super::{Api, WireError};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct InitProducerIdAnswer {
+pub struct InitProducerIdResponse {
     pub throttle: Duration,
     pub error_code: i16,
     pub producer_id: i64,
@@ -33,7 +33,7 @@ pub fn encode(version: i16, correlation_id: i32, client_id: &str) -> Result<Byte
     )
 }
 
-impl InitProducerIdAnswer {
+impl InitProducerIdResponse {
     pub fn decode(version: i16, body: &Bytes) -> Result<Self, WireError> {
         Api::InitProducerId.check(version)?;
         let flexible = Api::InitProducerId.is_flexible(version);
@@ -53,7 +53,8 @@ impl InitProducerIdAnswer {
 #[cfg(test)]
 mod tests {
     use bytes::Buf;
-    use kafka_protocol::messages::{InitProducerIdResponse, RequestHeader};
+    use kafka_protocol::messages;
+    use kafka_protocol::messages::RequestHeader;
     use kafka_protocol::protocol::Decodable;
     use proptest::prelude::*;
 
@@ -76,8 +77,8 @@ mod tests {
         assert!(encode(6, 5, "client").is_err());
     }
 
-    fn response() -> InitProducerIdResponse {
-        InitProducerIdResponse::default()
+    fn response() -> messages::InitProducerIdResponse {
+        messages::InitProducerIdResponse::default()
             .with_throttle_time_ms(7)
             .with_error_code(14)
             .with_producer_id(ProducerId(1 << 40))
@@ -89,8 +90,8 @@ mod tests {
         for version in 0..=5 {
             let body = encoded(&response(), version);
             assert_eq!(
-                InitProducerIdAnswer::decode(version, &body),
-                Ok(InitProducerIdAnswer {
+                InitProducerIdResponse::decode(version, &body),
+                Ok(InitProducerIdResponse {
                     throttle: Duration::from_millis(7),
                     error_code: 14,
                     producer_id: 1 << 40,
@@ -104,7 +105,7 @@ mod tests {
     fn broken_answers_are_refused() {
         for version in 0..=5 {
             mangle(&encoded(&response(), version), |body| {
-                InitProducerIdAnswer::decode(version, body)
+                InitProducerIdResponse::decode(version, body)
             });
         }
     }
@@ -115,7 +116,7 @@ mod tests {
             version in -1i16..=6,
             bytes in prop::collection::vec(any::<u8>(), 0..60),
         ) {
-            let _ = InitProducerIdAnswer::decode(version, &bytes.into());
+            let _ = InitProducerIdResponse::decode(version, &bytes.into());
         }
     }
 }

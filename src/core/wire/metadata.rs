@@ -13,19 +13,19 @@ use super::reader::Reader;
 use super::{Api, Node, WireError};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MetadataAnswer {
+pub struct MetadataResponse {
     pub throttle: Duration,
     pub nodes: Vec<Node>,
     pub cluster_id: Option<String>,
     /// -1 if there is none.
     pub controller_id: i32,
-    pub topics: Vec<TopicAnswer>,
+    pub topics: Vec<TopicMetadata>,
     /// Of the answer as a whole, from version 13 on (KIP-1102).
     pub error_code: i16,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TopicAnswer {
+pub struct TopicMetadata {
     pub error_code: i16,
     pub name: String,
     /// Nil before version 10.
@@ -63,7 +63,7 @@ pub fn encode(
     request_frame(Api::Metadata, version, correlation_id, client_id, &request)
 }
 
-impl MetadataAnswer {
+impl MetadataResponse {
     pub fn decode(version: i16, body: &Bytes) -> Result<Self, WireError> {
         Api::Metadata.check(version)?;
         let flexible = Api::Metadata.is_flexible(version);
@@ -94,7 +94,7 @@ impl MetadataAnswer {
     }
 }
 
-fn read_topic(version: i16, reader: &mut Reader<'_>) -> Result<TopicAnswer, WireError> {
+fn read_topic(version: i16, reader: &mut Reader<'_>) -> Result<TopicMetadata, WireError> {
     let error_code = reader.i16()?;
     let name = reader.text()?.to_owned();
     let id = if version >= 10 {
@@ -112,7 +112,7 @@ fn read_topic(version: i16, reader: &mut Reader<'_>) -> Result<TopicAnswer, Wire
         let _topic_operations = reader.i32()?;
     }
     reader.skip_tags()?;
-    Ok(TopicAnswer {
+    Ok(TopicMetadata {
         error_code,
         name,
         id,
@@ -140,10 +140,11 @@ fn read_partition(version: i16, reader: &mut Reader<'_>) -> Result<PartitionInfo
 #[cfg(test)]
 mod tests {
     use bytes::Buf;
+    use kafka_protocol::messages;
     use kafka_protocol::messages::metadata_response::{
         MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
     };
-    use kafka_protocol::messages::{BrokerId, MetadataRequest, MetadataResponse, RequestHeader};
+    use kafka_protocol::messages::{BrokerId, MetadataRequest, RequestHeader};
     use kafka_protocol::protocol::Decodable;
     use proptest::prelude::*;
 
@@ -176,7 +177,7 @@ mod tests {
         assert!(encode(4, 5, "client", &["x".repeat(40_000)]).is_err());
     }
 
-    fn response(version: i16) -> MetadataResponse {
+    fn response(version: i16) -> messages::MetadataResponse {
         let text = StrBytes::from_static_str;
         let broker = |id, host, port| {
             MetadataResponseBroker::default()
@@ -205,7 +206,7 @@ mod tests {
         let unknown = MetadataResponseTopic::default()
             .with_error_code(3)
             .with_name(Some(TopicName(text("nothing"))));
-        let response = MetadataResponse::default()
+        let response = messages::MetadataResponse::default()
             .with_throttle_time_ms(-1)
             .with_brokers(vec![
                 broker(1, "one", 9092).with_rack(Some(text("east"))),
@@ -229,7 +230,7 @@ mod tests {
     fn every_version_is_understood() {
         for version in 4..=13 {
             let body = encoded(&response(version), version);
-            let answer = MetadataAnswer::decode(version, &body).expect("a good answer");
+            let answer = MetadataResponse::decode(version, &body).expect("a good answer");
             let node = |id, host: &str, port, rack: Option<&str>| Node {
                 id,
                 host: host.to_owned(),
@@ -242,7 +243,7 @@ mod tests {
                 leader,
                 leader_epoch,
             };
-            let orders = TopicAnswer {
+            let orders = TopicMetadata {
                 error_code: 0,
                 name: "orders".to_owned(),
                 id: Uuid::from_u128(if version >= 10 { 3 } else { 0 }),
@@ -251,13 +252,13 @@ mod tests {
                     partition(0, 0, 0, -1),
                 ],
             };
-            let nothing = TopicAnswer {
+            let nothing = TopicMetadata {
                 error_code: 3,
                 name: "nothing".to_owned(),
                 id: Uuid::nil(),
                 partitions: vec![],
             };
-            let expected = MetadataAnswer {
+            let expected = MetadataResponse {
                 throttle: Duration::ZERO,
                 nodes: vec![
                     node(1, "one", 9092, Some("east")),
@@ -274,8 +275,8 @@ mod tests {
 
     #[test]
     fn an_answer_without_brokers_is_understood() {
-        let body = encoded(&MetadataResponse::default(), 12);
-        let answer = MetadataAnswer::decode(12, &body).expect("an empty answer");
+        let body = encoded(&messages::MetadataResponse::default(), 12);
+        let answer = MetadataResponse::decode(12, &body).expect("an empty answer");
         assert!(answer.nodes.is_empty() && answer.topics.is_empty());
         assert_eq!(answer.controller_id, -1);
     }
@@ -284,7 +285,7 @@ mod tests {
     fn broken_answers_are_refused() {
         for version in 4..=13 {
             mangle(&encoded(&response(version), version), |body| {
-                MetadataAnswer::decode(version, body)
+                MetadataResponse::decode(version, body)
             });
         }
     }
@@ -295,7 +296,7 @@ mod tests {
             version in 3i16..=14,
             bytes in prop::collection::vec(any::<u8>(), 0..200),
         ) {
-            let _ = MetadataAnswer::decode(version, &bytes.into());
+            let _ = MetadataResponse::decode(version, &bytes.into());
         }
     }
 }

@@ -147,13 +147,13 @@ mod tests {
 
     use super::*;
 
-    struct Part {
+    struct Component {
         partition: i32,
         header: [u8; BATCH_HEADER],
         records: Vec<u8>,
     }
 
-    impl Part {
+    impl Component {
         fn new(partition: i32, fill: u8, length: usize) -> Self {
             Self {
                 partition,
@@ -171,29 +171,29 @@ mod tests {
         }
     }
 
-    fn topics() -> Vec<(&'static str, Uuid, Vec<Part>)> {
+    fn topics() -> Vec<(&'static str, Uuid, Vec<Component>)> {
         vec![
             (
                 "orders",
                 Uuid::from_u128(1),
                 // Lengths around the steps of the compact form.
                 vec![
-                    Part::new(0, 1, 0),
-                    Part::new(7, 2, 65),
-                    Part::new(i32::MAX, 3, 66),
-                    Part::new(3, 4, 70_000),
+                    Component::new(0, 1, 0),
+                    Component::new(7, 2, 65),
+                    Component::new(i32::MAX, 3, 66),
+                    Component::new(3, 4, 70_000),
                 ],
             ),
             (
                 "größen",
                 Uuid::from_u128(u128::MAX),
-                vec![Part::new(2, 5, 9)],
+                vec![Component::new(2, 5, 9)],
             ),
             ("empty", Uuid::nil(), vec![]),
         ]
     }
 
-    fn glue(envelope: &Envelope, topics: &[(&str, Uuid, Vec<Part>)]) -> Bytes {
+    fn glue(envelope: &Envelope, topics: &[(&str, Uuid, Vec<Component>)]) -> Bytes {
         let parts = topics.iter().flat_map(|(_, _, parts)| parts);
         let mut out = BytesMut::new();
         let mut from = 0;
@@ -219,7 +219,7 @@ mod tests {
                 topics.iter().map(|(topic, id, parts)| TopicBatches {
                     topic,
                     topic_id: *id,
-                    batches: parts.iter().map(Part::batch),
+                    batches: parts.iter().map(Component::batch),
                 }),
             )
             .expect("a request that fits");

@@ -20,7 +20,7 @@ pub struct Versions {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum VersionsAnswer {
+pub enum VersionsResponse {
     Versions(Versions),
     /// The broker is older than the version asked in: ask again in version 0.
     AskVersion0,
@@ -35,14 +35,14 @@ pub fn encode(version: i16, correlation_id: i32, client_id: &str) -> Result<Byte
 }
 
 impl Versions {
-    pub fn decode(version: i16, body: &Bytes) -> Result<VersionsAnswer, WireError> {
+    pub fn decode(version: i16, body: &Bytes) -> Result<VersionsResponse, WireError> {
         Api::Versions.check(version)?;
         let flexible = Api::Versions.is_flexible(version);
         let mut reader = Reader::new("ApiVersions answer", body, flexible);
         match reader.i16()? {
             0 => {}
             // What follows is in version 0's form, whatever was asked.
-            UNSUPPORTED_VERSION if version > 0 => return Ok(VersionsAnswer::AskVersion0),
+            UNSUPPORTED_VERSION if version > 0 => return Ok(VersionsResponse::AskVersion0),
             code => {
                 let api = Api::Versions;
                 return Err(WireError::Refused { api, code });
@@ -67,7 +67,7 @@ impl Versions {
         if versions.ranges.is_empty() {
             return Err(WireError::NoVersions);
         }
-        Ok(VersionsAnswer::Versions(versions))
+        Ok(VersionsResponse::Versions(versions))
     }
 
     /// The highest version that both sides speak.
@@ -137,14 +137,14 @@ mod tests {
             .with_unknown_tagged_field(50, Bytes::from_static(b"later"))
     }
 
-    fn decode(version: i16, ranges: &[(i16, i16, i16)]) -> Result<VersionsAnswer, WireError> {
+    fn decode(version: i16, ranges: &[(i16, i16, i16)]) -> Result<VersionsResponse, WireError> {
         Versions::decode(version, &encoded(&response(version, ranges), version))
     }
 
     fn versions(version: i16, ranges: &[(i16, i16, i16)]) -> Versions {
         match decode(version, ranges).expect("a good answer") {
-            VersionsAnswer::Versions(versions) => versions,
-            VersionsAnswer::AskVersion0 => panic!("no error code was sent"),
+            VersionsResponse::Versions(versions) => versions,
+            VersionsResponse::AskVersion0 => panic!("no error code was sent"),
         }
     }
 
@@ -206,7 +206,7 @@ mod tests {
         for version in 1..=4 {
             assert_eq!(
                 Versions::decode(version, &body),
-                Ok(VersionsAnswer::AskVersion0)
+                Ok(VersionsResponse::AskVersion0)
             );
         }
         assert_eq!(

@@ -6,7 +6,7 @@ use crate::core::broker_error::tests::{After, Code, Then, codes};
 
 /// One batch of two records at the head of a proven line; with `doubt` it has been tried before,
 /// and nobody knows what became of that.
-fn answered(code: i16, doubt: bool) -> (Line, Sent, Lent) {
+fn answered(code: i16, doubt: bool) -> (Line, BorrowedReceipt, Lent) {
     let mut line = Line::proven();
     let sent = line.push(2);
     if doubt {
@@ -20,7 +20,7 @@ fn answered(code: i16, doubt: bool) -> (Line, Sent, Lent) {
 }
 
 /// Where it ended: the word for it.
-fn end(sent: &Sent) -> &'static str {
+fn end(sent: &BorrowedReceipt) -> &'static str {
     match (sent.is_acked(), sent.is_unknown()) {
         (true, _) => "acked",
         (_, true) => "unknown",

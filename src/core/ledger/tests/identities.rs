@@ -20,7 +20,7 @@ fn out_of_order_behind_the_head_says_nothing_new() {
             assert_eq!(again.header, old.header);
             line.acked(&again, 1 + 2 * at as i64);
         }
-        assert!(sent.iter().all(Sent::is_acked));
+        assert!(sent.iter().all(BorrowedReceipt::is_acked));
     }
 }
 
@@ -49,7 +49,7 @@ fn out_of_order_at_the_head_starts_anew_when_all_are_back() {
             assert_eq!(stamp(&next), (7, 1, 2 * at as i32));
             line.acked(&next, 1 + 2 * at as i64);
         }
-        assert!(sent.iter().all(Sent::is_acked));
+        assert!(sent.iter().all(BorrowedReceipt::is_acked));
     }
 }
 
@@ -105,11 +105,11 @@ fn an_expired_unresolved_head_takes_unresolved_successors_with_it_and_no_others(
     assert!(head.is_unknown());
     assert!(matches!(
         sent[0].outcome(),
-        Err(Undelivered::Unknown(Reason::AfterUnresolved(_)))
+        Err(Unconfirmed::Unknown(Reason::AfterUnresolved(_)))
     ));
     assert_eq!(line.told, [head.batch, sent[0].batch]);
     assert_eq!(line.bumps, [FIRST]);
-    assert!(sent[1..].iter().all(Sent::is_open));
+    assert!(sent[1..].iter().all(BorrowedReceipt::is_open));
     line.adopt(SECOND);
     for (at, sent) in sent[1..].iter().enumerate() {
         let lent = line.take();
@@ -129,7 +129,7 @@ fn successors_still_out_when_the_head_expires_get_the_answer_they_are_given() {
     line.lost(&lent[0]);
     line.pass(rules().delivery_timeout / 2);
     line.expire();
-    assert!(head.is_unknown() && sent.iter().all(Sent::is_open));
+    assert!(head.is_unknown() && sent.iter().all(BorrowedReceipt::is_open));
     line.adopt(SECOND);
     line.acked(&lent[1], 5);
     line.error(&lent[2], OUT_OF_ORDER);

@@ -207,7 +207,7 @@ struct World {
     identities: Identities,
     on_their_way: VecDeque<Identity>,
     producer_ids: i64,
-    sent: Vec<Sent>,
+    sent: Vec<BorrowedReceipt>,
     values: u32,
 }
 
@@ -330,7 +330,7 @@ impl World {
             }
             Event::MoveLeader => {
                 self.leader += 1;
-                self.line.ledger.rearm();
+                self.line.ledger.leader_changed();
             }
             Event::BumpElsewhere => {
                 let step = match self.identities.want() {
@@ -395,10 +395,10 @@ impl World {
                         assert!(last_acked < Some(*offset), "record {value} was overtaken");
                         last_acked = Some(*offset);
                     }
-                    Err(Undelivered::NotWritten(reason)) => {
+                    Err(Unconfirmed::NotWritten(reason)) => {
                         assert!(offsets.is_empty(), "record {value} is in the log: {reason}");
                     }
-                    Err(Undelivered::Unknown(_)) => {}
+                    Err(Unconfirmed::Unknown(_)) => {}
                 }
                 value += 1;
             }

@@ -90,7 +90,7 @@ fn the_broker_names_invalid_records_and_their_mates_go_down_with_them() {
         }),
     );
     let reason = |at: usize| match sent.receipts[at].outcome() {
-        Some(Err(Undelivered::NotWritten(reason))) => reason,
+        Some(Err(Unconfirmed::NotWritten(reason))) => reason,
         other => panic!("{other:?}"),
     };
     assert!(matches!(reason(0), Reason::BatchMate(_)));
@@ -109,7 +109,7 @@ fn nothing_is_heard_of_what_was_not_asked_for() {
     line.report(&lent, Report::Unasked);
     assert_eq!(
         sent.outcome(),
-        Err(Undelivered::Unknown(Reason::NotRequested))
+        Err(Unconfirmed::Unknown(Reason::NotRequested))
     );
 }
 
@@ -126,10 +126,10 @@ fn what_was_never_sent_expires_as_not_written_in_order() {
     line.pass(Duration::from_secs(60));
     line.ledger.note(&"no leader".into());
     line.expire();
-    assert!(early.iter().all(Sent::is_not_written) && late.is_open());
+    assert!(early.iter().all(BorrowedReceipt::is_not_written) && late.is_open());
     assert_eq!(line.told, [early[0].batch, early[1].batch]);
     match early[0].outcome() {
-        Err(Undelivered::NotWritten(Reason::Expired {
+        Err(Unconfirmed::NotWritten(Reason::Expired {
             last: Some(last), ..
         })) => {
             assert_eq!(&*last, "no leader");
@@ -148,7 +148,7 @@ fn expired_while_lent_it_keeps_its_slot_and_its_bytes() {
     let sent = line.push_many(5);
     let lent = line.take_many(5);
     line.time_out();
-    assert!(sent.iter().all(Sent::is_unknown));
+    assert!(sent.iter().all(BorrowedReceipt::is_unknown));
     let order: Vec<_> = sent.iter().map(|sent| sent.batch).collect();
     assert_eq!(line.told, order);
     assert_eq!(line.ledger.next_expiry(), None);

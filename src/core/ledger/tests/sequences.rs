@@ -176,7 +176,7 @@ fn a_new_leader_has_to_prove_itself() {
     let mut line = Line::proven();
     line.push_many(4);
     let lent = line.take_many(2);
-    line.ledger.rearm();
+    line.ledger.leader_changed();
     // Answers of the old one prove nothing of the new one.
     line.acked(&lent[0], 1);
     line.acked(&lent[1], 3);
@@ -193,7 +193,7 @@ fn a_new_leader_is_tried_at_once() {
     let lent = line.take();
     line.error(&lent, 6); // NOT_LEADER_OR_FOLLOWER
     assert!(line.try_take().is_none(), "the same leader is not");
-    line.ledger.rearm();
+    line.ledger.leader_changed();
     let again = line.take();
     assert_eq!(again.header, lent.header);
     // By the new one it is refused for the second time, and waits twice as long as at first.

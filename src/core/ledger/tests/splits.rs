@@ -81,7 +81,7 @@ fn halves_are_split_again_down_to_single_records() {
         .iter()
         .map(|receipt| receipt.outcome())
         .collect();
-    assert!(matches!(outcomes[2], Some(Err(Undelivered::NotWritten(_)))));
+    assert!(matches!(outcomes[2], Some(Err(Unconfirmed::NotWritten(_)))));
     assert!(outcomes[0].as_ref().is_some_and(|outcome| outcome.is_ok()));
     // Record 3 stood behind a hole and waits for a new identity.
     assert_eq!(line.bumps, [FIRST]);

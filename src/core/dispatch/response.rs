@@ -1,16 +1,16 @@
 //! A Produce answer to what it says of each batch.
 
-use super::Parcel;
+use super::OutgoingBatch;
 use crate::core::broker_error::BrokerError;
 use crate::core::ledger::Attempt;
-use crate::core::wire::{PartitionAnswer, TopicKey};
+use crate::core::wire::{PartitionResponse, TopicKey};
 
 /// Matches answers to the batches of their request, by what the request said. A batch that the
 /// answer leaves out gets `None`; whatever else the answer holds belongs to nobody.
-pub(crate) fn match_answers<P: Parcel>(
+pub(crate) fn match_responses<P: OutgoingBatch>(
     batches: Vec<P>,
-    mut answers: Vec<PartitionAnswer>,
-) -> impl Iterator<Item = (P, Option<PartitionAnswer>)> {
+    mut answers: Vec<PartitionResponse>,
+) -> impl Iterator<Item = (P, Option<PartitionResponse>)> {
     // Brokers usually answer in the order of the request: then each answer is the first one left.
     answers.reverse();
     batches.into_iter().map(move |batch| {
@@ -19,7 +19,7 @@ pub(crate) fn match_answers<P: Parcel>(
     })
 }
 
-fn is_for(answer: &PartitionAnswer, batch: &impl Parcel) -> bool {
+fn is_for(answer: &PartitionResponse, batch: &impl OutgoingBatch) -> bool {
     answer.partition == batch.partition()
         && match &answer.topic {
             TopicKey::Name(name) => **name == *batch.topic(),
@@ -27,8 +27,8 @@ fn is_for(answer: &PartitionAnswer, batch: &impl Parcel) -> bool {
         }
 }
 
-impl From<PartitionAnswer> for Attempt {
-    fn from(answer: PartitionAnswer) -> Self {
+impl From<PartitionResponse> for Attempt {
+    fn from(answer: PartitionResponse) -> Self {
         let invalid = answer.record_errors.into_iter().filter_map(|error| {
             let why = error
                 .message
@@ -49,11 +49,11 @@ impl From<PartitionAnswer> for Attempt {
 
 #[cfg(test)]
 mod tests {
-    use super::super::parcel::tests::Batch;
+    use super::super::outgoing_batch::tests::Batch;
     use super::*;
 
-    fn answer(topic: &str, base_offset: i64) -> PartitionAnswer {
-        PartitionAnswer {
+    fn answer(topic: &str, base_offset: i64) -> PartitionResponse {
+        PartitionResponse {
             topic: TopicKey::Name(topic.into()),
             partition: 0,
             error_code: 0,
@@ -66,9 +66,9 @@ mod tests {
         }
     }
 
-    fn offsets(topics: &[&'static str], answers: Vec<PartitionAnswer>) -> Vec<Option<i64>> {
+    fn offsets(topics: &[&'static str], answers: Vec<PartitionResponse>) -> Vec<Option<i64>> {
         let batches = topics.iter().map(|topic| Batch(topic, 1)).collect();
-        let matched = match_answers(batches, answers);
+        let matched = match_responses(batches, answers);
         matched
             .map(|(_, answer)| answer.map(|answer| answer.base_offset))
             .collect()

@@ -10,9 +10,9 @@ use super::reader::Reader;
 use super::{Api, Node, WireError};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ProduceAnswer {
+pub struct ProduceResponse {
     pub throttle: Duration,
-    pub partitions: Vec<PartitionAnswer>,
+    pub partitions: Vec<PartitionResponse>,
     /// Where the leaders named in `partitions` are (KIP-951).
     pub nodes: Vec<Node>,
 }
@@ -25,7 +25,7 @@ pub enum TopicKey {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PartitionAnswer {
+pub struct PartitionResponse {
     pub topic: TopicKey,
     pub partition: i32,
     pub error_code: i16,
@@ -54,7 +54,7 @@ pub struct LeaderHint {
     pub epoch: i32,
 }
 
-impl ProduceAnswer {
+impl ProduceResponse {
     pub fn decode(version: i16, body: &Bytes) -> Result<Self, WireError> {
         Api::Produce.check(version)?;
         let flexible = Api::Produce.is_flexible(version);
@@ -95,8 +95,8 @@ fn read_partition(
     version: i16,
     topic: TopicKey,
     reader: &mut Reader<'_>,
-) -> Result<PartitionAnswer, WireError> {
-    let mut answer = PartitionAnswer {
+) -> Result<PartitionResponse, WireError> {
+    let mut answer = PartitionResponse {
         topic,
         partition: reader.i32()?,
         error_code: reader.i16()?,
@@ -141,11 +141,12 @@ fn read_record_errors(reader: &mut Reader<'_>) -> Result<Vec<RecordError>, WireE
 
 #[cfg(test)]
 mod tests {
+    use kafka_protocol::messages;
     use kafka_protocol::messages::produce_response::{
         BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse,
         TopicProduceResponse,
     };
-    use kafka_protocol::messages::{BrokerId, ProduceResponse, TopicName};
+    use kafka_protocol::messages::{BrokerId, TopicName};
     use kafka_protocol::protocol::StrBytes;
     use proptest::prelude::*;
 
@@ -157,7 +158,7 @@ mod tests {
     }
 
     /// A refused batch and an accepted one, with all that the version has.
-    fn response(version: i16) -> ProduceResponse {
+    fn response(version: i16) -> messages::ProduceResponse {
         let mut refused = PartitionProduceResponse::default()
             .with_index(3)
             .with_error_code(87)
@@ -167,7 +168,7 @@ mod tests {
             .with_index(4)
             .with_base_offset(1 << 40)
             .with_log_append_time_ms(1_700_000_000_000);
-        let mut response = ProduceResponse::default().with_throttle_time_ms(20);
+        let mut response = messages::ProduceResponse::default().with_throttle_time_ms(20);
         if version >= 5 {
             accepted = accepted.with_log_start_offset(9);
         }
@@ -217,12 +218,12 @@ mod tests {
     fn every_version_is_understood() {
         for version in 3..=13 {
             let body = encoded(&response(version), version);
-            let answer = ProduceAnswer::decode(version, &body).expect("a good answer");
+            let answer = ProduceResponse::decode(version, &body).expect("a good answer");
             let topic = match version {
                 13.. => TopicKey::Id(Uuid::from_u128(5)),
                 _ => TopicKey::Name("orders".into()),
             };
-            let refused = PartitionAnswer {
+            let refused = PartitionResponse {
                 topic: topic.clone(),
                 partition: 3,
                 error_code: 87,
@@ -238,7 +239,7 @@ mod tests {
                 error_message: (version >= 8).then(|| "refused".to_owned()),
                 leader: None,
             };
-            let accepted = PartitionAnswer {
+            let accepted = PartitionResponse {
                 topic,
                 partition: 4,
                 error_code: 0,
@@ -258,7 +259,7 @@ mod tests {
                 port: 9094,
                 rack: Some("east".to_owned()),
             };
-            let expected = ProduceAnswer {
+            let expected = ProduceResponse {
                 throttle: Duration::from_millis(20),
                 partitions: vec![refused, accepted],
                 nodes: if version >= 10 { vec![node] } else { vec![] },
@@ -271,11 +272,11 @@ mod tests {
     fn broken_answers_are_refused() {
         for version in 3..=13 {
             mangle(&encoded(&response(version), version), |body| {
-                ProduceAnswer::decode(version, body)
+                ProduceResponse::decode(version, body)
             });
         }
-        assert!(ProduceAnswer::decode(2, &Bytes::new()).is_err());
-        assert!(ProduceAnswer::decode(14, &Bytes::new()).is_err());
+        assert!(ProduceResponse::decode(2, &Bytes::new()).is_err());
+        assert!(ProduceResponse::decode(14, &Bytes::new()).is_err());
     }
 
     proptest! {
@@ -284,7 +285,7 @@ mod tests {
             version in -1i16..=15,
             bytes in prop::collection::vec(any::<u8>(), 0..200),
         ) {
-            let _ = ProduceAnswer::decode(version, &bytes.into());
+            let _ = ProduceResponse::decode(version, &bytes.into());
         }
     }
 }

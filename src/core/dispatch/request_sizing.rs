@@ -3,7 +3,7 @@
 /// Bytes gathered for a request while others can follow it. With less in flight, less memory is in
 /// use at a time, and more of it stays in the processor's caches; the last request that the broker
 /// has not answered may be as large as it gets, so that a distant one gets no less.
-const PORTION: usize = 128 << 10;
+const REQUEST_TARGET_BYTES: usize = 128 << 10;
 
 /// Partitions asked at once, at most: a bound on the work between two looks at the mailbox.
 const MAX_ASKED: usize = 256;
@@ -11,14 +11,14 @@ const MAX_ASKED: usize = 256;
 /// What goes into one request, and how many batches that is. `slots` is how many requests may go
 /// before an answer comes.
 #[derive(Debug)]
-pub(crate) struct Portions {
+pub(crate) struct RequestSizing {
     max_request_size: usize,
     lingers: bool,
     /// The length of the batches lent lately.
     typical: usize,
 }
 
-impl Portions {
+impl RequestSizing {
     /// With `lingers` batches that are not full may wait.
     pub fn new(max_request_size: usize, batch_size: usize, lingers: bool) -> Self {
         Self {
@@ -37,7 +37,7 @@ impl Portions {
     pub fn request(&self, slots: usize) -> usize {
         match slots {
             0 | 1 => self.max_request_size,
-            _ => self.max_request_size.min(PORTION),
+            _ => self.max_request_size.min(REQUEST_TARGET_BYTES),
         }
     }
 
@@ -54,8 +54,8 @@ impl Portions {
     /// Open batches to ask for, which go along with what goes now, while so many bytes are under
     /// way, gathered or asked for in so many batches. Beyond a portion it costs more to send small
     /// batches than lingering does.
-    pub fn company(&self, bytes: usize, asked: usize) -> usize {
-        let portion = self.max_request_size.min(PORTION);
+    pub fn piggyback(&self, bytes: usize, asked: usize) -> usize {
+        let portion = self.max_request_size.min(REQUEST_TARGET_BYTES);
         match portion.checked_sub(bytes + asked * self.typical) {
             Some(room) if self.lingers => self.fitting(room),
             _ => 0,
@@ -84,24 +84,24 @@ mod tests {
 
     const BATCH: usize = 16 << 10;
 
-    fn portions(lingers: bool) -> Portions {
-        Portions::new(1 << 20, BATCH, lingers)
+    fn portions(lingers: bool) -> RequestSizing {
+        RequestSizing::new(1 << 20, BATCH, lingers)
     }
 
     #[test]
     fn a_request_is_a_portion_and_the_last_one_as_large_as_it_gets() {
         let portions = portions(true);
-        assert_eq!(portions.request(5), PORTION);
+        assert_eq!(portions.request(5), REQUEST_TARGET_BYTES);
         assert_eq!(portions.request(1), 1 << 20);
-        assert_eq!(portions.requests(5), 5 * PORTION);
+        assert_eq!(portions.requests(5), 5 * REQUEST_TARGET_BYTES);
         assert_eq!(portions.requests(0), 0);
-        assert_eq!(Portions::new(1000, 100, true).request(5), 1000);
+        assert_eq!(RequestSizing::new(1000, 100, true).request(5), 1000);
     }
 
     #[test]
     fn as_many_batches_are_asked_for_as_are_likely_to_fit() {
         let mut portions = portions(true);
-        assert_eq!(portions.batches(5, 0), 5 * PORTION / BATCH);
+        assert_eq!(portions.batches(5, 0), 5 * REQUEST_TARGET_BYTES / BATCH);
         assert_eq!(portions.batches(5, 30), 10);
         assert_eq!(portions.batches(5, 50), 0);
         assert_eq!(portions.batches(0, 0), 1, "one that goes alone");
@@ -122,12 +122,12 @@ mod tests {
     #[test]
     fn company_fills_up_a_portion() {
         let open = portions(true);
-        assert_eq!(open.company(0, 0), PORTION / BATCH);
-        assert_eq!(open.company(BATCH, 3), PORTION / BATCH - 4);
-        assert_eq!(open.company(PORTION, 0), 1);
-        assert_eq!(open.company(PORTION, 1), 0);
-        assert_eq!(open.company(PORTION + 1, 0), 0);
-        assert_eq!(portions(false).company(0, 0), 0, "nothing is left open");
+        assert_eq!(open.piggyback(0, 0), REQUEST_TARGET_BYTES / BATCH);
+        assert_eq!(open.piggyback(BATCH, 3), REQUEST_TARGET_BYTES / BATCH - 4);
+        assert_eq!(open.piggyback(REQUEST_TARGET_BYTES, 0), 1);
+        assert_eq!(open.piggyback(REQUEST_TARGET_BYTES, 1), 0);
+        assert_eq!(open.piggyback(REQUEST_TARGET_BYTES + 1, 0), 0);
+        assert_eq!(portions(false).piggyback(0, 0), 0, "nothing is left open");
     }
 
     #[test]
@@ -138,7 +138,10 @@ mod tests {
             assert_eq!(portions.worth_waking(5, true, true), usize::MAX);
             assert_eq!(portions.worth_waking(5, false, false), 1);
         }
-        assert_eq!(portions(true).worth_waking(5, false, true), PORTION);
+        assert_eq!(
+            portions(true).worth_waking(5, false, true),
+            REQUEST_TARGET_BYTES
+        );
         assert_eq!(portions(true).worth_waking(1, false, true), 1 << 20);
         assert_eq!(portions(false).worth_waking(5, false, true), 1);
     }

@@ -6,51 +6,51 @@ use std::time::Instant;
 
 use actix::prelude::*;
 
-use super::{PartitionActor, Wake};
+use super::{PartitionActor, WakePartition};
 use crate::actors::guard::On;
 use crate::actors::now;
-use crate::actors::sender::{Rung, SenderActor};
+use crate::actors::sender::{SenderActor, WakeSender};
 use crate::core::dispatch;
 use crate::core::memory::Shelf;
-use crate::core::stage::Courier;
+use crate::core::stage::BatchObserver;
 
 /// A partition's place with one sender.
-pub(crate) type Seat = dispatch::Seat<Addr<PartitionActor>>;
+pub(crate) type ReadyHandle = dispatch::ReadyHandle<Addr<PartitionActor>>;
 
 /// Where callers and partitions meet a sender.
-pub(crate) type Bell = dispatch::Bell<Addr<PartitionActor>>;
+pub(crate) type ReadyQueue = dispatch::ReadyQueue<Addr<PartitionActor>>;
 
 /// Rings for a partition.
-pub(super) struct Ringer {
-    bell: Arc<Bell>,
+pub(super) struct SenderNotifier {
+    ready_queue: Arc<ReadyQueue>,
     sender: Arc<Addr<SenderActor>>,
-    pub seat: Arc<Seat>,
+    pub handle: Arc<ReadyHandle>,
     shelf: Arc<Shelf>,
     /// The partition is to look at each batch that is opened: nothing lingers, or it has no identity yet,
     /// which takes a while to get.
     looks: AtomicBool,
 }
 
-impl Ringer {
+impl SenderNotifier {
     /// Has the sender see to it that a batch opened then goes when it has lingered.
     fn list(&self, opened: Instant) {
-        if self.bell.opened(opened, &self.seat) {
-            self.sender.do_send(Rung);
+        if self.ready_queue.opened(opened, &self.handle) {
+            self.sender.do_send(WakeSender);
         }
     }
 }
 
-impl Courier for Ringer {
+impl BatchObserver for SenderNotifier {
     fn full(&self, bytes: usize, ask: bool) {
-        let seat = ask.then(|| Arc::clone(&self.seat));
-        if self.bell.ring(bytes, seat) {
-            self.sender.do_send(Rung);
+        let handle = ask.then(|| Arc::clone(&self.handle));
+        if self.ready_queue.ring(bytes, handle) {
+            self.sender.do_send(WakeSender);
         }
     }
 
     fn opened(&self, at: Instant) {
         if self.looks.load(Ordering::Relaxed) || self.shelf.pressure() {
-            self.seat.partition.do_send(Wake);
+            self.handle.partition.do_send(WakePartition);
         } else {
             self.list(at);
         }
@@ -61,42 +61,47 @@ impl Courier for Ringer {
 /// batch has lingered and cannot be asked for soon, or the ring was cleared.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct Standing {
+pub(crate) struct QueueState {
     pub incarnation: u64,
     pub in_ring: bool,
 }
 
 impl PartitionActor {
     /// Leaves the former leader's sender for that of the present one.
-    pub(super) fn change_seats(&mut self, ctx: &Context<Self>) {
-        if let Some(former) = self.ringer.take() {
+    pub(super) fn change_sender(&mut self, ctx: &Context<Self>) {
+        if let Some(former) = self.notifier.take() {
             // It may have rung there, announced or not: a broker that is gone would be dialled for ever
             // on behalf of those that left it.
-            former.seat.leave();
+            former.handle.detach();
         }
         self.set_announced(None);
         let looks = self.looks_at_each();
-        self.ringer = self.leader.as_ref().map(|leader| {
-            Arc::new(Ringer {
-                bell: Arc::clone(&leader.bell),
+        self.notifier = self.leader.as_ref().map(|leader| {
+            Arc::new(SenderNotifier {
+                ready_queue: Arc::clone(&leader.ready_queue),
                 sender: Arc::clone(&leader.sender),
-                seat: Seat::new(ctx.address()),
-                shelf: Arc::clone(&self.parts.shelf),
+                handle: ReadyHandle::new(ctx.address()),
+                shelf: Arc::clone(&self.services.shelf),
                 looks: AtomicBool::new(looks),
             })
         });
-        let courier = self.ringer.clone().map(|ringer| ringer as Arc<dyn Courier>);
-        self.shared.stage.set_courier(courier);
+        let observer = self
+            .notifier
+            .clone()
+            .map(|notifier| notifier as Arc<dyn BatchObserver>);
+        self.shared.stage.set_observer(observer);
     }
 
     fn looks_at_each(&self) -> bool {
-        self.parts.linger.is_zero() || self.ledger().wants_identity()
+        self.services.linger.is_zero() || self.ledger().wants_identity()
     }
 
     /// It has got an identity.
     pub(super) fn identified(&self) {
-        if let Some(ringer) = &self.ringer {
-            ringer.looks.store(self.looks_at_each(), Ordering::Relaxed);
+        if let Some(notifier) = &self.notifier {
+            notifier
+                .looks
+                .store(self.looks_at_each(), Ordering::Relaxed);
         }
     }
 
@@ -113,20 +118,20 @@ impl PartitionActor {
     /// told of a batch that it could have at once: those that come along should not have to be asked in
     /// vain.
     pub(super) fn entrust(&self, opened: Instant) -> bool {
-        let Some(ringer) = &self.ringer else {
+        let Some(notifier) = &self.notifier else {
             return false;
         };
         let leader = self.leader.as_ref();
         let lends = || leader.is_some_and(|it| self.may_lend_to(it.incarnation));
-        if !ringer.seat.is_listed() && self.would_lend_open() && lends() {
-            ringer.list(opened);
+        if !notifier.handle.is_listed() && self.would_lend_open() && lends() {
+            notifier.list(opened);
         }
-        ringer.seat.is_listed()
+        notifier.handle.is_listed()
     }
 }
 
-impl On<Standing> for PartitionActor {
-    fn on(&mut self, standing: Standing, ctx: &mut Context<Self>) {
+impl On<QueueState> for PartitionActor {
+    fn on(&mut self, standing: QueueState, ctx: &mut Context<Self>) {
         let now = now();
         let leader = self.leader.as_ref().map(|leader| leader.incarnation);
         if leader == Some(standing.incarnation) {

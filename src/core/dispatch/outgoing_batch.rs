@@ -5,7 +5,7 @@ use uuid::Uuid;
 use crate::core::batch::HEADER_LEN;
 
 /// A batch on its way into a request.
-pub(crate) trait Parcel {
+pub(crate) trait OutgoingBatch {
     fn topic(&self) -> &str;
     /// Nil where brokers are too old to tell it.
     fn topic_id(&self) -> Uuid;
@@ -20,7 +20,7 @@ pub(crate) trait Parcel {
     }
 }
 
-impl<P: Parcel> Parcel for Box<P> {
+impl<P: OutgoingBatch> OutgoingBatch for Box<P> {
     fn topic(&self) -> &str {
         (**self).topic()
     }
@@ -54,7 +54,7 @@ pub(super) mod tests {
     #[derive(Debug, PartialEq)]
     pub(crate) struct Batch(pub &'static str, pub usize);
 
-    impl Parcel for Batch {
+    impl OutgoingBatch for Batch {
         fn topic(&self) -> &str {
             self.0
         }

@@ -7,19 +7,19 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// unasked. The sender sets it, and whoever lends takes away from it, so that little is lent which
 /// waits. Both are on one arbiter; where that cannot be so, a lost update would do no harm.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Appetite(Arc<AtomicUsize>);
+pub(crate) struct Demand(Arc<AtomicUsize>);
 
-impl Appetite {
+impl Demand {
     pub fn set(&self, bytes: usize) {
         self.0.store(bytes, Ordering::Relaxed);
     }
 
-    pub fn is_any(&self) -> bool {
+    pub fn is_some(&self) -> bool {
         self.0.load(Ordering::Relaxed) > 0
     }
 
     /// So much is lent. What exceeds the appetite waits with the sender.
-    pub fn lessen(&self, bytes: usize) {
+    pub fn consume(&self, bytes: usize) {
         let left = self.0.load(Ordering::Relaxed);
         self.set(left.saturating_sub(bytes));
     }
@@ -31,13 +31,13 @@ mod tests {
 
     #[test]
     fn what_is_lent_counts_for_all_who_look() {
-        let sender = Appetite::default();
+        let sender = Demand::default();
         let partition = sender.clone();
-        assert!(!partition.is_any());
+        assert!(!partition.is_some());
         sender.set(100);
-        partition.lessen(60);
-        assert!(sender.is_any());
-        partition.lessen(60);
-        assert!(!sender.is_any());
+        partition.consume(60);
+        assert!(sender.is_some());
+        partition.consume(60);
+        assert!(!sender.is_some());
     }
 }

@@ -9,9 +9,9 @@ use crate::api::producer::Producer;
 use crate::core::ack::Receipt;
 use crate::core::delivery::Listener;
 use crate::core::record::{Record, TopicName};
-use crate::core::stage::Extras;
+use crate::core::stage::AppendOptions;
 use crate::intake::error::SendError;
-use crate::intake::topics::Recent;
+use crate::intake::topics::TopicCache;
 
 /// A record for this partition, as a message: the door for those who think in actors.
 ///
@@ -20,12 +20,12 @@ use crate::intake::topics::Recent;
 /// about ten times what `send` costs; use that where it matters.
 #[derive(Message)]
 #[rtype(result = "Result<Receipt, SendError>")]
-pub struct Produce {
+pub struct SendRecord {
     record: Record,
     listeners: Option<Arc<[Arc<dyn Listener>]>>,
 }
 
-impl Produce {
+impl SendRecord {
     /// A record whose outcome is known by its receipt.
     pub fn new(record: Record) -> Self {
         let listeners = None;
@@ -33,25 +33,25 @@ impl Produce {
     }
 
     /// Has the outcome told to whomever `producer` tells of its records; see
-    /// [`Producer::delivering_to`](crate::Producer::delivering_to).
+    /// [`Producer::outcomes_to`](crate::Producer::outcomes_to).
     #[must_use]
-    pub fn delivering_like(mut self, producer: &Producer) -> Self {
+    pub fn outcomes_like(mut self, producer: &Producer) -> Self {
         self.listeners = Some(Arc::clone(producer.listeners()));
         self
     }
 }
 
-impl std::fmt::Debug for Produce {
+impl std::fmt::Debug for SendRecord {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("Produce").field(&self.record).finish()
     }
 }
 
-impl Handler<Produce> for PartitionActor {
+impl Handler<SendRecord> for PartitionActor {
     type Result = ResponseFuture<Result<Receipt, SendError>>;
 
-    fn handle(&mut self, produce: Produce, _: &mut Context<Self>) -> Self::Result {
-        let Produce {
+    fn handle(&mut self, produce: SendRecord, _: &mut Context<Self>) -> Self::Result {
+        let SendRecord {
             mut record,
             listeners,
         } = produce;
@@ -60,8 +60,8 @@ impl Handler<Produce> for PartitionActor {
         let intake = Arc::clone(&self.intake);
         Box::pin(async move {
             let listeners = listeners.as_ref().unwrap_or(&intake.listeners);
-            let extras = Extras::told_to(listeners);
-            intake.send(&Recent::default(), record, extras).await
+            let options = AppendOptions::for_listeners(listeners);
+            intake.send(&TopicCache::default(), record, options).await
         })
     }
 }

@@ -7,14 +7,14 @@ use std::time::Instant;
 
 /// A partition's place with one sender.
 #[derive(Debug)]
-pub(crate) struct Seat<P> {
+pub(crate) struct ReadyHandle<P> {
     pub partition: P,
     left: AtomicBool,
     /// Among those that have a batch open. Changed under the bell's lock.
     listed: AtomicBool,
 }
 
-impl<P> Seat<P> {
+impl<P> ReadyHandle<P> {
     pub fn new(partition: P) -> Arc<Self> {
         let (left, listed) = (AtomicBool::new(false), AtomicBool::new(false));
         Arc::new(Self {
@@ -27,7 +27,7 @@ impl<P> Seat<P> {
     /// The partition goes to somebody else from now on. Whoever finds the seat in a list passes it
     /// over, also where a caller puts it there later, who has not heard of it yet. Where it is asked
     /// all the same, it gives nothing.
-    pub fn leave(&self) {
+    pub fn detach(&self) {
         self.left.store(true, Ordering::Relaxed);
     }
 
@@ -36,7 +36,7 @@ impl<P> Seat<P> {
         self.listed.load(Ordering::Relaxed)
     }
 
-    pub fn is_taken(&self) -> bool {
+    pub fn is_attached(&self) -> bool {
         !self.left.load(Ordering::Relaxed)
     }
 }
@@ -59,14 +59,14 @@ impl<P> Seat<P> {
 /// asked or has to look, and if a batch is open then that lingers, which may be another, it is listed
 /// again or watched by its partition.
 #[derive(Debug)]
-pub(crate) struct Bell<P>(Mutex<Waiting<P>>);
+pub(crate) struct ReadyQueue<P>(Mutex<Waiting<P>>);
 
 #[derive(Debug)]
 struct Waiting<P> {
     /// Those with full batches.
-    rung: Vec<Arc<Seat<P>>>,
+    rung: Vec<Arc<ReadyHandle<P>>>,
     /// Those that have opened a batch, and when; each once.
-    open: VecDeque<(Instant, Arc<Seat<P>>)>,
+    open: VecDeque<(Instant, Arc<ReadyHandle<P>>)>,
     /// The sender looks again when a batch that was opened then has lingered.
     looks_for: Option<Instant>,
     /// Bytes sealed since the sender looked.
@@ -77,7 +77,7 @@ struct Waiting<P> {
     woken: bool,
 }
 
-impl<P> Default for Bell<P> {
+impl<P> Default for ReadyQueue<P> {
     fn default() -> Self {
         Self(Mutex::new(Waiting {
             rung: Vec::new(),
@@ -90,7 +90,7 @@ impl<P> Default for Bell<P> {
     }
 }
 
-impl<P> Bell<P> {
+impl<P> ReadyQueue<P> {
     fn waiting(&self) -> MutexGuard<'_, Waiting<P>> {
         // Whatever panicked in between left a list that is still a list.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -98,25 +98,25 @@ impl<P> Bell<P> {
 
     /// A batch of so many bytes is full; `seat` is to be asked for it, unless it rang already.
     /// Returns whether the sender has to be woken.
-    pub fn ring(&self, bytes: usize, seat: Option<Arc<Seat<P>>>) -> bool {
+    pub fn ring(&self, bytes: usize, handle: Option<Arc<ReadyHandle<P>>>) -> bool {
         let mut waiting = self.waiting();
-        waiting.rung.extend(seat);
+        waiting.rung.extend(handle);
         waiting.bytes += bytes;
         waiting.bytes >= waiting.enough && !std::mem::replace(&mut waiting.woken, true)
     }
 
     /// `seat` has opened a batch. Returns whether the sender has to be woken, to set its alarm.
-    pub fn opened(&self, at: Instant, seat: &Arc<Seat<P>>) -> bool {
+    pub fn opened(&self, at: Instant, handle: &Arc<ReadyHandle<P>>) -> bool {
         // If that is about to change, whoever changes it has the partition look.
-        if seat.is_listed() {
+        if handle.is_listed() {
             return false;
         }
         let mut waiting = self.waiting();
-        if seat.listed.swap(true, Ordering::Relaxed) {
+        if handle.listed.swap(true, Ordering::Relaxed) {
             return false;
         }
         let place = waiting.open.partition_point(|(earlier, _)| *earlier <= at);
-        waiting.open.insert(place, (at, Arc::clone(seat)));
+        waiting.open.insert(place, (at, Arc::clone(handle)));
         let wakes = waiting.looks_for.is_none_or(|known| at < known);
         if wakes {
             waiting.looks_for = Some(at);
@@ -125,7 +125,7 @@ impl<P> Bell<P> {
     }
 
     /// Up to so many of those that have opened a batch, the first ones first.
-    pub fn company(&self, most: usize) -> Vec<Arc<Seat<P>>> {
+    pub fn piggyback(&self, most: usize) -> Vec<Arc<ReadyHandle<P>>> {
         if most == 0 {
             return Vec::new();
         }
@@ -137,19 +137,22 @@ impl<P> Bell<P> {
 
     /// Those whose batches were opened so long ago that they are `ripe`; and when the next one was,
     /// for which the sender is to look again.
-    pub fn lingered(&self, ripe: impl Fn(Instant) -> bool) -> (Vec<Arc<Seat<P>>>, Option<Instant>) {
+    pub fn lingered(
+        &self,
+        due: impl Fn(Instant) -> bool,
+    ) -> (Vec<Arc<ReadyHandle<P>>>, Option<Instant>) {
         let mut waiting = self.waiting();
-        let lingered = std::iter::from_fn(|| waiting.first_open(&ripe)).collect();
+        let lingered = std::iter::from_fn(|| waiting.first_open(&due)).collect();
         waiting.looks_for = waiting.open.front().map(|(at, _)| *at);
         (lingered, waiting.looks_for)
     }
 
     /// Moves those who rang to the end of `ring`.
-    pub fn answer(&self, ring: &mut VecDeque<Arc<Seat<P>>>) {
+    pub fn answer(&self, ring: &mut VecDeque<Arc<ReadyHandle<P>>>) {
         let mut waiting = self.waiting();
         waiting.woken = false;
         waiting.bytes = 0;
-        ring.extend(waiting.rung.drain(..).filter(|seat| seat.is_taken()));
+        ring.extend(waiting.rung.drain(..).filter(|handle| handle.is_attached()));
     }
 
     /// The sender is to be woken from so many bytes on. Returns whether there are as many already:
@@ -163,12 +166,12 @@ impl<P> Bell<P> {
 
 impl<P> Waiting<P> {
     /// Takes the first of those that have opened a batch, if that is `ripe`.
-    fn first_open(&mut self, ripe: impl Fn(Instant) -> bool) -> Option<Arc<Seat<P>>> {
+    fn first_open(&mut self, due: impl Fn(Instant) -> bool) -> Option<Arc<ReadyHandle<P>>> {
         loop {
-            let (_, seat) = self.open.pop_front_if(|(at, _)| ripe(*at))?;
-            seat.listed.store(false, Ordering::Relaxed);
-            if seat.is_taken() {
-                return Some(seat);
+            let (_, handle) = self.open.pop_front_if(|(at, _)| due(*at))?;
+            handle.listed.store(false, Ordering::Relaxed);
+            if handle.is_attached() {
+                return Some(handle);
             }
         }
     }
@@ -180,127 +183,132 @@ mod tests {
 
     use super::*;
 
-    fn answered(bell: &Bell<char>) -> Vec<char> {
+    fn answered(ready_queue: &ReadyQueue<char>) -> Vec<char> {
         let mut ring = VecDeque::new();
-        bell.answer(&mut ring);
+        ready_queue.answer(&mut ring);
         partitions(ring)
     }
 
-    fn partitions(seats: impl IntoIterator<Item = Arc<Seat<char>>>) -> Vec<char> {
-        seats.into_iter().map(|seat| seat.partition).collect()
+    fn partitions(handles: impl IntoIterator<Item = Arc<ReadyHandle<char>>>) -> Vec<char> {
+        handles.into_iter().map(|handle| handle.partition).collect()
     }
 
     #[test]
     fn it_wakes_once_and_for_enough() {
-        let bell = Bell::default();
-        let seat = |partition| Some(Seat::new(partition));
+        let ready_queue = ReadyQueue::default();
+        let handle = |partition| Some(ReadyHandle::new(partition));
         assert!(
-            bell.ring(10, seat('a')),
+            ready_queue.ring(10, handle('a')),
             "a sender that does nothing is woken by anything"
         );
-        assert!(!bell.ring(10, seat('b')), "it is on its way");
-        assert_eq!(answered(&bell), ['a', 'b']);
-        assert!(!bell.rest(30));
-        assert!(!bell.ring(10, seat('a')));
-        assert!(!bell.ring(10, None), "it stands in the list");
-        assert!(bell.ring(10, seat('c')));
-        assert!(!bell.ring(10, None));
-        assert_eq!(answered(&bell), ['a', 'c']);
+        assert!(!ready_queue.ring(10, handle('b')), "it is on its way");
+        assert_eq!(answered(&ready_queue), ['a', 'b']);
+        assert!(!ready_queue.rest(30));
+        assert!(!ready_queue.ring(10, handle('a')));
+        assert!(!ready_queue.ring(10, None), "it stands in the list");
+        assert!(ready_queue.ring(10, handle('c')));
+        assert!(!ready_queue.ring(10, None));
+        assert_eq!(answered(&ready_queue), ['a', 'c']);
     }
 
     #[test]
     fn whoever_has_opened_a_batch_comes_along_and_wakes_the_sender_for_its_alarm() {
-        let bell = Bell::default();
+        let ready_queue = ReadyQueue::default();
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
-        let seats = ['a', 'b', 'c', 'd'].map(Seat::new);
-        let opened = seats.iter().zip([1, 2, 3, 4]);
-        let wakes: Vec<_> = opened.map(|(seat, ms)| bell.opened(at(ms), seat)).collect();
+        let handles = ['a', 'b', 'c', 'd'].map(ReadyHandle::new);
+        let opened = handles.iter().zip([1, 2, 3, 4]);
+        let wakes: Vec<_> = opened
+            .map(|(handle, ms)| ready_queue.opened(at(ms), handle))
+            .collect();
         assert_eq!(wakes, [true, false, false, false]);
-        assert!(!bell.opened(at(5), &seats[0]), "it stands in the list");
-        assert!(answered(&bell).is_empty() && !bell.rest(1));
-        assert!(bell.company(0).is_empty());
-        assert_eq!(partitions(bell.company(2)), ['a', 'b']);
-        seats[2].leave();
-        assert_eq!(partitions(bell.company(1)), ['d']);
-        assert!(bell.company(2).is_empty());
+        assert!(
+            !ready_queue.opened(at(5), &handles[0]),
+            "it stands in the list"
+        );
+        assert!(answered(&ready_queue).is_empty() && !ready_queue.rest(1));
+        assert!(ready_queue.piggyback(0).is_empty());
+        assert_eq!(partitions(ready_queue.piggyback(2)), ['a', 'b']);
+        handles[2].detach();
+        assert_eq!(partitions(ready_queue.piggyback(1)), ['d']);
+        assert!(ready_queue.piggyback(2).is_empty());
         // It looks for the first one still.
-        assert!(!bell.opened(at(6), &seats[0]));
-        assert_eq!(partitions(bell.company(1)), ['a']);
+        assert!(!ready_queue.opened(at(6), &handles[0]));
+        assert_eq!(partitions(ready_queue.piggyback(1)), ['a']);
     }
 
     #[test]
     fn whose_batch_has_lingered_is_taken_in_the_order_of_time() {
-        let bell = Bell::default();
+        let ready_queue = ReadyQueue::default();
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
         let lingered = |until| {
-            let (seats, next) = bell.lingered(|opened| opened <= at(until));
-            (partitions(seats), next)
+            let (handles, next) = ready_queue.lingered(|opened| opened <= at(until));
+            (partitions(handles), next)
         };
         assert_eq!(lingered(9), (vec![], None));
-        let seats = ['a', 'b', 'c'].map(Seat::new);
-        assert!(bell.opened(at(2), &seats[0]));
-        assert!(!bell.opened(at(4), &seats[1]));
-        assert!(bell.opened(at(1), &seats[2]), "earlier than known");
+        let handles = ['a', 'b', 'c'].map(ReadyHandle::new);
+        assert!(ready_queue.opened(at(2), &handles[0]));
+        assert!(!ready_queue.opened(at(4), &handles[1]));
+        assert!(ready_queue.opened(at(1), &handles[2]), "earlier than known");
         assert_eq!(lingered(0), (vec![], Some(at(1))));
         assert_eq!(lingered(2), (vec!['c', 'a'], Some(at(4))));
         // Whoever opens another one now comes later than `b`, whose alarm is set.
-        assert!(!bell.opened(at(5), &seats[0]));
+        assert!(!ready_queue.opened(at(5), &handles[0]));
         assert_eq!(lingered(4), (vec!['b'], Some(at(5))));
-        seats[0].leave();
+        handles[0].detach();
         assert_eq!(lingered(5), (vec![], None));
-        assert!(bell.opened(at(6), &seats[1]), "no alarm is set");
+        assert!(ready_queue.opened(at(6), &handles[1]), "no alarm is set");
     }
 
     #[test]
     fn whoever_has_left_is_passed_over_whenever_he_rang() {
-        let bell = Bell::default();
-        let [early, late, new] = ['a', 'a', 'a'].map(Seat::new);
-        bell.ring(1, Some(Arc::clone(&early)));
-        early.leave();
-        late.leave();
-        bell.ring(1, Some(late));
+        let ready_queue = ReadyQueue::default();
+        let [early, late, new] = ['a', 'a', 'a'].map(ReadyHandle::new);
+        ready_queue.ring(1, Some(Arc::clone(&early)));
+        early.detach();
+        late.detach();
+        ready_queue.ring(1, Some(late));
         // It may have come back to the same sender.
-        bell.ring(1, Some(Arc::clone(&new)));
+        ready_queue.ring(1, Some(Arc::clone(&new)));
         let mut ring = VecDeque::new();
-        bell.answer(&mut ring);
+        ready_queue.answer(&mut ring);
         assert!(ring.len() == 1 && Arc::ptr_eq(&ring[0], &new));
     }
 
     #[test]
     fn what_rang_before_the_sender_rests_is_not_slept_through() {
-        let bell = Bell::default();
-        assert!(!bell.rest(usize::MAX));
-        assert!(!bell.ring(10, Some(Seat::new('a'))));
-        assert!(bell.rest(1), "it has to look again");
-        assert_eq!(answered(&bell), ['a']);
-        assert!(!bell.rest(1));
-        assert!(bell.ring(1, Some(Seat::new('a'))));
-        assert!(!bell.rest(1), "it is on its way");
+        let ready_queue = ReadyQueue::default();
+        assert!(!ready_queue.rest(usize::MAX));
+        assert!(!ready_queue.ring(10, Some(ReadyHandle::new('a'))));
+        assert!(ready_queue.rest(1), "it has to look again");
+        assert_eq!(answered(&ready_queue), ['a']);
+        assert!(!ready_queue.rest(1));
+        assert!(ready_queue.ring(1, Some(ReadyHandle::new('a'))));
+        assert!(!ready_queue.rest(1), "it is on its way");
     }
 
     /// Threads open batches while a sender takes them: no open batch is left that is not in the list.
     #[test]
     fn nobody_opens_a_batch_unseen() {
         const THREADS: usize = 3;
-        let bell = &Bell::default();
+        let ready_queue = &ReadyQueue::default();
         let open: [Mutex<bool>; THREADS] = [const { Mutex::new(false) }; THREADS];
         let (open, done) = (&open, AtomicBool::new(false));
         let take = || {
-            let (seats, _): (Vec<Arc<Seat<usize>>>, _) = bell.lingered(|_| true);
-            for seat in seats {
-                *open[seat.partition].lock().expect("no panic") = false;
+            let (handles, _): (Vec<Arc<ReadyHandle<usize>>>, _) = ready_queue.lingered(|_| true);
+            for handle in handles {
+                *open[handle.partition].lock().expect("no panic") = false;
             }
         };
         std::thread::scope(|scope| {
             let openers: Vec<_> = (0..THREADS)
                 .map(|partition| {
                     scope.spawn(move || {
-                        let seat = Seat::new(partition);
+                        let handle = ReadyHandle::new(partition);
                         for _ in 0..100_000 {
                             *open[partition].lock().expect("no panic") = true;
-                            bell.opened(Instant::now(), &seat);
+                            ready_queue.opened(Instant::now(), &handle);
                         }
                     })
                 })
@@ -326,22 +334,22 @@ mod tests {
     fn nobody_rings_in_vain() {
         const THREADS: usize = 3;
         const EACH: usize = 20_000;
-        let bell = &Bell::default();
+        let ready_queue = &ReadyQueue::default();
         let (wake, woken) = std::sync::mpsc::channel();
         let answered = std::thread::scope(|scope| {
             let sender = scope.spawn(move || {
                 let (mut ring, mut answered, mut round) = (VecDeque::new(), 0, 0);
                 while woken.recv() == Ok(true) {
                     loop {
-                        bell.answer(&mut ring);
+                        ready_queue.answer(&mut ring);
                         answered += ring.drain(..).count();
                         round += 1;
-                        if !bell.rest([1, 1, 3][round % 3]) {
+                        if !ready_queue.rest([1, 1, 3][round % 3]) {
                             break;
                         }
                     }
                 }
-                bell.answer(&mut ring);
+                ready_queue.answer(&mut ring);
                 answered + ring.len()
             });
             let ringers: Vec<_> = (0..THREADS)
@@ -349,7 +357,7 @@ mod tests {
                     let wake = wake.clone();
                     scope.spawn(move || {
                         for _ in 0..EACH {
-                            if bell.ring(1, Some(Seat::new(partition))) {
+                            if ready_queue.ring(1, Some(ReadyHandle::new(partition))) {
                                 wake.send(true).expect("a sender");
                             }
                         }
@@ -359,7 +367,7 @@ mod tests {
             for ringer in ringers {
                 ringer.join().expect("no panic");
             }
-            let left = bell.waiting();
+            let left = ready_queue.waiting();
             assert!(
                 left.woken || left.bytes < left.enough || left.rung.is_empty(),
                 "{left:?}"

@@ -8,55 +8,8 @@ use std::time::Instant;
 use actix::prelude::*;
 
 use super::guard::{Guard, Guarded, On, guarded, watch_over};
-use super::identity::IdentityActor;
-use super::loan::PartitionAddr;
-use super::sender::{SenderActor, WakeSender};
-use super::{MetadataActor, PoolActor, WakePartition, now};
-
-/// A deadline that was asked for has passed. It may be late, and it may have lost its reason
-/// meanwhile: whoever gets it looks at his own state.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct Tick;
-
-/// Who is to get a [`Tick`].
-#[derive(Clone)]
-pub(crate) enum Sleeper {
-    Partition(PartitionAddr),
-    Sender(Addr<SenderActor>),
-    Pool(Addr<PoolActor>),
-    Metadata(Addr<MetadataActor>),
-    Identity(Addr<IdentityActor>),
-    #[cfg(test)]
-    Test(Recipient<Tick>),
-}
-
-impl Sleeper {
-    fn wake(self) {
-        match self {
-            Self::Partition(addr) => addr.do_send(Tick),
-            Self::Sender(addr) => addr.do_send(Tick),
-            Self::Pool(addr) => addr.do_send(Tick),
-            Self::Metadata(addr) => addr.do_send(Tick),
-            Self::Identity(addr) => addr.do_send(Tick),
-            #[cfg(test)]
-            Self::Test(recipient) => recipient.do_send(Tick),
-        }
-    }
-}
-
-/// Asks for a [`Tick`] at a time. Never cancelled: a tick too many costs a look.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct WakeAt {
-    pub at: Instant,
-    pub who: Sleeper,
-}
-
-/// Memory is used up, and somebody waits: partitions need not wait for their linger any more.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct Pressure;
+use super::messages::{Pressure, Sleeper, Stop, Tick, WakeAt};
+use super::now;
 
 /// The ticks that an actor has asked for and not yet got, the latest first. It asks for no second
 /// one at the same time or later, also when an earlier one has come meanwhile: else every linger
@@ -66,7 +19,12 @@ pub(crate) struct Alarm(Vec<Instant>);
 
 impl Alarm {
     /// Asks the clock for a tick, unless one comes by then anyway.
-    pub fn set(&mut self, clock: &Addr<ClockActor>, at: Instant, who: impl FnOnce() -> Sleeper) {
+    pub fn set(
+        &mut self,
+        clock: &Addr<ClockActor>,
+        at: Instant,
+        who: impl FnOnce() -> Arc<dyn Sleeper>,
+    ) {
         if self.0.last().is_none_or(|next| at < *next) {
             self.0.push(at);
             clock.do_send(WakeAt { at, who: who() });
@@ -81,7 +39,7 @@ impl Alarm {
 
 struct Entry {
     at: Instant,
-    who: Sleeper,
+    who: Arc<dyn Sleeper>,
 }
 
 impl Ord for Entry {
@@ -169,7 +127,7 @@ impl ClockActor {
         let now = now();
         while self.heap.peek().is_some_and(|Reverse(next)| next.at <= now) {
             if let Some(Reverse(entry)) = self.heap.pop() {
-                entry.who.wake();
+                entry.who.do_send(Tick);
             }
         }
         self.rearm(ctx);
@@ -187,19 +145,10 @@ impl On<Pressure> for ClockActor {
     fn on(&mut self, _: Pressure, _: &mut Context<Self>) {
         // Whoever waits for the linger of an open batch has an alarm here.
         for Reverse(entry) in &self.heap {
-            match &entry.who {
-                Sleeper::Partition(partition) => partition.do_send(WakePartition),
-                Sleeper::Sender(sender) => sender.do_send(WakeSender),
-                _ => {}
-            }
+            entry.who.pressure();
         }
     }
 }
-
-/// The producer ends.
-#[derive(Message, Clone, Copy)]
-#[rtype(result = "()")]
-pub(crate) struct Stop;
 
 impl Handler<Stop> for ClockActor {
     type Result = ();
@@ -241,16 +190,18 @@ mod tests {
         fn handle(&mut self, _: Tick, _: &mut Context<Self>) {}
     }
 
+    impl Sleeper for Addr<Nobody> {}
+
     #[actix::test]
     async fn a_later_deadline_is_not_asked_for_again_with_every_earlier_one() {
-        let guard = Watch::new(0, Duration::ZERO).guard(Component::Clock);
+        let guard = Watch::new(0, Duration::ZERO, None).guard(Component::Clock);
         let clock = ClockActor::new(guard).start();
         let nobody = Nobody.start();
         let mut alarm = Alarm::default();
         let start = now() + Duration::from_secs(60);
         for batch in 0..100 {
             let opened = start + Duration::from_millis(10 * batch);
-            let who = || Sleeper::Test(nobody.clone().recipient());
+            let who = || Arc::new(nobody.clone()) as Arc<dyn Sleeper>;
             alarm.set(&clock, opened + Duration::from_millis(5), who);
             // The linger's tick comes; what is left is the delivery timeout.
             alarm.rang();

@@ -5,23 +5,14 @@ use std::sync::Arc;
 
 use actix::prelude::*;
 
-use super::clock::Stop;
 use super::guard::{Guard, Guarded, On, guarded};
+use super::messages::{Deliver, Stop};
 use crate::core::batch::Settled;
 use crate::core::delivery::{BatchOutcome, Listener};
 use crate::core::panics;
-use crate::core::record::TopicPartition;
 
 impl Message for BatchOutcome {
     type Result = ();
-}
-
-/// A batch that has its outcome and somebody to be told.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct Deliver {
-    pub topic_partition: TopicPartition,
-    pub settled: Settled,
 }
 
 /// Runs user code: each piece under `catch_unwind`, in partition order.

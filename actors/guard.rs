@@ -1,4 +1,4 @@
-//! What stands between a panic and the rest: the part restarts alone, within a budget.
+//! What stands between a panic and the rest: the component restarts alone, within a budget.
 //!
 //! actix drops an actor whose handler panics, with its mailbox, and tells nobody. So handlers run
 //! under `catch_unwind`: the same value goes on with the same mailbox, after it has brought its
@@ -7,59 +7,42 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use actix::fut::wrap_future;
 use actix::prelude::*;
 use futures_util::FutureExt;
 
-use super::{RuntimeActor, now};
-use crate::actors::lifecycle::{Lifecycle, LifecycleEvent};
+use super::lifecycle::{Lifecycle, LifecycleEvent};
+use super::messages::ComponentFell;
+use super::now;
 use crate::core::panics;
 use crate::core::supervision::{Component, Restarts};
 
-/// A part has restarted or failed: the RuntimeActor sees to what follows for the others.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct ComponentFell {
-    pub part: Component,
-    /// Past its budget, with the reason.
-    pub failed: Option<Arc<str>>,
-}
-
-/// Another part has lost a message: take nothing for granted that somebody else was told.
-#[derive(Message, Clone, Copy)]
-#[rtype(result = "()")]
-pub(crate) struct Resync;
-
-/// What every part's guard shares.
+/// What every component's guard shares.
 pub(crate) struct Watch {
     max: u32,
     window: Duration,
-    runtime: OnceLock<Addr<RuntimeActor>>,
-    /// A part has failed without which the producer cannot go on.
+    /// Who sees to what follows a fall.
+    runtime: Option<Recipient<ComponentFell>>,
+    /// A component has failed without which the producer cannot go on.
     lost: AtomicBool,
     subscribers: Mutex<Vec<Recipient<Lifecycle>>>,
 }
 
 impl Watch {
-    pub fn new(max: u32, window: Duration) -> Arc<Self> {
+    pub fn new(max: u32, window: Duration, runtime: Option<Recipient<ComponentFell>>) -> Arc<Self> {
         Arc::new(Self {
             max,
             window,
-            runtime: OnceLock::new(),
+            runtime,
             lost: AtomicBool::new(false),
             subscribers: Mutex::default(),
         })
     }
 
-    /// Says who sees to what follows a fall. Once.
-    pub fn report_to(&self, runtime: Addr<RuntimeActor>) {
-        let _ = self.runtime.set(runtime);
-    }
-
-    /// Whether a part has failed without which the producer cannot go on.
+    /// Whether a component has failed without which the producer cannot go on.
     pub fn is_lost(&self) -> bool {
         self.lost.load(Ordering::Relaxed)
     }
@@ -71,7 +54,7 @@ impl Watch {
             .push(recipient);
     }
 
-    pub fn tell(&self, part: &Component, event: LifecycleEvent) {
+    pub fn tell(&self, component: &Component, event: LifecycleEvent) {
         let mut subscribers = self
             .subscribers
             .lock()
@@ -79,18 +62,18 @@ impl Watch {
         subscribers.retain(Recipient::connected);
         for subscriber in subscribers.iter() {
             subscriber.do_send(Lifecycle {
-                part: part.clone(),
+                component: component.clone(),
                 event: event.clone(),
             });
         }
     }
 
-    /// A guard for one part, which starts with it.
-    pub fn guard(self: &Arc<Self>, part: Component) -> Guard {
-        self.tell(&part, LifecycleEvent::Started);
+    /// A guard for one component, which starts with it.
+    pub fn guard(self: &Arc<Self>, component: Component) -> Guard {
+        self.tell(&component, LifecycleEvent::Started);
         let restarts = Restarts::new(self.max, self.window);
         Guard {
-            part,
+            component,
             restarts,
             failed: false,
             watch: Arc::clone(self),
@@ -98,9 +81,9 @@ impl Watch {
     }
 }
 
-/// Guards one part.
+/// Guards one component.
 pub(crate) struct Guard {
-    part: Component,
+    component: Component,
     restarts: Restarts,
     /// Given up, and everybody knows.
     failed: bool,
@@ -108,24 +91,24 @@ pub(crate) struct Guard {
 }
 
 impl Guard {
-    /// The part is restarted by hand.
+    /// The component is restarted by hand.
     pub fn recovered(&mut self) {
-        tracing::info!(part = %self.part, "restarted by hand");
+        tracing::info!(component = %self.component, "restarted by hand");
         self.restarts.forgive();
         self.failed = false;
-        self.watch.tell(&self.part, LifecycleEvent::Recovered);
+        self.watch.tell(&self.component, LifecycleEvent::Recovered);
     }
 
-    /// The part is retired by hand.
+    /// The component is retired by hand.
     pub fn retired(&self) {
-        tracing::info!(part = %self.part, "retired by hand");
-        self.watch.tell(&self.part, LifecycleEvent::Retired);
+        tracing::info!(component = %self.component, "retired by hand");
+        self.watch.tell(&self.component, LifecycleEvent::Retired);
     }
 
     fn report(&self, failed: Option<Arc<str>>) {
-        if let Some(runtime) = self.watch.runtime.get() {
-            let part = self.part.clone();
-            runtime.do_send(ComponentFell { part, failed });
+        if let Some(runtime) = &self.watch.runtime {
+            let component = self.component.clone();
+            runtime.do_send(ComponentFell { component, failed });
         }
     }
 }
@@ -211,28 +194,29 @@ pub(crate) fn spawn<A: Guarded, F: Future + 'static>(
 
 fn restarted(guard: &Guard, why: Arc<str>, kept: usize, began: Instant) {
     let took = now().saturating_duration_since(began);
-    tracing::error!(part = %guard.part, panic = %why, kept, ?took, "a part panicked and restarted");
-    guard
-        .watch
-        .tell(&guard.part, LifecycleEvent::Restarted { why, kept, took });
+    tracing::error!(component = %guard.component, panic = %why, kept, ?took, "a component panicked and restarted");
+    guard.watch.tell(
+        &guard.component,
+        LifecycleEvent::Restarted { why, kept, took },
+    );
     guard.report(None);
 }
 
 fn give_up<A: Guarded>(actor: &mut A, why: &Arc<str>, ctx: &mut Context<A>) {
-    let part = actor.guard().part.clone();
-    tracing::error!(%part, panic = %why, "a part panicked too often and is given up");
+    let component = actor.guard().component.clone();
+    tracing::error!(%component, panic = %why, "a component panicked too often and is given up");
     // If even that panics, drop guards are what is left, and they hold.
     let _ = catch_unwind(AssertUnwindSafe(|| actor.fail(why, ctx)));
     let guard = actor.guard();
     if std::mem::replace(&mut guard.failed, true) {
-        // Said again it would have everybody revisit again, and this part panic again, for ever.
+        // Said again it would have everybody revisit again, and this component panic again, for ever.
         return;
     }
-    if !matches!(part, Component::Partition(_) | Component::Sender(_)) {
+    if !matches!(component, Component::Partition(_) | Component::Sender(_)) {
         guard.watch.lost.store(true, Ordering::Relaxed);
     }
     guard.watch.tell(
-        &part,
+        &component,
         LifecycleEvent::Failed {
             why: Arc::clone(why),
         },

@@ -5,46 +5,16 @@ use std::sync::Arc;
 
 use actix::prelude::*;
 
-use super::PartitionActor;
-use super::clock::{Alarm, ClockActor, Sleeper, Stop, Tick};
-use super::guard::{self, Guard, Guarded, On, Resync, guarded};
+use super::clock::{Alarm, ClockActor};
+use super::guard::{self, Guard, Guarded, On, guarded};
+use super::messages::*;
 use super::now;
-use super::partition::BlockedBy;
 use crate::core::broker_error::BrokerError;
 use crate::core::endpoint::Endpoint;
-use crate::core::identity::{Identities, Identity, Step};
+use crate::core::identity::{Identities, Identity, NextIdentity};
 use crate::core::record::TopicPartition;
 use crate::core::wire::InitProducerIdResponse;
 use crate::net::{ControlClient, NetError};
-
-/// A partition has batches and no identity to stamp them with.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct WantIdentity {
-    pub partition: TopicPartition,
-    pub who: Addr<PartitionActor>,
-    /// The identity it has left and cannot use again, if any.
-    pub left: Option<Identity>,
-}
-
-/// A partition cannot go on under the identity it has `seen`.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct BumpEpoch {
-    pub seen: Identity,
-    pub partition: TopicPartition,
-    pub who: Addr<PartitionActor>,
-}
-
-/// The identity to use from now on.
-#[derive(Message, Clone, Copy)]
-#[rtype(result = "()")]
-pub(crate) struct SetIdentity(pub Identity);
-
-/// The brokers there are.
-#[derive(Message, Clone)]
-#[rtype(result = "()")]
-pub(crate) struct SetNodes(pub Arc<[(i32, Endpoint)]>);
 
 /// Owns the identity, and a connection of its own to ask for one.
 pub(crate) struct IdentityActor {
@@ -53,7 +23,7 @@ pub(crate) struct IdentityActor {
     dial: Box<dyn Fn() -> ControlClient>,
     control: Option<ControlClient>,
     nodes: Arc<[(i32, Endpoint)]>,
-    members: BTreeMap<TopicPartition, Addr<PartitionActor>>,
+    members: BTreeMap<TopicPartition, PartitionAddr>,
     clock: Addr<ClockActor>,
     alarm: Alarm,
 }
@@ -84,17 +54,17 @@ impl IdentityActor {
         }
     }
 
-    fn step(&mut self, step: Step, ctx: &mut Context<Self>) {
+    fn step(&mut self, step: NextIdentity, ctx: &mut Context<Self>) {
         match step {
-            Step::Use(identity) => self.tell_all(identity),
-            Step::Ask => self.ask(ctx),
-            Step::Wait => {}
+            NextIdentity::Use(identity) => self.tell_all(identity),
+            NextIdentity::Ask => self.ask(ctx),
+            NextIdentity::Wait => {}
         }
     }
 
     /// Every partition learns of it; each adopts it when its old batches are resolved.
     fn tell_all(&mut self, identity: Identity) {
-        self.members.retain(|_, member| member.connected());
+        self.members.retain(|_, member| member.is_running());
         for member in self.members.values() {
             member.do_send(SetIdentity(identity));
         }
@@ -148,11 +118,12 @@ impl IdentityActor {
         }
         if let Some(control) = &mut self.control {
             let at = now() + control.next_delay();
-            self.alarm
-                .set(&self.clock, at, || Sleeper::Identity(ctx.address()));
+            self.alarm.set(&self.clock, at, || Arc::new(ctx.address()));
         }
     }
 }
+
+impl Sleeper for Addr<IdentityActor> {}
 
 impl Actor for IdentityActor {
     type Context = Context<Self>;
@@ -195,7 +166,7 @@ impl On<WantIdentity> for IdentityActor {
             None => self.identities.want(),
         };
         match step {
-            Step::Use(identity) => who.do_send(SetIdentity(identity)),
+            NextIdentity::Use(identity) => who.do_send(SetIdentity(identity)),
             step => self.step(step, ctx),
         }
     }

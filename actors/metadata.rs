@@ -5,54 +5,20 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
-use tokio::sync::oneshot;
 
-use super::clock::{Alarm, ClockActor, Sleeper, Stop, Tick};
-use super::guard::{self, Guard, Guarded, On, Resync, guarded};
-use super::identity::{IdentityActor, SetNodes};
+use super::clock::{Alarm, ClockActor};
+use super::guard::{self, Guard, Guarded, On, guarded};
+use super::messages::*;
 use super::now;
-use super::runtime::{InstallMetadata, RuntimeActor};
 use crate::core::backoff::Backoff;
 use crate::core::broker_error::BrokerError;
 use crate::core::cluster::{ClusterView, TopicView};
 use crate::core::record::TopicPartition;
-use crate::core::wire::{LeaderHint, MetadataResponse, Node};
+use crate::core::wire::MetadataResponse;
+use crate::intake::backend::TopicReply;
 use crate::intake::error::SendError;
-use crate::intake::topics::{Topic, Topics};
+use crate::intake::topics::Topics;
 use crate::net::{ControlClient, NetError};
-
-/// Where a caller's answer goes.
-pub(crate) type TopicReply = oneshot::Sender<Result<Arc<Topic>, SendError>>;
-
-/// A caller needs a topic that is not among the routes.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct WantTopic {
-    pub topic: Arc<str>,
-    pub asked: Instant,
-    pub deadline: Instant,
-    pub reply: TopicReply,
-}
-
-/// Somebody was told that the picture is old. One request tells of all topics, which costs less
-/// than to keep them apart.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct RefreshMetadata;
-
-/// A produce answer names the new leader (KIP-951).
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct LeaderMoved {
-    pub topic_partition: TopicPartition,
-    pub leader: LeaderHint,
-    pub nodes: Vec<Node>,
-}
-
-/// The runtime is there: pictures go to it.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct Serve(pub Addr<RuntimeActor>);
 
 /// What the configuration says of metadata.
 pub(crate) struct MetadataRules {
@@ -108,8 +74,8 @@ pub(crate) struct MetadataActor {
     topics: Arc<Topics>,
     interests: BTreeMap<Arc<str>, Interest>,
     clock: Addr<ClockActor>,
-    identity: Addr<IdentityActor>,
-    runtime: Option<Addr<RuntimeActor>>,
+    identity: Recipient<SetNodes>,
+    runtime: Recipient<InstallMetadata>,
     alarm: Alarm,
     /// When to ask next, if nothing calls for it before.
     due: Option<Instant>,
@@ -126,7 +92,7 @@ impl MetadataActor {
         dial: impl Fn() -> ControlClient + 'static,
         topics: Arc<Topics>,
         clock: Addr<ClockActor>,
-        identity: Addr<IdentityActor>,
+        (identity, runtime): (Recipient<SetNodes>, Recipient<InstallMetadata>),
         guard: Guard,
     ) -> Self {
         let backoff = Backoff::new(rules.backoff.0, rules.backoff.1, rules.seed);
@@ -140,7 +106,7 @@ impl MetadataActor {
             interests: BTreeMap::new(),
             clock,
             identity,
-            runtime: None,
+            runtime,
             alarm: Alarm::default(),
             due: None,
             not_before: now(),
@@ -162,14 +128,11 @@ impl MetadataActor {
     }
 
     fn publish(&self, topics: Vec<TopicView>, ready: Vec<(Arc<str>, TopicReply)>) {
-        if let Some(runtime) = &self.runtime {
-            let nodes = self.view.nodes().clone();
-            runtime.do_send(InstallMetadata {
-                nodes,
-                topics,
-                ready,
-            });
-        }
+        self.runtime.do_send(InstallMetadata {
+            nodes: self.view.nodes().clone(),
+            topics,
+            ready,
+        });
     }
 
     fn soon(&mut self, at: Instant, ctx: &mut Context<Self>) {
@@ -194,8 +157,7 @@ impl MetadataActor {
         let due = self.due.filter(|_| asks);
         let due = due.map(|due| due.max(self.not_before));
         if let Some(at) = deadlines.chain(due).min() {
-            self.alarm
-                .set(&self.clock, at, || Sleeper::Metadata(ctx.address()));
+            self.alarm.set(&self.clock, at, || Arc::new(ctx.address()));
         }
     }
 
@@ -374,11 +336,13 @@ impl MetadataActor {
     }
 }
 
+impl Sleeper for Addr<MetadataActor> {}
+
 impl Actor for MetadataActor {
     type Context = Context<Self>;
 }
 
-guarded!(MetadataActor: WantTopic, RefreshMetadata, LeaderMoved, Tick, Resync, Republish);
+guarded!(MetadataActor: WantTopic, RefreshMetadata, LeaderMoved, Tick, Resync);
 
 impl Guarded for MetadataActor {
     fn guard(&mut self) -> &mut Guard {
@@ -399,28 +363,11 @@ impl Guarded for MetadataActor {
 }
 
 impl On<Resync> for MetadataActor {
+    /// The RuntimeActor may have missed a view: it gets all of it again.
     fn on(&mut self, _: Resync, ctx: &mut Context<Self>) {
-        self.resync(ctx);
-    }
-}
-
-/// The RuntimeActor may have missed a picture: it is to get all of it.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct Republish;
-
-impl On<Republish> for MetadataActor {
-    fn on(&mut self, _: Republish, _: &mut Context<Self>) {
         let topics = self.view.topics().cloned().collect();
         self.publish(topics, Vec::new());
-    }
-}
-
-impl Handler<Serve> for MetadataActor {
-    type Result = ();
-
-    fn handle(&mut self, Serve(runtime): Serve, _: &mut Context<Self>) {
-        self.runtime = Some(runtime);
+        self.resync(ctx);
     }
 }
 
@@ -456,8 +403,8 @@ impl On<WantTopic> for MetadataActor {
             return self.soon(now(), ctx);
         }
         // The question is asked already; many may wait for its answer.
-        let me = || Sleeper::Metadata(ctx.address());
-        self.alarm.set(&self.clock, deadline, me);
+        self.alarm
+            .set(&self.clock, deadline, || Arc::new(ctx.address()));
     }
 }
 

@@ -1,37 +1,39 @@
-//! The actors: one file each. An actor owns a piece of state from `src/`, turns messages into
+//! The actors: one file each. An actor owns a piece of state from `src/core`, turns messages into
 //! calls and calls into messages, and decides nothing itself.
 //!
 //! ```text
-//!  callers ──▶ stage ──▶ bell ─ WakeSender, Tick ─▶ SenderActor ──▶ socket
-//!                │                            │  ▲  │
-//!                │ Wake                  Take │  │  │ LoanReturned
-//!                │                            ▼  │  ▼
-//!                └──────────────────────▶ PartitionActor
-//!                                      (Offer(loan), or Ready)
+//!  callers ──▶ stage ──▶ ready queue ─ WakeSender, Tick ─▶ SenderActor ──▶ socket
+//!                │                                           │  ▲  │
+//!                │ WakePartition                        Take │  │  │ LoanReturned
+//!                │                                           ▼  │  ▼
+//!                └───────────────────────────────────────▶ PartitionActor
+//!                                                     (Offer(loan), or Ready)
 //! ```
+//!
+//! Their protocol stands on one page: `messages.rs`.
 
+mod backend;
 mod clock;
 mod delivery;
 mod guard;
 mod identity;
 pub(crate) mod lifecycle;
-mod loan;
+mod messages;
 mod metadata;
 mod partition;
 mod pool;
 mod runtime;
 mod sender;
+mod services;
 
 pub(crate) use delivery::ToRecipient;
 #[cfg(test)]
 pub(crate) use guard::faults;
-pub(crate) use metadata::{MetadataActor, RefreshMetadata, WantTopic};
-pub(crate) use partition::WakePartition;
+pub(crate) use messages::{Close, Flush, GetFigures, LastHandleDropped, Subscribe};
+pub(crate) use metadata::MetadataActor;
 pub use partition::{PartitionActor, SendRecord};
-pub(crate) use pool::{LeaseMemory, PoolActor, Refusal};
-pub(crate) use runtime::{
-    Close, Flush, GetFigures, LastHandleDropped, Runtime, RuntimeActor, Subscribe,
-};
+pub(crate) use pool::PoolActor;
+pub(crate) use runtime::{GetPartition, Runtime, RuntimeActor, RuntimeSpec};
 
 use std::time::Instant;
 

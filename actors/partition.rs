@@ -1,6 +1,7 @@
 //! The PartitionActor: one per TopicPartition, owner of its batch deque.
 
 mod flush;
+mod leader;
 mod lending;
 mod notify;
 mod send_record;
@@ -9,25 +10,19 @@ use std::cell::{OnceCell, RefCell, RefMut};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use actix::prelude::*;
 use uuid::Uuid;
 
-use super::clock::{Alarm, ClockActor, Sleeper, Stop, Tick};
-use super::delivery::{Deliver, DeliveryActor};
-use super::guard::{Guard, Guarded, On, Resync, guarded};
-use super::identity::{BumpEpoch, IdentityActor, SetIdentity, WantIdentity};
-use super::loan::{LoanReturned, PartitionAddr};
-use super::metadata::{MetadataActor, RefreshMetadata};
+use super::clock::Alarm;
+use super::guard::{Guard, Guarded, On, guarded};
+use super::messages::*;
 use super::now;
-use super::sender::{SenderActor, Take};
+use super::services::SharedServices;
 use crate::core::batch::OpenBatch;
-use crate::core::compress::Compressor;
-use crate::core::dispatch::Demand;
 use crate::core::figures::PartitionFigures;
-use crate::core::ledger::{Effects, Ledger, Readiness, Report, Rules};
-use crate::core::memory::Shelf;
+use crate::core::ledger::{Effects, Ledger, Readiness, Report};
 use crate::core::outcome::Reason;
 use crate::core::record::TopicPartition;
 use crate::core::stage::Stage;
@@ -35,64 +30,8 @@ use crate::intake::Intake;
 use crate::intake::topics::Gauge;
 use crate::meters::TopicMeters;
 
-pub(crate) use flush::{Barrier, FlushPartition};
 use notify::SenderNotifier;
-pub(crate) use notify::{QueueState, ReadyHandle, ReadyQueue};
 pub use send_record::SendRecord;
-
-/// There is a reason to look at the stage.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct WakePartition;
-
-/// Who leads the partition now. An older leader epoch has been sorted out before.
-#[derive(Message, Clone, PartialEq)]
-#[rtype(result = "()")]
-pub(crate) struct SetLeader {
-    pub topic_id: Uuid,
-    /// `None` while nobody leads.
-    pub leader: Option<LeaderLink>,
-}
-
-/// A leader, and the sender that talks to it.
-#[derive(Clone)]
-pub(crate) struct LeaderLink {
-    pub node: i32,
-    /// The leader epoch; -1 where brokers are too old to say.
-    pub epoch: i32,
-    pub sender: Arc<Addr<SenderActor>>,
-    /// A new value means that the sender knows nothing of what its predecessor was told.
-    pub incarnation: u64,
-    /// While it is any, batches are lent unasked.
-    pub demand: Demand,
-    /// Where full batches ring, and open ones are listed.
-    pub ready_queue: Arc<ReadyQueue>,
-}
-
-impl PartialEq for LeaderLink {
-    /// Whether it is the same leader, by the same sender.
-    fn eq(&self, other: &Self) -> bool {
-        let told = |led: &Self| (led.node, led.epoch, led.incarnation);
-        told(self) == told(other)
-    }
-}
-
-/// Something stands in the way of every partition; a later time-out carries it.
-#[derive(Message, Clone)]
-#[rtype(result = "()")]
-pub(crate) struct BlockedBy(pub Arc<str>);
-
-/// What partitions and senders work with, all of them with one.
-pub(crate) struct SharedServices {
-    pub shelf: Arc<Shelf>,
-    pub compressor: Rc<RefCell<Compressor>>,
-    pub linger: Duration,
-    pub rules: Rc<Rules>,
-    pub clock: Addr<ClockActor>,
-    pub identity: Addr<IdentityActor>,
-    pub metadata: Addr<MetadataActor>,
-    pub delivery: Addr<DeliveryActor>,
-}
 
 /// What a partition's actor shares: with callers, and with whoever comes after it.
 pub(crate) struct Shared {
@@ -126,7 +65,7 @@ pub struct PartitionActor {
     meters: Rc<TopicMeters>,
     intake: Arc<Intake>,
     /// Its own address, from the first look on.
-    me: OnceCell<PartitionAddr>,
+    me: OnceCell<Arc<Addr<Self>>>,
     /// On their way from the stage to the ledger; empty between two calls.
     full: VecDeque<OpenBatch>,
     /// When the batch that was open at the last look at the stage took its first record.
@@ -178,7 +117,7 @@ impl PartitionActor {
         self.shared.ledger.borrow_mut()
     }
 
-    fn me(&self, ctx: &Context<Self>) -> PartitionAddr {
+    fn me(&self, ctx: &Context<Self>) -> Arc<Addr<Self>> {
         Arc::clone(self.me.get_or_init(|| Arc::new(ctx.address())))
     }
 
@@ -206,7 +145,7 @@ impl PartitionActor {
 
     fn set_alarm(&mut self, at: Instant, ctx: &Context<Self>) {
         let me = self.me.get_or_init(|| Arc::new(ctx.address()));
-        let who = || Sleeper::Partition(Arc::clone(me));
+        let who = || Arc::clone(me) as Arc<dyn Sleeper>;
         self.alarm.set(&self.services.clock, at, who);
     }
 
@@ -231,7 +170,7 @@ impl PartitionActor {
             let left = self.ledger().left();
             self.services.identity.do_send(WantIdentity {
                 partition: self.topic_partition.clone(),
-                who: ctx.address(),
+                who: self.me(ctx),
                 left,
             });
         }
@@ -311,12 +250,24 @@ impl PartitionActor {
             self.services.identity.do_send(BumpEpoch {
                 seen,
                 partition: self.topic_partition.clone(),
-                who: ctx.address(),
+                who: self.me(ctx),
             });
         }
         if refresh_metadata {
             self.services.metadata.do_send(RefreshMetadata);
         }
+    }
+}
+
+impl PartitionPeer for Addr<PartitionActor> {
+    fn is_running(&self) -> bool {
+        self.connected()
+    }
+}
+
+impl Sleeper for Addr<PartitionActor> {
+    fn pressure(&self) {
+        self.do_send(WakePartition);
     }
 }
 
@@ -345,9 +296,9 @@ impl Guarded for PartitionActor {
     fn fail(&mut self, why: &Arc<str>, ctx: &mut Context<Self>) {
         self.shared.stage.close();
         self.collect(|_| true);
-        let part: Arc<str> = format!("the partition {}", self.topic_partition).into();
+        let component: Arc<str> = format!("the partition {}", self.topic_partition).into();
         let reason = |_| Reason::Failed {
-            part: Arc::clone(&part),
+            component: Arc::clone(&component),
             why: Arc::clone(why),
         };
         let effects = self.ledger().abandon(reason);
@@ -361,11 +312,6 @@ impl On<Resync> for PartitionActor {
     }
 }
 
-/// A part that was given up is to work again.
-#[derive(Message, Clone, Copy)]
-#[rtype(result = "()")]
-pub(crate) struct Restart;
-
 impl On<Restart> for PartitionActor {
     fn on(&mut self, _: Restart, ctx: &mut Context<Self>) {
         self.guard.recovered();
@@ -373,11 +319,6 @@ impl On<Restart> for PartitionActor {
         self.resync(ctx);
     }
 }
-
-/// A part is to take on nothing more.
-#[derive(Message, Clone, Copy)]
-#[rtype(result = "()")]
-pub(crate) struct Retire;
 
 impl On<Retire> for PartitionActor {
     fn on(&mut self, _: Retire, ctx: &mut Context<Self>) {
@@ -397,23 +338,6 @@ impl On<WakePartition> for PartitionActor {
 impl On<Tick> for PartitionActor {
     fn on(&mut self, _: Tick, ctx: &mut Context<Self>) {
         self.alarm.rang();
-        self.look(now(), ctx);
-    }
-}
-
-impl On<SetLeader> for PartitionActor {
-    fn on(&mut self, SetLeader { topic_id, leader }: SetLeader, ctx: &mut Context<Self>) {
-        if leader != self.leader || topic_id != self.topic_id {
-            self.ledger().leader_changed();
-            self.topic_id = topic_id;
-            let sender =
-                |leader: &Option<LeaderLink>| leader.as_ref().map(|leader| leader.incarnation);
-            let stays = sender(&leader) == sender(&self.leader);
-            self.leader = leader;
-            if !stays {
-                self.change_sender(ctx);
-            }
-        }
         self.look(now(), ctx);
     }
 }
@@ -464,11 +388,6 @@ impl Handler<Stop> for PartitionActor {
         ctx.stop();
     }
 }
-
-/// Asks a partition for its figures.
-#[derive(Message)]
-#[rtype(result = "PartitionFigures")]
-pub(crate) struct GetPartitionFigures;
 
 impl Handler<GetPartitionFigures> for PartitionActor {
     type Result = MessageResult<GetPartitionFigures>;

@@ -6,34 +6,12 @@ use std::time::Instant;
 use actix::prelude::*;
 use tokio::sync::oneshot;
 
-use super::clock::{Alarm, ClockActor, Pressure, Sleeper, Stop, Tick};
-use super::guard::{Guard, Guarded, On, Resync, guarded};
+use super::clock::{Alarm, ClockActor};
+use super::guard::{Guard, Guarded, On, guarded};
+use super::messages::*;
 use super::now;
-use crate::core::memory::{Budget, Buffer, Lease, Shelf};
+use crate::core::memory::{Budget, Buffer, Lease, Refusal, Shelf};
 use crate::meters::PoolMeters;
-
-/// Why there is no memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Refusal {
-    TimedOut,
-    TooLarge,
-    Closed,
-}
-
-/// Asks for memory. Dropping the receiver leaves the line without a trace; a grant that crosses
-/// that goes back by itself, because a buffer's drop is its return.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct LeaseMemory {
-    pub size: usize,
-    pub deadline: Instant,
-    pub reply: oneshot::Sender<Result<Buffer, Refusal>>,
-}
-
-/// Something came back while somebody waits, or the shelf runs low.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct Restock;
 
 type Ticket = (oneshot::Sender<Result<Buffer, Refusal>>, Instant);
 
@@ -124,8 +102,7 @@ impl PoolActor {
         if waiting {
             let (deadline, portion) = (self.budget.next_deadline(), self.budget.next_portion());
             if let Some(at) = deadline.into_iter().chain(portion).min() {
-                self.alarm
-                    .set(&self.clock, at, || Sleeper::Pool(ctx.address()));
+                self.alarm.set(&self.clock, at, || Arc::new(ctx.address()));
             }
         } else {
             for _ in 0..self.shelf.room() {
@@ -147,6 +124,8 @@ impl PoolActor {
         self.budget.available() + self.shelf.idle_bytes()
     }
 }
+
+impl Sleeper for Addr<PoolActor> {}
 
 impl Actor for PoolActor {
     type Context = Context<Self>;
@@ -220,18 +199,6 @@ impl On<Tick> for PoolActor {
             self.serve(now, ctx); // those behind them
         }
     }
-}
-
-/// What the pool holds, for the figures.
-#[derive(Message)]
-#[rtype(result = "PoolState")]
-pub(crate) struct GetPoolState;
-
-/// See [`Figures`](crate::Figures).
-#[derive(Debug, Clone, Copy, MessageResponse)]
-pub(crate) struct PoolState {
-    pub available: usize,
-    pub waiting: usize,
 }
 
 impl Handler<GetPoolState> for PoolActor {

@@ -11,55 +11,21 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::clock::{Alarm, Sleeper, Stop, Tick};
-use super::guard::{self, Guard, Guarded, On, Resync, guarded};
-use super::loan::Loan;
+use super::clock::Alarm;
+use super::guard::{self, Guard, Guarded, On, guarded};
+use super::messages::*;
 use super::now;
-use super::partition::{BlockedBy, ReadyHandle, ReadyQueue, Restart, Retire, SharedServices};
+use super::services::SharedServices;
 use crate::core::acks::Acks;
 use crate::core::backoff::Backoff;
 use crate::core::dispatch::{
-    Demand, InFlight, OutgoingBatch, RequestSizing, arrange, encode, gather,
+    Demand, Gate, InFlight, OutgoingBatch, RequestSizing, arrange, encode, gather,
 };
 use crate::core::endpoint::Endpoint;
 use crate::core::figures::BrokerFigures;
 use crate::core::wire::{Api, Versions};
 use crate::meters::NodeMeters;
-use crate::net::{ConnectOptions, Gate, NetError, Outbound};
-
-use connection::FromLink;
-pub(crate) use connection::MoveTo;
-
-/// A partition has a batch to take. Said once, on the edge; the sender takes when it can send.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct Ready(pub Arc<ReadyHandle>);
-
-/// Somebody waits for whoever answers the [`ReadyQueue`].
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct WakeSender;
-
-/// Asks a partition for batches.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct Take {
-    /// A partition that knows another incarnation as its leader's gives nothing.
-    pub incarnation: u64,
-    /// How many, at most.
-    pub batches: usize,
-    /// The open one, too: it comes along with others.
-    pub open: bool,
-}
-
-/// A partition's answer to [`Take`], or a batch lent unasked, since the sender has an [`Demand`].
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct Offer {
-    pub loan: Box<Loan>,
-    /// There is more to take: the partition stays in the ring.
-    pub more: Option<Arc<ReadyHandle>>,
-}
+use crate::net::{ConnectOptions, LinkEvent, NetError, Outbound};
 
 /// What the configuration says to senders.
 #[derive(Clone)]
@@ -76,6 +42,14 @@ pub(crate) struct SenderRules {
     pub setup_timeout_max: Duration,
     /// Of the waits' jitter.
     pub seed: u64,
+}
+
+/// The connection of this number says something.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct FromLink {
+    number: u64,
+    event: LinkEvent,
 }
 
 enum Link {
@@ -177,7 +151,7 @@ impl SenderActor {
 
     fn set_alarm(&mut self, at: Instant, ctx: &Context<Self>) {
         self.alarm
-            .set(&self.services.clock, at, || Sleeper::Sender(ctx.address()));
+            .set(&self.services.clock, at, || Arc::new(ctx.address()));
     }
 
     /// Does whatever can be done now: connect, ask partitions, send. Then says what it would send
@@ -335,6 +309,14 @@ impl SenderActor {
     }
 }
 
+impl SenderPeer for Addr<SenderActor> {}
+
+impl Sleeper for Addr<SenderActor> {
+    fn pressure(&self) {
+        self.do_send(WakeSender);
+    }
+}
+
 impl Actor for SenderActor {
     type Context = Context<Self>;
 }
@@ -469,11 +451,6 @@ impl Handler<Stop> for SenderActor {
         ctx.stop();
     }
 }
-
-/// Asks a sender for its figures.
-#[derive(Message)]
-#[rtype(result = "BrokerFigures")]
-pub(crate) struct GetBrokerFigures;
 
 impl Handler<GetBrokerFigures> for SenderActor {
     type Result = MessageResult<GetBrokerFigures>;

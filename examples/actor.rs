@@ -106,7 +106,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     // The third door: a partition has an actor with an address, and takes typed messages. It
     // costs a message per record, where `Producer::send` costs none.
-    let partition = producer.partition(&topic, 0).await?;
+    let partition = producer.partition_actor(&topic, 0).await?;
     let by_message = SendRecord::new(Record::to(topic).value("by message"));
     let acked = partition.send(by_message).await??.await?;
     println!("by message: offset {:?}", acked.offset);

@@ -1,10 +1,10 @@
-//! An application's own supervisor: told of every part that falls, it restarts what was given up.
+//! An application's own supervisor: told of every component that falls, it restarts what was given up.
 //!
 //! ```text
 //! cargo run --example supervisor [BOOTSTRAP_SERVERS] [TOPIC]
 //! ```
 //!
-//! forebay restarts a part that panics by itself, within a budget. Past the budget the part is given
+//! forebay restarts a component that panics by itself, within a budget. Past the budget the component is given
 //! up, and what happens then is the application's to decide. This one lets a while pass and restarts
 //! it, a few times; then it lets things be. To have something to show it retires a partition first.
 
@@ -17,14 +17,14 @@ use forebay::{
     TopicPartition,
 };
 
-/// Before a part that failed is restarted.
+/// Before a component that failed is restarted.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Restarts by hand, for each part.
+/// Restarts by hand, for each component.
 const MOST: u32 = 3;
 
 struct Supervisor {
-    /// Takes no part in keeping the producer alive: it is the runtime's address.
+    /// takes no part in keeping the producer alive: it is the runtime's address.
     supervision: Recipient<Supervise>,
     restarted: HashMap<Component, u32>,
 }
@@ -36,33 +36,45 @@ impl Actor for Supervisor {
 impl Handler<Lifecycle> for Supervisor {
     type Result = ();
 
-    fn handle(&mut self, Lifecycle { part, event, .. }: Lifecycle, ctx: &mut Context<Self>) {
+    fn handle(
+        &mut self,
+        Lifecycle {
+            component, event, ..
+        }: Lifecycle,
+        ctx: &mut Context<Self>,
+    ) {
         match event {
-            LifecycleEvent::Started => println!("{part}: started"),
+            LifecycleEvent::Started => println!("{component}: started"),
             LifecycleEvent::Restarted {
                 why, kept, took, ..
             } => {
-                println!("{part}: panicked ({why}), restarted in {took:?} and kept {kept} batches");
+                println!(
+                    "{component}: panicked ({why}), restarted in {took:?} and kept {kept} batches"
+                );
             }
             LifecycleEvent::Failed { why, .. } => {
-                let restarts = self.restarted.entry(part.clone()).or_default();
+                let restarts = self.restarted.entry(component.clone()).or_default();
                 *restarts += 1;
                 if *restarts > MOST {
-                    return println!("{part}: failed again ({why}), and stays so");
+                    return println!("{component}: failed again ({why}), and stays so");
                 }
-                println!("{part}: failed ({why}), to be restarted in {PAUSE:?}");
+                println!("{component}: failed ({why}), to be restarted in {PAUSE:?}");
                 ctx.run_later(PAUSE, |supervisor, _| {
-                    supervisor.supervision.do_send(Supervise::Restart(part));
+                    supervisor
+                        .supervision
+                        .do_send(Supervise::Restart(component));
                 });
             }
             LifecycleEvent::Retired => {
-                println!("{part}: retired, to be restarted in {PAUSE:?}");
+                println!("{component}: retired, to be restarted in {PAUSE:?}");
                 ctx.run_later(PAUSE, |supervisor, _| {
-                    supervisor.supervision.do_send(Supervise::Restart(part));
+                    supervisor
+                        .supervision
+                        .do_send(Supervise::Restart(component));
                 });
             }
-            LifecycleEvent::Recovered => println!("{part}: works again"),
-            other => println!("{part}: {other:?}"),
+            LifecycleEvent::Recovered => println!("{component}: works again"),
+            other => println!("{component}: {other:?}"),
         }
     }
 }

@@ -6,11 +6,11 @@ use std::time::Instant;
 
 use actix::prelude::*;
 
-use super::{LeaderLink, PartitionActor};
+use super::PartitionActor;
 use crate::actors::guard::On;
-use crate::actors::loan::Loan;
+use crate::actors::messages::{LeaderLink, Loan, Offer, Ready, Take};
 use crate::actors::now;
-use crate::actors::sender::{Offer, Ready, Take};
+
 use crate::core::dispatch::OutgoingBatch;
 use crate::core::ledger::Readiness;
 use crate::core::stage::due;

@@ -8,42 +8,16 @@ use actix::prelude::*;
 use futures_util::future::join_all;
 use tokio::sync::oneshot;
 
-use super::RuntimeActor;
-use crate::actors::clock::Stop;
+use super::{Closing, RuntimeActor};
 use crate::actors::guard::{self, On};
 use crate::actors::lifecycle::CloseError;
-use crate::actors::partition::{Barrier, FlushPartition};
-
-/// Everything accepted so far is to go out now; answered when all of it has its outcome.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct Flush(pub oneshot::Sender<()>);
-
-/// The producer is to end: what is accepted is delivered if that takes no longer than `within`,
-/// then everything has its outcome and every actor stops.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct Close {
-    pub within: Duration,
-    pub reply: Option<oneshot::Sender<Result<(), CloseError>>>,
-}
-
-/// The last handle was dropped.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct LastHandleDropped;
-
-/// Who waits for the end, and how long.
-pub(super) struct Closing {
-    replies: Vec<oneshot::Sender<Result<(), CloseError>>>,
-    timer: SpawnHandle,
-}
+use crate::actors::messages::*;
 
 impl RuntimeActor {
     /// Has every partition flush; `done` hears when all have, and is dropped if one has missed it.
     fn barrier(&self, done: oneshot::Sender<()>) {
         let barrier = Barrier::new(done);
-        let addrs = self.partitions.values().flatten().map(|s| &s.route.addr);
+        let addrs = self.partitions.values().flatten().map(|entry| &entry.addr);
         for addr in addrs.filter(|addr| addr.connected()) {
             addr.do_send(FlushPartition(Some(Arc::clone(&barrier))));
         }
@@ -70,8 +44,8 @@ impl RuntimeActor {
             return;
         }
         self.topics.clear();
-        for slot in self.partitions.values().flatten() {
-            slot.route.stage.close();
+        for entry in self.partitions.values().flatten() {
+            entry.route.stage.close();
         }
         self.pool.do_send(Stop);
         let timer = ctx.run_later(within, |actor, ctx| {
@@ -106,11 +80,11 @@ impl RuntimeActor {
             return;
         };
         ctx.cancel_future(timer);
-        let slots = std::mem::take(&mut self.partitions);
-        let partitions: Vec<_> = slots
+        let entries = std::mem::take(&mut self.partitions);
+        let partitions: Vec<_> = entries
             .into_values()
             .flatten()
-            .map(|s| s.route.addr)
+            .map(|entry| entry.addr)
             .collect();
         let senders = std::mem::take(&mut self.senders);
         let services = Rc::clone(&self.services);
@@ -133,7 +107,6 @@ impl RuntimeActor {
         };
         // Not a future of this actor: it stops too, and that would drop it.
         actix_rt::spawn(stopping);
-        self.intake = None;
         ctx.stop();
     }
 }

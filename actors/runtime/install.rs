@@ -1,20 +1,20 @@
 //! What the picture of the cluster makes: senders, partitions, and the routes to them.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use actix::prelude::*;
 use rand::Rng;
 
-use super::{RuntimeActor, connect_options};
+use super::start::connect_options;
+use super::{PartitionEntry, RuntimeActor, SenderEntry};
 use crate::actors::guard::On;
-use crate::actors::metadata::TopicReply;
-use crate::actors::partition::{
-    LeaderLink, PartitionActor, ReadyQueue, SetLeader, Shared, WakePartition,
+use crate::actors::messages::{
+    InstallMetadata, LeaderLink, MoveTo, ReadyQueue, SetLeader, WakePartition,
 };
-use crate::actors::sender::{MoveTo, SenderActor, SenderRules};
+use crate::actors::partition::{PartitionActor, Shared};
+use crate::actors::sender::{SenderActor, SenderRules};
 use crate::core::cluster::TopicView;
 use crate::core::compress::Compression;
 use crate::core::dispatch::Demand;
@@ -28,31 +28,8 @@ use crate::intake::error::SendError;
 use crate::intake::topics::{Gauge, PartitionRoute, Topic};
 use crate::meters::{NodeMeters, TopicMeters};
 
-/// The picture of the cluster has changed, or somebody waits for a part of it.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct InstallMetadata {
-    pub nodes: BTreeMap<i32, Endpoint>,
-    pub topics: Vec<TopicView>,
-    pub ready: Vec<(Arc<str>, TopicReply)>,
-}
-
-pub(super) struct Slot {
-    pub route: PartitionRoute,
-    /// What the partition was told last.
-    pub told: Option<SetLeader>,
-}
-
-pub(super) struct Sender {
-    pub addr: Arc<Addr<SenderActor>>,
-    pub endpoint: Endpoint,
-    incarnation: u64,
-    demand: Demand,
-    ready_queue: Arc<ReadyQueue>,
-}
-
 impl RuntimeActor {
-    fn sender(&mut self, node: i32, endpoint: &Endpoint) {
+    fn install_sender(&mut self, node: i32, endpoint: &Endpoint) {
         if let Some(sender) = self.senders.get_mut(&node) {
             if sender.endpoint != *endpoint {
                 sender.endpoint = endpoint.clone();
@@ -87,8 +64,9 @@ impl RuntimeActor {
         .start();
         self.senders.insert(
             node,
-            Sender {
-                addr: Arc::new(addr),
+            SenderEntry {
+                shared: Arc::new(addr.clone()),
+                addr,
                 endpoint: endpoint.clone(),
                 incarnation,
                 demand,
@@ -97,7 +75,12 @@ impl RuntimeActor {
         );
     }
 
-    fn slot(&self, topic: &Arc<str>, partition: i32, meters: &Rc<TopicMeters>) -> Option<Slot> {
+    fn start_partition(
+        &self,
+        topic: &Arc<str>,
+        partition: i32,
+        meters: &Rc<TopicMeters>,
+    ) -> PartitionEntry {
         let config = &self.config;
         let plain = config.compression == Compression::None;
         let stage = Arc::new(Stage::new(partition, config.batch_size, plain));
@@ -115,67 +98,68 @@ impl RuntimeActor {
             shared,
             Rc::clone(&self.services),
             Rc::clone(meters),
-            self.intake.clone()?,
+            Arc::clone(&self.intake),
             self.watch.guard(Component::Partition(topic_partition)),
         )
         .start();
         let actor = addr.clone();
         stage.wake_with(move || actor.do_send(WakePartition));
-        Some(Slot {
-            route: PartitionRoute { stage, addr, gauge },
+        PartitionEntry {
+            addr,
+            route: PartitionRoute { stage, gauge },
             told: None,
-        })
+        }
     }
 
-    fn topic(&mut self, view: &TopicView) {
-        let mut slots = self.partitions.remove(&view.name).unwrap_or_default();
-        if slots.len() < view.leaders.len() {
+    fn install_topic(&mut self, view: &TopicView) {
+        let mut entries = self.partitions.remove(&view.name).unwrap_or_default();
+        if entries.len() < view.leaders.len() {
             let meters = Rc::new(TopicMeters::new(&self.client_id, &view.name));
-            for partition in slots.len()..view.leaders.len() {
-                slots.extend(self.slot(&view.name, partition as i32, &meters));
+            for partition in entries.len()..view.leaders.len() {
+                entries.push(self.start_partition(&view.name, partition as i32, &meters));
             }
         }
-        for (at, slot) in slots.iter_mut().enumerate() {
+        for (at, entry) in entries.iter_mut().enumerate() {
             let leader = view.leaders.get(at).and_then(|leader| {
                 let node = leader.node?;
                 let sender = self.senders.get(&node)?;
                 Some(LeaderLink {
                     node,
                     epoch: leader.epoch,
-                    sender: Arc::clone(&sender.addr),
+                    sender: Arc::clone(&sender.shared),
                     incarnation: sender.incarnation,
                     demand: sender.demand.clone(),
                     ready_queue: Arc::clone(&sender.ready_queue),
                 })
             });
             let topic_id = view.id;
-            let lead = SetLeader { topic_id, leader };
-            if slot.told.as_ref() != Some(&lead) {
-                slot.told = Some(lead.clone());
-                slot.route.addr.do_send(lead);
+            let told = SetLeader { topic_id, leader };
+            if entry.told.as_ref() != Some(&told) {
+                entry.told = Some(told.clone());
+                entry.addr.do_send(told);
             }
         }
         if self.closing.is_none() {
-            self.route(view, &slots);
+            self.route(view, &entries);
         }
-        self.partitions.insert(Arc::clone(&view.name), slots);
+        self.partitions.insert(Arc::clone(&view.name), entries);
     }
 
     /// Makes the topic known to those who send.
-    fn route(&mut self, view: &TopicView, slots: &[Slot]) {
+    fn route(&mut self, view: &TopicView, entries: &[PartitionEntry]) {
         let available: Vec<i32> = (0i32..)
             .zip(&view.leaders)
             .filter(|(_, l)| l.node.is_some())
             .map(|(p, _)| p)
             .collect();
-        let count = view.leaders.len().min(slots.len());
+        let count = view.leaders.len().min(entries.len());
         let known = self.topics.get(&view.name);
         if known.is_none_or(|topic| topic.partitions.len() != count || topic.available != available)
         {
-            let (sticky, round_robin) = self.choosers(&view.name);
-            let routes = slots[..count]
+            let (sticky, round_robin) = self.partitioners(&view.name);
+            let routes = entries[..count]
                 .iter()
-                .map(|slot| slot.route.clone())
+                .map(|entry| entry.route.clone())
                 .collect();
             let name = Arc::clone(&view.name);
             self.topics
@@ -183,7 +167,7 @@ impl RuntimeActor {
         }
     }
 
-    fn choosers(&mut self, topic: &Arc<str>) -> (Arc<Sticky>, Arc<RoundRobin>) {
+    fn partitioners(&mut self, topic: &Arc<str>) -> (Arc<Sticky>, Arc<RoundRobin>) {
         let (config, rng) = (&self.config, &mut self.rng);
         let made = || {
             let adaptive = config.partitioner_adaptive;
@@ -192,7 +176,7 @@ impl RuntimeActor {
                 Arc::new(RoundRobin::new()),
             )
         };
-        self.stickies
+        self.partitioners
             .entry(Arc::clone(topic))
             .or_insert_with(made)
             .clone()
@@ -207,10 +191,10 @@ impl On<InstallMetadata> for RuntimeActor {
             ready,
         } = install;
         for (node, endpoint) in &nodes {
-            self.sender(*node, endpoint);
+            self.install_sender(*node, endpoint);
         }
         for view in &topics {
-            self.topic(view);
+            self.install_topic(view);
         }
         for (name, reply) in ready {
             let _ = reply.send(self.topics.get(&name).ok_or(SendError::Closed));

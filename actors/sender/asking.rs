@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 
-use super::{SenderActor, Take};
-use crate::actors::partition::{QueueState, WakePartition};
+use super::SenderActor;
+use crate::actors::messages::{QueueState, Take, WakePartition};
 use crate::core::dispatch::OutgoingBatch;
 use crate::core::stage::due;
 
@@ -64,7 +64,7 @@ impl SenderActor {
         for handle in &self.ring {
             handle.partition.do_send(QueueState {
                 incarnation: self.incarnation,
-                in_ring,
+                queued: in_ring,
             });
         }
     }

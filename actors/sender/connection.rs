@@ -9,34 +9,18 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use tokio::sync::mpsc;
 
-use super::{Link, SenderActor};
+use super::{FromLink, Link, SenderActor};
 #[cfg(test)]
 use crate::actors::guard;
 use crate::actors::guard::On;
-use crate::actors::loan::Loan;
-use crate::actors::metadata::{LeaderMoved, RefreshMetadata};
+use crate::actors::messages::{BlockedBy, LeaderMoved, Loan, MoveTo, RefreshMetadata};
 use crate::actors::now;
-use crate::actors::partition::BlockedBy;
 use crate::core::acks::Acks;
 use crate::core::dispatch::{Request, match_responses};
-use crate::core::endpoint::Endpoint;
 use crate::core::ledger::Report;
 use crate::core::panics;
 use crate::core::wire::{self, Api, ProduceResponse};
 use crate::net::{self, ConnectOptions, LinkEvent, NetError};
-
-/// The broker has moved to another address.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct MoveTo(pub Endpoint);
-
-/// The connection of this number says something.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(super) struct FromLink {
-    number: u64,
-    event: LinkEvent,
-}
 
 impl SenderActor {
     pub(super) fn connect(&mut self, now: Instant, ctx: &mut Context<Self>) {

@@ -71,6 +71,13 @@ struct Route {
     latest: Vec<Latest>,
 }
 
+impl Producer {
+    /// An exclusive door, for a task that sends a great many records.
+    pub fn lane(&self) -> Lane {
+        Lane::new(self.clone())
+    }
+}
+
 /// Where a lane keeps what it knows of a record it has sent.
 struct Slot {
     route: usize,

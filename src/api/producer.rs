@@ -1,7 +1,7 @@
 //! The handle an application holds.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -13,26 +13,24 @@ use tokio::task::LocalSet;
 use crate::actors::lifecycle::CloseError;
 use crate::actors::lifecycle::{Lifecycle, Supervise};
 use crate::actors::{
-    Close, Flush, GetFigures, LastHandleDropped, PartitionActor, Runtime, RuntimeActor, Subscribe,
-    ToRecipient,
+    Close, Flush, GetFigures, GetPartition, LastHandleDropped, PartitionActor, Runtime,
+    RuntimeActor, RuntimeSpec, Subscribe, ToRecipient,
 };
 use crate::api::error::StartError;
-use crate::api::lane::Lane;
 use crate::config::Config;
 use crate::core::ack::Receipt;
 use crate::core::delivery::{BatchOutcome, Listener};
 use crate::core::figures::Figures;
-use crate::core::memory::Shelf;
 use crate::core::outcome::Outcome;
 use crate::core::partitioner::Partitioner;
 use crate::core::receipts::Receipts;
-use crate::core::record::{AsRecord, Record};
+use crate::core::record::{AsRecord, Record, TopicPartition};
 use crate::core::stage::AppendOptions;
 use crate::core::supervision::Component;
 use crate::intake::error::{SendError, TrySendError};
-use crate::intake::interceptor::{Acknowledge, Interceptor};
-use crate::intake::topics::{TopicCache, Topics};
-use crate::intake::{Intake, PartitionChoice, SliceError};
+use crate::intake::interceptor::Interceptor;
+use crate::intake::topics::TopicCache;
+use crate::intake::{Intake, SliceError};
 
 /// Where the runtime's actors run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -173,43 +171,20 @@ impl ProducerBuilder {
         if cfg!(panic = "abort") {
             return Err(StartError::PanicAbort);
         }
-        let config = Arc::new(config);
-        let topics = Topics::new();
-        let shelf = Shelf::new(config.buffer_memory, config.batch_size);
-        let (give_intake, intake) = oneshot::channel();
-        let seed = self.seed.unwrap_or_else(rand::random);
-        let start = {
-            let (config, topics, shelf) = (config.clone(), topics.clone(), shelf.clone());
-            move || RuntimeActor::start_all(&config, &topics, &shelf, intake, seed)
+        let spec = RuntimeSpec {
+            config: Arc::new(config),
+            interceptors: self.interceptors.into(),
+            partitioner: self.partitioner,
+            seed: self.seed.unwrap_or_else(rand::random),
         };
         let (runtime, thread) = match self.placement {
             Placement::OwnThread => {
-                let (runtime, thread) = on_own_thread(&config.client_id, start)?;
+                let (runtime, thread) = on_own_thread(spec)?;
                 (runtime, Some(thread))
             }
-            Placement::CurrentArbiter => (on_current_arbiter(start)?, None),
+            Placement::CurrentArbiter => (on_current_arbiter(spec)?, None),
         };
-        let interceptors: Arc<[Arc<dyn Interceptor>]> = self.interceptors.into();
-        let mut listeners: Vec<Arc<dyn Listener>> = Vec::new();
-        if !interceptors.is_empty() {
-            listeners.push(Arc::new(Acknowledge(Arc::clone(&interceptors))));
-        }
-        let choice = PartitionChoice::new(&config, self.partitioner);
-        let intake = Arc::new(Intake {
-            largest: config.max_request_size.min(config.buffer_memory),
-            config,
-            topics,
-            shelf,
-            runtime: runtime.runtime.clone(),
-            pool: runtime.pool,
-            metadata: runtime.metadata,
-            interceptors,
-            choice,
-            listeners: listeners.into(),
-            closed: AtomicBool::new(false),
-        });
-        // If the runtime is gone already, whatever is sent finds that out.
-        let _ = give_intake.send(Arc::clone(&intake));
+        let intake = runtime.intake;
         let (alive, gone) = oneshot::channel();
         let last = Arc::new(LastHandle {
             runtime: runtime.runtime,
@@ -238,19 +213,16 @@ impl ProducerBuilder {
     }
 }
 
-fn on_own_thread(
-    client_id: &str,
-    start: impl FnOnce() -> Runtime + Send + 'static,
-) -> Result<(Runtime, JoinHandle<()>), StartError> {
+fn on_own_thread(spec: RuntimeSpec) -> Result<(Runtime, JoinHandle<()>), StartError> {
     let arbiter = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     let (started, runtime) = std::sync::mpsc::channel();
     let thread = std::thread::Builder::new()
-        .name(client_id.to_owned())
+        .name(spec.config.client_id.clone())
         .spawn(move || {
             LocalSet::new().block_on(&arbiter, async move {
-                let mut runtime = start();
+                let mut runtime = spec.start();
                 let (_keep, never) = oneshot::channel();
                 let ended = std::mem::replace(&mut runtime.ended, never);
                 // The receiver is there: `start` waits for this.
@@ -265,14 +237,14 @@ fn on_own_thread(
     Ok((runtime.recv().map_err(|_| gone())?, thread))
 }
 
-fn on_current_arbiter(start: impl FnOnce() -> Runtime) -> Result<Runtime, StartError> {
+fn on_current_arbiter(spec: RuntimeSpec) -> Result<Runtime, StartError> {
     // Outside a System there may still be a LocalSet. Without one `spawn_local` panics, and tokio
     // has no way to ask before.
     if System::try_current().is_none() {
         let probe = std::panic::catch_unwind(|| drop(actix_rt::spawn(async {})));
         probe.map_err(|_| StartError::NoArbiter)?;
     }
-    Ok(start())
+    Ok(spec.start())
 }
 
 impl Producer {
@@ -393,11 +365,6 @@ impl Producer {
         }
     }
 
-    /// An exclusive door, for a task that sends a great many records.
-    pub fn lane(&self) -> Lane {
-        Lane::new(self.clone())
-    }
-
     pub(crate) fn listeners(&self) -> &Arc<[Arc<dyn Listener>]> {
         &self.listeners
     }
@@ -418,22 +385,24 @@ impl Producer {
     }
 
     /// The address of a partition's actor, for [`SendRecord`](crate::SendRecord) messages.
-    pub async fn partition(
+    ///
+    /// Waits up to `max.block.ms` for a topic that is not known yet.
+    pub async fn partition_actor(
         &self,
         topic: &str,
         partition: i32,
     ) -> Result<Addr<PartitionActor>, SendError> {
-        let name = Arc::from(topic);
+        let name: Arc<str> = Arc::from(topic);
         let topic = self.intake.known_topic(&name).await?;
-        let at = usize::try_from(partition).ok();
-        let door = at
-            .and_then(|at| topic.partitions.get(at))
-            .map(|door| door.addr.clone());
-        let count = topic.partitions.len();
-        door.ok_or(SendError::PartitionOutOfRange {
-            topic: name,
-            partition,
-            count,
+        let asked = TopicPartition::new(Arc::clone(&name), partition);
+        let found = self.last.runtime.send(GetPartition(asked)).await;
+        found.map_err(|_| SendError::Closed)?.ok_or_else(|| {
+            let count = topic.partitions.len();
+            SendError::PartitionOutOfRange {
+                topic: name,
+                partition,
+                count,
+            }
         })
     }
 
@@ -443,11 +412,11 @@ impl Producer {
         // A request is lost only with a restart, and then made again.
         for _ in 0..=self.config().restart_max {
             let (done, flushed) = oneshot::channel();
-            self.intake.runtime.do_send(Flush(done));
+            self.last.runtime.do_send(Flush(done));
             if flushed.await.is_ok() {
                 return Ok(());
             }
-            if !self.intake.runtime.connected() {
+            if !self.last.runtime.connected() {
                 break;
             }
         }
@@ -463,14 +432,14 @@ impl Producer {
         self.intake.closed.store(true, Ordering::Relaxed);
         let outcome = loop {
             let (reply, closed) = oneshot::channel();
-            self.intake.runtime.do_send(Close {
+            self.last.runtime.do_send(Close {
                 within,
                 reply: Some(reply),
             });
             match closed.await {
                 Ok(outcome) => break outcome,
                 // The request was lost in a restart; it is made again.
-                Err(_) if self.intake.runtime.connected() => {}
+                Err(_) if self.last.runtime.connected() => {}
                 // A runtime that has been closed before is as closed as one can be.
                 Err(_) => break Ok(()),
             }
@@ -491,7 +460,7 @@ impl Producer {
 
     /// What the producer holds and has done.
     pub async fn figures(&self) -> Result<Figures, CloseError> {
-        self.intake
+        self.last
             .runtime
             .send(GetFigures)
             .await
@@ -500,22 +469,22 @@ impl Producer {
 
     /// Tells `recipient` what befalls the parts of the runtime from now on.
     pub fn subscribe(&self, recipient: Recipient<Lifecycle>) {
-        self.intake.runtime.do_send(Subscribe(recipient));
+        self.last.runtime.do_send(Subscribe(recipient));
     }
 
     /// Restarts a partition or a sender that failed or was retired; see [`Supervise::Restart`].
-    pub fn restart(&self, part: Component) {
-        self.intake.runtime.do_send(Supervise::Restart(part));
+    pub fn restart(&self, component: Component) {
+        self.last.runtime.do_send(Supervise::Restart(component));
     }
 
     /// Retires a partition or a sender; see [`Supervise::Retire`].
-    pub fn retire(&self, part: Component) {
-        self.intake.runtime.do_send(Supervise::Retire(part));
+    pub fn retire(&self, component: Component) {
+        self.last.runtime.do_send(Supervise::Retire(component));
     }
 
     /// Where an actor of the application sends [`Supervise`] to, without holding the producer.
     pub fn supervision(&self) -> Recipient<Supervise> {
-        self.intake.runtime.clone().recipient()
+        self.last.runtime.clone().recipient()
     }
 
     /// The configuration it was started with.

@@ -26,7 +26,7 @@ pub(crate) struct Identities {
 
 /// What a partition's request for an identity leads to.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Step {
+pub(crate) enum NextIdentity {
     /// Give this one out.
     Use(Identity),
     /// Ask a broker for a new producer id.
@@ -37,9 +37,9 @@ pub(crate) enum Step {
 
 impl Identities {
     /// Somebody needs an identity.
-    pub fn want(&mut self) -> Step {
+    pub fn want(&mut self) -> NextIdentity {
         match self.current {
-            Some(identity) => Step::Use(identity),
+            Some(identity) => NextIdentity::Use(identity),
             None => self.ask(),
         }
     }
@@ -48,13 +48,13 @@ impl Identities {
     /// id owns its epochs. After the last one a broker has to give a new producer id.
     ///
     /// A request that names an identity which is not the current one is late, and gets that.
-    pub fn bump(&mut self, seen: Identity) -> Step {
+    pub fn bump(&mut self, seen: Identity) -> NextIdentity {
         match self.current {
             Some(current) if current == seen => match current.epoch.checked_add(1) {
                 Some(epoch) => {
                     let next = Identity { epoch, ..current };
                     self.current = Some(next);
-                    Step::Use(next)
+                    NextIdentity::Use(next)
                 }
                 None => {
                     self.current = None;
@@ -72,7 +72,7 @@ impl Identities {
     }
 
     /// The broker's answer did not come or was an error: it may be asked again.
-    pub fn failed(&mut self) -> Step {
+    pub fn failed(&mut self) -> NextIdentity {
         self.asking = false;
         self.want()
     }
@@ -82,11 +82,11 @@ impl Identities {
         self.asking
     }
 
-    fn ask(&mut self) -> Step {
+    fn ask(&mut self) -> NextIdentity {
         if std::mem::replace(&mut self.asking, true) {
-            Step::Wait
+            NextIdentity::Wait
         } else {
-            Step::Ask
+            NextIdentity::Ask
         }
     }
 }
@@ -103,8 +103,8 @@ mod tests {
     #[test]
     fn a_bump_is_local_and_happens_once() {
         let mut identities = Identities::default();
-        assert_eq!(identities.want(), Step::Ask);
-        assert_eq!(identities.want(), Step::Wait);
+        assert_eq!(identities.want(), NextIdentity::Ask);
+        assert_eq!(identities.want(), NextIdentity::Wait);
         let first = Identity {
             producer_id: 9,
             epoch: 0,
@@ -114,10 +114,10 @@ mod tests {
             producer_id: 9,
             epoch: 1,
         };
-        assert_eq!(identities.bump(first), Step::Use(second));
+        assert_eq!(identities.bump(first), NextIdentity::Use(second));
         assert_eq!(
             identities.bump(first),
-            Step::Use(second),
+            NextIdentity::Use(second),
             "a stale request changes nothing"
         );
     }
@@ -130,15 +130,15 @@ mod tests {
             epoch: i16::MAX,
         };
         identities.obtained(last);
-        assert_eq!(identities.bump(last), Step::Ask);
-        assert_eq!(identities.bump(last), Step::Wait);
-        assert_eq!(identities.failed(), Step::Ask);
+        assert_eq!(identities.bump(last), NextIdentity::Ask);
+        assert_eq!(identities.bump(last), NextIdentity::Wait);
+        assert_eq!(identities.failed(), NextIdentity::Ask);
         let fresh = Identity {
             producer_id: 10,
             epoch: 0,
         };
         identities.obtained(fresh);
-        assert_eq!(identities.bump(last), Step::Use(fresh));
+        assert_eq!(identities.bump(last), NextIdentity::Use(fresh));
     }
 
     #[test]

@@ -73,11 +73,11 @@ pub enum Reason {
         /// The error of the last attempt, if there was one.
         last: Option<Arc<str>>,
     },
-    /// The part of the runtime that held the record panicked too often and was given up.
-    #[error("{part} was given up after too many panics, the last one: {why}")]
+    /// The component of the runtime that held the record panicked too often and was given up.
+    #[error("{component} was given up after too many panics, the last one: {why}")]
     Failed {
-        /// Which part.
-        part: Arc<str>,
+        /// Which component.
+        component: Arc<str>,
         /// What the last panic said.
         why: Arc<str>,
     },
@@ -88,7 +88,7 @@ pub enum Reason {
     /// cannot be told from it any more.
     #[error("an earlier batch of the partition stayed unresolved: {0}")]
     AfterUnresolved(Arc<str>),
-    /// The part of the runtime that held the record is gone.
+    /// The component of the runtime that held the record is gone.
     #[error("the part of the runtime that held the record is gone")]
     RuntimeGone,
     /// The connection failed and `retries` allows no further attempt.

@@ -1,4 +1,4 @@
-//! How often a part may fall and get up again.
+//! How often a component may fall and get up again.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::core::record::TopicPartition;
 
-/// A part of the runtime, as lifecycle events name it.
+/// A component of the runtime, as lifecycle events name it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Component {
@@ -43,7 +43,7 @@ impl fmt::Display for Component {
     }
 }
 
-/// The restarts of one part: at most `forebay.restart.max` in `forebay.restart.window.ms`.
+/// The restarts of one component: at most `forebay.restart.max` in `forebay.restart.window.ms`.
 #[derive(Debug, Clone)]
 pub(crate) struct Restarts {
     max: usize,
@@ -61,7 +61,7 @@ impl Restarts {
         }
     }
 
-    /// Counts a fall. Whether the part may get up again.
+    /// Counts a fall. Whether the component may get up again.
     pub fn allow(&mut self, now: Instant) -> bool {
         let window = self.window;
         self.recent

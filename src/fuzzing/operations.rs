@@ -8,7 +8,7 @@ use crate::core::ack::Receipt;
 use crate::core::batch::{OpenBatch, RecordRef, Token};
 use crate::core::broker_error::BrokerError;
 use crate::core::compress::{Compression, Compressor};
-use crate::core::identity::{Identities, Identity, Step};
+use crate::core::identity::{Identities, Identity, NextIdentity};
 use crate::core::ledger::{Attempt, Effects, Ledger, Lent, Readiness, Report, Rules};
 use crate::core::memory::{Budget, Lease, Shelf, blank};
 use crate::core::outcome::{Reason, Unconfirmed};
@@ -144,10 +144,10 @@ impl Line {
         }
     }
 
-    fn step(&mut self, step: Step) {
+    fn step(&mut self, step: NextIdentity) {
         let identity = match step {
-            Step::Use(identity) => identity,
-            Step::Ask | Step::Wait => {
+            NextIdentity::Use(identity) => identity,
+            NextIdentity::Ask | NextIdentity::Wait => {
                 self.given += 1;
                 let (producer_id, epoch) = (self.given, i16::MAX - 1);
                 let identity = Identity { producer_id, epoch };

@@ -1,5 +1,6 @@
 //! The first steps of a record's life: everything up to its acceptance.
 
+pub(crate) mod backend;
 pub(crate) mod error;
 pub(crate) mod interceptor;
 mod shared;
@@ -14,23 +15,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use actix::Addr;
-use tokio::sync::oneshot;
-
-use crate::actors::{
-    LeaseMemory, MetadataActor, PoolActor, RefreshMetadata, Refusal, RuntimeActor, WantTopic, now,
-};
 use crate::config::{Config, PartitionerKind};
 use crate::core::ack::Ack;
 use crate::core::batch::{HEADER_LEN, RecordRef};
 use crate::core::delivery::Listener;
-use crate::core::memory::{Buffer, Shelf};
+use crate::core::memory::{Buffer, Refusal, Shelf};
 use crate::core::panics;
 use crate::core::partitioner::{Partitioner, TopicPartitions, partition_for_key};
 use crate::core::record::{BorrowedRecord, Record};
 use crate::core::stage::{Append, AppendOptions, Appended};
+use crate::intake::backend::Backend;
 use crate::intake::error::SendError;
-use crate::intake::interceptor::Interceptor;
+use crate::intake::interceptor::{Acknowledge, Interceptor};
 use crate::intake::topics::{Topic, Topics};
 
 /// What every handle shares. Unlike a handle, it does not keep the producer open.
@@ -38,9 +34,7 @@ pub(crate) struct Intake {
     pub config: Arc<Config>,
     pub topics: Arc<Topics>,
     pub shelf: Arc<Shelf>,
-    pub runtime: Addr<RuntimeActor>,
-    pub pool: Addr<PoolActor>,
-    pub metadata: Addr<MetadataActor>,
+    pub backend: Box<dyn Backend>,
     pub interceptors: Arc<[Arc<dyn Interceptor>]>,
     pub choice: PartitionChoice,
     /// What every handle's records are told to: the interceptors.
@@ -107,6 +101,30 @@ pub(crate) enum Missing {
 pub(crate) struct PlaceFor(Target);
 
 impl Intake {
+    pub fn new(
+        config: Arc<Config>,
+        (topics, shelf): (Arc<Topics>, Arc<Shelf>),
+        backend: Box<dyn Backend>,
+        interceptors: Arc<[Arc<dyn Interceptor>]>,
+        partitioner: Option<Arc<dyn Partitioner>>,
+    ) -> Self {
+        let mut listeners: Vec<Arc<dyn Listener>> = Vec::new();
+        if !interceptors.is_empty() {
+            listeners.push(Arc::new(Acknowledge(Arc::clone(&interceptors))));
+        }
+        Self {
+            choice: PartitionChoice::new(&config, partitioner),
+            largest: config.max_request_size.min(config.buffer_memory),
+            config,
+            topics,
+            shelf,
+            backend,
+            interceptors,
+            listeners: listeners.into(),
+            closed: AtomicBool::new(false),
+        }
+    }
+
     /// The record as the interceptors leave it.
     pub fn intercepted(&self, mut record: Record) -> Result<Record, SendError> {
         for interceptor in self.interceptors.iter() {
@@ -203,7 +221,7 @@ impl Intake {
         options: &mut AppendOptions<'_>,
         mut short: Missing,
     ) -> Result<(Arc<Topic>, Accepted), SendError> {
-        let asked = now();
+        let asked = self.backend.now();
         loop {
             let (topic, step) = match short {
                 Missing::Topic => {
@@ -224,39 +242,22 @@ impl Intake {
         }
     }
 
-    fn want(
-        &self,
-        topic: &Arc<str>,
-        asked: Instant,
-        reply: oneshot::Sender<Result<Arc<Topic>, SendError>>,
-    ) {
-        let topic = Arc::clone(topic);
-        let deadline = asked + self.config.max_block;
-        self.metadata.do_send(WantTopic {
-            topic,
-            asked,
-            deadline,
-            reply,
-        });
-    }
-
     /// A topic, waited for if it is not known yet.
     pub async fn known_topic(&self, name: &Arc<str>) -> Result<Arc<Topic>, SendError> {
         match self.topics.get(name) {
             Some(topic) => Ok(topic),
-            None => self.topic(name, now()).await,
+            None => self.topic(name, self.backend.now()).await,
         }
     }
 
     /// Waits for a topic to be known.
     async fn topic(&self, name: &Arc<str>, asked: Instant) -> Result<Arc<Topic>, SendError> {
         loop {
-            let (reply, answer) = oneshot::channel();
-            self.want(name, asked, reply);
-            match answer.await {
+            let deadline = asked + self.config.max_block;
+            match self.backend.want_topic(name, asked, deadline).await {
                 Ok(topic) => return topic,
                 // The question was lost in a restart; it is asked again.
-                Err(_) if self.metadata.connected() && !self.is_closed() => {}
+                Err(_) if self.backend.is_running() && !self.is_closed() => {}
                 Err(_) => return Err(SendError::Closed),
             }
         }
@@ -277,15 +278,9 @@ impl Intake {
     async fn memory(&self, size: usize, asked: Instant) -> Result<Buffer, SendError> {
         let deadline = asked + self.config.max_block;
         let granted = loop {
-            let (reply, granted) = oneshot::channel();
-            self.pool.do_send(LeaseMemory {
-                size,
-                deadline,
-                reply,
-            });
-            match granted.await {
+            match self.backend.lease_memory(size, deadline).await {
                 // The request was lost in a restart; it is made again.
-                Err(_) if self.pool.connected() && !self.is_closed() => {}
+                Err(_) if self.backend.is_running() && !self.is_closed() => {}
                 granted => break granted,
             }
         };
@@ -303,7 +298,7 @@ impl Intake {
 
     /// Why a partition's stage takes nothing: with the producer's end the topics go, too.
     fn shut(&self, topic: &Topic, partition: usize) -> SendError {
-        let ends = self.is_closed() || !self.runtime.connected();
+        let ends = self.is_closed() || !self.backend.is_running();
         match ends || self.topics.get(&topic.name).is_none() {
             true => SendError::Closed,
             false => SendError::PartitionDown {
@@ -344,7 +339,7 @@ impl Intake {
     #[cold]
     fn out_of_range(&self, topic: &Topic, partition: i32) -> SendError {
         // Partitions may have been added that we do not know of; the next record will see.
-        self.metadata.do_send(RefreshMetadata);
+        self.backend.refresh_metadata();
         SendError::PartitionOutOfRange {
             topic: Arc::clone(&topic.name),
             partition,
@@ -396,17 +391,18 @@ impl Intake {
             options.sticky = sticky;
             let stage = &topic.partitions[partition].stage;
             let fields = &record.fields;
-            let (size, begins) = match stage.append(fields, &mut memory, options, now) {
-                Append::Closed => return Err(self.shut(topic, partition)),
-                Append::Done(Appended { index, ack }) => {
-                    return Ok(Step::Accepted(Accepted {
-                        partition,
-                        index,
-                        ack,
-                    }));
-                }
-                Append::NeedsMemory { size, begins } => (size, begins),
-            };
+            let (size, begins) =
+                match stage.append(fields, &mut memory, options, || self.backend.now()) {
+                    Append::Closed => return Err(self.shut(topic, partition)),
+                    Append::Done(Appended { index, ack }) => {
+                        return Ok(Step::Accepted(Accepted {
+                            partition,
+                            index,
+                            ack,
+                        }));
+                    }
+                    Append::NeedsMemory { size, begins } => (size, begins),
+                };
             if sticky
                 && let Some(run) = begins
                 && let Some(next) = self.other_partition(topic, partition, run)
@@ -428,7 +424,10 @@ impl Intake {
 
     /// A batch begins: the moment for the sticky partitioner to go on to another partition.
     fn other_partition(&self, topic: &Topic, partition: usize, run: usize) -> Option<usize> {
-        topic.batch_full(now(), self.config.partitioner_availability_timeout);
+        topic.batch_full(
+            self.backend.now(),
+            self.config.partitioner_availability_timeout,
+        );
         if !topic.sticky.appended(partition as i32, run, false) {
             return None;
         }

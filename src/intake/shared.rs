@@ -4,10 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use tokio::sync::oneshot;
-
 use super::{Accepted, Intake, Missing, Step};
-use crate::actors::now;
 use crate::core::ack::{Ack, Receipt};
 use crate::core::record::{BorrowedRecord, Record};
 use crate::core::stage::AppendOptions;
@@ -112,8 +109,9 @@ impl Intake {
         match short {
             Missing::Topic => {
                 // Whoever tries again later finds it.
-                let (reply, _) = oneshot::channel();
-                self.want(&Arc::from(record.topic()), now(), reply);
+                let (topic, asked) = (Arc::from(record.topic()), self.backend.now());
+                let deadline = asked + self.config.max_block;
+                drop(self.backend.want_topic(&topic, asked, deadline));
                 SendError::WouldBlock("the topic's metadata")
             }
             Missing::Memory(..) => {

@@ -4,11 +4,9 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use actix::Addr;
 use dashmap::DashMap;
 use spin::mutex::SpinMutex;
 
-use crate::actors::PartitionActor;
 use crate::core::partitioner::{Load, RoundRobin, Sticky};
 use crate::core::record::same;
 use crate::core::stage::Stage;
@@ -78,7 +76,6 @@ impl TopicCache {
 #[derive(Debug, Clone)]
 pub(crate) struct PartitionRoute {
     pub stage: Arc<Stage>,
-    pub addr: Addr<PartitionActor>,
     pub gauge: Arc<Gauge>,
 }
 
@@ -251,7 +248,7 @@ mod tests {
 
     #[test]
     fn a_partition_nobody_takes_from_is_stuck() {
-        let start = crate::actors::now();
+        let start = Instant::now();
         let at = |millis| start + Duration::from_millis(millis);
         let timeout = Duration::from_millis(100);
         let gauge = Gauge::new(start);

@@ -2,13 +2,13 @@
 
 use std::io::IoSlice;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 
 use bytes::Bytes;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::{ConnectOptions, Connection, Endpoint, FrameReader, FrameWriter, NetError, connect};
 use crate::core::batch::Payload;
+use crate::core::dispatch::Gate;
 use crate::core::wire::{Envelope, Versions};
 
 /// A request on its way to the socket. It owns what it carries: whatever becomes of the batches,
@@ -18,33 +18,6 @@ pub(crate) struct Outbound {
     pub envelope: Envelope,
     pub records: Vec<Arc<Payload>>,
     pub gate: Arc<Gate>,
-}
-
-/// Whether a request goes to the socket, decided once, by whoever comes first: the writer, or
-/// those who give its batches back. A task that is cancelled runs on for a moment, and must not
-/// write what others were told is unwritten.
-#[derive(Debug, Default)]
-pub(crate) struct Gate(AtomicU8);
-
-const OPEN: u8 = 0;
-const PASSED: u8 = 1;
-const SHUT: u8 = 2;
-
-impl Gate {
-    fn decide(&self, state: u8) -> Result<u8, u8> {
-        self.0
-            .compare_exchange(OPEN, state, Ordering::AcqRel, Ordering::Acquire)
-    }
-
-    /// For the writer, before the first byte. `false` if the request is not to go any more.
-    fn pass(&self) -> bool {
-        self.decide(PASSED).is_ok()
-    }
-
-    /// Stops a request that has not gone. Returns whether it has.
-    pub fn shut(&self) -> bool {
-        self.decide(SHUT) == Err(PASSED)
-    }
 }
 
 /// What the task tells its SenderActor.
@@ -190,16 +163,6 @@ mod tests {
             }
         });
         (endpoint.await, requests)
-    }
-
-    #[test]
-    fn a_gate_is_passed_or_shut_and_stays_so() {
-        let gate = Gate::default();
-        assert!(gate.pass());
-        assert!(gate.shut() && gate.shut());
-        let gate = Gate::default();
-        assert!(!gate.shut());
-        assert!(!gate.pass() && !gate.shut());
     }
 
     #[tokio::test]

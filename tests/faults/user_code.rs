@@ -166,7 +166,7 @@ async fn the_runtime_may_share_an_arbiter() {
         .start(config(&broker.bootstrap_servers(), &[]))
         .expect("a producer");
     all_acked(send_all(&producer, 0..100).await).await;
-    let partition = producer.partition("t", 0).await.expect("an actor");
+    let partition = producer.partition_actor("t", 0).await.expect("an actor");
     let produced =
         within(partition.send(SendRecord::new(Record::to("elsewhere").value("100")))).await;
     acked(produced.expect("alive").expect("accepted")).await;

@@ -199,7 +199,7 @@ impl Load {
                 sent.ok().and_then(Result::ok)
             }
             _ if partition >= 0 => match producer
-                .partition(&format!("topic-{topic}"), partition)
+                .partition_actor(&format!("topic-{topic}"), partition)
                 .await
             {
                 Ok(partition) => partition

@@ -1,8 +1,10 @@
 //! What a sender keeps in mind: which batches go next, and which requests are unanswered.
 
 mod demand;
+mod gate;
 mod gather;
 mod in_flight;
+mod loan;
 mod outgoing_batch;
 mod ready_queue;
 mod request;
@@ -10,8 +12,10 @@ mod request_sizing;
 mod response;
 
 pub(crate) use demand::Demand;
+pub(crate) use gate::Gate;
 pub(crate) use gather::gather;
 pub(crate) use in_flight::{InFlight, Request};
+pub(crate) use loan::{Loan, LoanHome};
 pub(crate) use outgoing_batch::OutgoingBatch;
 pub(crate) use ready_queue::{ReadyHandle, ReadyQueue};
 pub(crate) use request::{arrange, encode};

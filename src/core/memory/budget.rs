@@ -19,6 +19,14 @@ pub(crate) enum Lease<T> {
     Closed(T),
 }
 
+/// Why there is no memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    TimedOut,
+    TooLarge,
+    Closed,
+}
+
 struct Waiter<T> {
     size: usize,
     deadline: Instant,

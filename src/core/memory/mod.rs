@@ -8,7 +8,7 @@ mod budget;
 mod pace;
 mod shelf;
 
-pub(crate) use budget::{Budget, Lease};
+pub(crate) use budget::{Budget, Lease, Refusal};
 #[cfg(any(test, feature = "bench", fuzzing))]
 pub(crate) use shelf::blank;
 pub(crate) use shelf::{Buffer, Shelf, first_size};

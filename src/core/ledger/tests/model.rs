@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::core::identity::{Identities, Step};
+use crate::core::identity::{Identities, NextIdentity};
 
 /// What a partition's leader remembers of a producer (`ProducerStateEntry`).
 #[derive(Default)]
@@ -234,11 +234,11 @@ impl World {
     }
 
     /// What the IdentityActor does; a broker always has another id to give.
-    fn step(&mut self, step: Step) {
+    fn step(&mut self, step: NextIdentity) {
         match step {
-            Step::Use(identity) => self.on_their_way.push_back(identity),
-            Step::Wait => {}
-            Step::Ask => {
+            NextIdentity::Use(identity) => self.on_their_way.push_back(identity),
+            NextIdentity::Wait => {}
+            NextIdentity::Ask => {
                 self.producer_ids += 1;
                 let identity = Identity {
                     producer_id: self.producer_ids,
@@ -334,7 +334,7 @@ impl World {
             }
             Event::BumpElsewhere => {
                 let step = match self.identities.want() {
-                    Step::Use(seen) => self.identities.bump(seen),
+                    NextIdentity::Use(seen) => self.identities.bump(seen),
                     step => step,
                 };
                 self.step(step);

@@ -6,15 +6,8 @@ use actix::prelude::*;
 use futures_util::future::join_all;
 
 use super::RuntimeActor;
-use crate::actors::partition::GetPartitionFigures;
-use crate::actors::pool::GetPoolState;
-use crate::actors::sender::GetBrokerFigures;
+use crate::actors::messages::*;
 use crate::core::figures::{Figures, PoolFigures};
-
-/// Asks for the figures of the whole producer.
-#[derive(Message)]
-#[rtype(result = "Figures")]
-pub(crate) struct GetFigures;
 
 impl Handler<GetFigures> for RuntimeActor {
     type Result = ResponseFuture<Figures>;
@@ -24,7 +17,7 @@ impl Handler<GetFigures> for RuntimeActor {
             .partitions
             .values()
             .flatten()
-            .map(|slot| slot.route.addr.clone());
+            .map(|entry| entry.addr.clone());
         let routes: Vec<_> = routes.collect();
         let senders: Vec<_> = self
             .senders

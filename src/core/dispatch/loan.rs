@@ -2,37 +2,28 @@
 
 use std::sync::Arc;
 
-use actix::prelude::*;
 use uuid::Uuid;
 
-use super::PartitionActor;
+use super::{Gate, OutgoingBatch};
 use crate::core::batch::{HEADER_LEN, Payload};
-use crate::core::dispatch::OutgoingBatch;
 use crate::core::ledger::{Lent, Report};
 use crate::core::record::TopicPartition;
-use crate::net::Gate;
 
-/// What became of a loan.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct LoanReturned {
-    pub id: u64,
-    pub report: Report,
-    /// As long as this lives, the ledger knows that the loan is somewhere.
-    pub alive: Arc<()>,
+/// Where a loan goes back to: its partition.
+pub(crate) trait LoanHome {
+    /// The loan is back, with what became of it. As long as `alive` lives, the ledger knows that the
+    /// loan is somewhere.
+    fn loan_returned(&self, id: u64, report: Report, alive: Arc<()>);
 }
-
-/// A partition's address, shared: a clone of an `Addr` allocates twice.
-pub(crate) type PartitionAddr = Arc<Addr<PartitionActor>>;
 
 /// A batch that the partition's ledger keeps and a sender may send. Dropping it, in whatever way,
 /// tells the partition, and whether a byte of it may have left; so a sender that dies loses
 /// nothing and nobody has to guess.
-pub(crate) struct Loan {
+pub(crate) struct Loan<H: LoanHome> {
     pub topic_partition: TopicPartition,
     pub topic_id: Uuid,
     lent: Lent,
-    home: PartitionAddr,
+    home: H,
     /// Passed by the request that carries the batch, before its first byte is written.
     gate: Option<Arc<Gate>>,
     /// Why it comes back without an answer.
@@ -40,14 +31,9 @@ pub(crate) struct Loan {
     settled: bool,
 }
 
-impl Loan {
+impl<H: LoanHome> Loan<H> {
     /// In a box, since it goes through half a dozen hands.
-    pub fn new(
-        topic_partition: TopicPartition,
-        topic_id: Uuid,
-        lent: Lent,
-        home: PartitionAddr,
-    ) -> Box<Self> {
+    pub fn new(topic_partition: TopicPartition, topic_id: Uuid, lent: Lent, home: H) -> Box<Self> {
         let (gate, error, settled) = (None, None, false);
         Box::new(Self {
             topic_partition,
@@ -79,7 +65,7 @@ impl Loan {
     fn come_back(&self, report: Report) {
         let alive = Arc::clone(&self.lent.alive);
         let id = self.lent.id;
-        self.home.do_send(LoanReturned { id, report, alive });
+        self.home.loan_returned(id, report, alive);
     }
 
     /// Gives the loan back without an answer.
@@ -89,7 +75,7 @@ impl Loan {
     }
 }
 
-impl OutgoingBatch for Loan {
+impl<H: LoanHome> OutgoingBatch for Loan<H> {
     fn topic(&self) -> &str {
         &self.topic_partition.topic
     }
@@ -111,7 +97,7 @@ impl OutgoingBatch for Loan {
     }
 }
 
-impl Drop for Loan {
+impl<H: LoanHome> Drop for Loan<H> {
     fn drop(&mut self) {
         if !self.settled {
             let written = self.gate.as_ref().is_some_and(|gate| gate.shut());

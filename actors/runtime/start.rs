@@ -1,0 +1,216 @@
+//! The start: one function for each actor, in the order in which they need each other.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use actix::prelude::*;
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+use tokio::sync::oneshot;
+
+use super::RuntimeActor;
+use crate::actors::backend::ActorBackend;
+use crate::actors::clock::ClockActor;
+use crate::actors::delivery::DeliveryActor;
+use crate::actors::guard::Watch;
+use crate::actors::identity::IdentityActor;
+use crate::actors::messages::Restock;
+use crate::actors::metadata::{MetadataActor, MetadataRules};
+use crate::actors::now;
+use crate::actors::pool::PoolActor;
+use crate::actors::services::SharedServices;
+use crate::config::{Config, MetadataRecovery};
+use crate::core::compress::Compressor;
+use crate::core::endpoint::Endpoint;
+use crate::core::ledger::Rules;
+use crate::core::memory::Shelf;
+use crate::core::partitioner::Partitioner;
+use crate::core::supervision::Component;
+use crate::intake::Intake;
+use crate::intake::interceptor::Interceptor;
+use crate::intake::topics::Topics;
+use crate::meters::PoolMeters;
+use crate::net::{ConnectOptions, ControlClient};
+
+/// What a runtime is made of.
+pub(crate) struct RuntimeSpec {
+    pub config: Arc<Config>,
+    pub interceptors: Arc<[Arc<dyn Interceptor>]>,
+    pub partitioner: Option<Arc<dyn Partitioner>>,
+    /// Of everything that the runtime leaves to chance.
+    pub seed: u64,
+}
+
+/// What a handle needs, once the actors run.
+pub(crate) struct Runtime {
+    pub runtime: Addr<RuntimeActor>,
+    pub intake: Arc<Intake>,
+    /// Held by whoever sends [`LastHandleDropped`](crate::actors::messages::LastHandleDropped), and
+    /// dropped before.
+    pub handles: Arc<()>,
+    /// Resolves when every actor has stopped.
+    pub ended: oneshot::Receiver<()>,
+}
+
+impl RuntimeSpec {
+    /// Starts all actors on the arbiter it is called on.
+    pub fn start(self) -> Runtime {
+        let config = Arc::clone(&self.config);
+        let mut rng = SmallRng::seed_from_u64(self.seed);
+        // Children need the runtime's address before the RuntimeActor can be made of them.
+        let ctx = Context::new();
+        let runtime: Addr<RuntimeActor> = ctx.address();
+        let topics = Topics::new();
+        let shelf = Shelf::new(config.buffer_memory, config.batch_size);
+        let watch = Watch::new(
+            config.restart_max,
+            config.restart_window,
+            Some(runtime.clone().recipient()),
+        );
+        let clock = ClockActor::new(watch.guard(Component::Clock)).start();
+        let pool = start_pool(&config, &shelf, &clock, &watch);
+        let identity = start_identity(&config, &clock, &watch, rng.random());
+        let dial = dial(&config, rng.random());
+        let rules = metadata_rules(&config, rng.random());
+        let metadata = MetadataActor::new(
+            rules,
+            dial,
+            Arc::clone(&topics),
+            clock.clone(),
+            (identity.clone().recipient(), runtime.clone().recipient()),
+            watch.guard(Component::Metadata),
+        )
+        .start();
+        let backend = ActorBackend {
+            pool: pool.clone(),
+            metadata: metadata.clone(),
+            runtime: runtime.clone(),
+        };
+        let intake = Arc::new(Intake::new(
+            Arc::clone(&config),
+            (Arc::clone(&topics), Arc::clone(&shelf)),
+            Box::new(backend),
+            self.interceptors,
+            self.partitioner,
+        ));
+        let services = Rc::new(SharedServices {
+            shelf: Arc::clone(&shelf),
+            compressor: Rc::new(RefCell::new(Compressor::new(config.compression))),
+            linger: config.linger,
+            rules: Rc::new(ledger_rules(&config)),
+            clock,
+            identity,
+            metadata,
+            delivery: DeliveryActor::new(watch.guard(Component::Delivery)).start(),
+        });
+        let (end, ended) = oneshot::channel();
+        let handles = Arc::new(());
+        ctx.run(RuntimeActor {
+            guard: watch.guard(Component::Runtime),
+            watch: Arc::clone(&watch),
+            client_id: config.client_id.as_str().into(),
+            config,
+            topics,
+            intake: Arc::clone(&intake),
+            handles: Arc::downgrade(&handles),
+            shelf,
+            services,
+            pool,
+            started: now(),
+            rng,
+            partitions: BTreeMap::new(),
+            partitioners: BTreeMap::new(),
+            senders: BTreeMap::new(),
+            next_incarnation: 1,
+            closing: None,
+            ended: Some(end),
+        });
+        Runtime {
+            runtime,
+            intake,
+            handles,
+            ended,
+        }
+    }
+}
+
+fn start_pool(
+    config: &Config,
+    shelf: &Arc<Shelf>,
+    clock: &Addr<ClockActor>,
+    watch: &Arc<Watch>,
+) -> Addr<PoolActor> {
+    let meters = PoolMeters::new(&config.client_id.as_str().into(), config.buffer_memory);
+    let pool = PoolActor::new(
+        config.buffer_memory,
+        config.batch_size,
+        Arc::clone(shelf),
+        clock.clone(),
+        meters,
+        watch.guard(Component::Pool),
+    )
+    .start();
+    let waker = pool.clone();
+    shelf.wake_with(move || waker.do_send(Restock));
+    pool.do_send(Restock);
+    pool
+}
+
+fn start_identity(
+    config: &Arc<Config>,
+    clock: &Addr<ClockActor>,
+    watch: &Arc<Watch>,
+    seed: u64,
+) -> Addr<IdentityActor> {
+    let guard = watch.guard(Component::Identity);
+    IdentityActor::new(dial(config, seed), clock.clone(), guard).start()
+}
+
+/// Makes connections for requests that must not queue behind a frozen broker's produce requests.
+fn dial(config: &Arc<Config>, seed: u64) -> impl Fn() -> ControlClient + 'static {
+    let config = Arc::clone(config);
+    move || {
+        ControlClient::new(
+            config.bootstrap_servers.clone(),
+            connect_options(&config),
+            (config.retry_backoff, config.retry_backoff_max),
+            seed,
+        )
+        .rebootstraps(config.metadata_recovery == MetadataRecovery::Rebootstrap)
+    }
+}
+
+pub(super) fn connect_options(config: &Config) -> ConnectOptions {
+    ConnectOptions {
+        client_id: config.client_id.clone(),
+        setup_timeout: config.connection_setup_timeout,
+        request_timeout: config.request_timeout,
+        send_buffer: config.send_buffer,
+        receive_buffer: config.receive_buffer,
+    }
+}
+
+fn metadata_rules(config: &Config, seed: u64) -> MetadataRules {
+    let bootstrap = config.bootstrap_servers.iter().map(Endpoint::to_string);
+    MetadataRules {
+        bootstrap: bootstrap.collect::<Vec<_>>().join(","),
+        max_age: config.metadata_max_age,
+        max_idle: config.metadata_max_idle,
+        backoff: (config.retry_backoff, config.retry_backoff_max),
+        seed,
+    }
+}
+
+fn ledger_rules(config: &Config) -> Rules {
+    Rules {
+        idempotent: config.enable_idempotence,
+        max_in_flight: config.max_in_flight,
+        retries: config.retries,
+        backoff: config.retry_backoff,
+        backoff_max: config.retry_backoff_max,
+        delivery_timeout: config.delivery_timeout,
+        codec: config.compression,
+    }
+}

@@ -1,0 +1,27 @@
+//! What partitions and senders work with: one of each, shared by all of them.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::Addr;
+
+use super::clock::ClockActor;
+use super::delivery::DeliveryActor;
+use super::identity::IdentityActor;
+use super::metadata::MetadataActor;
+use crate::core::compress::Compressor;
+use crate::core::ledger::Rules;
+use crate::core::memory::Shelf;
+
+pub(crate) struct SharedServices {
+    pub shelf: Arc<Shelf>,
+    pub compressor: Rc<RefCell<Compressor>>,
+    pub linger: Duration,
+    pub rules: Rc<Rules>,
+    pub clock: Addr<ClockActor>,
+    pub identity: Addr<IdentityActor>,
+    pub metadata: Addr<MetadataActor>,
+    pub delivery: Addr<DeliveryActor>,
+}

@@ -279,7 +279,10 @@ impl Actor for PartitionActor {
     }
 }
 
-guarded!(PartitionActor: WakePartition, QueueState, Tick, SetLeader, Take, LoanReturned, SetIdentity, FlushPartition, BlockedBy, Resync, Restart, Retire);
+guarded!(
+    PartitionActor: WakePartition, QueueState, Tick, SetLeader, Take, LoanReturned, SetIdentity,
+    FlushPartition, BlockedBy, Resync, Restart, Retire
+);
 
 impl Guarded for PartitionActor {
     fn guard(&mut self) -> &mut Guard {

@@ -4,8 +4,8 @@
 //! cargo run --example supervisor [BOOTSTRAP_SERVERS] [TOPIC]
 //! ```
 //!
-//! forebay restarts a component that panics by itself, within a budget. Past the budget the component is given
-//! up, and what happens then is the application's to decide. This one lets a while pass and restarts
+//! forebay restarts a component that panics by itself, within a budget. Past the budget the component
+//! is given up, and what happens then is the application's to decide. This one lets a while pass and restarts
 //! it, a few times; then it lets things be. To have something to show it retires a partition first.
 
 use std::collections::HashMap;

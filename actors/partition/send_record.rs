@@ -5,7 +5,6 @@ use std::sync::Arc;
 use actix::prelude::*;
 
 use super::PartitionActor;
-use crate::api::producer::Producer;
 use crate::core::ack::Receipt;
 use crate::core::delivery::Listener;
 use crate::core::record::{Record, TopicName};
@@ -15,14 +14,14 @@ use crate::intake::topics::TopicCache;
 
 /// A record for this partition, as a message: the door for those who think in actors.
 ///
-/// The answer is that of [`Producer::send`](crate::Producer::send): a [`Receipt`] once the record is accepted. The
-/// record's own topic and partition are overridden by the partition's. A message per record costs
+/// The answer is that of [`Producer::send`](crate::Producer::send): a [`Receipt`] once the record is
+/// accepted. The record's own topic and partition are overridden by the partition's. A message per record costs
 /// about ten times what `send` costs; use that where it matters.
 #[derive(Message)]
 #[rtype(result = "Result<Receipt, SendError>")]
 pub struct SendRecord {
     record: Record,
-    listeners: Option<Arc<[Arc<dyn Listener>]>>,
+    pub(crate) listeners: Option<Arc<[Arc<dyn Listener>]>>,
 }
 
 impl SendRecord {
@@ -30,14 +29,6 @@ impl SendRecord {
     pub fn new(record: Record) -> Self {
         let listeners = None;
         Self { record, listeners }
-    }
-
-    /// Has the outcome told to whomever `producer` tells of its records; see
-    /// [`Producer::outcomes_to`](crate::Producer::outcomes_to).
-    #[must_use]
-    pub fn outcomes_like(mut self, producer: &Producer) -> Self {
-        self.listeners = Some(Arc::clone(producer.listeners()));
-        self
     }
 }
 

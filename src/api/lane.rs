@@ -1,6 +1,7 @@
 //! The exclusive door: for one task that sends a great many records.
 
 mod sink;
+mod sink_state;
 mod slice;
 
 use std::collections::HashMap;
@@ -9,7 +10,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-pub use sink::SinkError;
+pub use sink_state::SinkError;
 
 use crate::api::producer::Producer;
 use crate::core::ack::{BorrowedReceipt, Latest};
@@ -53,7 +54,7 @@ pub struct Lane {
     /// Nobody is to see the records beside the holders of their receipts.
     plain: bool,
     routes: Routes,
-    sunk: sink::SinkState,
+    sunk: sink_state::SinkState,
 }
 
 #[derive(Default)]
@@ -97,7 +98,7 @@ impl Lane {
             plain: intake.interceptors.is_empty() && producer.listeners().is_empty(),
             producer,
             routes: Routes::default(),
-            sunk: sink::SinkState::default(),
+            sunk: sink_state::SinkState::default(),
         }
     }
 

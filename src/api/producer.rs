@@ -14,7 +14,7 @@ use crate::actors::lifecycle::CloseError;
 use crate::actors::lifecycle::{Lifecycle, Supervise};
 use crate::actors::{
     Close, Flush, GetFigures, GetPartition, LastHandleDropped, PartitionActor, Runtime,
-    RuntimeActor, RuntimeSpec, Subscribe, ToRecipient,
+    RuntimeActor, RuntimeSpec, SendRecord, Subscribe, ToRecipient,
 };
 use crate::api::error::StartError;
 use crate::config::Config;
@@ -490,6 +490,16 @@ impl Producer {
     /// The configuration it was started with.
     pub fn config(&self) -> &Config {
         &self.intake.config
+    }
+}
+
+impl SendRecord {
+    /// Has the outcome told to whomever `producer` tells of its records; see
+    /// [`Producer::outcomes_to`](crate::Producer::outcomes_to).
+    #[must_use]
+    pub fn outcomes_like(mut self, producer: &Producer) -> Self {
+        self.listeners = Some(Arc::clone(producer.listeners()));
+        self
     }
 }
 

@@ -6,7 +6,8 @@ use crate::core::batch::Header;
 
 /// Turns keys or values of one type into bytes.
 ///
-/// Runs on the caller. An error or a panic refuses the record with [`SendError::Serialize`](crate::SendError::Serialize).
+/// Runs on the caller. An error or a panic refuses the record with
+/// [`SendError::Serialize`](crate::SendError::Serialize).
 pub trait Serializer<T: ?Sized>: Send + Sync + 'static {
     /// The bytes for `value`, or `None` for Kafka's null. `headers` are those of the record, and
     /// may be added to.

@@ -16,6 +16,34 @@ use super::{Config, conflicts, env as variables, properties, toml_text};
 use crate::core::acks::Acks;
 use crate::core::compress::Compression;
 
+impl Config {
+    /// The defaults, with these bootstrap servers: `host:port`, separated by commas.
+    pub fn new(bootstrap_servers: &str) -> Result<Self, ConfigError> {
+        Self::builder().bootstrap_servers(bootstrap_servers).build()
+    }
+
+    /// A configuration from several sources.
+    pub fn builder() -> ConfigBuilder {
+        ConfigBuilder::default()
+    }
+
+    /// The defaults and what a file (`.toml` or `.properties`) sets. The environment is not looked
+    /// at; for that, see [`ConfigBuilder::env`].
+    pub fn from_file(path: impl AsRef<Path>) -> Result<Self, ConfigError> {
+        Self::builder().file(path).build()
+    }
+
+    /// The defaults and what a text in TOML sets.
+    pub fn from_toml(text: &str) -> Result<Self, ConfigError> {
+        Self::builder().toml(text).build()
+    }
+
+    /// The defaults and what a text in the format of Java's `.properties` sets.
+    pub fn from_properties(text: &str) -> Result<Self, ConfigError> {
+        Self::builder().properties(text).build()
+    }
+}
+
 /// Gathers the sources of a [`Config`].
 ///
 /// In whatever order they are given, what is set in code overrides the environment, the

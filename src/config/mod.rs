@@ -30,7 +30,6 @@ mod toml_text;
 mod types;
 mod values;
 
-use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -140,32 +139,6 @@ pub struct Config {
 }
 
 impl Config {
-    /// The defaults, with these bootstrap servers: `host:port`, separated by commas.
-    pub fn new(bootstrap_servers: &str) -> Result<Self, ConfigError> {
-        Self::builder().bootstrap_servers(bootstrap_servers).build()
-    }
-
-    /// A configuration from several sources.
-    pub fn builder() -> ConfigBuilder {
-        ConfigBuilder::default()
-    }
-
-    /// The defaults and what a file (`.toml` or `.properties`) sets. The environment is not looked
-    /// at; for that, see [`ConfigBuilder::env`].
-    pub fn from_file(path: impl AsRef<Path>) -> Result<Self, ConfigError> {
-        Self::builder().file(path).build()
-    }
-
-    /// The defaults and what a text in TOML sets.
-    pub fn from_toml(text: &str) -> Result<Self, ConfigError> {
-        Self::builder().toml(text).build()
-    }
-
-    /// The defaults and what a text in the format of Java's `.properties` sets.
-    pub fn from_properties(text: &str) -> Result<Self, ConfigError> {
-        Self::builder().properties(text).build()
-    }
-
     fn of(values: &Values<'_>, bootstrap_servers: Vec<Endpoint>) -> Self {
         let above_0 = |time: Duration| (!time.is_zero()).then_some(time);
         let buffer = |name| usize::try_from(values.number(name)).ok();

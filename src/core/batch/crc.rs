@@ -125,7 +125,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn sums_of_parts_join(bytes in proptest::collection::vec(any::<u8>(), 0..20_000), at in 0usize..20_000) {
+        fn sums_of_parts_join(
+            bytes in proptest::collection::vec(any::<u8>(), 0..20_000),
+            at in 0usize..20_000,
+        ) {
             let at = at.min(bytes.len());
             let (head, tail) = bytes.split_at(at);
             prop_assert_eq!(joined(sum(head), sum(tail), tail.len()), sum(&bytes));

@@ -4,7 +4,7 @@
 use flate2::bufread::MultiGzDecoder;
 use flate2::{Compress, FlushCompress, Status};
 
-use super::{CompressError, Encode, corrupt, failed, grow, read_bounded};
+use super::codec::{CompressError, Encode, corrupt, failed, grow, read_bounded};
 
 const CODEC: &str = "gzip";
 /// The largest window, as Java's `Deflater` uses it.

@@ -6,7 +6,7 @@
 use lz4_flex::block::{CompressTable, compress_into_with_table, get_maximum_output_size};
 use lz4_flex::frame::FrameDecoder;
 
-use super::{CompressError, Encode, corrupt, failed, grow, read_bounded};
+use super::codec::{CompressError, Encode, corrupt, failed, grow, read_bounded};
 
 const CODEC: &str = "lz4";
 const MAGIC: [u8; 4] = [0x04, 0x22, 0x4d, 0x18];

@@ -5,6 +5,7 @@
 //! behind a cargo feature of its own name; what is not built in is refused with
 //! [`CompressError::NotBuilt`], never replaced by another.
 
+mod codec;
 #[cfg(feature = "gzip")]
 mod gzip;
 #[cfg(feature = "lz4")]
@@ -17,9 +18,7 @@ mod zstd;
 #[cfg(test)]
 mod tests;
 
-#[cfg(any(feature = "gzip", feature = "lz4", feature = "zstd"))]
-use std::io::Read;
-use std::ops::RangeInclusive;
+use codec::{CompressError, Encode, grow};
 
 /// The bits of a batch's attributes that name its codec.
 const CODEC_MASK: i16 = 0b111;
@@ -135,70 +134,6 @@ impl Compression {
     }
 }
 
-/// Why something was not compressed or decompressed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub(crate) enum CompressError {
-    /// The codec is known but was left out of this build.
-    #[error("{codec} is not built in: enable forebay's cargo feature `{feature}`")]
-    NotBuilt {
-        /// The codec's name in `compression.type`.
-        codec: &'static str,
-        /// The cargo feature that brings it.
-        feature: &'static str,
-    },
-    /// The codec has no such level.
-    #[error(
-        "{codec} has no level {level}: it takes {} to {}",
-        range.start(),
-        range.end()
-    )]
-    Level {
-        /// The codec's name.
-        codec: &'static str,
-        /// The level asked for.
-        level: i32,
-        /// The levels there are (gzip takes -1 as well).
-        range: RangeInclusive<i32>,
-    },
-    /// A batch's attributes name a codec that Kafka does not have.
-    #[error("{bits} names no codec")]
-    UnknownCodec {
-        /// The low three bits of the attributes.
-        bits: i16,
-    },
-    /// There is more in the compressed bytes than the caller wants to see.
-    #[error("more than {limit} bytes come out")]
-    TooLarge {
-        /// The limit given.
-        limit: usize,
-    },
-    /// The compressed bytes are not what the codec writes.
-    #[error("not valid {codec}: {reason}")]
-    Corrupt {
-        /// The codec's name.
-        codec: &'static str,
-        /// What was wrong.
-        reason: String,
-    },
-    /// The codec's library refused to compress.
-    #[error("{codec} failed: {reason}")]
-    Failed {
-        /// The codec's name.
-        codec: &'static str,
-        /// What the library said.
-        reason: String,
-    },
-}
-
-/// One codec's state between batches.
-trait Encode: Send {
-    /// Writes the compressed form of `input` to the front of `out`, which it
-    /// may grow, and returns how long it is. What lies behind is left over
-    /// from earlier batches: `out` is never shrunk, so that it is zeroed once.
-    fn encode(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<usize, CompressError>;
-}
-
 struct Plain;
 
 impl Encode for Plain {
@@ -302,43 +237,4 @@ pub(crate) fn decompress(bits: i16, input: &[u8], limit: usize) -> Result<Vec<u8
 fn not_built(codec: &'static str) -> CompressError {
     let feature = codec;
     CompressError::NotBuilt { codec, feature }
-}
-
-fn grow(out: &mut Vec<u8>, len: usize) {
-    if out.len() < len {
-        out.resize(len, 0);
-    }
-}
-
-/// All that `reader` yields, if that is at most `limit` bytes.
-#[cfg(any(feature = "gzip", feature = "lz4", feature = "zstd"))]
-fn read_bounded(
-    codec: &'static str,
-    reader: &mut impl Read,
-    limit: usize,
-) -> Result<Vec<u8>, CompressError> {
-    let mut out = Vec::new();
-    let result = reader
-        .take((limit as u64).saturating_add(1))
-        .read_to_end(&mut out);
-    // What came before an error may be over the limit already, which says more.
-    if out.len() > limit {
-        return Err(CompressError::TooLarge { limit });
-    }
-    match result {
-        Ok(_) => Ok(out),
-        Err(error) => Err(corrupt(codec, error)),
-    }
-}
-
-#[allow(dead_code, reason = "without any codec, nothing is corrupt")]
-fn corrupt(codec: &'static str, reason: impl ToString) -> CompressError {
-    let reason = reason.to_string();
-    CompressError::Corrupt { codec, reason }
-}
-
-#[allow(dead_code, reason = "without any codec, nothing fails")]
-fn failed(codec: &'static str, reason: impl ToString) -> CompressError {
-    let reason = reason.to_string();
-    CompressError::Failed { codec, reason }
 }

@@ -4,7 +4,7 @@
 
 use snap::raw;
 
-use super::{CompressError, Encode, corrupt, failed, grow};
+use super::codec::{CompressError, Encode, corrupt, failed, grow};
 
 const CODEC: &str = "snappy";
 const MAGIC: [u8; 8] = [0x82, b'S', b'N', b'A', b'P', b'P', b'Y', 0];

@@ -4,7 +4,7 @@
 use zstd::bulk::Compressor;
 use zstd::stream::read::Decoder;
 
-use super::{CompressError, Encode, corrupt, failed, grow, read_bounded};
+use super::codec::{CompressError, Encode, corrupt, failed, grow, read_bounded};
 
 const CODEC: &str = "zstd";
 

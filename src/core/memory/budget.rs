@@ -399,9 +399,11 @@ mod tests {
                         Lease::Parked => parked.push_back((ticket, size)),
                         other => panic!("{other:?}"),
                     },
-                    _ => if let Some((bytes, size)) = (!held.is_empty()).then(|| held.remove(size % held.len())) {
+                    _ if held.is_empty() => {}
+                    _ => {
+                        let (bytes, size) = held.remove(size % held.len());
                         budget.reclaim(bytes, size);
-                    },
+                    }
                 }
                 while let Some((ticket, bytes)) = budget.next_grant(now, |_| false) {
                     let (first, size) = parked.pop_front().expect("a waiter");

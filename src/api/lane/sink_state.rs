@@ -1,0 +1,75 @@
+//! What has been put into a lane as a sink.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use crate::actors::lifecycle::CloseError;
+use crate::core::ack::Receipt;
+use crate::core::outcome::Unconfirmed;
+use crate::core::receipts::Receipts;
+use crate::intake::error::SendError;
+
+/// Why a lane used as a sink does not go on.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum SinkError {
+    /// A record was not accepted.
+    #[error("a record was refused: {0}")]
+    Refused(#[from] SendError),
+    /// A record was accepted and not confirmed.
+    #[error("a record was not confirmed: {0}")]
+    Unconfirmed(#[from] Unconfirmed),
+    /// The producer ended before everything had its outcome.
+    #[error("the flush did not end: {0}")]
+    Flush(#[from] CloseError),
+}
+
+type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// What has been put into a lane as a sink.
+#[derive(Default)]
+pub(super) struct SinkState {
+    /// The record that has to wait to be accepted.
+    pub waiting: Option<Boxed<Result<Receipt, SendError>>>,
+    pub flush: Option<Boxed<Result<(), CloseError>>>,
+    pub receipts: Receipts,
+}
+
+impl SinkState {
+    pub fn is_waiting(&self) -> bool {
+        self.waiting.is_some()
+    }
+
+    /// Waits until the record that has to wait is accepted.
+    pub async fn accepted(&mut self) -> Result<(), SendError> {
+        std::future::poll_fn(|context| self.poll_accepted(context)).await
+    }
+
+    pub fn poll_accepted(&mut self, context: &mut Context<'_>) -> Poll<Result<(), SendError>> {
+        if let Some(waiting) = &mut self.waiting {
+            let accepted = ready!(waiting.as_mut().poll(context));
+            self.waiting = None;
+            self.receipts.push_receipt(accepted?);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Lets go of what is confirmed.
+    pub fn look(&mut self) -> Result<(), Unconfirmed> {
+        while let Some(outcome) = self.receipts.try_next() {
+            outcome?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for SinkState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SinkState")
+            .field("waiting", &self.is_waiting())
+            .field("receipts", &self.receipts.len())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,189 @@
+//! The house rules that can be read off the sources.
+
+mod imports;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use imports::{Graph, circles};
+
+/// The rooms of the library, and the rooms that each may import from.
+const ROOMS: [(&str, &[&str]); 7] = [
+    ("src/core", &[]),
+    ("src/config", &["src/core"]),
+    ("src/net", &["src/core"]),
+    ("src/meters.rs", &["src/core"]),
+    ("src/intake", &["src/core", "src/config"]),
+    (
+        "actors",
+        &[
+            "src/core",
+            "src/config",
+            "src/net",
+            "src/meters.rs",
+            "src/intake",
+        ],
+    ),
+    (
+        "src/api",
+        &["src/core", "src/config", "src/intake", "actors"],
+    ),
+];
+
+/// Crates and modules that a room knows nothing of.
+const BANNED: [(&str, &[&str]); 4] = [
+    (
+        "src/core",
+        &["actix", "actix_rt", "tokio", "metrics", "std::thread"],
+    ),
+    ("src/config", &["actix", "actix_rt", "tokio", "metrics"]),
+    ("src/net", &["actix", "actix_rt", "metrics"]),
+    ("src/intake", &["actix", "actix_rt", "metrics"]),
+];
+
+/// The longest line, comments included. A text in quotes may be longer.
+const LINE: usize = 110;
+
+fn root(name: &str) -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).canonicalize();
+    root.expect("the package").join(name)
+}
+
+fn library() -> Graph {
+    Graph::read(&root("src/lib.rs"))
+}
+
+/// All Rust files at or below `path`.
+fn sources(path: &Path) -> Vec<PathBuf> {
+    if path.is_file() {
+        return vec![path.to_owned()];
+    }
+    let entries = fs::read_dir(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let mut found: Vec<_> = entries
+        .flat_map(|entry| sources(&entry.expect("an entry").path()))
+        .filter(|file| file.extension().is_some_and(|end| end == "rs"))
+        .collect();
+    found.sort();
+    found
+}
+
+#[test]
+fn no_files_import_each_other_in_a_circle() {
+    let circles = circles(&library().arrows());
+    assert!(circles.is_empty(), "{circles:#?}");
+}
+
+#[test]
+fn imports_go_one_way_between_rooms() {
+    let arrows = library().arrows();
+    let mut wrong = Vec::new();
+    for (room, may) in ROOMS {
+        let room = root(room);
+        let files = arrows.iter().filter(|(file, _)| file.starts_with(&room));
+        assert!(files.clone().count() > 0, "{} is empty", room.display());
+        for (file, imports) in files {
+            let allowed = |to: &&PathBuf| {
+                to.starts_with(&room) || may.iter().any(|room| to.starts_with(root(room)))
+            };
+            let others = imports.iter().filter(|to| !allowed(to));
+            wrong.extend(others.map(|to| format!("{} -> {}", file.display(), to.display())));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn rooms_do_not_know_what_is_not_theirs() {
+    let graph = library();
+    let mut wrong = Vec::new();
+    for (file, paths) in graph.external() {
+        let rooms = BANNED
+            .iter()
+            .filter(|(room, _)| file.starts_with(root(room)));
+        for banned in rooms.flat_map(|(_, banned)| *banned) {
+            let banned: Vec<_> = banned.split("::").collect();
+            let uses = |path: &&Vec<String>| path.iter().zip(&banned).all(|(a, b)| a == b);
+            let uses = paths
+                .iter()
+                .filter(|path| path.len() >= banned.len())
+                .find(uses);
+            wrong.extend(uses.map(|path| format!("{}: {}", file.display(), path.join("::"))));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn the_graph_sees_what_there_is() {
+    let graph = library();
+    let arrows = graph.arrows();
+    let has = |from: &str, to: &str| arrows[&root(from)].contains(&root(to));
+    // By a re-export, by a glob, by a name in a macro's tokens.
+    assert!(has("src/core/ledger.rs", "src/core/batch/sealed.rs"));
+    assert!(has("actors/partition.rs", "actors/messages.rs"));
+    assert!(has("src/api/producer.rs", "actors/runtime/start.rs"));
+    let external = graph.external();
+    let producer = &external[root("src/api/producer.rs").as_path()];
+    assert!(
+        producer.iter().any(|path| path[0] == "tokio"),
+        "{producer:?}"
+    );
+    assert!(arrows.len() > 80, "{} files", arrows.len());
+}
+
+#[test]
+fn a_circle_is_found() {
+    let path = |name: &str| PathBuf::from(name);
+    let arrow = |from, to: &[&str]| (path(from), to.iter().map(|name| path(name)).collect());
+    let arrows = [
+        arrow("a", &["b"]),
+        arrow("b", &["c", "d"]),
+        arrow("c", &["a"]),
+        arrow("d", &[]),
+    ];
+    let found = circles(&arrows.into_iter().collect());
+    let expected: BTreeSet<_> = ["a", "b", "c"].map(PathBuf::from).into();
+    assert_eq!(found, [expected]);
+}
+
+#[test]
+fn lines_fit_on_a_screen() {
+    let rooms = ["src", "actors", "tests", "examples", "benches"];
+    let mut long = Vec::new();
+    for file in rooms.iter().flat_map(|room| sources(&root(room))) {
+        let text = fs::read_to_string(&file).expect("a source file");
+        let lines = text.lines().zip(1..);
+        let wide = lines.filter(|(line, _)| line.chars().count() > LINE && !line.contains('"'));
+        long.extend(wide.map(|(_, number)| format!("{}:{number}", file.display())));
+    }
+    assert!(long.is_empty(), "over {LINE} characters: {long:#?}");
+}
+
+#[test]
+fn whoever_opens_the_folder_of_actors_sees_them_all() {
+    let listed = fs::read_to_string(root("actors/mod.rs")).expect("actors/mod.rs");
+    for entry in fs::read_dir(root("actors")).expect("actors/") {
+        let path = entry.expect("an entry").path();
+        let name = path.file_stem().expect("a name").to_string_lossy();
+        let line = format!("mod {name};");
+        assert!(name == "mod" || listed.contains(&line), "{line}");
+    }
+}
+
+#[test]
+fn the_tests_named_beside_kafkas_exist() {
+    let table = fs::read_to_string(root("tests/kafka_names.md")).expect("the table");
+    let ours = table
+        .lines()
+        .filter_map(|row| row.strip_prefix('|')?.split('|').nth(1));
+    let names = ours.flat_map(|cell| cell.split('`').skip(1).step_by(2));
+    let names: Vec<_> = names.filter(|name| name.contains('_')).collect();
+    assert!(names.len() > 50, "{names:?}");
+    let folders = ["src", "actors", "tests"].map(|folder| sources(&root(folder)));
+    let text = folders.iter().flatten().map(fs::read_to_string);
+    let text: String = text.map(|text| text.expect("a source file")).collect();
+    for name in names {
+        assert!(text.contains(&format!("fn {name}()")), "no test {name}");
+    }
+}

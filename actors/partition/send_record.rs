@@ -15,8 +15,8 @@ use crate::intake::topics::TopicCache;
 /// A record for this partition, as a message: the door for those who think in actors.
 ///
 /// The answer is that of [`Producer::send`](crate::Producer::send): a [`Receipt`] once the record is
-/// accepted. The record's own topic and partition are overridden by the partition's. A message per record costs
-/// about ten times what `send` costs; use that where it matters.
+/// accepted. The partition's topic and number override those of the record. A message per record costs
+/// about ten times what `send` costs: use `send` where that matters.
 #[derive(Message)]
 #[rtype(result = "Result<Receipt, SendError>")]
 pub struct SendRecord {

@@ -1,7 +1,7 @@
 //! The same figures as running counters, through the `metrics` facade, under Java's names.
 //!
-//! Handles are made once, so a batch costs a few atomic additions, and a record nothing. InstallMetadata
-//! the application's recorder before the producer starts.
+//! Handles are made once, so a batch costs a few atomic additions, and a record nothing. Install the
+//! application's recorder before the producer starts.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -95,19 +95,24 @@ impl NodeMeters {
     pub fn sent(&self, batches: usize) {
         self.requests.increment(1);
         self.batches.increment(batches as u64);
-        self.in_flight.increment(1.0);
     }
 
     /// Milliseconds, as Java has them.
     pub fn answered(&self, latency: Duration, throttle: Duration) {
         self.latency.record(latency.as_secs_f64() * 1e3);
         self.throttle.record(throttle.as_secs_f64() * 1e3);
-        self.in_flight.decrement(1.0);
     }
 
-    /// Requests that nothing more will be heard of.
-    pub fn lost(&self, requests: usize) {
-        self.in_flight.decrement(requests as f64);
+    /// Requests without a response, as of now.
+    pub fn in_flight(&self, requests: usize) {
+        self.in_flight.set(requests as f64);
+    }
+}
+
+impl Drop for NodeMeters {
+    /// Requests of a sender that is gone are in flight no more.
+    fn drop(&mut self) {
+        self.in_flight.set(0.0);
     }
 }
 

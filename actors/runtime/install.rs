@@ -7,14 +7,14 @@ use std::sync::Arc;
 use actix::prelude::*;
 use rand::Rng;
 
-use super::start::connect_options;
+use super::start::{connect_options, dispatch_rules};
 use super::{PartitionEntry, RuntimeActor, SenderEntry};
 use crate::actors::guard::On;
 use crate::actors::messages::{
     InstallMetadata, LeaderLink, MoveTo, ReadyQueue, SetLeader, WakePartition,
 };
 use crate::actors::partition::{PartitionActor, Shared};
-use crate::actors::sender::{SenderActor, SenderRules};
+use crate::actors::sender::SenderActor;
 use crate::core::cluster::TopicView;
 use crate::core::compress::Compression;
 use crate::core::dispatch::Demand;
@@ -40,18 +40,10 @@ impl RuntimeActor {
         let incarnation = self.next_incarnation;
         self.next_incarnation += 1;
         let config = &self.config;
-        let rules = SenderRules {
-            acks: config.acks,
-            max_in_flight: config.max_in_flight,
-            max_request_size: config.max_request_size,
-            batch_size: config.batch_size,
-            request_timeout: config.request_timeout,
-            max_idle: config.connections_max_idle,
-            reconnect_backoff: (config.reconnect_backoff, config.reconnect_backoff_max),
-            connect: connect_options(config),
-            setup_timeout_max: config.connection_setup_timeout_max,
-            seed: self.rng.random(),
-        };
+        let rules = (
+            dispatch_rules(config, self.rng.random()),
+            connect_options(config),
+        );
         let (demand, ready_queue) = (Demand::default(), Arc::<ReadyQueue>::default());
         let addr = SenderActor::new(
             (node, endpoint.clone()),

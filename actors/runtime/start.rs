@@ -23,6 +23,7 @@ use crate::actors::pool::PoolActor;
 use crate::actors::services::SharedServices;
 use crate::config::{Config, MetadataRecovery};
 use crate::core::compress::Compressor;
+use crate::core::dispatch::{DispatchRules, LinkRules};
 use crate::core::endpoint::Endpoint;
 use crate::core::ledger::Rules;
 use crate::core::memory::Shelf;
@@ -212,5 +213,27 @@ fn ledger_rules(config: &Config) -> Rules {
         backoff_max: config.retry_backoff_max,
         delivery_timeout: config.delivery_timeout,
         codec: config.compression,
+    }
+}
+
+pub(super) fn dispatch_rules(config: &Config, seed: u64) -> DispatchRules {
+    let link = LinkRules {
+        reconnect_backoff: (config.reconnect_backoff, config.reconnect_backoff_max),
+        setup_timeout: (
+            config.connection_setup_timeout,
+            config.connection_setup_timeout_max,
+        ),
+        max_idle: config.connections_max_idle,
+        seed,
+    };
+    DispatchRules {
+        client_id: config.client_id.clone(),
+        acks: config.acks,
+        max_in_flight: config.max_in_flight,
+        max_request_size: config.max_request_size,
+        batch_size: config.batch_size,
+        linger: config.linger,
+        request_timeout: config.request_timeout,
+        link,
     }
 }

@@ -1,24 +1,13 @@
 //! The connection of one SenderActor: a task that connects, writes requests, reads answers.
 
 use std::io::IoSlice;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::{ConnectOptions, Connection, Endpoint, FrameReader, FrameWriter, NetError, connect};
-use crate::core::batch::Payload;
-use crate::core::dispatch::Gate;
-use crate::core::wire::{Envelope, Versions};
-
-/// A request on its way to the socket. It owns what it carries: whatever becomes of the batches,
-/// their bytes stay as they are until the last of them is written or the connection is gone.
-#[derive(Debug)]
-pub(crate) struct Outbound {
-    pub envelope: Envelope,
-    pub records: Vec<Arc<Payload>>,
-    pub gate: Arc<Gate>,
-}
+use crate::core::dispatch::OutgoingRequest;
+use crate::core::wire::Versions;
 
 /// What the task tells its SenderActor.
 #[derive(Debug)]
@@ -36,7 +25,7 @@ pub(crate) enum LinkEvent {
 pub(crate) async fn run(
     endpoint: Endpoint,
     options: ConnectOptions,
-    mut outbox: UnboundedReceiver<Outbound>,
+    mut outbox: UnboundedReceiver<OutgoingRequest>,
     tell: impl Fn(LinkEvent),
 ) {
     let Connection {
@@ -94,19 +83,19 @@ async fn read(mut reader: FrameReader, tell: &impl Fn(LinkEvent)) -> NetError {
 
 async fn write(
     mut writer: FrameWriter,
-    outbox: &mut UnboundedReceiver<Outbound>,
+    outbox: &mut UnboundedReceiver<OutgoingRequest>,
     tell: &impl Fn(LinkEvent),
 ) -> Result<(), NetError> {
     let mut going = Vec::new();
     while outbox.recv_many(&mut going, MAX_AT_ONCE).await > 0 {
-        going.retain(|outbound: &Outbound| outbound.gate.pass());
+        going.retain(|outbound: &OutgoingRequest| outbound.gate.pass());
         #[cfg(test)]
         going
             .iter_mut()
             .for_each(crate::simulation::planted::as_memory_is);
         let count = going.iter().map(|outbound| 2 * outbound.records.len() + 1);
         let mut slices = Vec::with_capacity(count.sum());
-        for Outbound {
+        for OutgoingRequest {
             envelope, records, ..
         } in &going
         {
@@ -130,6 +119,7 @@ async fn write(
 #[cfg(test)]
 mod tests {
     use std::cell::RefCell;
+    use std::sync::Arc;
 
     use tokio::io::AsyncWriteExt;
     use tokio::sync::mpsc;
@@ -137,10 +127,11 @@ mod tests {
     use super::super::fake::{listen, options, read_request, shake_hands};
     use super::*;
     use crate::core::wire;
+    use crate::core::wire::Envelope;
 
-    fn outbound(correlation_id: i32) -> Outbound {
+    fn outbound(correlation_id: i32) -> OutgoingRequest {
         let bytes = wire::encode_api_versions(0, correlation_id, "test").expect("a request");
-        Outbound {
+        OutgoingRequest {
             envelope: Envelope {
                 bytes: bytes[..].into(),
                 cuts: Vec::new(),

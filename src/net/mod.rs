@@ -20,4 +20,4 @@ pub use error::NetError;
 #[cfg(any(test, fuzzing))]
 pub(crate) use frames::split_frame;
 pub use frames::{FrameReader, FrameWriter};
-pub(crate) use link::{LinkEvent, Outbound, run as run_link};
+pub(crate) use link::{LinkEvent, run as run_link};

@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 
 use super::tally::Invariant;
 use crate::core::batch::{HEADER_LEN, Payload};
-use crate::net::Outbound;
+use crate::core::dispatch::OutgoingRequest;
 
 /// A bug.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,8 +100,8 @@ pub(crate) fn reuse(header: &[u8; HEADER_LEN], records: &Arc<Payload>) {
 }
 
 /// A request as it goes to the socket, with what lies in its memory by now.
-pub(crate) fn as_memory_is(outbound: &mut Outbound) {
-    let Outbound {
+pub(crate) fn as_memory_is(outbound: &mut OutgoingRequest) {
+    let OutgoingRequest {
         envelope, records, ..
     } = outbound;
     REUSED.with_borrow(|list| {

@@ -1,9 +1,11 @@
 //! What a sender keeps in mind: which batches go next, and which requests are unanswered.
 
 mod demand;
+mod dispatcher;
 mod gate;
 mod gather;
 mod in_flight;
+mod link_state;
 mod loan;
 mod outgoing_batch;
 mod ready_queue;
@@ -12,12 +14,14 @@ mod request_sizing;
 mod response;
 
 pub(crate) use demand::Demand;
+pub(crate) use dispatcher::{Action, DispatchRules, Dispatcher, Fault};
 pub(crate) use gate::Gate;
 pub(crate) use gather::gather;
 pub(crate) use in_flight::{InFlight, Request};
+pub(crate) use link_state::{Connect, LinkRules};
 pub(crate) use loan::{Loan, LoanHome};
 pub(crate) use outgoing_batch::OutgoingBatch;
 pub(crate) use ready_queue::{ReadyHandle, ReadyQueue};
-pub(crate) use request::{arrange, encode};
+pub(crate) use request::{OutgoingRequest, arrange, encode};
 pub(crate) use request_sizing::RequestSizing;
 pub(crate) use response::match_responses;

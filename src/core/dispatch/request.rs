@@ -1,13 +1,24 @@
 //! Batches to a Produce request.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::OutgoingBatch;
+use super::{Gate, OutgoingBatch};
 use crate::core::acks::Acks;
+use crate::core::batch::Payload;
 use crate::core::wire::{self, Batch, Envelope, TopicBatches, WireError};
 
 /// The last version that names topics by their names.
 const LAST_BY_NAME: i16 = 12;
+
+/// A request on its way to the socket. It owns what it carries: whatever becomes of the batches,
+/// their bytes stay as they are until the last of them is written or the connection is gone.
+#[derive(Debug)]
+pub(crate) struct OutgoingRequest {
+    pub envelope: Envelope,
+    pub records: Vec<Arc<Payload>>,
+    pub gate: Arc<Gate>,
+}
 
 /// Puts batches of one topic together, since Kafka wants each topic once, and returns the version
 /// to send them in: from 13 on topics go by their ids, which an old broker may not have told.

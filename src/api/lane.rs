@@ -19,7 +19,7 @@ use crate::core::stage::AppendOptions;
 use crate::intake::error::SendError;
 use crate::intake::topics::{Topic, Topics};
 use crate::intake::wall_clock;
-use crate::intake::{Accepted, Missing, Step};
+use crate::intake::{Accepted, Admission, Entry, Later};
 
 /// Sends records from one place, for four to nine tenths of what [`Producer::send`] costs where
 /// records are small.
@@ -85,12 +85,6 @@ struct Slot {
     partition: usize,
 }
 
-/// How far a record came without waiting.
-enum Now {
-    Accepted(Slot),
-    Missing(Missing),
-}
-
 impl Lane {
     pub(crate) fn new(producer: Producer) -> Self {
         let intake = producer.intake();
@@ -142,15 +136,21 @@ impl Lane {
     fn send_or_wait<'a>(
         &'a mut self,
         mut record: BorrowedRecord<'a>,
-    ) -> Result<Result<BorrowedReceipt<'a>, SendError>, Later<'a>> {
+    ) -> Result<Result<BorrowedReceipt<'a>, SendError>, Later<'a, BorrowedReceipt<'a>>> {
         if self.sunk.is_waiting() || !self.producer.intake().interceptors.is_empty() {
             return Err(Box::pin(self.send_when_clear(record)));
         }
-        match self.send_now(&mut record) {
-            Ok(Now::Accepted(slot)) => Ok(Ok(self.routes.sent(slot))),
-            Ok(Now::Missing(short)) => Err(Box::pin(async move {
-                let slot = self.accepted_later(&record, short).await?;
-                Ok(self.routes.sent(slot))
+        match self.admit_now(&mut record) {
+            Ok(Admission::Accepted(slot)) => Ok(Ok(self.routes.receipt(slot))),
+            Ok(Admission::Missing(missing)) => Err(Box::pin(async move {
+                let Self {
+                    producer, routes, ..
+                } = self;
+                let mut options = AppendOptions::for_listeners(producer.listeners());
+                let intake = producer.intake();
+                let admitted = intake.admit_later(routes, record, &mut options, missing);
+                let slot = admitted.await?;
+                Ok(routes.receipt(slot))
             })),
             Err(error) => Ok(Err(error)),
         }
@@ -161,48 +161,21 @@ impl Lane {
         record: BorrowedRecord<'_>,
     ) -> Result<BorrowedReceipt<'_>, SendError> {
         self.sunk.accepted().await?;
-        let record = self.producer.intake().intercepted(record.into_owned())?;
-        let mut borrowed = record.borrowed();
-        let sent = match self.send_now(&mut borrowed) {
-            Ok(Now::Accepted(slot)) => Ok(slot),
-            Ok(Now::Missing(short)) => self.accepted_later(&borrowed, short).await,
-            Err(error) => Err(error),
-        };
-        let slot =
-            sent.inspect_err(|error| self.producer.intake().refused(record.topic(), error))?;
-        Ok(self.routes.sent(slot))
-    }
-
-    async fn accepted_later(
-        &mut self,
-        record: &BorrowedRecord<'_>,
-        short: Missing,
-    ) -> Result<Slot, SendError> {
-        let mut options = AppendOptions::for_listeners(self.producer.listeners());
-        let wait = self.producer.intake().wait(record, &mut options, short);
-        let (topic, accepted) = wait.await?;
-        let route = self.routes.learn(topic);
-        Ok(self.routes.keep(route, &accepted, record.fields.timestamp))
-    }
-
-    fn send_now(&mut self, record: &mut BorrowedRecord<'_>) -> Result<Now, SendError> {
         let Self {
             producer, routes, ..
         } = self;
         let intake = producer.intake();
-        intake.check_open()?;
-        record.resolve_timestamp(wall_clock::millis)?;
-        let Some(route) = routes.find(record.topic, &intake.topics) else {
-            return Ok(Now::Missing(Missing::Topic));
-        };
+        let record = intake.intercepted(record.into_owned())?;
         let mut options = AppendOptions::for_listeners(producer.listeners());
-        let topic = &routes.all[route].topic;
-        Ok(match intake.step(topic, record, &mut options)? {
-            Step::Accepted(accepted) => {
-                Now::Accepted(routes.keep(route, &accepted, record.fields.timestamp))
-            }
-            Step::Missing(short) => Now::Missing(short),
-        })
+        let admitted = intake.admit(routes, record.borrowed(), &mut options);
+        let slot = admitted.await?;
+        Ok(routes.receipt(slot))
+    }
+
+    fn admit_now(&mut self, record: &mut BorrowedRecord<'_>) -> Result<Admission<Slot>, SendError> {
+        let mut options = AppendOptions::for_listeners(self.producer.listeners());
+        let intake = self.producer.intake();
+        intake.admit_now(&mut self.routes, record, &mut options)
     }
 }
 
@@ -212,10 +185,8 @@ struct Sending<'a> {
     lane: Option<&'a mut Lane>,
     record: BorrowedRecord<'a>,
     /// It has to wait.
-    later: Option<Later<'a>>,
+    later: Option<Later<'a, BorrowedReceipt<'a>>>,
 }
-
-type Later<'a> = Pin<Box<dyn Future<Output = Result<BorrowedReceipt<'a>, SendError>> + Send + 'a>>;
 
 impl<'a> Future for Sending<'a> {
     type Output = Result<BorrowedReceipt<'a>, SendError>;
@@ -224,7 +195,7 @@ impl<'a> Future for Sending<'a> {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         if let Some(lane) = self.lane.take() {
             match lane.send_at_once(&mut self.record) {
-                Some(slot) => return Poll::Ready(Ok(lane.routes.sent(slot))),
+                Some(slot) => return Poll::Ready(Ok(lane.routes.receipt(slot))),
                 None => self.lane = Some(lane),
             }
         }
@@ -280,16 +251,30 @@ impl Routes {
         at
     }
 
-    fn keep(&mut self, route: usize, accepted: &Accepted, timestamp: i64) -> Slot {
+    #[inline]
+    fn receipt(&self, slot: Slot) -> BorrowedReceipt<'_> {
+        BorrowedReceipt(&self.all[slot.route].latest[slot.partition])
+    }
+}
+
+impl Entry for Routes {
+    type Kept = Slot;
+
+    fn topic(&mut self, name: &str, topics: &Topics) -> Option<Arc<Topic>> {
+        let at = self.find(name, topics)?;
+        Some(Arc::clone(&self.all[at].topic))
+    }
+
+    fn keep(&mut self, topic: Arc<Topic>, accepted: Accepted, timestamp: i64) -> Slot {
+        let at_hand = self.all.get(self.last);
+        let route = match at_hand.is_some_and(|route| Arc::ptr_eq(&route.topic, &topic)) {
+            true => self.last,
+            false => self.learn(topic),
+        };
         let partition = accepted.partition;
         let latest = &mut self.all[route].latest[partition];
         latest.follow(&accepted.ack, accepted.index, timestamp);
         Slot { route, partition }
-    }
-
-    #[inline]
-    fn sent(&self, slot: Slot) -> BorrowedReceipt<'_> {
-        BorrowedReceipt(&self.all[slot.route].latest[slot.partition])
     }
 }
 

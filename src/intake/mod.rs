@@ -1,13 +1,16 @@
 //! The first steps of a record's life: everything up to its acceptance.
 
+mod admission;
 pub(crate) mod backend;
 pub(crate) mod error;
 pub(crate) mod interceptor;
 mod shared;
 mod slice;
 pub(crate) mod topics;
+mod waiting;
 pub(crate) mod wall_clock;
 
+pub(crate) use admission::{Accepted, Admission, Entry, Later, Missing, Target};
 pub use slice::SliceError;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -67,38 +70,6 @@ impl PartitionChoice {
         }
     }
 }
-
-/// Where a record goes.
-#[derive(Clone, Copy)]
-struct Target {
-    partition: usize,
-    /// Chosen by the sticky partitioner, which may be asked once more.
-    sticky: bool,
-}
-
-/// Where an accepted record is.
-pub(crate) struct Accepted {
-    pub partition: usize,
-    pub index: u32,
-    pub ack: Arc<Ack>,
-}
-
-/// How far a record came without waiting.
-pub(crate) enum Step {
-    Accepted(Accepted),
-    Missing(Missing),
-}
-
-/// What a record has to wait for.
-pub(crate) enum Missing {
-    /// Its topic's metadata.
-    Topic,
-    /// So many bytes, for a new batch.
-    Memory(Arc<Topic>, PlaceFor, usize),
-}
-
-/// The place of a record that waits for memory.
-pub(crate) struct PlaceFor(Target);
 
 impl Intake {
     pub fn new(
@@ -164,7 +135,7 @@ impl Intake {
         record: &BorrowedRecord<'_>,
         receipt: impl FnOnce(usize, &Arc<Ack>, u32) -> R,
     ) -> Option<R> {
-        let (at, sticky) = self.place_at_once(topic, record)?;
+        let (at, sticky) = self.target_at_once(topic, record)?;
         let route = topic.partitions.get(at)?;
         if !self.fits(record) {
             return None;
@@ -176,7 +147,7 @@ impl Intake {
     /// Which partition a record goes to, and whether the sticky partitioner says so, where that
     /// takes no more than a look.
     #[inline]
-    pub fn place_at_once(
+    pub fn target_at_once(
         &self,
         topic: &Topic,
         record: &BorrowedRecord<'_>,
@@ -209,37 +180,9 @@ impl Intake {
         topic: &Arc<Topic>,
         record: &BorrowedRecord<'_>,
         options: &mut AppendOptions<'_>,
-    ) -> Result<Step, SendError> {
-        let place = self.place(topic, record)?;
-        self.append(topic, record, place, options, None)
-    }
-
-    /// Waits for what a step was short of, and takes the next one, until the record is accepted.
-    pub async fn wait(
-        &self,
-        record: &BorrowedRecord<'_>,
-        options: &mut AppendOptions<'_>,
-        mut short: Missing,
-    ) -> Result<(Arc<Topic>, Accepted), SendError> {
-        let asked = self.backend.now();
-        loop {
-            let (topic, step) = match short {
-                Missing::Topic => {
-                    let topic = self.topic(&record.topic.into(), asked).await?;
-                    let step = self.step(&topic, record, options)?;
-                    (topic, step)
-                }
-                Missing::Memory(topic, PlaceFor(place), size) => {
-                    let memory = self.memory(size, asked).await?;
-                    let step = self.append(&topic, record, place, options, Some(memory))?;
-                    (topic, step)
-                }
-            };
-            match step {
-                Step::Accepted(accepted) => return Ok((topic, accepted)),
-                Step::Missing(next) => short = next,
-            }
-        }
+    ) -> Result<Admission<Accepted>, SendError> {
+        let target = self.target(topic, record)?;
+        self.append(topic, record, target, options, None)
     }
 
     /// A topic, waited for if it is not known yet.
@@ -317,7 +260,7 @@ impl Intake {
         SendError::TooLarge { size, key, limit }
     }
 
-    fn place(&self, topic: &Topic, record: &BorrowedRecord<'_>) -> Result<Target, SendError> {
+    fn target(&self, topic: &Topic, record: &BorrowedRecord<'_>) -> Result<Target, SendError> {
         topic.mark_used();
         let (partition, sticky) = match record.partition {
             Some(partition) => (partition, false),
@@ -382,12 +325,12 @@ impl Intake {
         &self,
         topic: &Arc<Topic>,
         record: &BorrowedRecord<'_>,
-        mut place: Target,
+        mut target: Target,
         options: &mut AppendOptions<'_>,
         mut memory: Option<Buffer>,
-    ) -> Result<Step, SendError> {
+    ) -> Result<Admission<Accepted>, SendError> {
         loop {
-            let Target { partition, sticky } = place;
+            let Target { partition, sticky } = target;
             options.sticky = sticky;
             let stage = &topic.partitions[partition].stage;
             let fields = &record.fields;
@@ -395,7 +338,7 @@ impl Intake {
                 match stage.append(fields, &mut memory, options, || self.backend.now()) {
                     Append::Closed => return Err(self.shut(topic, partition)),
                     Append::Done(Appended { index, ack }) => {
-                        return Ok(Step::Accepted(Accepted {
+                        return Ok(Admission::Accepted(Accepted {
                             partition,
                             index,
                             ack,
@@ -408,7 +351,7 @@ impl Intake {
                 && let Some(next) = self.other_partition(topic, partition, run)
                 && memory.is_none()
             {
-                place.partition = next;
+                target.partition = next;
                 continue;
             }
             memory = self.shelf.take(size);
@@ -416,8 +359,8 @@ impl Intake {
                 memory = self.shelf.take(self.config.batch_size);
             }
             if memory.is_none() {
-                let short = Missing::Memory(Arc::clone(topic), PlaceFor(place), size);
-                return Ok(Step::Missing(short));
+                let missing = Missing::Memory(Arc::clone(topic), target, size);
+                return Ok(Admission::Missing(missing));
             }
         }
     }

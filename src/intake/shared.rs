@@ -4,12 +4,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use super::{Accepted, Intake, Missing, Step};
+use super::{Accepted, Admission, Entry, Intake, Later, Missing};
 use crate::core::ack::{Ack, Receipt};
 use crate::core::record::{BorrowedRecord, Record};
 use crate::core::stage::AppendOptions;
 use crate::intake::error::{SendError, TrySendError};
-use crate::intake::topics::TopicCache;
+use crate::intake::topics::{Topic, TopicCache, Topics};
 use crate::intake::wall_clock;
 
 impl Intake {
@@ -37,26 +37,13 @@ impl Intake {
         record: BorrowedRecord<'_>,
         options: AppendOptions<'_>,
     ) -> Result<Receipt, SendError> {
+        let (mut entry, mut options) = (recent, options);
         if self.interceptors.is_empty() {
-            return self.deliver(recent, record, options).await;
+            return self.admit(&mut entry, record, &mut options).await;
         }
         let record = self.intercepted(record.into_owned())?;
-        self.deliver(recent, record.borrowed(), options).await
-    }
-
-    /// Sends a record that the interceptors have seen.
-    async fn deliver(
-        &self,
-        recent: &TopicCache,
-        record: BorrowedRecord<'_>,
-        mut options: AppendOptions<'_>,
-    ) -> Result<Receipt, SendError> {
-        let sent = match self.send_now(recent, record, &mut options) {
-            Ok(Now::Accepted(receipt)) => return Ok(receipt),
-            Ok(Now::Missing(short)) => self.accepted_later(record, &mut options, short).await,
-            Err(error) => Err(error),
-        };
-        sent.inspect_err(|error| self.refused(record.topic, error))
+        self.admit(&mut entry, record.borrowed(), &mut options)
+            .await
     }
 
     /// Sends a record if nothing has to be waited for.
@@ -95,18 +82,18 @@ impl Intake {
 
     fn try_now(
         &self,
-        recent: &TopicCache,
+        mut recent: &TopicCache,
         record: &Record,
         options: &mut AppendOptions<'_>,
     ) -> Result<Receipt, SendError> {
-        match self.send_now(recent, record.borrowed(), options)? {
-            Now::Accepted(receipt) => Ok(receipt),
-            Now::Missing(short) => Err(self.would_block(record, &short)),
+        match self.admit_now(&mut recent, &mut record.borrowed(), options)? {
+            Admission::Accepted(receipt) => Ok(receipt),
+            Admission::Missing(missing) => Err(self.would_block(record, &missing)),
         }
     }
 
-    fn would_block(&self, record: &Record, short: &Missing) -> SendError {
-        match short {
+    fn would_block(&self, record: &Record, missing: &Missing) -> SendError {
+        match missing {
             Missing::Topic => {
                 // Whoever tries again later finds it.
                 let (topic, asked) = (Arc::from(record.topic()), self.backend.now());
@@ -153,60 +140,38 @@ impl Intake {
     #[inline(never)]
     fn send_or_wait<'a>(
         &'a self,
-        recent: &'a TopicCache,
+        mut recent: &'a TopicCache,
         record: Record,
         mut options: AppendOptions<'a>,
-    ) -> Result<Result<Receipt, SendError>, Later<'a>> {
+    ) -> Result<Result<Receipt, SendError>, Later<'a, Receipt>> {
         if !self.interceptors.is_empty() {
             return Err(Box::pin(async move {
                 let record = self.intercepted(record)?;
-                self.deliver(recent, record.borrowed(), options).await
+                self.admit(&mut recent, record.borrowed(), &mut options)
+                    .await
             }));
         }
-        match self.send_now(recent, record.borrowed(), &mut options) {
-            Ok(Now::Accepted(receipt)) => Ok(Ok(receipt)),
-            Ok(Now::Missing(short)) => Err(Box::pin(async move {
-                let record = record.borrowed();
-                self.accepted_later(record, &mut options, short).await
+        match self.admit_now(&mut recent, &mut record.borrowed(), &mut options) {
+            Ok(Admission::Accepted(receipt)) => Ok(Ok(receipt)),
+            Ok(Admission::Missing(missing)) => Err(Box::pin(async move {
+                self.admit_later(&mut recent, record.borrowed(), &mut options, missing)
+                    .await
             })),
             Err(error) => Ok(Err(error)),
         }
     }
-
-    fn send_now(
-        &self,
-        recent: &TopicCache,
-        mut record: BorrowedRecord<'_>,
-        options: &mut AppendOptions<'_>,
-    ) -> Result<Now, SendError> {
-        self.check_open()?;
-        record.resolve_timestamp(wall_clock::millis)?;
-        let Some(topic) = recent.find(record.topic, &self.topics) else {
-            return Ok(Now::Missing(Missing::Topic));
-        };
-        Ok(match self.step(&topic, &record, options)? {
-            Step::Accepted(accepted) => Now::Accepted(accepted.receipt(&record)),
-            Step::Missing(short) => Now::Missing(short),
-        })
-    }
-
-    /// Waits for what the record was short of, until it is accepted.
-    pub async fn accepted_later(
-        &self,
-        mut record: BorrowedRecord<'_>,
-        options: &mut AppendOptions<'_>,
-        short: Missing,
-    ) -> Result<Receipt, SendError> {
-        record.resolve_timestamp(wall_clock::millis)?;
-        let (_, accepted) = self.wait(&record, options, short).await?;
-        Ok(accepted.receipt(&record))
-    }
 }
 
-/// How far a record of the shared door came without waiting.
-enum Now {
-    Accepted(Receipt),
-    Missing(Missing),
+impl Entry for &TopicCache {
+    type Kept = Receipt;
+
+    fn topic(&mut self, name: &str, topics: &Topics) -> Option<Arc<Topic>> {
+        self.find(name, topics)
+    }
+
+    fn keep(&mut self, _: Arc<Topic>, accepted: Accepted, timestamp: i64) -> Receipt {
+        Receipt::new(accepted.ack, accepted.index, timestamp)
+    }
 }
 
 /// A record on its way in. Written out, because an `async fn` would move the record twice before
@@ -217,10 +182,8 @@ pub(crate) struct Sending<'a> {
     record: Option<Record>,
     options: AppendOptions<'a>,
     /// It has to wait.
-    later: Option<Later<'a>>,
+    later: Option<Later<'a, Receipt>>,
 }
-
-type Later<'a> = Pin<Box<dyn Future<Output = Result<Receipt, SendError>> + Send + 'a>>;
 
 impl Future for Sending<'_> {
     type Output = Result<Receipt, SendError>;
@@ -252,11 +215,5 @@ impl Future for Sending<'_> {
             Ok(sent) => Poll::Ready(sent),
             Err(waits) => later.insert(waits).as_mut().poll(context),
         }
-    }
-}
-
-impl Accepted {
-    fn receipt(self, record: &BorrowedRecord<'_>) -> Receipt {
-        Receipt::new(self.ack, self.index, record.fields.timestamp)
     }
 }

@@ -87,7 +87,7 @@ impl Intake {
         while let Some((first, others)) = rest.split_first()
             && let first = first.as_record()
             && topic.is(first.topic)
-            && let Some((partition, sticky)) = self.place_at_once(topic, &first)
+            && let Some((partition, sticky)) = self.target_at_once(topic, &first)
             && self.fits(&first)
             && let Ok(timestamp) = first.time(|| now)
         {

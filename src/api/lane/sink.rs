@@ -5,10 +5,11 @@ use std::task::{Context, Poll, ready};
 
 use futures_util::Sink;
 
+use super::Lane;
 use super::sink_state::SinkError;
-use super::{Lane, Now};
 use crate::core::record::Record;
 use crate::core::stage::AppendOptions;
+use crate::intake::Admission;
 
 /// Takes records, and says at a flush whether all of them are written.
 ///
@@ -30,21 +31,21 @@ impl Sink<Record> for Lane {
     fn start_send(mut self: Pin<&mut Self>, record: Record) -> Result<(), SinkError> {
         let record = self.producer.intake().intercepted(record)?;
         let mut borrowed = record.borrowed();
-        match self.send_now(&mut borrowed) {
-            Ok(Now::Accepted(slot)) => {
+        match self.admit_now(&mut borrowed) {
+            Ok(Admission::Accepted(slot)) => {
                 let Self { routes, sunk, .. } = &mut *self;
-                sunk.receipts.push(routes.sent(slot));
+                sunk.receipts.push(routes.receipt(slot));
                 Ok(())
             }
-            Ok(Now::Missing(short)) => {
+            Ok(Admission::Missing(missing)) => {
                 let producer = self.producer.clone();
                 self.sunk.waiting = Some(Box::pin(async move {
                     let mut options = AppendOptions::for_listeners(producer.listeners());
-                    let intake = producer.intake();
-                    let sent = intake
-                        .accepted_later(record.borrowed(), &mut options, short)
-                        .await;
-                    sent.inspect_err(|error| intake.refused(record.topic(), error))
+                    let (intake, mut recent) = (producer.intake(), &producer.recent);
+                    let record = record.borrowed();
+                    let admitted = intake.admit_later(&mut recent, record, &mut options, missing);
+                    let admitted = admitted.await;
+                    admitted.inspect_err(|error| intake.refused(record.topic, error))
                 }));
                 Ok(())
             }

@@ -4,6 +4,7 @@ use std::rc::Rc;
 use bytes::{BufMut, BytesMut};
 use uuid::Uuid;
 
+use super::asking::UNAWARE;
 use super::*;
 use crate::core::batch::{HEADER_LEN, Payload};
 use crate::core::ledger::Lent;
@@ -283,7 +284,10 @@ fn what_was_on_a_lost_connection_goes_back_and_the_rest_hears_why() {
         let returned = world.partitions[partition].0.returned();
         assert_eq!(returned, ["returned, written false"]);
     }
-    assert_eq!(world.actions(), ["disconnect", "blocked 2 reset", "refresh"]);
+    assert_eq!(
+        world.actions(),
+        ["disconnect", "blocked 2 reset", "refresh"]
+    );
     world.dispatcher.turn_over(world.now);
     let actions = world.actions();
     let alarm = actions[0].strip_prefix("alarm ").expect("it waits");

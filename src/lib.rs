@@ -82,3 +82,8 @@ pub use intake::interceptor::Interceptor;
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// So do those of the other ways to send.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/sending.md")]
+struct Sending;

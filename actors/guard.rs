@@ -5,9 +5,10 @@
 //! derived state in order. What a panic can break lies outside the value (a partition's ledger) or
 //! settles itself when it is dropped (a loan, an ack, a buffer).
 
+use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::fut::wrap_future;
@@ -27,38 +28,32 @@ pub(crate) struct Watch {
     /// Who sees to what follows a fall.
     runtime: Option<Recipient<ComponentFell>>,
     /// A component has failed without which the producer cannot go on.
-    lost: AtomicBool,
-    subscribers: Mutex<Vec<Recipient<Lifecycle>>>,
+    lost: Cell<bool>,
+    subscribers: RefCell<Vec<Recipient<Lifecycle>>>,
 }
 
 impl Watch {
-    pub fn new(max: u32, window: Duration, runtime: Option<Recipient<ComponentFell>>) -> Arc<Self> {
-        Arc::new(Self {
+    pub fn new(max: u32, window: Duration, runtime: Option<Recipient<ComponentFell>>) -> Rc<Self> {
+        Rc::new(Self {
             max,
             window,
             runtime,
-            lost: AtomicBool::new(false),
-            subscribers: Mutex::default(),
+            lost: Cell::new(false),
+            subscribers: RefCell::default(),
         })
     }
 
     /// Whether a component has failed without which the producer cannot go on.
     pub fn is_lost(&self) -> bool {
-        self.lost.load(Ordering::Relaxed)
+        self.lost.get()
     }
 
     pub fn subscribe(&self, recipient: Recipient<Lifecycle>) {
-        self.subscribers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(recipient);
+        self.subscribers.borrow_mut().push(recipient);
     }
 
     pub fn tell(&self, component: &Component, event: LifecycleEvent) {
-        let mut subscribers = self
-            .subscribers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut subscribers = self.subscribers.borrow_mut();
         subscribers.retain(Recipient::connected);
         for subscriber in subscribers.iter() {
             subscriber.do_send(Lifecycle {
@@ -69,14 +64,14 @@ impl Watch {
     }
 
     /// A guard for one component, which starts with it.
-    pub fn guard(self: &Arc<Self>, component: Component) -> Guard {
+    pub fn guard(self: &Rc<Self>, component: Component) -> Guard {
         self.tell(&component, LifecycleEvent::Started);
         let restarts = Restarts::new(self.max, self.window);
         Guard {
             component,
             restarts,
             failed: false,
-            watch: Arc::clone(self),
+            watch: Rc::clone(self),
         }
     }
 }
@@ -87,7 +82,7 @@ pub(crate) struct Guard {
     restarts: Restarts,
     /// Given up, and everybody knows.
     failed: bool,
-    watch: Arc<Watch>,
+    watch: Rc<Watch>,
 }
 
 impl Guard {
@@ -213,7 +208,7 @@ fn give_up<A: Guarded>(actor: &mut A, why: &Arc<str>, ctx: &mut Context<A>) {
         return;
     }
     if !matches!(component, Component::Partition(_) | Component::Sender(_)) {
-        guard.watch.lost.store(true, Ordering::Relaxed);
+        guard.watch.lost.set(true);
     }
     guard.watch.tell(
         &component,

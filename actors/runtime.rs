@@ -61,7 +61,7 @@ struct Closing {
 /// Owns the lists of what there is, and the writes to the routes.
 pub(crate) struct RuntimeActor {
     guard: Guard,
-    watch: Arc<Watch>,
+    watch: Rc<Watch>,
     config: Arc<Config>,
     client_id: Arc<str>,
     topics: Arc<Topics>,

@@ -110,7 +110,7 @@ impl RuntimeSpec {
         let handles = Arc::new(());
         ctx.run(RuntimeActor {
             guard: watch.guard(Component::Runtime),
-            watch: Arc::clone(&watch),
+            watch: Rc::clone(&watch),
             client_id: config.client_id.as_str().into(),
             config,
             topics,
@@ -141,7 +141,7 @@ fn start_pool(
     config: &Config,
     shelf: &Arc<Shelf>,
     clock: &Addr<ClockActor>,
-    watch: &Arc<Watch>,
+    watch: &Rc<Watch>,
 ) -> Addr<PoolActor> {
     let meters = PoolMeters::new(&config.client_id.as_str().into(), config.buffer_memory);
     let pool = PoolActor::new(
@@ -162,7 +162,7 @@ fn start_pool(
 fn start_identity(
     config: &Arc<Config>,
     clock: &Addr<ClockActor>,
-    watch: &Arc<Watch>,
+    watch: &Rc<Watch>,
     seed: u64,
 ) -> Addr<IdentityActor> {
     let guard = watch.guard(Component::Identity);

@@ -1,4 +1,4 @@
-//! The exclusive door: for one task that sends a great many records.
+//! The exclusive handle: for one task that sends a great many records.
 
 mod sink;
 mod sink_state;
@@ -26,7 +26,7 @@ use crate::intake::{Accepted, Admission, Entry, Later};
 ///
 /// A lane is a [`Producer`] that knows that nobody else uses it: it takes borrowed bytes, copies
 /// them once, into the batch, and keeps what it knows of topics and batches at hand. In everything
-/// else the doors are alike: guarantees, outcomes, errors, interceptors, and the open batch of a
+/// else both handles are alike: guarantees, outcomes, errors, interceptors, and the open batch of a
 /// partition, which they share. So records in an idle lane go out at `linger.ms`, and
 /// [`Producer::flush`] covers them.
 ///
@@ -73,7 +73,7 @@ struct Route {
 }
 
 impl Producer {
-    /// An exclusive door, for a task that sends a great many records.
+    /// An exclusive handle, for a task that sends a great many records.
     pub fn lane(&self) -> Lane {
         Lane::new(self.clone())
     }

@@ -1,4 +1,4 @@
-//! The door that any number of threads may share: owned records, a receipt for each.
+//! The handle that any number of threads may share: owned records, a receipt for each.
 
 use std::pin::Pin;
 use std::sync::Arc;

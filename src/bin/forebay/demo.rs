@@ -14,7 +14,7 @@ use krafka::testing::FakeBroker;
 
 use crate::Failure;
 use crate::check::{Check, KEYS, Places, Source, VALUE_LEN};
-use crate::follow::{Follower, Observer, PartitionRoute, Sent};
+use crate::follow::{Follower, Handle, Observer, Sent};
 use crate::perf::{histogram, record};
 use crate::read_back::read_back;
 use crate::tally::Tally;
@@ -178,14 +178,14 @@ async fn produce(
         producer.clone(),
         Arc::clone(brokers),
     ));
-    let mut door = PartitionRoute::Shared(producer.clone());
+    let mut handle = Handle::Shared(producer.clone());
     let mut source = Source::new();
     let mut refused = Tally::default();
     let began = Instant::now();
     for _ in 0..records {
         let (number, key, value) = source.next();
         let record = Record::to(Arc::clone(&topic)).key(key).value(value);
-        if let Err(error) = follower.send(&mut door, record, number).await {
+        if let Err(error) = follower.send(&mut handle, record, number).await {
             refused.refused(&error);
         }
     }

@@ -35,12 +35,12 @@ pub trait Observer<T>: Send + 'static {
 }
 
 /// Which of the producer's doors records go through.
-pub enum PartitionRoute {
+pub enum Handle {
     Shared(Producer),
     Lane(Box<Lane>),
 }
 
-impl PartitionRoute {
+impl Handle {
     async fn send(&mut self, record: Record) -> Result<Receipt, SendError> {
         match self {
             Self::Shared(producer) => producer.send(record).await,
@@ -82,7 +82,7 @@ impl<T: Send + Unpin + 'static> Follower<T> {
     /// Sends a record. Dropped before it is ready, nothing was accepted.
     pub async fn send(
         &mut self,
-        door: &mut PartitionRoute,
+        handle: &mut Handle,
         record: Record,
         tag: T,
     ) -> Result<(), SendError> {
@@ -93,7 +93,7 @@ impl<T: Send + Unpin + 'static> Follower<T> {
             Some(at) if !self.chunk.len().is_multiple_of(LOOK_EVERY) => at,
             _ => *self.looked.insert(Instant::now()),
         };
-        let mut sending = pin!(door.send(record));
+        let mut sending = pin!(handle.send(record));
         let receipt = match sending.as_mut().now_or_never() {
             Some(Ok(receipt)) => receipt,
             Some(Err(error)) => {

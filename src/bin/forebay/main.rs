@@ -30,7 +30,7 @@ struct Args {
 #[derive(Subcommand)]
 enum Command {
     Demo(demo::Demo),
-    Produce(produce::SendRecord),
+    Produce(produce::Args),
     Perf(perf::Perf),
 }
 

@@ -10,7 +10,7 @@ use forebay::{Config, Outcome, Producer, Reason, Record, Unconfirmed};
 use hdrhistogram::Histogram;
 
 use crate::Failure;
-use crate::follow::{Follower, Observer, PartitionRoute, Sent};
+use crate::follow::{Follower, Handle, Observer, Sent};
 use crate::payload::Payload;
 use crate::settings::{build, key_value};
 use crate::tally::Tally;
@@ -61,7 +61,7 @@ pub struct Perf {
     /// The way records take into the producer: the handle that everybody may share, or the lane of
     /// one sender.
     #[arg(long, value_enum, default_value = "shared")]
-    door: DoorKind,
+    handle: HandleKind,
     /// Time between two lines of figures, in ms.
     #[arg(long, default_value = "5000", value_parser = clap::value_parser!(u64).range(1..))]
     reporting_interval: u64,
@@ -71,7 +71,7 @@ pub struct Perf {
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
-enum DoorKind {
+enum HandleKind {
     Shared,
     Lane,
 }
@@ -90,9 +90,9 @@ pub async fn run(args: Perf) -> Result<ExitCode, Failure> {
     let topic: Arc<str> = args.topic.into();
     let producer = Producer::start(config)?;
     let stats = Stats::new(Duration::from_millis(args.reporting_interval))?;
-    let mut door = match args.door {
-        DoorKind::Shared => PartitionRoute::Shared(producer.clone()),
-        DoorKind::Lane => PartitionRoute::Lane(Box::new(producer.lane())),
+    let mut handle = match args.handle {
+        HandleKind::Shared => Handle::Shared(producer.clone()),
+        HandleKind::Lane => Handle::Lane(Box::new(producer.lane())),
     };
     let (mut follower, followed) = Follower::start(stats);
     let mut refused = Tally::default();
@@ -107,7 +107,7 @@ pub async fn run(args: Perf) -> Result<ExitCode, Failure> {
         let value = payload.next();
         let size = value.len();
         let record = Record::to(Arc::clone(&topic)).value(value);
-        if let Err(error) = follower.send(&mut door, record, size).await {
+        if let Err(error) = follower.send(&mut handle, record, size).await {
             refused.refused(&error);
         }
     }

@@ -15,7 +15,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 
 use crate::Failure;
-use crate::follow::{Follower, Observer, PartitionRoute, Sent};
+use crate::follow::{Follower, Handle, Observer, Sent};
 use crate::lines::{self, Line};
 use crate::settings::Settings;
 use crate::tally::Tally;
@@ -33,7 +33,7 @@ const TO_CLOSE: Duration = Duration::from_secs(10);
 /// at once. Exit status: 0 if every record is acked (or acks=0 asked for no ack), 1 if not, 2 if
 /// the arguments or the configuration are wrong, 130 after a second Ctrl-C.
 #[derive(clap::Args)]
-pub struct SendRecord {
+pub struct Args {
     /// The topic of the records.
     #[arg(long)]
     topic: String,
@@ -54,7 +54,7 @@ pub struct SendRecord {
     json: bool,
 }
 
-pub async fn run(args: SendRecord) -> Result<ExitCode, Failure> {
+pub async fn run(args: Args) -> Result<ExitCode, Failure> {
     let config = args.settings.config()?;
     let from: Box<dyn Read + Send> = match &args.file {
         Some(path) => {
@@ -75,7 +75,7 @@ pub async fn run(args: SendRecord) -> Result<ExitCode, Failure> {
         partition: args.partition,
         separator: args.key_separator.map(Bytes::from),
         longest,
-        door: PartitionRoute::Shared(producer.clone()),
+        handle: Handle::Shared(producer.clone()),
         follower,
         lines,
         pending: VecDeque::new(),
@@ -175,7 +175,7 @@ struct Pump {
     partition: Option<i32>,
     separator: Option<Bytes>,
     longest: usize,
-    door: PartitionRoute,
+    handle: Handle,
     follower: Follower<()>,
     lines: mpsc::Receiver<io::Result<Vec<Line>>>,
     /// Read and not accepted yet.
@@ -194,7 +194,7 @@ impl Pump {
                 let sent = match line {
                     Line::Whole(line) => {
                         let record = self.record(line.clone());
-                        self.follower.send(&mut self.door, record, ()).await
+                        self.follower.send(&mut self.handle, record, ()).await
                     }
                     Line::TooLong(len) => Err(SendError::TooLarge {
                         size: usize::try_from(*len).unwrap_or(usize::MAX),

@@ -10,7 +10,7 @@ use crate::core::figures::PoolFigures;
 use crate::core::prefetch::prefetch;
 
 /// Called when the PoolActor has something to do; sends it a message.
-type WakePartition = Box<dyn Fn() + Send + Sync>;
+type Wake = Box<dyn Fn() + Send + Sync>;
 
 /// Where callers and the PoolActor meet. Every lock is held for a push or a pop, once per batch.
 ///
@@ -28,7 +28,7 @@ pub(crate) struct Shelf {
     /// Bytes that may be granted ahead for first buffers: a sixteenth of the budget, at most four
     /// pooled buffers' worth.
     credit_capacity: usize,
-    wake: OnceLock<WakePartition>,
+    wake: OnceLock<Wake>,
     /// Somebody waits and memory is used up, so batches are to leave as they are.
     pressure: AtomicBool,
     /// Bytes in full batches that wait to be sent.

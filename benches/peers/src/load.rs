@@ -166,7 +166,7 @@ fn tell(line: &str) {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{line}")
         .and_then(|()| out.flush())
-        .expect("somebody listens");
+        .expect("an open standard output");
 }
 
 /// Starts a client, puts it under load, and reports the marks. Then it waits until its input ends,

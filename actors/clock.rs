@@ -1,4 +1,5 @@
-//! Every deadline of the runtime, in one heap.
+//! The ClockActor: keeps all deadlines of the runtime in one heap, and wakes the actors that wait
+//! for them.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
@@ -11,14 +12,14 @@ use super::guard::{Guard, Guarded, On, guarded, watch_over};
 use super::messages::{Pressure, Sleeper, Stop, Tick, WakeAt};
 use super::now;
 
-/// The ticks that an actor has asked for and not yet got, the latest first. It asks for no second
-/// one at the same time or later, also when an earlier one has come meanwhile: else every linger
-/// would leave a deadline behind in the clock.
+/// The ticks that one actor has asked for and not received yet, the latest first. It asks for
+/// another tick only if that is earlier than all of them. Otherwise every linger would leave one
+/// more deadline in the clock.
 #[derive(Debug, Default)]
 pub(crate) struct Alarm(Vec<Instant>);
 
 impl Alarm {
-    /// Asks the clock for a tick, unless one comes by then anyway.
+    /// Asks the clock for a tick at `at`, unless another one arrives by then anyway.
     pub fn set(
         &mut self,
         clock: &Addr<ClockActor>,
@@ -31,7 +32,7 @@ impl Alarm {
         }
     }
 
-    /// A tick has come: the earliest, since the clock rings in order.
+    /// Notes that a tick arrived. It is the earliest, since the clock sends them in order.
     pub fn rang(&mut self) {
         self.0.pop();
     }
@@ -80,7 +81,7 @@ impl Guarded for ClockActor {
         &mut self.guard
     }
 
-    /// Everybody is told to set his alarms anew, so nothing here has to be kept.
+    /// Nothing has to be kept: all actors are told to set their alarms again.
     fn restart(&mut self, ctx: &mut Context<Self>) -> usize {
         self.heap.clear();
         if let Some((_, handle)) = self.timer.take() {
@@ -117,13 +118,13 @@ impl ClockActor {
                 clock.timer = None;
                 #[cfg(test)]
                 super::guard::faults::strike::<Self, super::guard::faults::Timer>();
-                clock.ring(ctx);
+                clock.send_due_ticks(ctx);
             });
         });
         self.timer = Some((at, handle));
     }
 
-    fn ring(&mut self, ctx: &mut Context<Self>) {
+    fn send_due_ticks(&mut self, ctx: &mut Context<Self>) {
         let now = now();
         while self.heap.peek().is_some_and(|Reverse(next)| next.at <= now) {
             if let Some(Reverse(entry)) = self.heap.pop() {
@@ -143,7 +144,7 @@ impl On<WakeAt> for ClockActor {
 
 impl On<Pressure> for ClockActor {
     fn on(&mut self, _: Pressure, _: &mut Context<Self>) {
-        // Whoever waits for the linger of an open batch has an alarm here.
+        // Every actor that waits for the linger of an open batch has an alarm here.
         for Reverse(entry) in &self.heap {
             entry.who.pressure();
         }
@@ -178,32 +179,32 @@ mod tests {
     #[rtype(result = "usize")]
     struct Deadlines;
 
-    struct Nobody;
+    struct Idle;
 
-    impl Actor for Nobody {
+    impl Actor for Idle {
         type Context = Context<Self>;
     }
 
-    impl Handler<Tick> for Nobody {
+    impl Handler<Tick> for Idle {
         type Result = ();
 
         fn handle(&mut self, _: Tick, _: &mut Context<Self>) {}
     }
 
-    impl Sleeper for Addr<Nobody> {}
+    impl Sleeper for Addr<Idle> {}
 
     #[actix::test]
     async fn a_later_deadline_is_not_asked_for_again_with_every_earlier_one() {
         let guard = Watch::new(0, Duration::ZERO, None).guard(Component::Clock);
         let clock = ClockActor::new(guard).start();
-        let nobody = Nobody.start();
+        let idle = Idle.start();
         let mut alarm = Alarm::default();
         let start = now() + Duration::from_secs(60);
         for batch in 0..100 {
             let opened = start + Duration::from_millis(10 * batch);
-            let who = || Arc::new(nobody.clone()) as Arc<dyn Sleeper>;
+            let who = || Arc::new(idle.clone()) as Arc<dyn Sleeper>;
             alarm.set(&clock, opened + Duration::from_millis(5), who);
-            // The linger's tick comes; what is left is the delivery timeout.
+            // The tick for the linger arrives. The one for the delivery timeout remains.
             alarm.rang();
             alarm.set(&clock, opened + Duration::from_secs(120), who);
         }

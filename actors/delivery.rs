@@ -1,4 +1,4 @@
-//! The DeliveryActor: tells the application what became of its records.
+//! The DeliveryActor: tells the application the outcomes of its records.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -15,7 +15,8 @@ impl Message for BatchOutcome {
     type Result = ();
 }
 
-/// Runs user code: each piece under `catch_unwind`, in partition order.
+/// Runs listeners and callbacks of the application, each under `catch_unwind`. The batches of a
+/// partition keep their order.
 pub(crate) struct DeliveryActor {
     guard: Guard,
 }
@@ -37,7 +38,7 @@ impl Guarded for DeliveryActor {
         &mut self.guard
     }
 
-    /// User code has guards of its own, and there is no other state.
+    /// Each call of user code is guarded by itself, and there is no other state.
     fn restart(&mut self, _: &mut Context<Self>) -> usize {
         0
     }
@@ -68,7 +69,7 @@ impl On<Deliver> for DeliveryActor {
                 shielded("a callback", || callback(outcome));
             }
         }
-        drop(tokens); // a flush has waited for all of this
+        drop(tokens); // a flush may have waited for these calls
     }
 }
 

@@ -1,9 +1,11 @@
-//! What stands between a panic and the rest: the component restarts alone, within a budget.
+//! Keeps a panic in one component from the others: that component restarts alone, a limited number
+//! of times.
 //!
-//! actix drops an actor whose handler panics, with its mailbox, and tells nobody. So handlers run
-//! under `catch_unwind`: the same value goes on with the same mailbox, after it has brought its
-//! derived state in order. What a panic can break lies outside the value (a partition's ledger) or
-//! settles itself when it is dropped (a loan, an ack, a buffer).
+//! If a handler panics, actix drops the actor with its mailbox and notifies no other actor. So
+//! handlers run under `catch_unwind`. After a panic the same value continues with the same mailbox,
+//! once it has repaired its derived state. Other things that a panic can break are outside the
+//! value (a partition's ledger) or settle themselves when they are dropped (a loan, an ack, a
+//! buffer).
 
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -21,13 +23,13 @@ use super::now;
 use crate::core::panics;
 use crate::core::supervision::{Component, Restarts};
 
-/// What every component's guard shares.
+/// What the guards of all components share.
 pub(crate) struct Watch {
     max: u32,
     window: Duration,
-    /// Who sees to what follows a fall.
+    /// The RuntimeActor, which handles the consequences of a panic.
     runtime: Option<Recipient<ComponentFell>>,
-    /// A component has failed without which the producer cannot go on.
+    /// A component that the producer cannot work without has failed.
     lost: Cell<bool>,
     subscribers: RefCell<Vec<Recipient<Lifecycle>>>,
 }
@@ -43,7 +45,7 @@ impl Watch {
         })
     }
 
-    /// Whether a component has failed without which the producer cannot go on.
+    /// Whether a component that the producer cannot work without has failed.
     pub fn is_lost(&self) -> bool {
         self.lost.get()
     }
@@ -63,7 +65,7 @@ impl Watch {
         }
     }
 
-    /// A guard for one component, which starts with it.
+    /// Makes the guard of one component, and announces that the component has started.
     pub fn guard(self: &Rc<Self>, component: Component) -> Guard {
         self.tell(&component, LifecycleEvent::Started);
         let restarts = Restarts::new(self.max, self.window);
@@ -80,13 +82,13 @@ impl Watch {
 pub(crate) struct Guard {
     component: Component,
     restarts: Restarts,
-    /// Given up, and everybody knows.
+    /// The component was given up, and this was announced.
     failed: bool,
     watch: Rc<Watch>,
 }
 
 impl Guard {
-    /// The component is restarted by hand.
+    /// Notes that the application restarted the component.
     pub fn recovered(&mut self) {
         tracing::info!(component = %self.component, "restarted by hand");
         self.restarts.forgive();
@@ -94,7 +96,7 @@ impl Guard {
         self.watch.tell(&self.component, LifecycleEvent::Recovered);
     }
 
-    /// The component is retired by hand.
+    /// Notes that the application retired the component.
     pub fn retired(&self) {
         tracing::info!(component = %self.component, "retired by hand");
         self.watch.tell(&self.component, LifecycleEvent::Retired);
@@ -112,11 +114,12 @@ impl Guard {
 pub(crate) trait Guarded: Actor<Context = Context<Self>> {
     fn guard(&mut self) -> &mut Guard;
 
-    /// Brings what is derived in order, and drops what cannot be trusted. The message that panicked
-    /// is lost. Returns how many batches were kept.
+    /// Repairs derived state, and drops what cannot be trusted. The message that panicked is lost.
+    /// Returns how many batches were kept.
     fn restart(&mut self, ctx: &mut Context<Self>) -> usize;
 
-    /// Too many restarts: gives everything in its care an outcome, and does no more.
+    /// Called after too many restarts. Gives every batch in its care an outcome, and does nothing
+    /// more.
     fn fail(&mut self, why: &Arc<str>, ctx: &mut Context<Self>);
 }
 
@@ -125,7 +128,7 @@ pub(crate) trait On<M>: Guarded {
     fn on(&mut self, message: M, ctx: &mut Context<Self>);
 }
 
-/// Lists the messages an actor handles under its guard.
+/// Lists the messages that an actor handles under its guard.
 macro_rules! guarded {
     ($actor:ty: $($message:ty),+ $(,)?) => {$(
         impl Handler<$message> for $actor {
@@ -147,7 +150,7 @@ pub(crate) fn handle<A: On<M>, M>(actor: &mut A, message: M, ctx: &mut Context<A
     });
 }
 
-/// Runs a piece of an actor's work; a panic in it restarts the actor.
+/// Runs `work` for an actor. A panic in it restarts the actor.
 pub(crate) fn watch_over<A: Guarded>(
     actor: &mut A,
     ctx: &mut Context<A>,
@@ -167,8 +170,8 @@ pub(crate) fn watch_over<A: Guarded>(
     }
 }
 
-/// Runs a future beside the actor and hands it what came out; a panic in either restarts the actor,
-/// as one in a handler does.
+/// Runs a future alongside the actor, and calls `then` with its output. A panic in either restarts
+/// the actor, like a panic in a handler.
 pub(crate) fn spawn<A: Guarded, F: Future + 'static>(
     ctx: &mut Context<A>,
     future: F,
@@ -200,11 +203,12 @@ fn restarted(guard: &Guard, why: Arc<str>, kept: usize, began: Instant) {
 fn give_up<A: Guarded>(actor: &mut A, why: &Arc<str>, ctx: &mut Context<A>) {
     let component = actor.guard().component.clone();
     tracing::error!(%component, panic = %why, "a component panicked too often and is given up");
-    // If even that panics, drop guards are what is left, and they hold.
+    // If this panics too, the drop guards of batches and loans still settle them.
     let _ = catch_unwind(AssertUnwindSafe(|| actor.fail(why, ctx)));
     let guard = actor.guard();
     if std::mem::replace(&mut guard.failed, true) {
-        // Said again it would have everybody revisit again, and this component panic again, for ever.
+        // Announced once only. An announcement makes the other actors resync, and their messages
+        // could make this component panic again, in an endless loop.
         return;
     }
     if !matches!(component, Component::Partition(_) | Component::Sender(_)) {

@@ -1,4 +1,4 @@
-//! The PoolActor: grants memory, takes it back, keeps the line of those who wait.
+//! The PoolActor: grants memory, takes it back, and keeps the queue of waiting requests.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -67,7 +67,7 @@ impl PoolActor {
         self.meters.waited(time, in_vain);
     }
 
-    /// Takes back what has come back.
+    /// Takes back the buffers that have come back.
     fn collect(&mut self, now: Instant) {
         for (bytes, size) in self.shelf.collect() {
             self.budget.reclaim(bytes, size);
@@ -75,18 +75,18 @@ impl PoolActor {
         self.budget.look(self.shelf.waiting(), now);
     }
 
-    /// Collects what has come back, and grants what can be granted.
+    /// Takes back what has come back, and grants what can be granted.
     fn serve(&mut self, now: Instant, ctx: &mut Context<Self>) {
         self.collect(now);
         self.grant(now, ctx);
     }
 
-    /// Serves the line, and with nobody waiting fills the shelf.
+    /// Serves the waiting requests. If none wait, fills the shelf.
     fn grant(&mut self, now: Instant, ctx: &mut Context<Self>) {
         while let Some(((reply, asked), bytes)) = self.budget.next_grant(now, has_left) {
             self.waited(asked, false);
-            // If somebody leaves this very moment the buffer is dropped, comes back to the shelf,
-            // and is collected in the next round.
+            // If the caller gives up at this very moment, the buffer is dropped. It comes back to
+            // the shelf and is collected in the next round.
             let _ = reply.send(Ok(self.shelf.buffer(bytes)));
         }
         let waiting = self.budget.waiting() > 0;
@@ -95,13 +95,13 @@ impl PoolActor {
             self.shelf.set_pressure(exhausted);
             if exhausted {
                 self.clock.do_send(Pressure);
-                // What was granted ahead belongs to those who wait now.
+                // The buffers on the shelf now belong to the waiting requests. Collect them.
                 ctx.notify(Restock);
             }
         }
         if waiting {
-            let (deadline, portion) = (self.budget.next_deadline(), self.budget.next_portion());
-            if let Some(at) = deadline.into_iter().chain(portion).min() {
+            let (deadline, quantum) = (self.budget.next_deadline(), self.budget.next_quantum());
+            if let Some(at) = deadline.into_iter().chain(quantum).min() {
                 self.alarm.set(&self.clock, at, || Arc::new(ctx.address()));
             }
         } else {
@@ -138,8 +138,8 @@ impl Guarded for PoolActor {
         &mut self.guard
     }
 
-    /// The budget is counted by grants and reclaims, each a single step; a waiter whose request
-    /// was lost asks again.
+    /// The counts are still right: each grant and each reclaim is a single step. A request that was
+    /// lost in the panic is repeated by its caller.
     fn restart(&mut self, ctx: &mut Context<Self>) -> usize {
         self.resync(ctx);
         0
@@ -186,7 +186,7 @@ impl On<Restock> for PoolActor {
 impl On<Tick> for PoolActor {
     fn on(&mut self, _: Tick, ctx: &mut Context<Self>) {
         self.alarm.rang();
-        // What there is goes to those who wait before any of them is refused.
+        // Grant what is available before any request is refused.
         let now = now();
         self.serve(now, ctx);
         let expired = self.budget.expire(now, has_left);
@@ -196,7 +196,7 @@ impl On<Tick> for PoolActor {
             self.waited(asked, in_vain);
         }
         if any {
-            self.serve(now, ctx); // those behind them
+            self.serve(now, ctx); // the requests after them
         }
     }
 }

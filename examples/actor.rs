@@ -4,8 +4,9 @@
 //! cargo run --example actor [BOOTSTRAP_SERVERS] [TOPIC]
 //! ```
 //!
-//! Nobody awaits a receipt here: the `Shop` notes which record carries which order, and one
-//! `BatchOutcome` message per batch tells what became of them. At the end a record goes to a
+//! No receipt is awaited here: the `Shop` notes which record carries which order, and receives one
+//! `BatchOutcome` message for each batch. At the end, a record is sent to a partition's own address
+//! as a typed message.
 //! partition's own address as a typed message.
 
 use std::collections::HashMap;
@@ -15,7 +16,7 @@ use std::time::Duration;
 use actix::prelude::*;
 use forebay::{BatchOutcome, Config, Producer, Record, RecordId, SendError, SendRecord};
 
-/// Places orders and keeps account of them.
+/// Sends orders, and counts their outcomes.
 struct Shop {
     producer: Producer,
     topic: Arc<str>,
@@ -37,7 +38,8 @@ struct Order {
 
 impl Handler<Order> for Shop {
     // Atomic: no other message is handled while an order waits for its topic or for memory. So
-    // orders are sent in the order they came in, and a full buffer slows their senders down.
+    // orders are sent in the order in which they arrived, and a full buffer slows down the senders
+    // of orders.
     type Result = AtomicResponse<Self, Result<(), SendError>>;
 
     fn handle(&mut self, Order { number, customer }: Order, _: &mut Context<Self>) -> Self::Result {
@@ -47,8 +49,8 @@ impl Handler<Order> for Shop {
             .value(format!("order {number}"));
         let sent = async move { producer.send(record).await }.into_actor(self);
         AtomicResponse::new(Box::pin(sent.map(move |sent, shop, _| {
-            // In the same turn of the actor in which `send` accepted the record: its `BatchOutcome`
-            // cannot have been handled before.
+            // This runs in the same turn of the actor in which `send` accepted the record. So its
+            // `BatchOutcome` cannot have been handled before.
             shop.open.insert(sent?.id(), number);
             Ok(())
         })))
@@ -59,7 +61,7 @@ impl Handler<BatchOutcome> for Shop {
     type Result = ();
 
     fn handle(&mut self, delivered: BatchOutcome, _: &mut Context<Self>) {
-        // A batch may hold the records of others too.
+        // A batch may also contain records of other handles.
         let own = delivered.ids().filter_map(|id| self.open.remove(&id));
         let orders: Vec<u32> = own.collect();
         let place = &delivered.topic_partition;
@@ -93,7 +95,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let producer = Producer::start(Config::new(&bootstrap_servers)?)?;
     let shop = Shop::create(|ctx| Shop {
-        // The outcomes of what this handle sends come to this actor.
+        // The outcomes of records sent with this handle come to this actor.
         producer: producer.outcomes_to(ctx.address().recipient()),
         topic: Arc::clone(&topic),
         open: HashMap::new(),
@@ -104,14 +106,14 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         shop.send(Order { number, customer }).await??;
     }
 
-    // The third door: a partition has an actor with an address, and takes typed messages. It
-    // costs a message per record, where `Producer::send` costs none.
+    // The third way to send: a partition has an actor with an address, which takes typed messages.
+    // It costs a message for each record. `Producer::send` costs none.
     let partition = producer.partition_actor(&topic, 0).await?;
     let by_message = SendRecord::new(Record::to(topic).value("by message"));
     let acked = partition.send(by_message).await??.await?;
     println!("by message: offset {:?}", acked.offset);
 
-    // When `close` is over, every `BatchOutcome` is in the mailbox it was meant for.
+    // When `close` has returned, every `BatchOutcome` is in its recipient's mailbox.
     producer.close(Duration::from_secs(30)).await?;
     let (written, open) = shop.send(Account).await?;
     println!("{written} orders written, {open} without an outcome");

@@ -1,12 +1,11 @@
-//! A Kafka cluster by hand, of three brokers unless `--brokers` says otherwise, with the topics
-//! that are named:
+//! Starts a Kafka cluster of three brokers (or as many as `--brokers` says) with the given topics:
 //!
 //! ```text
 //! cargo run --example cluster -- orders:12 payments:3
 //! cargo run --example cluster -- --brokers 1 orders:12
 //! ```
 //!
-//! It needs Java 17 and Maven, prints its bootstrap servers, and runs until Ctrl-C or the end of
+//! It needs Java 17 and Maven. It prints its bootstrap servers, and runs until Ctrl-C or the end of
 //! standard input.
 
 #[path = "../tests/kafka/mod.rs"]
@@ -55,7 +54,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     println!("{}", cluster.bootstrap());
 
-    // A blocking read that Ctrl-C must not wait for.
+    // Reading blocks, and Ctrl-C must not wait for it.
     let (ended, end_of_input) = tokio::sync::oneshot::channel();
     std::thread::spawn(move || {
         let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());

@@ -1,4 +1,4 @@
-//! A web service that turns POST requests into records, and answers when the outcome is known.
+//! A web service that turns POST requests into records, and responds when the outcome is known.
 //!
 //! ```text
 //! cargo run --example http_service [BOOTSTRAP_SERVERS] [LISTEN_ON]
@@ -13,7 +13,7 @@
 //! | 503    | not written, or refused for now                                | yes            |
 //! | 504    | may or may not be written                                      | may duplicate  |
 //!
-//! SIGINT or SIGTERM ends it: requests first, then the producer.
+//! SIGINT or SIGTERM stops the requests first, then the producer.
 
 use std::time::Duration;
 
@@ -39,8 +39,8 @@ async fn produce(
     if let Some(key) = query.into_inner().key {
         record = record.key(key);
     }
-    // A client that hangs up drops this future: before the first `await` is over the record was
-    // never accepted, after it the record is delivered without anybody to tell.
+    // If the client hangs up, this future is dropped. Before the first `await` is over, the record
+    // is then not accepted. After it, the record is delivered, but no client learns of it.
     let receipt = match producer.send(record).await {
         Ok(receipt) => receipt,
         Err(refused) => return problem(status_of(&refused), &refused),
@@ -59,10 +59,10 @@ async fn produce(
     }
 }
 
-/// Whose fault a refusal is: what may pass by itself is not the request's.
+/// The status of a refusal. A refusal that may pass by itself is not the request's fault.
 fn status_of(refused: &SendError) -> StatusCode {
     match refused {
-        // No broker could be asked, or none knows the topic, perhaps only not yet.
+        // No broker could be reached, or none knows the topic, perhaps only not yet.
         SendError::TopicUnknown { .. } => StatusCode::SERVICE_UNAVAILABLE,
         SendError::NoMemory { .. } | SendError::Closed => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::BAD_REQUEST,
@@ -87,7 +87,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let bootstrap_servers = args.next().unwrap_or_else(|| "localhost:9092".into());
     let listen_on = args.next().unwrap_or_else(|| "127.0.0.1:8080".into());
 
-    // Somebody waits for each answer: give up sooner than Kafka's defaults do.
+    // A client waits for each response: give up earlier than with Kafka's defaults.
     let config = Config::builder()
         .bootstrap_servers(bootstrap_servers)
         .set("max.block.ms", 5_000)
@@ -95,7 +95,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .set("delivery.timeout.ms", 20_000)
         .build()?;
 
-    // One producer for all workers: clones share its batches.
+    // One producer for all workers: its clones share its batches.
     let producer = Producer::start(config)?;
     let data = web::Data::new(producer.clone());
     let server = HttpServer::new(move || {
@@ -104,13 +104,13 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             .service(produce)
             .service(figures)
     })
-    // As long as an answer may take.
+    // A response may take this long.
     .shutdown_timeout(25)
     .bind(&listen_on)?;
     println!("listening on {listen_on}");
     server.run().await?;
 
-    // No request is left, so there is nothing left to deliver either.
+    // No request is left, so no record is left to deliver either.
     producer.close(Duration::from_secs(5)).await?;
     println!("closed");
     Ok(())

@@ -4,7 +4,7 @@
 //! cargo run --example smallest [BOOTSTRAP_SERVERS] [TOPIC]
 //! ```
 //!
-//! Without arguments it sends to the topic `orders` at `localhost:9092`. A cluster to try it on:
+//! Without arguments it sends to the topic `orders` at `localhost:9092`. To start a cluster for it:
 //! `cargo run --example cluster -- orders:12`, which prints its bootstrap servers.
 
 use std::time::Duration;
@@ -28,7 +28,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     // The second wait ends with the record's one outcome.
     match receipt.await {
         Ok(acked) => println!("partition {} offset {:?}", acked.partition, acked.offset),
-        // "not written" may be sent again, "may or may not be written" may make a duplicate.
+        // Sending again is safe after "not written". After "may or may not be written" it may make
+        // a duplicate.
         Err(undelivered) => println!("{undelivered}"),
     }
 

@@ -1,12 +1,14 @@
-//! An application's own supervisor: told of every component that falls, it restarts what was given up.
+//! An application's own supervisor: it is told of every component that panics, and restarts those
+//! that were given up.
 //!
 //! ```text
 //! cargo run --example supervisor [BOOTSTRAP_SERVERS] [TOPIC]
 //! ```
 //!
-//! forebay restarts a component that panics by itself, within a budget. Past the budget the component
-//! is given up, and what happens then is the application's to decide. This one lets a while pass and restarts
-//! it, a few times; then it lets things be. To have something to show it retires a partition first.
+//! forebay itself restarts a component that panics, up to a limit. Above the limit the component is
+//! given up, and the application decides what happens then. This supervisor waits a while and
+//! restarts the component, a few times. Then it stops doing so. To have something to show, it first
+//! retires a partition.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -17,14 +19,15 @@ use forebay::{
     TopicPartition,
 };
 
-/// Before a component that failed is restarted.
+/// The wait before a component that failed is restarted.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Restarts by hand, for each component.
+/// How often each component is restarted by this supervisor.
 const MOST: u32 = 3;
 
 struct Supervisor {
-    /// takes no part in keeping the producer alive: it is the runtime's address.
+    /// Receives the supervisor's commands. It is the runtime's address, and does not keep the
+    /// producer alive.
     supervision: Recipient<Supervise>,
     restarted: HashMap<Component, u32>,
 }
@@ -100,7 +103,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut refused = 0;
     let acked = loop {
         match producer.send(record()).await {
-            // Before the partition is told it may still take a record or two.
+            // The partition may accept a record or two before it learns of it.
             Ok(receipt) if refused == 0 => drop(receipt.await?),
             Ok(receipt) => break receipt.await?,
             Err(SendError::PartitionDown { .. }) => refused += 1,

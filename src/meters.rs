@@ -1,7 +1,7 @@
-//! The same figures as running counters, through the `metrics` facade, under Java's names.
+//! Metrics of the producer through the `metrics` facade, under the names of Java's metrics.
 //!
-//! Handles are made once, so a batch costs a few atomic additions, and a record nothing. Install the
-//! application's recorder before the producer starts.
+//! The handles are created once. A batch then costs a few atomic additions, and a record nothing.
+//! The application has to install its recorder before the producer starts.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,12 +13,13 @@ use crate::core::batch::{SealedBatch, Settled};
 use crate::core::ledger::Lent;
 use crate::core::outcome::{Reason, Unconfirmed};
 
-/// `producer-topic-metrics`, and those of `producer-metrics` that batches feed.
+/// The metrics of one topic: `producer-topic-metrics`, and those of `producer-metrics` that count
+/// batches.
 pub(crate) struct TopicMeters {
     records: Counter,
     bytes: Counter,
     errors: Counter,
-    /// `acks=0`: nobody was asked, so neither sent nor failed is known.
+    /// Records with `acks=0`: whether they were written is not known.
     unconfirmed: Counter,
     retries: Counter,
     batch_size: Histogram,
@@ -68,7 +69,7 @@ impl TopicMeters {
     }
 }
 
-/// `producer-node-metrics`.
+/// The metrics of one broker: `producer-node-metrics`.
 pub(crate) struct NodeMeters {
     requests: Counter,
     batches: Counter,
@@ -97,7 +98,7 @@ impl NodeMeters {
         self.batches.increment(batches as u64);
     }
 
-    /// Milliseconds, as Java has them.
+    /// Counts a response. The durations are recorded in milliseconds, as in Java.
     pub fn answered(&self, latency: Duration, throttle: Duration) {
         self.latency.record(latency.as_secs_f64() * 1e3);
         self.throttle.record(throttle.as_secs_f64() * 1e3);
@@ -116,7 +117,7 @@ impl Drop for NodeMeters {
     }
 }
 
-/// The pool's.
+/// The metrics of the memory pool.
 pub(crate) struct PoolMeters {
     available: Gauge,
     waiting: Gauge,

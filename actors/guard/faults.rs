@@ -1,4 +1,4 @@
-//! Panics at chosen messages, for tests that run the actors on their own thread.
+//! Panics at chosen messages, for tests that run all actors on the test's thread.
 
 use std::any::type_name;
 use std::cell::RefCell;
@@ -8,21 +8,21 @@ thread_local! {
     static EACH: RefCell<Option<Each>> = const { RefCell::new(None) };
 }
 
-/// Called with the names of the actor and of the message.
+/// A function that gets the names of the actor and of the message.
 type Each = Box<dyn FnMut(&'static str, &'static str)>;
 
-/// From now on `each` is called before every message on this thread. It may panic.
+/// Calls `each` before every message on this thread from now on. It may panic.
 pub(crate) fn at_each(each: impl FnMut(&'static str, &'static str) + 'static) {
     EACH.set(Some(Box::new(each)));
 }
 
-/// No more.
+/// Ends [`at_each`].
 pub(crate) fn at_none() {
     EACH.set(None);
 }
 
-/// Stand for what is no message: a future an actor spawned, what it does with the outcome, the
-/// clock's timer, the connection's task.
+/// Names for what is not a message: a future of an actor, the handling of its output, the clock's
+/// timer, the connection's task.
 pub(crate) struct Spawned;
 pub(crate) struct Finished;
 pub(crate) struct Timer;
@@ -36,8 +36,9 @@ struct Plan {
     struck: u32,
 }
 
-/// From now on every `every`th message named `at` panics its handler, `most` times: a restart has
-/// everybody send messages anew, and could go on for ever. `Actor:*` is all messages of an actor.
+/// Makes every `every`th message named `at` panic in its handler, at most `most` times. Without
+/// that limit it could go on for ever, because a restart makes other actors send their messages
+/// again. `Actor:*` means all messages of an actor.
 pub(crate) fn plan(at: &str, every: u32, most: u32) {
     let plan = Plan {
         at: at.to_owned(),
@@ -49,7 +50,7 @@ pub(crate) fn plan(at: &str, every: u32, most: u32) {
     PLANS.with_borrow_mut(|plans| plans.push(plan));
 }
 
-/// No more; returns how many there were, by the order of their plans.
+/// Ends all plans. Returns how many panics each of them caused.
 pub(crate) fn stop() -> Vec<u32> {
     PLANS.take().iter().map(|plan| plan.struck).collect()
 }

@@ -1,4 +1,5 @@
-//! What a step costs in each room, in time and in allocations: `cargo bench --features bench`.
+//! Micro-benchmarks: the time and the allocations of one step in each module: `cargo bench
+//! --features bench`.
 
 use std::time::Instant;
 
@@ -14,7 +15,7 @@ fn main() {
     divan::main();
 }
 
-/// One record of 100 bytes; the sample is more than a batch, so that beginning one is in it.
+/// One record of 100 bytes. A sample is more than a batch, so that opening one is included.
 #[divan::bench(sample_size = 1530)]
 fn append(bencher: Bencher) {
     bencher.bench_local(rooms::append(Instant::now()));
@@ -31,7 +32,7 @@ fn partition_by_sticking(bencher: Bencher) {
     bencher.bench_local(rooms::stick());
 }
 
-/// The header of a full batch, CRC included.
+/// The header of a full batch, including its CRC.
 #[divan::bench]
 fn stamp_16_kib(bencher: Bencher) {
     if let Some(stamp) = rooms::stamp(Instant::now()) {
@@ -41,19 +42,19 @@ fn stamp_16_kib(bencher: Bencher) {
     }
 }
 
-/// A buffer off the shelf and back.
+/// Takes a buffer from the shelf and puts it back.
 #[divan::bench]
 fn lease(bencher: Bencher) {
     bencher.bench_local(rooms::lease());
 }
 
-/// A batch of 1 KiB filled, pushed behind so many others, taken, settled.
+/// Fills a batch of 1 KiB, pushes it after `others` batches, takes one, and settles it.
 #[divan::bench(args = [0, 100])]
 fn ledger(bencher: Bencher, others: usize) {
     bencher.bench_local(rooms::ledger(Instant::now(), others));
 }
 
-/// A request with a batch of each of so many partitions.
+/// Makes a request with one batch of each partition.
 #[divan::bench(args = [12, 100, 1000])]
 fn gather(bencher: Bencher, partitions: i32) {
     bencher.bench_local(rooms::gather_all(partitions));

@@ -1,5 +1,5 @@
-//! What the micro-benchmarks need of the rooms: one step each, as a closure, so that nothing
-//! inside gets a public name.
+//! The steps that the micro-benchmarks measure, each as a closure. So no internal type needs a
+//! public name.
 
 use std::collections::VecDeque;
 use std::hint::black_box;
@@ -41,7 +41,7 @@ fn sealed(shelf: &Arc<Shelf>, size: usize, now: Instant) -> Option<SealedBatch> 
     Some(open.seal())
 }
 
-/// Appends one record of 100 bytes, and begins a new batch where one is full.
+/// Appends one record of 100 bytes. Opens a new batch if the open one is full.
 pub fn append(now: Instant) -> impl FnMut() {
     let shelf = stocked(2, BATCH);
     let mut open: Option<OpenBatch> = None;
@@ -58,7 +58,7 @@ pub fn append(now: Instant) -> impl FnMut() {
     }
 }
 
-/// Stamps a full batch of 16 KiB anew, which takes its CRC.
+/// Stamps a full batch of 16 KiB again, which computes its CRC.
 pub fn stamp(now: Instant) -> Option<impl FnMut()> {
     let mut batch = sealed(&stocked(1, BATCH), BATCH, now)?;
     let mut stamp = Stamp::NONE;
@@ -68,7 +68,7 @@ pub fn stamp(now: Instant) -> Option<impl FnMut()> {
     })
 }
 
-/// Asks the sticky partitioner for a partition and charges a record to it.
+/// Asks the sticky partitioner for a partition, and counts a record for it.
 pub fn stick() -> impl FnMut() {
     let available: Vec<i32> = (0..12).collect();
     let sticky = Sticky::new(true, BATCH, 0);
@@ -78,13 +78,13 @@ pub fn stick() -> impl FnMut() {
     }
 }
 
-/// Takes a buffer off the shelf and drops it, which puts it back.
+/// Takes a buffer from the shelf and drops it, which puts it back.
 pub fn lease() -> impl FnMut() {
     let shelf = stocked(16, BATCH);
     move || drop(black_box(shelf.take(BATCH)))
 }
 
-/// Fills a batch of 1 KiB and pushes it behind `waiting` others; takes the first one and settles it.
+/// Fills a batch of 1 KiB and pushes it after `waiting` others. Takes the first one and settles it.
 pub fn ledger(now: Instant, waiting: usize) -> impl FnMut() {
     let shelf = stocked(waiting + 2, SMALL);
     let mut ledger = Ledger::new(Rules {
@@ -126,7 +126,7 @@ pub fn ledger(now: Instant, waiting: usize) -> impl FnMut() {
     }
 }
 
-/// A batch of a partition of one topic.
+/// A batch of one partition of a topic.
 struct Loan(Arc<str>, i32);
 
 impl OutgoingBatch for Loan {
@@ -151,7 +151,7 @@ impl OutgoingBatch for Loan {
     }
 }
 
-/// Gathers one batch of each of so many partitions into a request.
+/// Gathers one batch of each partition into a request.
 pub fn gather_all(partitions: i32) -> impl FnMut() {
     let topic: Arc<str> = "a-topic".into();
     let mut waiting: VecDeque<_> = (0..partitions)

@@ -1,4 +1,4 @@
-//! The streams of a run, and what is counted over all of them.
+//! The streams of a run, and the counts over all of them.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -27,21 +27,21 @@ struct Inner {
     last_ack: Instant,
     longest_gap: Duration,
     longest_outcome: Duration,
-    /// Why records were not acked.
+    /// How often each reason made a record not acked.
     reasons: BTreeMap<String, u64>,
 }
 
-/// Of the load's acks; the producers that come and go do not count.
+/// Timing of the load's acks. The producers that are started and ended during the run do not count.
 pub struct Timing {
     pub p50: Duration,
     pub p99: Duration,
     pub p999: Duration,
     pub longest_gap: Duration,
-    /// From a record's acceptance on.
+    /// The longest time from a record's acceptance to its outcome.
     pub longest_outcome: Duration,
 }
 
-/// A record that was handed to `send`.
+/// A record that was passed to `send`.
 pub enum Sent {
     Accepted {
         receipt: Receipt,
@@ -71,7 +71,7 @@ impl Books {
         }
     }
 
-    /// A new stream to a partition.
+    /// Opens a new stream to a partition.
     pub fn open(&self, topic: &str, partition: i32) -> Arc<Stream> {
         let mut streams = lock(&self.streams);
         let stream = Arc::new(Stream::new(streams.len() as u32, topic.into(), partition));
@@ -79,12 +79,12 @@ impl Books {
         stream
     }
 
-    /// By their ids.
+    /// All streams, in the order of their ids.
     pub fn streams(&self) -> Vec<Arc<Stream>> {
         lock(&self.streams).clone()
     }
 
-    /// Takes down what becomes of a stream's records, in their order, to the end of the stream.
+    /// Notes the outcomes of a stream's records, in their order, to the end of the stream.
     pub async fn follow(
         &self,
         stream: &Stream,
@@ -137,7 +137,7 @@ impl Books {
         }
     }
 
-    /// Begins to measure the gaps between acks.
+    /// Starts to measure the gaps between acks.
     pub fn begin(&self) {
         let mut inner = lock(&self.inner);
         inner.last_ack = Instant::now();
@@ -156,7 +156,7 @@ impl Books {
         }
     }
 
-    /// Why records were not acked, the most frequent first.
+    /// The reasons why records were not acked, the most frequent first.
     pub fn reasons(&self) -> Vec<(String, u64)> {
         let mut reasons: Vec<_> = lock(&self.inner).reasons.clone().into_iter().collect();
         reasons.sort_by_key(|(_, count)| std::cmp::Reverse(*count));

@@ -1,4 +1,4 @@
-//! Producers that come, send, and end in the middle of it.
+//! Producers that are started, send, and are ended while they send.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -127,12 +127,12 @@ async fn one(
         }
     };
     match timeout(limit + GRACE, ending).await {
-        // What was left has its outcome.
+        // The remaining records have their outcomes.
         Ok(Ok(()) | Err(CloseError::TimedOut)) => {}
         Ok(Err(error)) => verdicts.unresolved.add(1, || format!("{who}: {error}")),
         Err(_) => verdicts.unresolved.add(1, || format!("{who} did not end")),
     }
-    // After a close, senders are refused; after all of them, followers come to their end.
+    // After a close, sends are refused, and the sending tasks end. Then the followers end.
     let all = async {
         while senders.join_next().await.is_some() {}
         while followers.join_next().await.is_some() {}
@@ -149,7 +149,7 @@ async fn one(
     }
 }
 
-/// With little time, and what else differs between applications.
+/// A configuration with short timeouts, and with settings that differ between applications.
 fn hurried(
     bootstrap: &str,
     random: &mut SmallRng,

@@ -1,4 +1,4 @@
-//! Faults of connections, brought about by the proxies.
+//! Faults of connections, caused by the proxies.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -10,7 +10,7 @@ use rand::{Rng, SeedableRng};
 use crate::kafka::{Lie, Proxies, Proxy, Rules};
 use crate::kinds::{Kind, Tally, Where};
 
-/// Hurts connections at random until `stop`, and leaves all proxies as they should be.
+/// Causes faults of connections at random until `stop`, and then restores all proxies.
 pub fn hurt(
     proxies: &Proxies,
     tally: &Tally,
@@ -25,7 +25,7 @@ pub fn hurt(
     let mut random = SmallRng::seed_from_u64(seed);
     while !stop.load(Relaxed) {
         std::thread::sleep(Duration::from_millis(random.random_range(20..400)));
-        // First of all each kind once.
+        // Each kind once, before any is chosen at random.
         let missing = kinds.iter().find(|kind| !tally.is_met(**kind));
         let any = kinds[random.random_range(0..kinds.len())];
         let kind = match missing {
@@ -104,7 +104,8 @@ fn once(
                 lie: Some(Lie::ALL[random.random_range(0..Lie::ALL.len())]),
                 ..rules
             };
-            // Told by all, so that nobody says better; and connections end, so that it is asked for.
+            // All proxies tell the lie, so that no broker contradicts it. Connections are cut, so
+            // that metadata is requested.
             all.iter().for_each(|proxy| proxy.set(lie));
             one.cut();
             for_a_while(all, lie, random.random_range(200..3000), stop);

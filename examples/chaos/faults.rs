@@ -1,5 +1,5 @@
-//! Faults of the cluster, one at a time. Each ends with the cluster whole again, and with every
-//! partition delivering.
+//! Faults of the cluster, one at a time. After each one the cluster is complete again, and every
+//! partition delivers.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,19 +16,19 @@ use crate::load::Load;
 use crate::stream::Stream;
 use crate::verdicts::Verdicts;
 
-/// Where most records go, and most faults are aimed.
+/// The topic of most records and of most faults.
 pub const STREAM: &str = "stream";
 pub const PARTITIONS: i32 = 12;
-/// Deleted and created again.
+/// A topic that is deleted and created again.
 pub const RETURNING: &str = "returning";
-/// Gets more and more partitions.
+/// A topic that gets more and more partitions.
 pub const GROWING: &str = "growing";
 const FEW: i32 = 3;
 const MOST: i32 = 60;
 const SEVERAL_A_SECOND: f64 = 100.0;
 pub const CLIENT: &str = "chaos";
 
-/// Time for a partition to deliver again.
+/// How long a partition may take until it delivers again.
 const LIMIT: Duration = Duration::from_secs(90);
 
 pub struct Faults<'a> {
@@ -87,7 +87,7 @@ impl<'a> Faults<'a> {
         Ok(())
     }
 
-    /// The topics there are to be read.
+    /// The topics to be read at the end.
     pub fn topics(&self) -> Vec<&'static str> {
         let all = [STREAM, RETURNING, GROWING];
         let used = |topic: &&str| self.streams.iter().any(|it| *it.topic == **topic);
@@ -102,7 +102,7 @@ impl<'a> Faults<'a> {
         }
     }
 
-    /// Brings faults about in rounds of each kind once, until `done`.
+    /// Causes faults until `done`, in rounds of each kind once.
     pub fn run(&mut self, done: impl Fn() -> bool) -> kafka::Result<()> {
         let kinds = self.tally.kinds_at(Where::Cluster);
         while !done() {
@@ -112,7 +112,7 @@ impl<'a> Faults<'a> {
                 if done() {
                     break;
                 }
-                // Those that are behind come first.
+                // Kinds that are still missing come first.
                 if self.tally.is_met(kind) && kinds.iter().any(|kind| !self.tally.is_met(*kind)) {
                     continue;
                 }
@@ -175,14 +175,14 @@ impl<'a> Faults<'a> {
         pause
     }
 
-    /// The broker that leads a partition at random.
+    /// The broker that leads a random partition.
     fn leader(&mut self) -> kafka::Result<&'a Broker> {
         let partition = self.random.random_range(0..PARTITIONS);
         let id = self.cluster.leader_of(STREAM, partition)?;
         Ok(self.cluster.broker(id))
     }
 
-    /// All brokers run, all replicas are in sync, and every broker leads its share.
+    /// Waits until all brokers run, all replicas are in sync, and every broker leads its share.
     pub fn make_whole(&self) -> kafka::Result<()> {
         for broker in self.cluster.brokers() {
             match broker.state() {
@@ -208,7 +208,8 @@ impl<'a> Faults<'a> {
         Ok(format!("broker {}, down for {down:.1?}", broker.id()))
     }
 
-    /// At times so long that others lead meanwhile, and it wakes up a leader that was replaced.
+    /// Stops a leader's process, at times for so long that another broker leads meanwhile. When it
+    /// continues, it still believes that it leads.
     fn freeze(&mut self) -> kafka::Result<String> {
         let broker = self.leader()?;
         let timeout = self.request_timeout.as_millis() as u64;
@@ -238,8 +239,7 @@ impl<'a> Faults<'a> {
         Ok(format!("broker {}", broker.id()))
     }
 
-    /// Has each partition's replicas in another order, and elects the first of them, again and
-    /// again.
+    /// Changes the order of each partition's replicas and elects the first one, several times.
     fn elect(&mut self) -> kafka::Result<String> {
         let times = self.random.random_range(3..7);
         for _ in 0..times {
@@ -260,7 +260,7 @@ impl<'a> Faults<'a> {
         let mut before = self.replicas(STREAM)?;
         before.shuffle(&mut self.random);
         before.truncate(AT_ONCE);
-        // Without their leader, which has to hand over first.
+        // Without the leader, which then has to hand over first.
         let fewer = before.iter().map(|(p, all)| (*p, all[1..].to_vec()));
         let fewer: Vec<_> = fewer.collect();
         self.cluster.reassign(STREAM, &fewer)?;
@@ -297,7 +297,7 @@ impl<'a> Faults<'a> {
     }
 
     fn split(&mut self) -> kafka::Result<String> {
-        // Larger than any record.
+        // Larger than any single record.
         const SMALL: &str = "2000";
         let set = |limit| {
             self.cluster
@@ -310,7 +310,7 @@ impl<'a> Faults<'a> {
     }
 
     fn quota(&mut self) -> kafka::Result<String> {
-        // A few percent of what comes.
+        // A few percent of the load.
         let rate = self.rate * 3.0;
         self.cluster.limit_client(CLIENT, Some(rate))?;
         let throttled = self.pause(2000..5000);

@@ -1,11 +1,11 @@
-//! The kinds of faults, how many of each are asked for, and how many were done.
+//! The kinds of faults, how many of each are wanted, and how many were done.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::{Mutex, MutexGuard};
 
-/// Who brings a fault about; each does one at a time, beside the others.
+/// Where a fault happens. Each place has one fault at a time, independent of the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Where {
     Cluster,
@@ -29,7 +29,7 @@ macro_rules! kinds {
                 match self { $(Self::$kind => Where::$place,)* }
             }
 
-            /// For `--help`.
+            /// The list for `--help`.
             pub fn list() -> String {
                 [$(format!("  {:<14} {}", $name, $what),)*].join("\n")
             }
@@ -39,24 +39,24 @@ macro_rules! kinds {
 
 kinds! {
     Kill "kill" Cluster "a broker that leads is killed with SIGKILL and started again",
-    Freeze "freeze" Cluster "a broker that leads is stopped for longer than request.timeout.ms, and goes on",
+    Freeze "freeze" Cluster "a broker that leads is stopped for longer than request.timeout.ms, and continued",
     Roll "roll" Cluster "every broker is shut down and started again, one after another",
     Controller "controller" Cluster "the active controller is killed and started again",
-    Elect "elect" Cluster "leaders move to and fro",
+    Elect "elect" Cluster "leaders move back and forth",
     Reassign "reassign" Cluster "partitions lose a replica and get it back",
     Recreate "recreate" Cluster "a topic is deleted and created again",
     Grow "grow" Cluster "a topic gets more partitions",
     Split "split" Cluster "max.message.bytes is less than a batch for some seconds",
     Quota "quota" Cluster "the producer is throttled for some seconds",
-    MinInsync "min-insync" Cluster "min.insync.replicas are not to be had for some seconds",
+    MinInsync "min-insync" Cluster "min.insync.replicas cannot be reached for some seconds",
     Cut "cut" Connections "all connections to one broker or to all are reset",
     CutRequest "cut-request" Connections "a connection ends in the middle of a request",
-    CutAnswer "cut-answer" Connections "a connection ends in the middle of an answer: appended, answer lost",
+    CutAnswer "cut-answer" Connections "a connection ends in the middle of a response: appended, response lost",
     BlackHole "black-hole" Connections "nothing comes through, in one direction or both, for up to twice request.timeout.ms",
-    Late "late" Connections "answers are late, up to request.timeout.ms",
-    Slow "slow" Connections "some thousand bytes a second, or some hundred",
-    Refuse "refuse" Connections "nobody listens",
-    Lie "lie" Connections "metadata answers are not true",
+    Late "late" Connections "responses are late, up to request.timeout.ms",
+    Slow "slow" Connections "a few thousand bytes per second, or a few hundred",
+    Refuse "refuse" Connections "connections are refused",
+    Lie "lie" Connections "metadata responses are false",
     End "end" Clients "another producer is closed, flushed or dropped under load",
 }
 
@@ -66,7 +66,7 @@ impl fmt::Display for Kind {
     }
 }
 
-/// A kind, and how many there must have been: `kill:100`.
+/// A kind, and how many of it there must be: `kill:100`.
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted {
     pub kind: Kind,
@@ -91,14 +91,14 @@ impl FromStr for Wanted {
     }
 }
 
-/// What is to be done, and what is done.
+/// How many faults are wanted, and how many were done.
 pub struct Tally {
     wanted: BTreeMap<Kind, Option<u64>>,
     done: Mutex<BTreeMap<Kind, u64>>,
 }
 
 impl Tally {
-    /// Of all kinds if none is named.
+    /// Of all kinds, if none is named.
     pub fn new(wanted: &[Wanted]) -> Self {
         let mut wanted: BTreeMap<_, _> = wanted.iter().map(|w| (w.kind, w.count)).collect();
         if wanted.is_empty() {
@@ -117,7 +117,7 @@ impl Tally {
         *self.done().entry(kind).or_default() += 1;
     }
 
-    /// How many, of each kind that is wanted.
+    /// The number of faults done, of each wanted kind.
     pub fn counts(&self) -> Vec<(Kind, u64)> {
         let done = self.done();
         let of = |kind: &Kind| (*kind, done.get(kind).copied().unwrap_or_default());
@@ -130,7 +130,7 @@ impl Tally {
         done >= wanted.unwrap_or(1)
     }
 
-    /// Whether each kind has happened as often as it must, which is once if nobody said.
+    /// Whether each kind was done as often as wanted, by default once.
     pub fn all_met(&self) -> bool {
         self.wanted.keys().all(|kind| self.is_met(*kind))
     }

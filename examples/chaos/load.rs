@@ -1,4 +1,4 @@
-//! The load: one producer, and a sender for each stream.
+//! The load: one producer, and a sending task for each stream.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -14,7 +14,7 @@ use crate::books::{Books, Sent};
 use crate::stream::Stream;
 use crate::verdicts::Verdicts;
 
-/// What is granted beyond a deadline to a machine that is busy with brokers.
+/// Added to every deadline, because the machine is busy with brokers.
 pub const GRACE: Duration = Duration::from_secs(20);
 
 pub struct Load {
@@ -40,7 +40,7 @@ impl Load {
         Self { add, stop, thread }
     }
 
-    /// Sends so many records a second of a stream, until the end.
+    /// Sends `per_second` records of a stream, until the end.
     pub fn send(&self, stream: Arc<Stream>, per_second: f64) {
         assert!(
             self.add.send((stream, per_second)).is_ok(),
@@ -48,7 +48,8 @@ impl Load {
         );
     }
 
-    /// Ends it, and says who was left without an outcome, and what memory is missing.
+    /// Ends the load. The verdicts say which records have no outcome, and how much memory is
+    /// missing.
     pub fn finish(self) -> Verdicts {
         self.stop.store(true, Relaxed);
         drop(self.add);
@@ -109,8 +110,8 @@ async fn drive(
     verdicts
 }
 
-/// When all has its outcome, all memory comes back; requests that nobody waits for any more may
-/// hold some until they are answered or their connection is given up.
+/// Checks that all memory is back once every record has its outcome. A request that has timed out
+/// may still hold some, until its response arrives or its connection is given up.
 pub async fn look_for_leaks(producer: &Producer, verdicts: &mut Verdicts) {
     let begin = Instant::now();
     let limit = producer.config().request_timeout + GRACE;
@@ -134,8 +135,8 @@ pub async fn look_for_leaks(producer: &Producer, verdicts: &mut Verdicts) {
     }
 }
 
-/// Sends at a rate, in a burst every few milliseconds. What could not be sent in time is made up
-/// for at full speed.
+/// Sends at a rate, with a burst every few milliseconds. If it falls behind, it catches up at full
+/// speed.
 async fn send_paced(
     producer: Producer,
     stream: Arc<Stream>,
@@ -183,7 +184,7 @@ pub async fn send_one(
         Err(error) => Sent::Refused(error.to_string()),
     };
     let accepted = matches!(outcome, Sent::Accepted { .. });
-    // Whoever follows does so to the end.
+    // The follower reads to the end of the stream.
     let _ = sent.send(outcome);
     accepted
 }

@@ -1,15 +1,15 @@
-//! Faults at random against a real Kafka cluster, and a verdict on every record:
+//! Causes random faults in a real Kafka cluster, and gives a verdict on every record:
 //!
 //! ```text
 //! cargo run --release --example chaos -- --minutes 3 --seed 7
 //! ```
 //!
-//! It starts three brokers (a JDK 17 and Maven are needed), puts a proxy in front of each, sends
-//! numbered records through them while brokers, connections and other producers are hurt, waits
-//! until all is quiet, reads every log to its end with Kafka's own consumer, and holds what it
-//! finds against what was said of each record. The exit status is 0 if all verdicts hold, 1 if one
-//! does not, and 2 if the run could not be done. Unless it is 0, the brokers' files are kept.
-//! Ctrl-C ends the faults early and has what there is judged; a second one ends the process.
+//! It starts three brokers (a JDK 17 and Maven are needed) and puts a proxy in front of each. It
+//! sends numbered records through them, and meanwhile causes faults of brokers, connections and
+//! other producers. Then it waits until all is quiet, reads every log to its end with Kafka's own
+//! consumer, and compares it with the outcome of each record. The exit status is 0 if all verdicts
+//! hold, 1 if one does not, and 2 if the run failed. Unless it is 0, the brokers' files are kept.
+//! Ctrl-C ends the faults early and judges what there is. A second one ends the process.
 
 #[path = "../../tests/kafka/mod.rs"]
 mod kafka;
@@ -44,30 +44,30 @@ use load::Load;
 use report::{Memory, Report};
 use verdicts::Verdicts;
 
-/// The listener with the proxies before it.
+/// The name of the listener that is behind the proxies.
 const PROXIED: &str = "PROXIED";
 
-/// Hurts a real Kafka cluster and tells what became of every record.
+/// Causes faults in a real Kafka cluster, and judges the outcome of every record.
 #[derive(Parser)]
 #[command(after_long_help = format!("Kinds of faults:\n{}", Kind::list()))]
 struct Arguments {
-    /// How long faults are brought about at least.
+    /// The least minutes of faults.
     #[arg(long, default_value_t = 3.0)]
     minutes: f64,
-    /// Repeats a run's settings and its choice of faults, though not their timing.
+    /// Repeats a run's settings and its choice of faults, but not their timing.
     #[arg(long)]
     seed: Option<u64>,
-    /// Kinds of faults, all by default, each with how many there must have been before the run
-    /// ends (`kill:100,freeze:100,cut`), one by default. --help lists them.
+    /// Kinds of faults, by default all. Each may have the number that must be reached before the
+    /// run ends (`kill:100,freeze:100,cut`), by default one. --help lists them.
     #[arg(long, value_delimiter = ',')]
     faults: Vec<Wanted>,
     /// Records that must have been acked before the run ends.
     #[arg(long, default_value_t = 0)]
     records: u64,
-    /// Deaths of connections that must have been before the run ends.
+    /// Connections that must have died before the run ends.
     #[arg(long, default_value_t = 0)]
     deaths: u64,
-    /// Records a second.
+    /// Records per second.
     #[arg(long, default_value_t = 10_000.0)]
     rate: f64,
     /// A setting of the producer, `key=value`, instead of what the seed chooses.
@@ -102,17 +102,17 @@ fn start_cluster() -> kafka::Result<Cluster> {
             security_protocol: "PLAINTEXT".into(),
             properties: Vec::new(),
         })
-        // One fault is soon over, so that the next can come.
+        // So that each fault is over soon and the next one can come.
         .property("broker.session.timeout.ms", "3000")
         .property("broker.heartbeat.interval.ms", "500")
         .property("replica.lag.time.max.ms", "4000")
         .property("quota.window.num", "3")
-        // A broker that was killed reads its last segments again.
+        // A broker that was killed reads its last segments again when it starts.
         .property("log.segment.bytes", "33554432");
     Cluster::start(options)
 }
 
-/// The seed chooses among settings that matter under faults.
+/// Settings that matter under faults, chosen by the seed.
 fn settings(random: &mut SmallRng) -> Vec<(&'static str, &'static str)> {
     let mut one_of = |all: &[&'static str]| all[random.random_range(0..all.len())];
     vec![
@@ -150,8 +150,8 @@ fn configured(cluster: &Cluster, seed: u64, set: &[String]) -> Result<Config, St
     builder.build().map_err(|e| e.to_string())
 }
 
-/// What the producers log goes beside the brokers' logs: warnings, or what `FOREBAY_LOG` says.
-/// `forebay=debug,chaos=debug` shows the faults of connections, too.
+/// Writes the log of the producers beside the brokers' logs: warnings, or what `FOREBAY_LOG` says.
+/// `forebay=debug,chaos=debug` also logs the faults of connections.
 fn log_to(dir: &Path) -> std::io::Result<PathBuf> {
     let path = dir.join("forebay.log");
     let filter = std::env::var("FOREBAY_LOG").unwrap_or_else(|_| "warn".into());
@@ -163,7 +163,8 @@ fn log_to(dir: &Path) -> std::io::Result<PathBuf> {
     Ok(path)
 }
 
-/// Set by the first Ctrl-C, which ends the faults early; the second ends the process.
+/// Returns a flag that the first Ctrl-C sets, to end the faults early. The second one ends the
+/// process.
 fn on_interrupt() -> std::io::Result<Arc<AtomicBool>> {
     let interrupted = Arc::new(AtomicBool::new(false));
     let set = Arc::clone(&interrupted);
@@ -183,7 +184,7 @@ fn on_interrupt() -> std::io::Result<Arc<AtomicBool>> {
     Ok(interrupted)
 }
 
-/// Whether all verdicts hold.
+/// Runs the test. Returns whether all verdicts hold.
 fn run(arguments: &Arguments, seed: u64) -> Result<bool, Box<dyn std::error::Error>> {
     println!("seed {seed}: starting three brokers");
     let cluster = start_cluster()?;
@@ -244,7 +245,7 @@ fn run_on(
         (ran, clients.join())
     });
     let took = begin.elapsed();
-    // Whatever stopped the faults, what was said of the records is looked at.
+    // The outcomes of the records are checked even if the faults ended with an error.
     if let Err(error) = &ran {
         say(begin, format_args!("faults ended early: {error}"));
         faults.make_whole()?;

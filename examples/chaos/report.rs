@@ -1,4 +1,4 @@
-//! The line while it runs, and the report at the end.
+//! Prints the progress during the run, and the report at the end.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,8 +12,8 @@ use crate::kafka::Proxies;
 use crate::kinds::{Kind, Tally};
 use crate::verdicts::Verdicts;
 
-/// The resident memory of this process, and what the fates of records take of it, in KiB: at the
-/// start of the faults, at each minute, at the end.
+/// The resident memory of this process, and the part that the fates of records take, in KiB: at the
+/// start of the faults, at each minute, and at the end.
 pub struct Memory(Mutex<Vec<(u64, u64)>>);
 
 impl Memory {
@@ -45,7 +45,7 @@ impl fmt::Display for Memory {
         if all.len() < 12 {
             return Ok(());
         }
-        // Without the start, as what is needed first of all comes in the first minutes.
+        // Without the first quarter, in which memory still grows to what is needed.
         let (early, late) = all[all.len() / 4..].split_at(all.len() * 3 / 8);
         let mean = |part: &[(u64, u64)]| {
             let others = part
@@ -65,7 +65,7 @@ impl fmt::Display for Memory {
     }
 }
 
-/// In KiB.
+/// The resident memory in KiB.
 fn resident() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
@@ -73,7 +73,7 @@ fn resident() -> u64 {
     number.unwrap_or_default()
 }
 
-/// Says every few seconds how far it is, until `stop`.
+/// Prints the progress every few seconds, until `stop`.
 pub fn tell_progress(
     begin: Instant,
     books: &Books,
@@ -135,7 +135,7 @@ impl fmt::Display for Counts {
 
 pub struct Report<'a> {
     pub seed: u64,
-    /// From the first record until the cluster was whole again.
+    /// The time from the first record until the cluster was complete again.
     pub took: Duration,
     pub books: &'a Books,
     pub timing: Timing,

@@ -1,15 +1,15 @@
-//! A stream: the records that one sender sends to one partition, numbered from 0, and what became
-//! of each of them.
+//! A stream: the numbered records of one sending task to one partition, and the fate of each of
+//! them.
 
 use std::hash::{DefaultHasher, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
-/// What became of a record.
+/// The fate of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
-    /// With the distance from its number to its offset, where the broker told that. Between two
-    /// faults it is the same for all records of a partition with one stream.
+    /// Holds the offset minus the number, if the broker reported the offset. Between two faults it
+    /// is the same for all records of a partition with one stream.
     Acked(Option<i64>),
     NotWritten,
     Unknown,
@@ -21,17 +21,17 @@ pub struct Stream {
     pub id: u32,
     pub topic: Arc<str>,
     pub partition: i32,
-    /// Numbers given out.
+    /// How many numbers were given to records.
     sent: AtomicU64,
-    /// Behind the last number that is acked.
+    /// The last acked number plus one.
     acked_to: AtomicU64,
-    /// What was acked below this number lay in a topic that is deleted.
+    /// Records below this number were acked in a topic that was deleted.
     begin: AtomicU64,
     book: Mutex<Book>,
 }
 
-/// The fates of the numbers from 0 on, each as the first number that has it: a few bytes for each
-/// fault, none for a record.
+/// The fates of all records, as runs of equal fates: the first number of each run, and the fate. It
+/// takes a few bytes for each fault, and none for a record.
 #[derive(Default)]
 struct Book {
     runs: Vec<(u64, Fate)>,
@@ -64,7 +64,7 @@ impl Stream {
         self.acked_to.load(Relaxed)
     }
 
-    /// From the next number on, records go to a topic that is new.
+    /// Notes that the topic is new: earlier records were in a deleted one.
     pub fn begin_anew(&self) {
         self.begin.store(self.sent(), Relaxed);
     }
@@ -73,7 +73,7 @@ impl Stream {
         self.begin.load(Relaxed)
     }
 
-    /// What became of the record behind the last whose fate was told.
+    /// Notes the fate of the next record.
     pub fn settle(&self, told: Settled) {
         let mut book = self.book();
         let number = book.settled;
@@ -92,12 +92,12 @@ impl Stream {
         }
     }
 
-    /// How many have a fate.
+    /// How many records have a fate.
     pub fn settled(&self) -> u64 {
         self.book().settled
     }
 
-    /// `None` of a record that has no fate.
+    /// The fate of a record, or `None` if it has none yet.
     pub fn fate(&self, number: u64) -> Option<Fate> {
         let book = self.book();
         let behind = book.runs.partition_point(|(first, _)| *first <= number);
@@ -105,7 +105,7 @@ impl Stream {
         (number < book.settled).then_some(*fate)
     }
 
-    /// Each run of records of one fate: its first number, the one behind its last.
+    /// Each run of equal fates: its first number, the number after its last, and the fate.
     pub fn runs(&self) -> Vec<(u64, u64, Fate)> {
         let book = self.book();
         let ends = book.runs.iter().skip(1).map(|(first, _)| *first);
@@ -115,12 +115,12 @@ impl Stream {
             .collect()
     }
 
-    /// What the fates take, in bytes.
+    /// Bytes that the fates take.
     pub fn memory(&self) -> usize {
         self.book().runs.capacity() * size_of::<(u64, Fate)>()
     }
 
-    /// The value of a record: whose it is and where it belongs, with a sum over all of it.
+    /// The value of a record: its stream, number and destination, and a checksum over all of it.
     pub fn value(&self, number: u64) -> Vec<u8> {
         let filler = filler(self.id, number);
         let mut value = Vec::with_capacity(HEAD + self.topic.len() + filler);
@@ -142,14 +142,14 @@ impl Stream {
 }
 
 pub enum Settled {
-    /// With its offset.
+    /// Holds the offset.
     Acked(Option<i64>),
     NotWritten,
     Unknown,
     Refused,
 }
 
-/// What a value says of itself.
+/// The contents of a value.
 #[derive(Debug)]
 pub struct Named<'a> {
     pub stream: u32,
@@ -159,10 +159,10 @@ pub struct Named<'a> {
 }
 
 const SUM: usize = 8;
-/// What stands before the topic's name.
+/// Bytes before the topic's name.
 const HEAD: usize = SUM + 4 + 4 + 8 + 1;
 
-/// `None` of a value that is not as it was sent.
+/// Parses a value. Returns `None` if it is not as it was sent.
 pub fn named(value: &[u8]) -> Option<Named<'_>> {
     let (told, rest) = value.split_first_chunk::<SUM>()?;
     if u64::from_be_bytes(*told) != sum(rest) {
@@ -181,13 +181,13 @@ pub fn named(value: &[u8]) -> Option<Named<'_>> {
 }
 
 fn sum(bytes: &[u8]) -> u64 {
-    // Its keys are fixed.
+    // This hasher has fixed keys, so the sum is always the same.
     let mut hasher = DefaultHasher::new();
     hasher.write(bytes);
     hasher.finish()
 }
 
-/// Around 60 bytes, and now and then much more.
+/// Bytes of filler: around 60, and now and then many more.
 fn filler(stream: u32, number: u64) -> usize {
     let mixed = (number ^ u64::from(stream) << 40).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
     match mixed % 200 {

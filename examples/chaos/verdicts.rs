@@ -1,4 +1,4 @@
-//! What the log says, held against what was said of each record.
+//! Compares the log with the outcome of each record.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -25,23 +25,24 @@ impl Found {
     }
 }
 
-/// Each must be 0.
+/// The numbers of violations. Each must be 0.
 #[derive(Debug, Default)]
 pub struct Verdicts {
-    /// Acked, and not in the log.
+    /// Acked, but not in the log.
     pub lost: Found,
     pub duplicated: Found,
-    /// Behind a record of its stream that was sent later.
+    /// After a record of its stream that was sent later.
     pub reordered: Found,
-    /// In the log although said not to be, or never sent.
+    /// In the log although its outcome was "not written", or never sent.
     pub phantom: Found,
-    /// In another topic or partition than it names, at another offset than its ack, or changed.
+    /// In another topic or partition than its value names, at another offset than its ack, or
+    /// changed.
     pub misrouted: Found,
-    /// Accepted, and without an outcome in its time; or a flush or close that did not end.
+    /// Accepted, but without an outcome in time. Also a flush or close that did not end.
     pub unresolved: Found,
-    /// Memory that was not back when all was quiet.
+    /// Bytes of memory that were not back at the end.
     pub leaked: Found,
-    /// A fault was over, and a partition did not deliver again.
+    /// A partition did not deliver again after a fault.
     pub stalled: Found,
 }
 
@@ -122,7 +123,7 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// A record of the log; those of a partition in their order.
+    /// Takes the next record of the log. The records of a partition come in their order.
     fn take(&mut self, partition: i32, offset: i64, value: &[u8]) {
         self.read += 1;
         let place = format_args!("{}-{partition} offset {offset}", self.topic);
@@ -159,7 +160,7 @@ impl<'a> Check<'a> {
         seen.behind_last = seen.behind_last.max(number + 1);
 
         match stream.fate(number) {
-            // A second copy is a duplicate already.
+            // A second copy is counted as a duplicate already.
             Some(Fate::Acked(Some(shift))) if first => {
                 let told = number as i64 + shift;
                 verdicts.misrouted.add((told != offset).into(), || {
@@ -174,7 +175,7 @@ impl<'a> Check<'a> {
             None if number >= stream.sent() => verdicts
                 .phantom
                 .add(1, || format!("{place}: {who} was not sent")),
-            // Unresolved, and told so.
+            // Counted as unresolved already.
             None => {}
         }
     }
@@ -217,7 +218,7 @@ mod tests {
     use crate::stream::Settled;
 
     /// A stream of four acked records at offsets from 10, one not written, one unknown, one
-    /// refused, one acked without an offset, and one that has no outcome.
+    /// refused, one acked without an offset, and one without an outcome.
     fn books() -> Books {
         let books = Books::new();
         let stream = books.open("t", 3);
@@ -233,7 +234,7 @@ mod tests {
         books
     }
 
-    /// What is found if the log holds these numbers, from offset 10 on.
+    /// The violations if the log holds these numbers, from offset 10 on.
     fn found_in(books: &Books, numbers: &[u64]) -> Vec<(&'static str, u64)> {
         let stream = &books.streams()[0];
         let values = numbers.iter().map(|number| stream.value(*number));
@@ -258,7 +259,7 @@ mod tests {
     #[test]
     fn a_log_that_agrees_is_not_objected_to() {
         assert_eq!(found_in(&books(), &[0, 1, 2, 3, 7]), []);
-        // Nobody said that these are not there.
+        // No outcome says that these are not in the log.
         assert_eq!(found_in(&books(), &[0, 1, 2, 3, 5, 7, 8]), []);
     }
 

@@ -1,5 +1,5 @@
-//! Values that are right one by one and wrong together. Each is an error with its reason, where
-//! Java would quietly turn something off.
+//! Finds values that are valid each by itself and wrong together. Each conflict is an error with
+//! its reason. Java would silently turn something off.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use crate::core::acks::Acks;
 use crate::core::compress::Compression;
 use crate::core::endpoint::Endpoint;
 
-/// How many batches a broker remembers per producer and partition.
+/// How many batches a broker remembers of each producer and partition.
 const REMEMBERED_BATCHES: i64 = 5;
 
 pub(super) fn find(values: &mut Values<'_>) {
@@ -33,7 +33,7 @@ pub(super) fn find(values: &mut Values<'_>) {
     security(values);
 }
 
-/// The bootstrap servers; what is wrong with them goes to the problems.
+/// Parses the bootstrap servers. Errors in them are added to the problems.
 pub(super) fn bootstrap_servers(values: &mut Values<'_>) -> Vec<Endpoint> {
     const KEY: &str = "bootstrap.servers";
     let mut servers = Vec::new();
@@ -205,7 +205,7 @@ fn security(values: &mut Values<'_>) {
 mod tests {
     use super::super::{Config, ProblemKind};
 
-    /// The problems that these settings make, beside sound bootstrap servers.
+    /// The problems that these settings make, with valid bootstrap servers.
     fn problems(settings: &[(&str, &str)]) -> Vec<String> {
         let mut builder = Config::builder().bootstrap_servers("localhost:9092");
         for (key, value) in settings {

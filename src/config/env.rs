@@ -1,4 +1,4 @@
-//! Environment variables, named as Kafka's container images name them.
+//! Reads environment variables, named as in Kafka's container images.
 
 use std::ffi::OsString;
 
@@ -32,10 +32,11 @@ pub(super) fn read(variables: impl IntoIterator<Item = (OsString, OsString)>) ->
     read
 }
 
-/// `KAFKA_LINGER_MS` is `linger.ms`; `__` stands for `_` and `___` for `-`.
+/// Returns the key of a variable: `KAFKA_LINGER_MS` is `linger.ms`, `__` stands for `_`, and `___`
+/// for `-`.
 fn key_of(variable: &str) -> Option<String> {
     let name = variable.strip_prefix(PREFIX)?.to_ascii_lowercase();
-    // The marks are characters that no variable's name holds, so that the steps do not meet.
+    // `\0` marks a `_` in between, because it cannot be in a variable's name.
     let name = name.replace("___", "-").replace("__", "\0");
     Some(name.replace('_', ".").replace('\0', "_"))
 }

@@ -1,4 +1,4 @@
-//! What a configuration key is: the shape of one row of the table in [`KEYS`](super::KEYS).
+//! The description of a configuration key: one row of the table [`KEYS`](super::KEYS).
 
 use std::fmt;
 
@@ -8,17 +8,17 @@ use std::fmt;
 pub struct Key {
     /// The name, as Kafka spells it.
     pub name: &'static str,
-    /// What its value must look like.
+    /// The form of its value.
     pub kind: Kind,
-    /// The value that holds when nobody sets it, as text; `None` if there is no such value.
+    /// The default value, as text. `None` if there is none.
     pub default: Option<&'static str>,
-    /// Whether forebay acts on it.
+    /// Whether forebay supports it.
     pub status: Status,
-    /// What it means, and what goes wrong at its edges.
+    /// What it means, and what its extreme values do.
     pub doc: &'static str,
 }
 
-/// What the value of a key must look like.
+/// The form of a key's value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Kind {
@@ -26,7 +26,7 @@ pub enum Kind {
     Flag,
     /// A whole number within bounds.
     Number(Unit, Bounds),
-    /// A number with a fraction. Only keys that are not served yet have it.
+    /// A number with a fraction. Only keys that are not supported yet have it.
     Decimal,
     /// One of these words, in any case.
     OneOf(&'static [&'static str]),
@@ -46,13 +46,13 @@ pub enum Unit {
     Seconds,
     /// Bytes.
     Bytes,
-    /// How many of something.
+    /// A plain count.
     Count,
     /// A codec's compression level.
     Level,
 }
 
-/// The numbers that a key takes.
+/// The numbers that a key accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Bounds {
@@ -60,26 +60,26 @@ pub struct Bounds {
     pub min: i64,
     /// The largest.
     pub max: i64,
-    /// Whether -1 is taken too, though it is less than `min`.
+    /// Whether -1 is accepted too, although it is less than `min`.
     pub or_minus_one: bool,
-    /// Why the bounds are where they are.
+    /// The reason for these bounds.
     pub why: &'static str,
 }
 
-/// Whether forebay acts on a key.
+/// Whether forebay supports a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Status {
     /// forebay does what Kafka's documentation says.
     Served,
-    /// Known, but what it asks for is not built yet: setting it is an error.
+    /// Known but not supported yet. Setting it is an error.
     NotServedYet {
         /// What is missing.
         what: &'static str,
-        /// The one value that asks for nothing and is therefore taken.
+        /// A value that changes nothing and is therefore accepted.
         harmless: Option<&'static str>,
     },
-    /// Has a meaning only inside a Java virtual machine: a warning, and it is ignored.
+    /// Has a meaning only in a Java virtual machine. It is ignored with a warning.
     JvmOnly,
 }
 

@@ -1,5 +1,5 @@
-//! The one table of configuration keys: every producer key of Kafka 4.3, the few that 4.4 adds,
-//! and forebay's own. Defaults and bounds are Kafka's where Kafka has them.
+//! The table of all configuration keys: every producer key of Kafka 4.3, the few that 4.4 adds, and
+//! forebay's own. Defaults and bounds are Kafka's where Kafka has them.
 
 use super::key::{Bounds, Key, Kind, Status, Unit};
 
@@ -36,37 +36,37 @@ pub static KEYS: &[Key] = &[
         "How connections are secured. Only PLAINTEXT is served yet; anything else is an error, \
          never a connection in the clear.",
     ),
-    // What an ack means.
+    // Acknowledgements and retries.
     served(
         "acks",
         Kind::OneOf(&["all", "-1", "0", "1"]),
         Some("all"),
-        "Whose confirmation makes a record acked: nobody's (0), the leader's (1), that of all \
-         replicas in sync (all, -1). 0 leaves every outcome unknown, 1 loses what a failing leader \
-         had not passed on; both exclude idempotence.",
+        "Which confirmation makes a record acked: none (0), the leader's (1), or that of all \
+         in-sync replicas (all, -1). With 0 every outcome is unknown. With 1 a record is lost if \
+         the leader fails before it is replicated. Both exclude idempotence.",
     ),
     served(
         "enable.idempotence",
         FLAG,
         Some("true"),
-        "Whether brokers recognise what is sent twice, so that a retry neither doubles nor \
-         reorders records. Needs acks=all, retries above 0 and at most 5 requests in flight; a \
+        "Whether brokers recognise duplicates, so that a retry neither doubles nor reorders \
+         records. Needs acks=all, retries above 0 and at most 5 requests in flight; a \
          conflict is an error, also when true is only the default.",
     ),
     served(
         "max.in.flight.requests.per.connection",
         count(1, INT, "with none in flight nothing is ever sent, and it is a 32-bit number"),
         Some("5"),
-        "Requests sent to a broker and not answered yet. 1 waits out every round trip; above 5 \
-         needs enable.idempotence=false, for brokers remember only five batches, and then a retry \
-         may reorder records.",
+        "Requests to a broker that may be in flight. With 1 each request waits for the response \
+         before it. Above 5 needs enable.idempotence=false, because brokers remember only five \
+         batches. Then a retry may reorder records.",
     ),
     served(
         "retries",
         count(0, INT, "a count cannot be negative, and it is a 32-bit number"),
         Some("2147483647"),
-        "How often a batch is sent again. Better left alone: delivery.timeout.ms ends the \
-         attempts. 0 gives up at the first hiccup and excludes idempotence.",
+        "How often a batch is sent again. Better left at the default: delivery.timeout.ms ends \
+         the attempts. With 0 the first failure is final, and idempotence is excluded.",
     ),
     served(
         "retry.backoff.ms",
@@ -86,13 +86,13 @@ pub static KEYS: &[Key] = &[
         TIME_INT,
         Some("120000"),
         "Time in ms within which every accepted record has its outcome, retries included. At least \
-         linger.ms + request.timeout.ms, or a record could expire before its first answer.",
+         linger.ms + request.timeout.ms, or a record could expire before its first response.",
     ),
     served(
         "request.timeout.ms",
         TIME_INT,
         Some("30000"),
-        "Wait for the answer to a request, in ms. Keep it above the brokers' \
+        "Wait for the response to a request, in ms. Keep it above the brokers' \
          replica.lag.time.max.ms (30000), or slow replicas cause needless retries.",
     ),
     served(
@@ -107,17 +107,17 @@ pub static KEYS: &[Key] = &[
         "buffer.memory",
         bytes(0, isize::MAX as i64, "a size cannot be negative, nor beyond what can be addressed"),
         Some("33554432"),
-        "Memory for records that wait or are in flight, in bytes. When it is used up, senders wait \
-         up to max.block.ms; those who are far ahead of the brokers wait for a moment before that. At \
-         least batch.size; with 0 every record is refused.",
+        "Memory for records that wait or are in flight, in bytes. When it is used up, callers wait \
+         up to max.block.ms. Callers that are much faster than the brokers wait briefly before \
+         that. At least batch.size; with 0 every record is refused.",
     ),
     served(
         "batch.size",
         bytes(0, INT, "a size cannot be negative, and it is a 32-bit number"),
         Some("16384"),
         "Upper bound of a partition's batch, in bytes; a larger record gets a batch of its own. 0 \
-         sends every record alone. Large batches compress and travel better, and every partition \
-         being written to takes one out of buffer.memory.",
+         sends every record alone. Large batches compress better and cost less to send. Every \
+         partition that is written to takes one from buffer.memory.",
     ),
     served(
         "linger.ms",
@@ -130,8 +130,9 @@ pub static KEYS: &[Key] = &[
         "max.request.size",
         bytes(0, INT, "a size cannot be negative, and it is a 32-bit number"),
         Some("1048576"),
-        "Upper bound of a request, and of a record before compression, in bytes. Above the \
-         brokers' message.max.bytes they refuse what is sent; a larger record is refused at once.",
+        "Upper bound of a request, and of a record before compression, in bytes. Brokers \
+         refuse batches above their message.max.bytes. A record above this limit is refused at \
+         once.",
     ),
     served(
         "compression.type",
@@ -164,9 +165,9 @@ pub static KEYS: &[Key] = &[
         "partitioner.class",
         Kind::OneOf(&[ROUND_ROBIN, DEFAULT_PARTITIONER, UNIFORM_STICKY]),
         None,
-        "Who chooses the partition of a record that names none. Not set: murmur2 of the key; \
+        "What chooses the partition of a record that names none. Not set: murmur2 of the key; \
          without a key, one partition until it has taken batch.size bytes. UniformStickyPartitioner \
-         is that with partitioner.ignore.keys=true. A partitioner of one's own is given in code.",
+         is that with partitioner.ignore.keys=true. Your own partitioner is given in code.",
     ),
     served(
         "partitioner.ignore.keys",
@@ -240,14 +241,14 @@ pub static KEYS: &[Key] = &[
         "socket.connection.setup.timeout.ms",
         TIME_ABOVE_0,
         Some("10000"),
-        "Wait for a connection to stand, in ms; doubles with every failure in a row, up to \
+        "How long to wait for a connection, in ms; doubles with every failure in a row, up to \
          socket.connection.setup.timeout.max.ms, with 20 % jitter.",
     ),
     served(
         "socket.connection.setup.timeout.max.ms",
         TIME_ABOVE_0,
         Some("30000"),
-        "Longest wait for a connection to stand, in ms. Must not be less than \
+        "Longest wait for a connection, in ms. Must not be less than \
          socket.connection.setup.timeout.ms.",
     ),
     // Metadata.
@@ -265,7 +266,7 @@ pub static KEYS: &[Key] = &[
             bounds(5000, i64::MAX, "less would forget a topic between two of its records"),
         ),
         Some("300000"),
-        "Time after which a topic that nobody sends to is forgotten, in ms. The next record then \
+        "Time after which a topic without new records is forgotten, in ms. The next record then \
          waits for its metadata.",
     ),
     served(
@@ -287,20 +288,20 @@ pub static KEYS: &[Key] = &[
         "forebay.restart.max",
         count(0, INT, "a count cannot be negative, and it is a 32-bit number"),
         Some("5"),
-        "How often an actor may be restarted within forebay.restart.window.ms before its part \
-         fails for good, visibly. 0 makes the first failure final.",
+        "How often an actor may be restarted within forebay.restart.window.ms before it \
+         is given up, which is reported. With 0 the first failure is final.",
     ),
     served(
         "forebay.restart.window.ms",
         TIME_ABOVE_0,
         Some("10000"),
-        "The time over which restarts are counted, in ms. Very long, and rare failures add up to a \
-         final one.",
+        "The time over which restarts are counted, in ms. If it is very long, rare failures add up \
+         to the limit.",
     ),
-    // Known, not built yet.
+    // Known but not supported yet.
     later("transactions", "transactional.id", TEXT, None, "Name of the transactional producer."),
     later("transactions", "transaction.timeout.ms", TIME_INT, Some("60000"), "Time after which the coordinator aborts an open transaction."),
-    later("transactions", "transaction.two.phase.commit.enable", FLAG, Some("false"), "Whether somebody else decides when transactions end."),
+    later("transactions", "transaction.two.phase.commit.enable", FLAG, Some("false"), "Whether an external coordinator decides when transactions end."),
     later("rack awareness (Kafka 4.4)", "client.rack", TEXT, Some(""), "Rack that this client is in."),
     later("rack awareness (Kafka 4.4)", "partitioner.rack.aware", FLAG, Some("false"), "Whether records without a key go to partitions led from the same rack."),
     later("resolving names in the background (Kafka 4.4)", "bootstrap.resolve.timeout.ms", TIME, Some("0"), "How long to go on resolving bootstrap.servers."),
@@ -393,7 +394,7 @@ pub static KEYS: &[Key] = &[
     later(TLS, "ssl.truststore.location", TEXT, None, "File with the trusted certificates."),
     later(TLS, "ssl.truststore.password", TEXT, None, "Password of that file."),
     later(TLS, "ssl.truststore.type", TEXT, Some("JKS"), "Format of that file."),
-    // Java's own.
+    // Only for Java.
     jvm("auto.include.jmx.reporter", "Whether JMX reports metrics."),
     jvm("config.providers", "Java classes that fill in ${...}; values are taken as they stand."),
     jvm("metric.reporters", "Java classes that report metrics."),
@@ -431,7 +432,7 @@ const SERIALIZERS: &[&str] = &[
 
 /// The key of this name.
 pub(super) fn find(name: &str) -> Option<&'static Key> {
-    // Each provider has settings of its own, under names that the configuration chooses.
+    // The configuration names its providers, and each has its own settings.
     let name = match name.strip_prefix("config.providers.") {
         Some(_) => "config.providers",
         None => name,

@@ -1,4 +1,4 @@
-//! Java's `.properties`, read as `java.util.Properties` reads it.
+//! Reads Java's `.properties` files as `java.util.Properties` does.
 
 use std::iter::Peekable;
 use std::str::Chars;
@@ -41,9 +41,10 @@ fn is_space(c: char) -> bool {
     matches!(c, ' ' | '\t' | '\x0c')
 }
 
-/// Lines without blank ones and comments, joined where one ends in an odd number of backslashes.
+/// Returns the lines, without blank ones and comments. A line that ends in an odd number of
+/// backslashes is joined with the next one.
 fn logical_lines(text: &str) -> Vec<Line> {
-    // Java ends a line at \n, \r and \r\n; the first turns both others into it.
+    // Java ends a line at \n, \r and \r\n. Turn them all into \n.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let text = text.replace("\r\n", "\n").replace('\r', "\n");
     let mut lines = Vec::new();
@@ -58,7 +59,7 @@ fn logical_lines(text: &str) -> Vec<Line> {
         };
         match &mut open {
             Some(line) => line.text.push_str(part),
-            // A lone backslash opens nothing either: what follows may still be a comment.
+            // A lone backslash starts no line either: the next line may be a comment.
             None if part.is_empty() || natural.starts_with(['#', '!']) => continue,
             None => {
                 open = Some(Line {
@@ -75,7 +76,8 @@ fn logical_lines(text: &str) -> Vec<Line> {
     lines
 }
 
-/// The key ends at the first `=`, `:` or blank that no backslash precedes.
+/// Splits a line into key and value. The key ends at the first `=`, `:` or blank without a
+/// backslash before it.
 fn split(line: &str) -> (&str, &str) {
     let mut escaped = false;
     let end = line.find(|c| {
@@ -90,7 +92,7 @@ fn split(line: &str) -> (&str, &str) {
 }
 
 fn unescape(text: &str) -> Result<String, &'static str> {
-    // In UTF-16, because \u escapes write what lies beyond 16 bits as a pair.
+    // In UTF-16, because \u escapes write characters beyond 16 bits as a pair.
     let mut units: Vec<u16> = Vec::with_capacity(text.len());
     let mut chars = text.chars().peekable();
     while let Some(c) = chars.next() {

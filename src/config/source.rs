@@ -1,21 +1,22 @@
-//! What every source of a configuration becomes before it is typed: one flat map.
+//! The common form of all sources of a configuration: a flat map from keys to text.
 
 use std::collections::BTreeMap;
 
 use super::error::Problem;
 use super::origin::Origin;
 
-/// A value before it is typed, and where it was set.
+/// A value as text, and where it was set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Setting {
     pub value: String,
     pub origin: Origin,
 }
 
-/// Keys in Kafka's spelling. Flat because trees trip over a key that is also another's prefix.
+/// Settings by key, in Kafka's spelling. The map is flat because some keys are also the beginning
+/// of another key, which a tree cannot hold.
 pub(super) type Flat = BTreeMap<String, Setting>;
 
-/// What one text gave.
+/// What was read from one source.
 #[derive(Debug, Default)]
 pub(super) struct Read {
     pub flat: Flat,

@@ -1,4 +1,5 @@
-//! TOML, flattened. `linger.ms = 5`, `"linger.ms" = 5` and `[linger]` over `ms = 5` are the same.
+//! Reads TOML into a flat map. `linger.ms = 5`, `"linger.ms" = 5`, and `ms = 5` in a section
+//! `[linger]` are the same.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -19,7 +20,7 @@ pub(super) fn read(text: &str, name: &Arc<str>) -> Read {
         read: Read::default(),
     };
     let (table, errors) = DeTable::parse_recoverable(text);
-    // The first error of a line explains it; the parser goes on to stumble over its rest.
+    // The parser may report several errors for one line. The first one explains the line.
     let mut by_line = BTreeMap::new();
     for error in &errors {
         let at = error.span().unwrap_or_default().start;
@@ -71,7 +72,7 @@ impl Reader<'_> {
         let origin = self.origin(&span);
         let mut syntax = self.read.problems.iter_mut();
         if let Some(problem) = syntax.find(|it| it.origin == origin) {
-            // Whatever the parser made of a line with an error was not meant.
+            // The value of a line with an error is wrong, so it is not used.
             problem.key.get_or_insert(name);
             return;
         }
@@ -96,7 +97,7 @@ impl Reader<'_> {
                 format!("TOML cannot hold both {short} and {long} as dotted keys"),
             )
             .advice(format!("put the key in quotes: \"{short}\" = ...")),
-            // The offending line itself is not shown: it may hold a password.
+            // The line itself is not shown, because it may contain a password.
             None => {
                 let wrong = format!("not TOML: {}", message.replace('\n', ", "));
                 let problem = Problem::new(ProblemKind::Syntax, &origin, wrong);
@@ -114,7 +115,8 @@ impl Reader<'_> {
         keys::find(key.trim_matches(['"', '\''])).map(|key| key.name)
     }
 
-    /// The pair of keys that this line and an earlier one set, of which one is the other's prefix.
+    /// If this line and an earlier one set keys of which one is the beginning of the other, returns
+    /// the two keys.
     fn collision(&self, at: usize) -> Option<(&'static str, &'static str)> {
         let line_number = self.line(at);
         let here = key_of(self.text.lines().nth(line_number - 1)?)?;
@@ -152,7 +154,7 @@ impl Reader<'_> {
     }
 }
 
-/// Keys that are also the beginning of another key.
+/// Pairs of keys of which the first is the beginning of the second.
 fn prefix_pairs() -> impl Iterator<Item = (&'static str, &'static str)> {
     KEYS.iter().flat_map(|short| {
         let longer = KEYS.iter().filter(|long| {
@@ -164,14 +166,14 @@ fn prefix_pairs() -> impl Iterator<Item = (&'static str, &'static str)> {
     })
 }
 
-/// What a line sets, in case it sets something.
+/// The key that a line sets, if it sets one.
 fn key_of(line: &str) -> Option<&str> {
     let (key, _) = line.split_once('=')?;
     let key = key.trim();
     (!key.is_empty() && !key.starts_with('#')).then_some(key)
 }
 
-/// Under a `[section]` only the end of the key stands on the line.
+/// Whether the line's key can be this name. In a `[section]` the line has only the end of the name.
 fn ends_with_key(name: &str, key: &str) -> bool {
     name.strip_suffix(key)
         .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
@@ -191,7 +193,7 @@ fn list(entries: &[Spanned<DeValue<'_>>]) -> Option<String> {
 fn text_of(scalar: &DeValue<'_>) -> String {
     match scalar {
         DeValue::String(text) => text.to_string(),
-        // Hexadecimal and the like are TOML's own; everybody else writes decimal.
+        // Only TOML allows hexadecimal and similar numbers. All other sources have decimal ones.
         DeValue::Integer(number) => match i128::from_str_radix(number.as_str(), number.radix()) {
             Ok(decimal) => decimal.to_string(),
             Err(_) => number.to_string(),
@@ -199,7 +201,7 @@ fn text_of(scalar: &DeValue<'_>) -> String {
         DeValue::Float(number) => number.to_string(),
         DeValue::Boolean(flag) => flag.to_string(),
         DeValue::Datetime(time) => time.to_string(),
-        // Only reached if TOML grows: handled by the caller.
+        // The caller handles arrays and tables.
         DeValue::Array(_) | DeValue::Table(_) => String::new(),
     }
 }
@@ -294,7 +296,7 @@ mod tests {
 
     #[test]
     fn kafka_4_3_has_one_colliding_pair() {
-        // The others are a key of 4.4 and the JVM-only config.providers.
+        // The others are a key of Kafka 4.4 and config.providers, which only Java uses.
         let pairs: Vec<_> = prefix_pairs().map(|(short, _)| short).collect();
         assert_eq!(pairs, ["buffer.memory", "sasl.oauthbearer.scope"]);
     }
@@ -316,7 +318,7 @@ mod tests {
         }
     }
 
-    /// A key may be quoted, but not over several lines.
+    /// Quotes a key on a single line, as TOML requires.
     fn basic(name: &toml::Value) -> String {
         let name = name.as_str().unwrap_or_default();
         let escaped = name.chars().map(|c| format!("\\U{:08X}", c as u32));

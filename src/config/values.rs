@@ -1,5 +1,5 @@
-//! From the flat map to typed values, by the table of keys. Whatever does not fit is a problem,
-//! and its key goes on with its default so that every problem is found in one pass.
+//! Turns the flat map into typed values, by the table of keys. A setting that is wrong is a
+//! problem, and its key keeps its default, so that one pass finds all problems.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::IntErrorKind;
@@ -14,7 +14,8 @@ use super::keys::{self, KEYS};
 use super::origin::Origin;
 use super::source::Flat;
 
-/// What longer times are cut to: as good as never, and any clock can still add it to its now.
+/// The longest time, 100 years. Longer ones are cut to it, so that adding it to the present time
+/// cannot overflow.
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 pub(super) struct Values<'a> {
@@ -31,7 +32,7 @@ enum Value {
     Text(String),
 }
 
-/// Why a text is no value of its key.
+/// Why a text is not a valid value of a key.
 struct Misfit {
     kind: ProblemKind,
     wrong: String,
@@ -63,7 +64,7 @@ impl<'a> Values<'a> {
     fn take(&mut self, key: &'static Key, name: &str, text: &str, origin: &Origin) {
         match key.status {
             Status::Served => match parse(key, text) {
-                // An empty template line leaves a choice open.
+                // An empty value, as in a template, chooses nothing.
                 Ok(Value::Text(word)) if word.is_empty() && matches!(key.kind, Kind::OneOf(_)) => {}
                 Ok(value) => {
                     self.typed.insert(key.name, value);
@@ -78,7 +79,7 @@ impl<'a> Values<'a> {
             },
             Status::NotServedYet { harmless, .. }
                 if harmless.is_some_and(|it| it.eq_ignore_ascii_case(text.trim())) => {}
-            // The value is not shown: it may be a password.
+            // The value is not shown, because it may be a password.
             Status::NotServedYet { what, .. } => self.problems.push(
                 Problem::new(
                     ProblemKind::NotServedYet,
@@ -94,20 +95,20 @@ impl<'a> Values<'a> {
         }
     }
 
-    /// Notes a problem that makes the key's value useless to whoever looks at it later.
+    /// Notes a problem that makes the key's value unusable for later checks.
     pub(super) fn fail(&mut self, name: &'static str, problem: Problem) {
         self.failed.insert(name);
         self.problems.push(problem);
     }
 
-    /// Notes that a source wanted to set the key, and failed to.
+    /// Notes that a source tried to set the key and failed.
     pub(super) fn distrust(&mut self, name: &str) {
         if let Some(key) = keys::find(name).filter(|key| !self.is_set(key.name)) {
             self.failed.insert(key.name);
         }
     }
 
-    /// Whether all these keys have the values that were meant.
+    /// Whether none of these keys has a problem.
     pub(super) fn sound(&self, names: &[&str]) -> bool {
         names.iter().all(|name| !self.failed.contains(name))
     }
@@ -121,7 +122,7 @@ impl<'a> Values<'a> {
         setting.map_or(Origin::Default, |it| it.origin.clone())
     }
 
-    /// A problem with this key, its value and its origin filled in.
+    /// A problem with this key. Its value and origin are filled in.
     pub(super) fn problem(&self, kind: ProblemKind, name: &str, wrong: String) -> Problem {
         let problem = Problem::new(kind, &self.origin(name), wrong).key(name);
         match self.raw(name) {
@@ -130,7 +131,7 @@ impl<'a> Values<'a> {
         }
     }
 
-    /// The value and its origin, to be named in a problem of another key.
+    /// The key with its value and origin, to be named in a problem of another key.
     pub(super) fn shown(&self, name: &str) -> String {
         let text = self.raw(name).unwrap_or("not set");
         format!("{name} ({text}, {})", self.origin(name))
@@ -154,7 +155,7 @@ impl<'a> Values<'a> {
         }
     }
 
-    /// A number whose bounds in the table fit the type asked for.
+    /// A number as type `T`. The key's bounds fit into it.
     pub(super) fn sized<T: TryFrom<i64> + Default>(&self, name: &str) -> T {
         T::try_from(self.number(name)).unwrap_or_default()
     }
@@ -170,13 +171,13 @@ impl<'a> Values<'a> {
         }
     }
 
-    /// The entries of a list, without blanks around them and without empty ones.
+    /// The entries of a list, trimmed and without empty ones.
     pub(super) fn list(&self, name: &str) -> impl Iterator<Item = &str> {
         let entries = self.text(name).unwrap_or_default().split(',');
         entries.map(str::trim).filter(|entry| !entry.is_empty())
     }
 
-    /// One of the key's words, as an enum.
+    /// The key's word as an enum.
     pub(super) fn word<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
         let word: StrDeserializer<'_, WordError> = self.text(name)?.into_deserializer();
         T::deserialize(word).ok()
@@ -249,7 +250,8 @@ fn misfit(wrong: &str, advice: &str) -> Misfit {
     }
 }
 
-/// The value is not shown: the misspelt key may be that of a password.
+/// The problem of an unknown key. The value is not shown: the key may be a misspelt one of a
+/// password.
 fn unknown(name: &str, origin: &Origin) -> Problem {
     let problem = Problem::new(
         ProblemKind::UnknownKey,
@@ -263,9 +265,10 @@ fn unknown(name: &str, origin: &Origin) -> Problem {
     }
 }
 
-/// The known key that the fewest edits lead to, unless most of the name would have to change.
+/// The known key with the smallest edit distance, unless more than half of the name would have to
+/// change.
 fn nearest(name: &str) -> Option<&'static str> {
-    // Far longer than any key: no use in comparing it.
+    // Much longer than any key, so comparing is useless.
     if name.len() > 100 {
         return None;
     }
@@ -274,7 +277,7 @@ fn nearest(name: &str) -> Option<&'static str> {
     (edits <= name.chars().count() / 2).then_some(key)
 }
 
-/// Levenshtein's distance, one row at a time.
+/// The Levenshtein distance, computed row by row.
 fn distance(from: &str, to: &str) -> usize {
     let mut row: Vec<usize> = (0..=to.chars().count()).collect();
     for (i, a) in from.chars().enumerate() {

@@ -5,10 +5,11 @@ use std::time::Duration;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
+/// The random part of a wait, as a share of it: 20 % more or less.
 const JITTER: f64 = 0.2;
 
-/// Doubles from `min` to `max`, give or take 20 %, so that clients that failed together do not
-/// come back together.
+/// The wait doubles from `min` to `max`, with a jitter of 20 %. Without the jitter, clients that
+/// failed together would all come back at the same moment.
 #[derive(Debug, Clone)]
 pub struct Backoff {
     min: Duration,
@@ -27,7 +28,7 @@ impl Backoff {
         }
     }
 
-    /// The wait after one more failure; never longer than `max`.
+    /// Returns the wait after one more failure. It is never longer than `max`.
     pub fn next(&mut self) -> Duration {
         let factor = 2u32.saturating_pow(self.attempts);
         let wait = self.min.saturating_mul(factor).min(self.max);
@@ -37,7 +38,7 @@ impl Backoff {
             .map_or(self.max, |w| w.min(self.max))
     }
 
-    /// After a success the next wait is `min` again.
+    /// Call this after a success: the next wait is `min` again.
     pub fn reset(&mut self) {
         self.attempts = 0;
     }
@@ -92,7 +93,7 @@ mod tests {
         }
         let mut none = Backoff::new(Duration::ZERO, Duration::ZERO, 1);
         assert_eq!(none.next(), Duration::ZERO);
-        // A shortest wait above the longest counts as the longest.
+        // A `min` above `max` counts as `max`.
         assert!(Backoff::new(MAX, MIN, 1).next() <= MIN);
     }
 }

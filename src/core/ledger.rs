@@ -1,4 +1,5 @@
-//! Every sealed batch of a partition, from its sealing to its outcome.
+//! The ledger of a partition: all its sealed batches, from sealing to outcome. It decides which
+//! batch is sent next, with which sequence number, and what becomes of it.
 
 mod answers;
 mod line;
@@ -17,11 +18,11 @@ use crate::core::outcome::{Reason, Unconfirmed};
 #[cfg(test)]
 use crate::simulation::planted::{self, Bug};
 
-/// What the configuration says of batches, for all partitions.
+/// The configuration that applies to the batches of all partitions.
 #[derive(Debug, Clone)]
 pub(crate) struct Rules {
     pub idempotent: bool,
-    /// Batches of one partition without an answer, at most.
+    /// How many batches of one partition may be in flight.
     pub max_in_flight: usize,
     /// Attempts after the first.
     pub retries: u32,
@@ -31,7 +32,8 @@ pub(crate) struct Rules {
     pub codec: Compression,
 }
 
-/// How long brokers remember a producer that is silent: `producer.id.expiration.ms`, its default.
+/// How long brokers remember a producer that sends nothing: the default of
+/// `producer.id.expiration.ms`, 24 hours.
 const REMEMBERED: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A batch lent to a sender.
@@ -41,42 +43,42 @@ pub(crate) struct Lent {
     pub header: [u8; HEADER_LEN],
     pub records: Arc<Payload>,
     pub count: i32,
-    /// Not the batch's first attempt.
+    /// This is not the batch's first attempt.
     pub again: bool,
-    /// Held by whatever carries the loan or the news of it; see [`Ledger::mend`].
+    /// Held by the loan, and then by the message that reports on it: see [`Ledger::recover`].
     pub alive: Arc<()>,
 }
 
-/// What a sender says of a batch that was lent to it.
+/// What a sender reports on a batch that was lent to it.
 #[derive(Debug)]
 pub(crate) enum Report {
-    /// The broker answered.
+    /// The broker responded.
     Answered(Attempt),
-    /// There is no answer. Unless `written`, no byte of the batch ever reached the socket.
+    /// There is no response. Unless `written`, no byte of the batch reached the socket.
     Returned { written: bool, error: Arc<str> },
-    /// `acks=0`: the bytes are with the kernel and nothing more will be heard.
+    /// `acks=0`: the bytes are written to the kernel, and no response will come.
     Unasked,
 }
 
-/// A broker's answer to one batch.
+/// The broker's response for one batch.
 #[derive(Debug)]
 pub(crate) struct Attempt {
     pub error: BrokerError,
     pub base_offset: Option<i64>,
     pub log_append_time: Option<i64>,
-    /// The records the broker objects to: (index in the batch, why).
+    /// The records that the broker finds invalid: (index in the batch, reason).
     pub invalid: Vec<(u32, Arc<str>)>,
 }
 
-/// What has to be done beside the ledger.
+/// What has to be done outside the ledger.
 #[derive(Debug, Default)]
 #[must_use]
 pub(crate) struct Effects {
-    /// Batches that have their outcome: whoever asked is to be told.
+    /// Batches whose outcome is known. Their listeners and callbacks have to be told.
     pub settled: Vec<Settled>,
-    /// The identity under which the partition cannot go on.
+    /// The identity that the partition can no longer use. It needs a new one.
     pub bump: Option<Identity>,
-    /// The cluster is not as we think.
+    /// The metadata may be out of date.
     pub refresh_metadata: bool,
 }
 
@@ -85,7 +87,7 @@ pub(crate) struct Effects {
 pub(crate) enum Readiness {
     Now,
     At(Instant),
-    /// Not before something else happens: an answer, an identity, another batch.
+    /// Not before something else happens: a response, an identity, or another batch.
     No,
 }
 
@@ -94,28 +96,29 @@ struct Entry {
     id: u64,
     batch: SealedBatch,
     lent: bool,
-    /// The loan, while it is lent.
+    /// Alive while the loan or the report on it exists.
     loan: Weak<()>,
-    /// Times its bytes went to a socket.
+    /// How often its bytes may have been written to a socket.
     attempts: u32,
-    /// An attempt ended in a way that leaves open whether the batch is in the log. Sticky.
+    /// After some attempt it is unknown whether the batch is in the log. Never reset.
     unresolved: bool,
     stamp: Option<Stamp>,
-    /// The ledger's reign when it was lent last.
+    /// The ledger's leader generation when the batch was last lent.
     leader_generation: u32,
     not_before: Option<Instant>,
     last_error: Option<Arc<str>>,
     tokens: Vec<Token>,
 }
 
-/// The deque: batches in the order of their records, which is the order of their sequences. A
-/// batch keeps its place while it is lent, so a retry is at the head again without being moved.
+/// All sealed batches of a partition without an outcome, in the order of their records, which is
+/// the order of their sequence numbers. A batch keeps its place while it is lent. So a retry is at
+/// its place without being moved.
 ///
 /// Invariants:
-/// - stamped batches stand before unstamped ones, their sequences without a gap;
-/// - a batch with an unresolved attempt is never stamped anew and never `NotWritten`;
-/// - only the first batch that is not lent can be taken, so nothing overtakes a retry;
-/// - a batch leaves only with its outcome; while it is lent it stays, expired or not.
+/// - batches with a stamp come before those without, and their sequence numbers have no gaps;
+/// - a batch with an unresolved attempt never gets another stamp and never ends as `NotWritten`;
+/// - only the first batch that is not lent can be taken, so no batch overtakes a retry;
+/// - a batch is removed only with its outcome. A lent batch stays even when it has expired.
 #[derive(Debug)]
 pub(crate) struct Ledger {
     rules: Rc<Rules>,
@@ -123,24 +126,28 @@ pub(crate) struct Ledger {
     next_id: u64,
     lent: usize,
     identity: Option<Identity>,
-    /// What new batches will be stamped with once the old identity's are resolved.
+    /// The identity for new batches once no batch needs the old one.
     newer: Option<Identity>,
-    /// The identity under which the line broke. Others may still have it told to us, but its
-    /// sequences are used: numbered from 0 again, batches would look like duplicates.
+    /// The identity that the ledger left because its sequence numbers had a gap. A late request of
+    /// another partition may have this identity sent to all partitions again. It must not be used
+    /// again: its sequence numbers are used, and batches that start again at 0 would look like
+    /// duplicates.
     left: Option<Identity>,
     next_sequence: i32,
-    /// The line of sequences has a hole or the broker lost it: nothing is taken until what is lent
-    /// has come back; then everything starts anew under another identity.
+    /// The sequence numbers have a gap, or the broker does not remember them. No batch is taken
+    /// until all lent ones are back. Then the numbers start again under another identity.
     broken: bool,
-    /// The broker has accepted a batch under this identity, from this leader, since the last
-    /// error. Until then one batch is lent at a time: brokers accept any first sequence, so a
-    /// second one could get in before a retry of the first.
+    /// Since the last error, the present leader has accepted a batch under the present identity.
+    /// Until then one batch is lent at a time: a broker accepts any first sequence number, so a
+    /// second batch could be written before a retry of the first.
     proven: bool,
-    /// Counts the leaders: what an earlier one accepts proves nothing of the present one.
+    /// Counts the changes of the leader. A success from an earlier leader proves nothing about the
+    /// present one.
     leader_generation: u32,
     last_success: Option<Instant>,
-    /// Attempts after a batch's first, and batches that were split.
+    /// Attempts after the first, of all batches.
     pub retried: u64,
+    /// Batches that were split.
     pub splits: u64,
 }
 
@@ -164,7 +171,7 @@ impl Ledger {
         }
     }
 
-    /// Adds a batch at the tail.
+    /// Adds a batch at the end.
     pub fn push(&mut self, batch: SealedBatch) {
         let entry = self.entry(batch, None);
         self.entries.push_back(entry);
@@ -198,7 +205,7 @@ impl Ledger {
         }
     }
 
-    /// Whether another batch, once there is one, could be lent beside those that are.
+    /// Whether another batch could be lent in addition to those that are.
     pub fn has_room(&self) -> bool {
         let one_at_a_time = self.rules.idempotent && (!self.proven || self.is_in_doubt());
         #[cfg(test)]
@@ -211,8 +218,8 @@ impl Ledger {
         self.lent < window && !self.broken
     }
 
-    /// Whether a batch may be in the log already. Brokers remember the last five of a producer: if
-    /// five others followed it, its retry could not be recognised any more.
+    /// Whether some batch may be in the log already. A broker remembers the last five batches of a
+    /// producer. If five more followed, it could not recognize a retry as a duplicate.
     fn is_in_doubt(&self) -> bool {
         let mut stamped = self
             .entries
@@ -221,7 +228,7 @@ impl Ledger {
         stamped.any(|entry| entry.unresolved)
     }
 
-    /// Lends the first batch that is not lent, stamped.
+    /// Lends the first batch that is not lent, with a stamp.
     pub fn take(&mut self, now: Instant, compressor: &mut Compressor) -> Option<Lent> {
         if self
             .last_success
@@ -279,7 +286,7 @@ impl Ledger {
         })
     }
 
-    /// Settles every batch whose `delivery.timeout.ms` has run out. A lent one keeps its place.
+    /// Settles every batch whose `delivery.timeout.ms` is over. A lent batch keeps its place.
     pub fn expire(&mut self, now: Instant) -> Effects {
         let mut effects = Effects::default();
         let timeout = self.rules.delivery_timeout;
@@ -306,14 +313,15 @@ impl Ledger {
         effects
     }
 
-    /// When the next batch without an outcome runs out of time.
+    /// When the next batch without an outcome expires.
     pub fn next_expiry(&self) -> Option<Instant> {
         let waiting = self.entries.iter().find(|entry| !entry.batch.is_settled());
         waiting.map(|entry| entry.batch.created_at() + self.rules.delivery_timeout)
     }
 
-    /// Brings the counts in order after a panic. A loan of which nothing is left came back in the
-    /// message that panicked: whether it was written, and what was answered, is not known any more.
+    /// Repairs the counts after a panic. If neither a loan nor a message about it exists any more,
+    /// the message was lost in the panic. Then it is unknown whether the batch was written and what
+    /// the broker responded.
     pub fn recover(&mut self, now: Instant) -> Effects {
         self.lent = self.entries.iter().filter(|entry| entry.lent).count();
         let gone = |entry: &&Entry| entry.lent && entry.loan.strong_count() == 0;
@@ -332,15 +340,15 @@ impl Ledger {
         effects
     }
 
-    /// Something stands in the way of all batches; a time-out carries it.
+    /// Notes an error that holds up all batches. If they expire, it is given as the cause.
     pub fn note(&mut self, error: &Arc<str>) {
         for entry in &mut self.entries {
             entry.last_error.get_or_insert_with(|| Arc::clone(error));
         }
     }
 
-    /// Settles everything at once, because the producer closes or the partition is given up. `why`
-    /// is handed the last error of each batch.
+    /// Settles all batches at once, because the producer closes or the partition is given up. `why`
+    /// makes the reason from a batch's last error.
     pub fn abandon(&mut self, why: impl Fn(Option<Arc<str>>) -> Reason) -> Effects {
         let mut effects = Effects::default();
         if self.entries.iter().any(|entry| entry.stamp.is_some()) {
@@ -361,7 +369,8 @@ impl Ledger {
         effects
     }
 
-    /// Ties `token` to every batch without an outcome: its last clone goes when all have theirs.
+    /// Adds `token` to every batch without an outcome. Its last clone is dropped when all of them
+    /// were told their outcome.
     pub fn tie(&mut self, token: &Token) {
         for entry in self
             .entries
@@ -372,7 +381,7 @@ impl Ledger {
         }
     }
 
-    /// Batches and bytes without an outcome, and how many batches are lent.
+    /// What the ledger holds.
     pub fn load(&self) -> Load {
         let waiting = self
             .entries
@@ -391,17 +400,17 @@ impl Ledger {
         load
     }
 
-    /// How many batches there are, lent ones too.
+    /// The number of batches, including lent ones.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Whether every batch there is is lent, so that the next one to go would be a new one.
+    /// Whether every batch is lent, so that the next one to lend would be new.
     pub fn all_lent(&self) -> bool {
         self.entries.len() == self.lent
     }
 
-    /// Whether anything is lent to a sender.
+    /// Whether any batch is lent to a sender.
     pub fn is_lent(&self) -> bool {
         self.lent > 0
     }
@@ -416,7 +425,8 @@ impl Effects {
 }
 
 impl Drop for Ledger {
-    /// The bytes of what is lent may have left: the batches' own drop guards have to know.
+    /// Bytes of the lent batches may have been written. If those batches are dropped without an
+    /// outcome, their records are unknown.
     fn drop(&mut self) {
         for entry in self.entries.iter_mut().filter(|entry| entry.lent) {
             entry.batch.set_unresolved();
@@ -424,7 +434,7 @@ impl Drop for Ledger {
     }
 }
 
-/// What a partition holds.
+/// What a partition's ledger holds without an outcome.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Load {
     pub batches: usize,

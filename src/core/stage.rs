@@ -1,4 +1,5 @@
-//! Where callers and a partition's actor meet: one leased batch, filled under a short claim.
+//! The stage of a partition: the batch that callers append to, and the sealed batches that the
+//! partition's actor has not collected yet.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -15,12 +16,12 @@ use crate::core::batch::{OpenBatch, RecordRef};
 use crate::core::delivery::{Callback, Listener};
 use crate::core::memory::{Buffer, first_size};
 
-/// What a caller wants beside the append.
+/// What a caller wants in addition to the append.
 #[derive(Default)]
 pub(crate) struct AppendOptions<'a> {
     pub callback: Option<Callback>,
     pub listeners: &'a [Arc<dyn Listener>],
-    /// The partition was chosen by the sticky partitioner, which wants to know its bytes.
+    /// The sticky partitioner chose the partition. It has to learn how many bytes went there.
     pub sticky: bool,
 }
 
@@ -32,13 +33,13 @@ impl<'a> AppendOptions<'a> {
         }
     }
 
-    /// Whether nobody is to be told beside the holder of the receipt.
+    /// Whether nothing is to be told apart from the receipt.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.listeners.is_empty() && self.callback.is_none()
     }
 
-    /// Leaves with the batch who is to be told.
+    /// Registers the listeners and the callback with the batch.
     fn leave(&mut self, open: &mut OpenBatch, index: u32, timestamp: i64) {
         for listener in self.listeners {
             open.listen(listener);
@@ -56,56 +57,62 @@ pub(crate) struct Appended {
     pub ack: Arc<Ack>,
 }
 
-/// What became of an append.
+/// The result of an append.
 #[derive(Debug)]
 pub(crate) enum Append {
     Done(Appended),
-    /// The record needs memory and not enough was brought along: come again with this much.
+    /// The record needs a buffer of at least `size` bytes, and the caller brought none. It has to
+    /// try again with one.
     NeedsMemory {
         size: usize,
-        /// For a new batch, not for one that is to grow: the bytes of sticky records that the last
-        /// batches took, told once.
+        /// `Some` if the buffer is for a new batch, and `None` if it is for the open one to grow.
+        /// The number is the bytes of sticky records in the batches since the partitioner was last
+        /// told. They are reported once.
         begins: Option<usize>,
     },
-    /// The partition takes no records any more.
+    /// The stage takes no more records.
     Closed,
 }
 
-/// With so many bytes appended under one claim it is let go: after about a microsecond.
+/// Bytes appended under one claim before it is released. They take about a microsecond.
 const RUN: usize = 4096;
 
-/// Tells of the time when a batch was opened whether it need not wait for more records: it has
-/// lingered, or memory is used up.
+/// Decides whether a batch is due, from the time when it was opened: its linger is over, or memory
+/// is used up. A due batch does not wait for more records.
 pub(crate) fn due(linger: Duration, pressure: bool, now: Instant) -> impl Fn(Instant) -> bool {
     move |opened| pressure || opened + linger <= now
 }
 
-/// Who tells a leader's sender of a partition's batches, as the stage sees him.
+/// Tells the leader's sender of a partition's batches, on the thread that fills them.
 pub(crate) trait BatchObserver: Send + Sync {
-    /// So many bytes more are sealed. With `ask` the partition is to be asked for them: nobody was
-    /// told since it was asked last.
+    /// Another `bytes` are in sealed batches. With `ask`, the sender has to ask the partition for
+    /// them. Without it, the sender was already told to, and has not asked yet.
     fn full(&self, bytes: usize, ask: bool);
-    /// A batch took its first record then.
+    /// A batch took its first record at this time.
     fn opened(&self, at: Instant);
 }
 
 /// The stage of one partition.
 ///
-/// The claim is held for the copy of one record, or of a few kilobytes of them, or to move what is
-/// sealed to the actor; no user code runs under it, and nobody waits under it. So it is a spin lock,
-/// which yields the processor while another thread has it: letting go of it is a plain store, where a
-/// mutex pays for a second atomic exchange. An append that panics half way has not raised the batch's
-/// count: see `OpenBatch`. Batches leave in the order in which they were filled, since the sealed ones
-/// wait here, under the same claim, rather than in messages that could be overtaken.
+/// Its claim is a spin lock. It is held to copy one record or a few kilobytes of them, or to move
+/// the sealed batches to the actor. No user code runs and no thread waits under it. A thread that
+/// finds it taken yields the processor. Releasing a spin lock is a plain store, where a mutex needs
+/// a second atomic exchange.
+///
+/// An append that panics half way has not raised the batch's count: see `OpenBatch`.
+///
+/// Batches leave in the order in which they were filled: sealed batches wait here, under the same
+/// claim. In messages they could overtake each other.
 pub(crate) struct Stage {
     partition: i32,
     batch_size: usize,
-    /// What a batch begins with where little is sent.
+    /// Bytes of a batch's first buffer, in a partition with few records.
     first: usize,
+    /// Batches will be sent uncompressed.
     plain: bool,
-    /// Has the partition's actor look.
+    /// Wakes the partition's actor.
     wake: OnceLock<Box<dyn Fn() + Send + Sync>>,
-    /// Sealed batches, to be read without the claim.
+    /// The number of sealed batches, readable without the claim.
     queued: AtomicUsize,
     inner: SpinMutex<Inner, Yield>,
 }
@@ -114,27 +121,28 @@ pub(crate) struct Stage {
 struct Inner {
     open: Option<OpenBatch>,
     sealed: VecDeque<OpenBatch>,
-    /// The actor or the courier was told of the open batch.
+    /// The actor or the observer was told of the open batch.
     known: bool,
-    /// Somebody was told that something is sealed, and will ask for it.
+    /// The actor or the observer was told to ask for sealed batches, and the partition has not
+    /// collected them yet.
     signalled: bool,
-    /// Bytes sealed since then.
+    /// Bytes of sealed batches that were not reported yet.
     untold: usize,
-    /// With the next append there may be something that nobody was told.
-    news: bool,
-    /// Who is told of batches instead of the actor.
+    /// The next append has to check whether there is something to report.
+    unreported: bool,
+    /// Is told of batches instead of the actor.
     observer: Option<Arc<dyn BatchObserver>>,
     closed: bool,
-    /// Bytes of sticky records in the batches sealed since the partitioner was told.
+    /// Bytes of sticky records in sealed batches since the partitioner was last told.
     run: usize,
-    /// Bytes in the open batch of records that are not sticky.
+    /// Bytes of records in the open batch that are not sticky.
     chosen: usize,
-    /// The last batch outgrew a first buffer: the next one begins with a full one.
+    /// The last batch outgrew its first buffer, so the next one begins with a full buffer.
     busy: bool,
 }
 
 impl Stage {
-    /// With `plain` batches will go uncompressed.
+    /// `plain`: batches will be sent uncompressed.
     pub fn new(partition: i32, batch_size: usize, plain: bool) -> Self {
         Self {
             partition,
@@ -144,18 +152,18 @@ impl Stage {
             wake: OnceLock::new(),
             queued: AtomicUsize::new(0),
             inner: SpinMutex::new(Inner {
-                news: true,
+                unreported: true,
                 ..Inner::default()
             }),
         }
     }
 
-    /// Says how the partition's actor is woken. Once.
+    /// Sets how the partition's actor is woken. Only the first call counts.
     pub fn wake_with(&self, wake: impl Fn() + Send + Sync + 'static) {
         let _ = self.wake.set(Box::new(wake));
     }
 
-    /// Says who is told of batches from now on; with `None` it is the partition's actor.
+    /// Sets what is told of batches from now on. With `None` it is the partition's actor.
     pub fn set_observer(&self, observer: Option<Arc<dyn BatchObserver>>) {
         self.claim().observer = observer;
     }
@@ -165,9 +173,9 @@ impl Stage {
         self.inner.lock()
     }
 
-    /// Appends a record to the open batch: `None`, and nothing is changed, if there is none or the
-    /// record does not fit. `receipt` is handed the batch's ack and the record's index, and what it
-    /// makes of them is returned.
+    /// Appends a record to the open batch. If no batch is open or the record does not fit, returns
+    /// `None` and changes nothing. `receipt` makes the return value from the batch's ack and the
+    /// record's index.
     #[inline]
     pub fn append_to_open<R>(
         &self,
@@ -176,20 +184,21 @@ impl Stage {
         receipt: impl FnOnce(&Arc<Ack>, u32) -> R,
     ) -> Option<R> {
         let mut inner = self.claim();
-        // None is open on a stage that is closed.
+        // A closed stage has no open batch.
         let (index, open) = inner.add(record, sticky)?;
         let receipt = receipt(open.ack(), index);
-        if inner.news {
-            let news = inner.appended();
+        if inner.unreported {
+            let events = inner.appended();
             drop(inner);
-            self.tell(news);
+            self.tell(events);
         }
         Some(receipt)
     }
 
-    /// Appends records to the open batch, as long as they fit and no longer than others can wait for
-    /// the claim. If any did, `receipt` is handed the batch's ack and the index of the first one, and
-    /// what it makes of them is returned with the indices of all; otherwise `None`.
+    /// Appends records to the open batch, as long as they fit and for no longer than other threads
+    /// can wait for the claim. Returns what `receipt` makes of the batch's ack and the first
+    /// record's index, and the indices of all appended records. If none was appended, returns
+    /// `None`.
     #[inline]
     pub fn append_run<'a, R>(
         &self,
@@ -214,15 +223,15 @@ impl Stage {
             *chosen += open.len() - before;
         }
         let receipt = receipt(open.ack(), first);
-        if inner.news {
-            let news = inner.appended();
+        if inner.unreported {
+            let events = inner.appended();
             drop(inner);
-            self.tell(news);
+            self.tell(events);
         }
         Some((receipt, indices))
     }
 
-    /// Appends a record. `memory` is taken only if a new batch has to be opened.
+    /// Appends a record. `memory` is taken only for a new batch or for the open one to grow.
     pub fn append(
         &self,
         record: &RecordRef<'_>,
@@ -232,12 +241,12 @@ impl Stage {
     ) -> Append {
         let mut inner = self.claim();
         let appended = self.append_under(&mut inner, record, memory, options, now);
-        let news = match &appended {
+        let events = match &appended {
             Append::Done(_) => inner.appended(),
             _ => inner.sealed(),
         };
         drop(inner);
-        self.tell(news);
+        self.tell(events);
         appended
     }
 
@@ -268,7 +277,7 @@ impl Stage {
             if inner.open.is_some() {
                 self.seal_open(inner, true);
                 if inner.run > 0 {
-                    // A full batch is `batch.size`, whatever did not fit at its end.
+                    // A full batch counts as `batch.size`, even if its end stays unused.
                     inner.run = inner.run.max(self.batch_size);
                 }
             }
@@ -276,7 +285,7 @@ impl Stage {
                 true => self.batch_size,
                 false => self.first,
             };
-            // A record too large for a first buffer gets a full one, or one of its own.
+            // A record too large for a first buffer gets a full one, or a buffer of its own size.
             let size = match OpenBatch::buffer_size(record, first) {
                 size if size == first => size,
                 size => size.max(self.batch_size),
@@ -288,7 +297,8 @@ impl Stage {
         }
         match inner.append(record, options) {
             Some(appended) => Append::Done(appended),
-            // The sizes are upper bounds, so this cannot be; asking again is still truthful.
+            // This cannot happen, because the sizes are upper bounds. Asking for memory again would
+            // be right.
             None => inner.needs(self.batch_size),
         }
     }
@@ -298,7 +308,7 @@ impl Stage {
         self.claim().open.as_ref().map(OpenBatch::opened_at)
     }
 
-    /// Records and their bytes, open and sealed.
+    /// The number of records and their bytes, in the open batch and the sealed ones.
     pub fn load(&self) -> (usize, usize) {
         let inner = self.claim();
         let batches = inner.sealed.iter().chain(&inner.open);
@@ -310,9 +320,10 @@ impl Stage {
         })
     }
 
-    /// Moves everything sealed to the end of `full`. The open batch, which comes behind it, `leaves`
-    /// too or not: that is asked with the time when it took its first record. Returns it if it does,
-    /// and that time if it stays: nobody else is told of it.
+    /// Moves all sealed batches to the end of `full`. The open batch comes after them. `leaves`
+    /// decides by the time of its first record whether it leaves too. Returns the open batch if it
+    /// leaves, and the time if it stays. Then the caller has to watch it, since nothing else is
+    /// told of it.
     pub fn collect(
         &self,
         leaves: impl FnOnce(Instant) -> bool,
@@ -331,7 +342,7 @@ impl Stage {
         inner.signalled = false;
         inner.untold = 0;
         inner.known = inner.open.is_some();
-        inner.news = !inner.known;
+        inner.unreported = !inner.known;
         (open, opened.filter(|_| !leaves))
     }
 
@@ -340,14 +351,14 @@ impl Stage {
         self.claim().closed = false;
     }
 
-    /// Takes no more records from here on.
+    /// Takes no more records.
     pub fn close(&self) {
         let mut inner = self.claim();
         inner.closed = true;
         self.seal_open(&mut inner, false);
     }
 
-    /// Sealed batches that the actor does not have yet.
+    /// Sealed batches that the actor has not collected.
     pub fn queued(&self) -> usize {
         self.queued.load(Ordering::Relaxed)
     }
@@ -359,31 +370,31 @@ impl Stage {
         }
     }
 
-    /// Not under the claim: whoever is told may want it.
-    fn tell(&self, news: StageEvents) {
-        if let Some(observer) = news.observer {
-            if let Some((bytes, ask)) = news.full {
+    /// Reports the events. Not under the claim, which the receiver may need.
+    fn tell(&self, events: StageEvents) {
+        if let Some(observer) = events.observer {
+            if let Some((bytes, ask)) = events.full {
                 observer.full(bytes, ask);
             }
-            if let Some(at) = news.opened {
+            if let Some(at) = events.opened {
                 observer.opened(at);
             }
         } else if let Some(wake) = self.wake.get()
-            && (news.opened.is_some() || news.full.is_some_and(|(_, ask)| ask))
+            && (events.opened.is_some() || events.full.is_some_and(|(_, ask)| ask))
         {
             wake();
         }
     }
 }
 
-/// What others have to be told.
+/// What the observer or the actor has to be told.
 #[derive(Default)]
 struct StageEvents {
-    /// Who is told; else it is the actor, who then looks by himself.
+    /// The observer that is told. Without one, the actor is woken and looks at the stage by itself.
     observer: Option<Arc<dyn BatchObserver>>,
-    /// So many bytes more are sealed, and whether to ask for them.
+    /// Bytes of newly sealed batches, and whether to ask for them.
     full: Option<(usize, bool)>,
-    /// When the batch was opened that nobody knows of.
+    /// When the open batch took its first record, if it was not reported yet.
     opened: Option<Instant>,
 }
 
@@ -399,16 +410,17 @@ impl Inner {
         Some((index, open))
     }
 
-    /// Ends the open batch. It was busy if it outgrew `first` bytes.
+    /// Seals the open batch. If it outgrew `first` bytes, the next one begins with a full buffer.
     fn seal(&mut self, first: usize, full: bool) -> Option<OpenBatch> {
         let open = self.open.as_mut()?;
         open.finish(full);
         self.busy = open.wire_len() > first;
         self.run += open.len() - std::mem::take(&mut self.chosen);
         self.untold += open.wire_len();
-        // An actor that was told looks at whatever is open then.
+        // An actor that was told of the open batch looks at whichever batch is open then. So it
+        // need not be told of the next one.
         self.known &= self.observer.is_none();
-        self.news = true;
+        self.unreported = true;
         self.open.take()
     }
 
@@ -423,19 +435,19 @@ impl Inner {
         Some(Appended { index, ack })
     }
 
-    /// A record was added: what is to be told.
+    /// Returns the events to report after a record was added.
     #[cold]
     fn appended(&mut self) -> StageEvents {
-        let mut news = self.sealed();
-        self.news = false;
+        let mut events = self.sealed();
+        self.unreported = false;
         if !std::mem::replace(&mut self.known, true) {
-            news.opened = self.open.as_ref().map(OpenBatch::opened_at);
-            news.observer = news.observer.or_else(|| self.observer.clone());
+            events.opened = self.open.as_ref().map(OpenBatch::opened_at);
+            events.observer = events.observer.or_else(|| self.observer.clone());
         }
-        news
+        events
     }
 
-    /// What is to be told of sealed batches.
+    /// Returns the events to report about sealed batches.
     fn sealed(&mut self) -> StageEvents {
         let bytes = std::mem::take(&mut self.untold);
         if bytes == 0 {

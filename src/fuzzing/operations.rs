@@ -314,7 +314,7 @@ pub fn budget(data: &[u8]) {
         assert_eq!(budget.available(), TOTAL - out);
         assert_eq!(budget.waiting(), line.len());
         if let Some((_, size, _)) = line.front() {
-            let later = budget.next_portion().is_some_and(|at| at > now);
+            let later = budget.next_quantum().is_some_and(|at| at > now);
             assert!(*size > TOTAL - out || later, "who waits could be served");
         }
     }

@@ -1,4 +1,4 @@
-//! Connecting to a broker, up to the point where it has said what it speaks.
+//! Connects to a broker and learns which API versions it supports.
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,9 +16,9 @@ use crate::core::wire::{self, Api, Versions, VersionsResponse, WireError};
 #[derive(Debug, Clone)]
 pub struct ConnectOptions {
     pub client_id: String,
-    /// For resolving and connecting, all addresses of the endpoint together.
+    /// The limit for resolving the name and connecting, for all addresses of the endpoint together.
     pub setup_timeout: Duration,
-    /// For the handshake, and for each request of a [`super::ControlClient`].
+    /// The limit for the handshake, and for each request of a [`super::ControlClient`].
     pub request_timeout: Duration,
     /// `None` leaves it to the operating system.
     pub send_buffer: Option<usize>,
@@ -26,15 +26,15 @@ pub struct ConnectOptions {
     pub receive_buffer: Option<usize>,
 }
 
-/// A connection whose broker has said what it speaks.
+/// A connection to a broker that has sent its API versions.
 pub struct Connection {
     pub reader: FrameReader,
     pub writer: FrameWriter,
     pub versions: Versions,
 }
 
-/// Resolves the endpoint, connects to the first of its addresses that answers, and asks the
-/// broker what it speaks.
+/// Resolves the endpoint, connects to the first of its addresses that accepts, and asks the broker
+/// for its API versions.
 pub async fn connect(
     endpoint: &Endpoint,
     options: &ConnectOptions,
@@ -95,7 +95,8 @@ async fn dial(endpoint: &Endpoint, options: &ConnectOptions) -> Result<Transport
 
     let mut attempts: Vec<(SocketAddr, Arc<io::Error>)> = Vec::new();
     for (index, &address) in addresses.iter().enumerate() {
-        // An address that swallows packets leaves the others their share of the time.
+        // The remaining time is divided among the remaining addresses, so that one that drops all
+        // packets does not use it up.
         let share = deadline.saturating_duration_since(Instant::now())
             / u32::try_from(addresses.len() - index).unwrap_or(u32::MAX);
         let error = match timeout_at(Instant::now() + share, open(address, options)).await {
@@ -122,7 +123,8 @@ async fn open(address: SocketAddr, options: &ConnectOptions) -> io::Result<TcpSt
         SocketAddr::V4(_) => TcpSocket::new_v4()?,
         SocketAddr::V6(_) => TcpSocket::new_v6()?,
     };
-    // Before connecting, for the receive buffer decides which window scale is agreed on.
+    // This must be before connecting, because the size of the receive buffer decides the window
+    // scale.
     if let Some(size) = options.send_buffer {
         socket.set_send_buffer_size(u32::try_from(size).unwrap_or(u32::MAX))?;
     }
@@ -157,11 +159,11 @@ async fn handshake(
             VersionsResponse::AskVersion0 => {}
         }
     }
-    // Version 0 never answers that it should be asked in version 0.
+    // A response in version 0 never asks for version 0.
     Err(wire_error(WireError::NoVersions))
 }
 
-/// A request that is the only one in flight on its connection.
+/// A request that is alone in flight on its connection.
 pub(super) struct Call {
     pub api: Api,
     pub version: i16,
@@ -169,7 +171,7 @@ pub(super) struct Call {
     pub request: Bytes,
 }
 
-/// Writes a request and waits for its answer, without a deadline.
+/// Writes a request and waits for its response, without a deadline.
 pub(super) async fn exchange(
     reader: &mut FrameReader,
     writer: &mut FrameWriter,
@@ -210,7 +212,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_broker_says_what_it_speaks() {
+    async fn a_broker_sends_its_versions() {
         let endpoint = saying(frame(0, &versions_body(4))).await;
         let mut options = options();
         options.send_buffer = Some(128 << 10);
@@ -221,7 +223,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_older_broker_is_asked_in_version_0() {
+    async fn an_older_broker_is_asked_again_in_version_0() {
         let endpoint = listen(|_, mut stream| async move {
             let first = read_request(&mut stream).await.expect("a request");
             assert_eq!((first.api_key, first.version), (18, 4));
@@ -313,7 +315,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_network_that_swallows_packets_ends_with_a_timeout() {
-        // A full accept queue answers no more connections.
+        // With a full accept queue the kernel accepts no more connections.
         let socket = TcpSocket::new_v4().expect("a socket");
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
         socket.bind(address).expect("a free port");

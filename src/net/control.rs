@@ -1,7 +1,7 @@
-//! Metadata and producer ids, on a connection of their own.
+//! Requests metadata and producer ids, on a connection of its own.
 //!
-//! They must not wait behind the produce requests of a broker that has frozen, so this connection
-//! carries nothing else, and moves to another broker when one fails.
+//! These requests must not wait behind the Produce requests to a broker that hangs. So this
+//! connection carries nothing else. If its broker fails, another one is used.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use crate::core::backoff::Backoff;
 use crate::core::endpoint::Endpoint;
 use crate::core::wire::{self, Api, InitProducerIdResponse, MetadataResponse, WireError};
 
-/// The broker does not know this client's cluster any more (KIP-1102).
+/// Error code: the broker no longer belongs to the cluster that this client knows (KIP-1102).
 const REBOOTSTRAP_REQUIRED: i16 = 129;
 
 pub struct ControlClient {
@@ -27,11 +27,12 @@ pub struct ControlClient {
     options: ConnectOptions,
     backoff: Backoff,
     random: SmallRng,
-    /// Whom to try next in this round.
+    /// The brokers that are still to be tried in this round.
     round: VecDeque<Endpoint>,
-    /// Whether the next round goes to `nodes`, or to `bootstrap` because all nodes failed.
+    /// Whether the next round tries `nodes`. Otherwise all of them failed, and it tries
+    /// `bootstrap`.
     nodes_next: bool,
-    /// Whether to go back to the bootstrap list when all known nodes failed
+    /// Whether to return to the bootstrap list when all known nodes have failed
     /// (`metadata.recovery.strategy`).
     rebootstraps: bool,
     live: Option<Live>,
@@ -40,12 +41,12 @@ pub struct ControlClient {
 
 struct Live {
     connection: Connection,
-    /// Whether anything but the handshake was ever answered on it.
+    /// Whether any request after the handshake got a response.
     proven: bool,
 }
 
 impl ControlClient {
-    /// `backoff` runs from the shortest to the longest wait after failed attempts.
+    /// `backoff` is the shortest and the longest wait after failed attempts.
     pub fn new(
         bootstrap: Vec<Endpoint>,
         options: ConnectOptions,
@@ -66,7 +67,7 @@ impl ControlClient {
         }
     }
 
-    /// The brokers of the cluster, from the newest metadata.
+    /// Sets the brokers of the cluster, from the newest metadata.
     pub fn set_nodes(&mut self, nodes: Vec<(i32, Endpoint)>) {
         let mut endpoints: Vec<Endpoint> = Vec::with_capacity(nodes.len());
         for (_, endpoint) in nodes {
@@ -81,17 +82,17 @@ impl ControlClient {
         }
     }
 
-    /// Whether to go back to the bootstrap list when all known nodes have failed. Default: yes.
+    /// Sets whether to return to the bootstrap list when all known nodes have failed. Default: yes.
     pub fn rebootstraps(mut self, rebootstraps: bool) -> Self {
         self.rebootstraps = rebootstraps;
         self
     }
 
-    /// How long to wait before the next attempt: not at all while there are brokers that were not
-    /// tried since the last one fell; then longer with each round, from the start again after a
-    /// success. To be asked once per failure.
+    /// How long to wait before the next attempt. There is no wait while some brokers were not tried
+    /// since the last one failed. After that the wait gets longer with each round. A success starts
+    /// it from the shortest again. Call this once for each failure.
     pub fn next_delay(&mut self) -> Duration {
-        // Whoever answers, though it be a refusal, is asked again, and not at once.
+        // A broker that responds, even with a refusal, is asked again after a wait.
         let another = self.live.is_none() && !self.round.is_empty();
         if another {
             Duration::ZERO
@@ -100,7 +101,7 @@ impl ControlClient {
         }
     }
 
-    /// One attempt, on the live connection or on the next broker.
+    /// Makes one attempt, on the live connection or with the next broker.
     pub async fn metadata(&mut self, topics: &[String]) -> Result<MetadataResponse, NetError> {
         let answer = self
             .attempt(
@@ -117,7 +118,7 @@ impl ControlClient {
         Ok(answer)
     }
 
-    /// One attempt, on the live connection or on the next broker.
+    /// Makes one attempt, on the live connection or with the next broker.
     pub async fn init_producer_id(&mut self) -> Result<InitProducerIdResponse, NetError> {
         self.attempt(
             Api::InitProducerId,
@@ -146,12 +147,13 @@ impl ControlClient {
         encode: impl Fn(i16, i32, &str) -> Result<Bytes, WireError>,
         decode: impl Fn(i16, &Bytes) -> Result<A, WireError>,
     ) -> Result<A, NetError> {
-        // The connection is put back only after a success: an attempt that fails or is dropped
-        // half-way closes it, so that its answer cannot be taken for that of the next request.
+        // The connection is put back only after a success. An attempt that fails or is cancelled
+        // closes it. Otherwise the late response could be taken for that of the next request.
         if let Some(live) = self.live.take() {
             let (proven, endpoint) = (live.proven, live.connection.reader.endpoint().clone());
             match self.call(live, api, &encode, &decode).await {
-                // Brokers close what was idle for long. That says nothing about this request.
+                // Brokers close connections that were idle for long. This says nothing about the
+                // request.
                 Err(error) if proven && error.is_closed_unsaid() => {}
                 outcome => {
                     if self.live.is_none() && self.round.is_empty() {
@@ -222,7 +224,8 @@ impl ControlClient {
         self.round.pop_front()
     }
 
-    /// The known nodes in random order, then the bootstrap list, and so on (KIP-899).
+    /// Starts a round: the known nodes in random order, then the bootstrap list, and so on
+    /// (KIP-899).
     fn begin_round(&mut self) {
         let to_nodes = (self.nodes_next || !self.rebootstraps) && !self.nodes.is_empty();
         let brokers = if to_nodes {
@@ -270,7 +273,7 @@ mod tests {
         ControlClient::new(bootstrap.to_vec(), options(), backoff, 1)
     }
 
-    /// Answers every InitProducerId request with this id.
+    /// Responds to every InitProducerId request with this id.
     async fn serve(mut stream: TcpStream, id: i64) {
         shake_hands(&mut stream).await;
         while let Some(request) = read_request(&mut stream).await {
@@ -279,7 +282,7 @@ mod tests {
         }
     }
 
-    /// A port where nobody listens.
+    /// A port that is closed.
     fn nobody() -> Endpoint {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         Endpoint::new("127.0.0.1", listener.local_addr().expect("bound").port())
@@ -369,7 +372,7 @@ mod tests {
         let answer = client.init_producer_id().await.expect("bootstrap answers");
         assert_eq!(answer.producer_id, 1);
 
-        // The live connection stays; when it is lost, the new nodes come first.
+        // The live connection stays. When it is lost, the new nodes are tried first.
         client.set_nodes(vec![(1, node)]);
         let answer = client.init_producer_id().await.expect("an answer");
         assert_eq!(answer.producer_id, 1);

@@ -1,4 +1,4 @@
-//! What can go wrong between here and a broker, said so that somebody can mend it.
+//! What can go wrong between the producer and a broker. Each message says what the user can do.
 
 use std::io;
 use std::net::SocketAddr;
@@ -26,7 +26,7 @@ pub enum NetError {
     )]
     Connect {
         endpoint: Endpoint,
-        /// Each address that was tried, and what it said.
+        /// Each address that was tried, and its error.
         attempts: Vec<(SocketAddr, Arc<io::Error>)>,
     },
 
@@ -56,7 +56,7 @@ pub enum NetError {
     #[error("{endpoint} closed the connection{}", Unfinished(*partial))]
     Closed {
         endpoint: Endpoint,
-        /// How many bytes of an unfinished frame had arrived.
+        /// Bytes that had arrived of an unfinished response.
         partial: usize,
     },
 
@@ -145,7 +145,7 @@ impl NetError {
         }
     }
 
-    /// Whether the peer ended the connection, rather than said or did something wrong.
+    /// Whether the broker closed the connection, and nothing else was wrong.
     pub fn is_closed(&self) -> bool {
         match self {
             NetError::Closed { .. }
@@ -162,7 +162,7 @@ impl NetError {
         }
     }
 
-    /// Whether the peer ended the connection without a byte of an answer.
+    /// Whether the broker closed the connection before the first byte of a response.
     pub(super) fn is_closed_unsaid(&self) -> bool {
         self.is_closed() && !matches!(self, NetError::Closed { partial: 1.., .. })
     }

@@ -1,4 +1,4 @@
-//! Brokers for the tests of this room: as much of one as a test needs, and as broken.
+//! Fake brokers for the tests of this module. Each does only what its test needs.
 
 use std::future::Future;
 use std::time::Duration;
@@ -22,7 +22,8 @@ pub fn options() -> ConnectOptions {
     }
 }
 
-/// Listens, and hands every connection to `script` with its number, one after the other.
+/// Listens, and runs `script` for one connection after the other. `script` gets the number of the
+/// connection.
 pub async fn listen<F>(script: impl Fn(usize, TcpStream) -> F + Send + 'static) -> Endpoint
 where
     F: Future<Output = ()> + Send + 'static,
@@ -39,7 +40,7 @@ where
     Endpoint::new("127.0.0.1", port)
 }
 
-/// Listens, and answers the first bytes of every connection with these, then closes it.
+/// Listens, responds to the first request of each connection with `bytes`, and closes it.
 pub async fn saying(bytes: Vec<u8>) -> Endpoint {
     listen(move |_, mut stream| {
         let bytes = bytes.clone();
@@ -70,7 +71,7 @@ pub async fn read_request(stream: &mut TcpStream) -> Option<Request> {
     })
 }
 
-/// A frame with a correlation id; `body` includes what else the response header has.
+/// A frame with a correlation id. `body` includes the rest of the response header.
 pub fn frame(correlation_id: i32, body: &[u8]) -> Vec<u8> {
     let length = i32::try_from(4 + body.len()).expect("a small body");
     [
@@ -81,7 +82,7 @@ pub fn frame(correlation_id: i32, body: &[u8]) -> Vec<u8> {
     .concat()
 }
 
-/// The body of an ApiVersions answer: Produce, Metadata, ApiVersions, InitProducerId v4.
+/// The body of an ApiVersions response: Produce, Metadata, ApiVersions, InitProducerId up to v4.
 pub fn versions_body(version: i16) -> Vec<u8> {
     let keys = [(0, 3, 11), (3, 0, 13), (18, 0, 4), (22, 0, 4)].map(|(key, min, max)| {
         ApiVersion::default()
@@ -95,14 +96,14 @@ pub fn versions_body(version: i16) -> Vec<u8> {
     body.to_vec()
 }
 
-/// Plays the handshake.
+/// Responds to the handshake.
 pub async fn shake_hands(stream: &mut TcpStream) {
     let request = read_request(stream).await.expect("a handshake");
     let answer = frame(request.correlation_id, &versions_body(request.version));
     stream.write_all(&answer).await.expect("an open connection");
 }
 
-/// An InitProducerId v4 answer to `correlation_id` that gives out this id.
+/// An InitProducerId v4 response with this producer id.
 pub fn producer_id(correlation_id: i32, id: i64) -> Vec<u8> {
     // Header tags, throttle, error code, id, epoch, tags.
     let body = [&[0; 7][..], &id.to_be_bytes(), &[0, 0, 0]].concat();

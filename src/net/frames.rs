@@ -1,4 +1,4 @@
-//! Frames out of a stream of bytes, and bytes of a request into it.
+//! Splits received bytes into responses, and writes the bytes of requests.
 
 use std::io::{self, IoSlice};
 
@@ -7,19 +7,21 @@ use bytes::{Buf, Bytes, BytesMut};
 use super::transport::{ReadHalf, WriteHalf};
 use super::{Endpoint, NetError};
 
-/// The largest answer taken. Metadata of a hundred thousand partitions stays well below it.
+/// Bytes of the largest response that is accepted. The metadata of a hundred thousand partitions is
+/// much smaller.
 pub const MAX_ANSWER: usize = 64 << 20;
 
-/// How much one read asks for.
+/// Bytes to reserve for a read.
 const READ: usize = 32 << 10;
 
-/// Less spare room than this is not worth a system call.
+/// Spare bytes in the buffer below which more are reserved. Reading into fewer is not worth a
+/// system call.
 const LEAST_SPARE: usize = 4 << 10;
 
-/// What the kernel takes in one vectored write (`IOV_MAX`).
+/// Slices that the kernel accepts in one vectored write (`IOV_MAX`).
 const MAX_SLICES: usize = 1024;
 
-/// Splits what a broker sends into answers, without copying them.
+/// Splits received bytes into responses, without copying them.
 pub struct FrameReader {
     half: ReadHalf,
     buffer: BytesMut,
@@ -39,19 +41,19 @@ impl FrameReader {
         &self.endpoint
     }
 
-    /// The next answer without its length prefix, if it is here already.
+    /// The next response without its length prefix, if it has arrived already.
     pub fn at_hand(&mut self) -> Result<Option<Bytes>, NetError> {
         split_frame(&mut self.buffer, &self.endpoint)
     }
 
-    /// The next answer without its length prefix, or `None` if the broker closed the connection
-    /// between two answers. Loses nothing if dropped while it waits.
+    /// The next response without its length prefix, or `None` if the broker closed the connection
+    /// between two responses. Cancelling it loses no bytes.
     pub async fn next(&mut self) -> Result<Option<Bytes>, NetError> {
         loop {
             if let Some(frame) = self.at_hand()? {
                 return Ok(Some(frame));
             }
-            // The buffer grows with what has arrived, never with what was announced.
+            // The buffer grows with the bytes that arrived, never with the announced length.
             if self.buffer.capacity() - self.buffer.len() < LEAST_SPARE {
                 self.buffer.reserve(READ);
             }
@@ -70,7 +72,7 @@ impl FrameReader {
     }
 }
 
-/// Takes the first answer off the buffer, without its length prefix, if all of it is there.
+/// Removes the first response from the buffer, without its length prefix, if it is complete.
 pub(crate) fn split_frame(
     buffer: &mut BytesMut,
     endpoint: &Endpoint,
@@ -98,8 +100,8 @@ fn frame_size(prefix: [u8; 4], endpoint: &Endpoint) -> Result<usize, NetError> {
     if size <= MAX_ANSWER {
         return Ok(size);
     }
-    // Read as a length, the first bytes of HTTP and of a TLS alert or handshake are beyond
-    // the cap, so no answer is mistaken for them.
+    // Read as a length, the first bytes of HTTP, and of a TLS alert or handshake, are above the
+    // limit. So no valid response is taken for them.
     Err(match prefix {
         [b'H', b'T', b'T', b'P'] => NetError::SpeaksHttp {
             endpoint: endpoint(),
@@ -115,8 +117,8 @@ fn frame_size(prefix: [u8; 4], endpoint: &Endpoint) -> Result<usize, NetError> {
     })
 }
 
-/// Writes whole requests. A write that is dropped or fails half-way leaves half a request on the
-/// wire: the connection is of no use then. There is no deadline here; the caller has one.
+/// Writes whole requests. If a write is cancelled or fails half way, the connection is useless,
+/// because half a request was written. There is no deadline here: the caller has one.
 pub struct FrameWriter {
     half: WriteHalf,
     endpoint: Endpoint,
@@ -127,9 +129,9 @@ impl FrameWriter {
         Self { half, endpoint }
     }
 
-    /// Writes all bytes of all slices, and leaves the slices in no particular state.
+    /// Writes all bytes of all slices. Afterwards the slices are in no defined state.
     pub async fn write(&mut self, mut slices: &mut [IoSlice<'_>]) -> Result<(), NetError> {
-        // Takes empty slices off the front, so that a write of 0 bytes can only be a failure.
+        // Removes empty slices from the front. A write of 0 bytes is then always a failure.
         IoSlice::advance_slices(&mut slices, 0);
         while !slices.is_empty() {
             let batch = &slices[..slices.len().min(MAX_SLICES)];

@@ -1,4 +1,4 @@
-//! The connection of one SenderActor: a task that connects, writes requests, reads answers.
+//! The connection of one SenderActor: a task that connects, writes requests, and reads responses.
 
 use std::io::IoSlice;
 
@@ -13,11 +13,11 @@ use crate::core::wire::Versions;
 #[derive(Debug)]
 pub(crate) enum LinkEvent {
     Connected(Versions),
-    /// So many requests, the oldest that were not yet reported, are with the kernel.
+    /// This many more requests, the oldest first, are written to the kernel.
     Wrote(usize),
-    /// Frames that came together, without their length prefixes.
+    /// Responses that arrived together, without their length prefixes.
     Answers(Vec<Bytes>),
-    /// It is over; nothing comes after this.
+    /// The connection is lost. No event follows.
     Lost(NetError),
 }
 
@@ -37,11 +37,11 @@ pub(crate) async fn run(
         Err(error) => return tell(LinkEvent::Lost(error)),
     };
     tell(LinkEvent::Connected(versions));
-    // One task for both halves: a reader that fails takes the writer with it, and so do the
-    // buffers that the writer holds.
+    // Reading and writing are one task. If reading fails, the writer is dropped too, and with it
+    // the buffers it holds.
     let error = tokio::select! {
-        // In a fixed order, so that a simulation can be repeated. The writer has no more than what
-        // may be in flight, and starves nobody.
+        // A fixed order makes a simulation repeatable. The writer cannot starve the reader: it has
+        // no more requests than may be in flight.
         biased;
         written = write(writer, &mut outbox, &tell) => match written {
             Ok(()) => return,
@@ -52,7 +52,7 @@ pub(crate) async fn run(
     tell(LinkEvent::Lost(error));
 }
 
-/// Requests in one write, at most. Their sender bounds the bytes.
+/// Requests in one write, at most. The sender limits their bytes.
 const MAX_AT_ONCE: usize = 64;
 
 async fn read(mut reader: FrameReader, tell: &impl Fn(LinkEvent)) -> NetError {
@@ -141,7 +141,7 @@ mod tests {
         }
     }
 
-    /// A broker that says which requests it gets.
+    /// A broker that reports the correlation ids of the requests it receives.
     async fn hear() -> (Endpoint, UnboundedReceiver<i32>) {
         let (seen, requests) = mpsc::unbounded_channel();
         let endpoint = listen(move |_, mut stream| {

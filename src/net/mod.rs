@@ -1,7 +1,8 @@
-//! The socket work: connect, write, read, time out. Tokio stays in here.
+//! Sockets: connecting to brokers, writing requests, reading responses. Only this module uses
+//! tokio's sockets and timers.
 //!
-//! A connection comes apart into a reader and a writer, so that two tasks can own them. Whoever
-//! writes requests bounds the wait for their answers; only [`connect`] and [`ControlClient`] have
+//! A connection consists of a reader and a writer, so that two tasks can own them. The code that
+//! writes requests limits the wait for their responses. Only [`connect`] and [`ControlClient`] have
 //! deadlines of their own.
 
 mod connection;

@@ -1,4 +1,4 @@
-//! The byte stream under a connection. TLS joins here as another variant.
+//! The byte stream of a connection. TLS would be another variant here.
 
 use std::io::{self, IoSlice};
 
@@ -12,7 +12,7 @@ use crate::simulation::Pipe;
 
 pub(super) enum Transport {
     Plain(TcpStream),
-    /// From the broker, and to it.
+    /// The pipe from the broker, and the pipe to it.
     #[cfg(test)]
     Simulated(Pipe, Pipe),
 }
@@ -45,7 +45,7 @@ impl Transport {
 }
 
 impl ReadHalf {
-    /// Reads into the spare room of `buffer`. Loses nothing if dropped while it waits.
+    /// Reads into the spare capacity of `buffer`. Cancelling it loses no bytes.
     pub async fn read(&mut self, buffer: &mut BytesMut) -> io::Result<usize> {
         match self {
             ReadHalf::Plain(half) => half.read_buf(buffer).await,

@@ -1,5 +1,5 @@
-//! A broker that acknowledges every batch and keeps none, so that a client can be measured
-//! without a broker's disk.
+//! A broker that acknowledges every batch and stores none, to measure a client without a broker's
+//! disk.
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
@@ -27,13 +27,13 @@ struct Broker {
     partitions: i32,
     check: bool,
     next_producer_id: AtomicI64,
-    /// Next sequence by (producer, epoch, topic, partition).
+    /// The next sequence number by (producer, epoch, topic, partition).
     sequences: Mutex<HashMap<(i64, i16, String, i32), i32>>,
 }
 
-/// Serves connections for ever. Every topic exists, with `partitions` partitions, led by this one
-/// broker. With `check` the CRC of each batch and the sequences of each producer and partition are
-/// verified, and a wrong one ends the process.
+/// Serves connections for ever. Every topic exists, with `partitions` partitions, and this broker
+/// leads all of them. With `check`, the CRC of each batch and the sequence numbers of each producer
+/// and partition are verified, and a wrong one ends the process.
 pub fn serve(listener: TcpListener, partitions: i32, check: bool) {
     let broker = Arc::new(Broker {
         port: listener.local_addr().expect("a bound listener").port(),
@@ -45,7 +45,7 @@ pub fn serve(listener: TcpListener, partitions: i32, check: bool) {
     for stream in listener.incoming().flatten() {
         let broker = Arc::clone(&broker);
         std::thread::spawn(move || {
-            // A broker that judges wrongly, or cannot read its client, must not go on half.
+            // If one connection fails, the whole broker must not continue.
             if catch_unwind(AssertUnwindSafe(|| broker.serve(stream))).is_err() {
                 exit(1);
             }
@@ -103,15 +103,16 @@ impl Broker {
                     api(ApiKey::Metadata, 0, 12),
                     api(ApiKey::ApiVersions, 0, 3),
                     api(ApiKey::InitProducerId, 0, 4),
-                    // Never served: librdkafka takes them for the sign of a broker that knows
-                    // record batches and LZ4, and sends message sets of old without them.
+                    // These are never served. librdkafka needs them to see that the broker supports
+                    // record batches and LZ4. Otherwise it sends the old message sets.
                     api(ApiKey::Fetch, 4, 12),
                     api(ApiKey::FindCoordinator, 0, 3),
                 ]);
                 if version <= 3 {
                     reply.write(&body, out);
                 } else {
-                    // UNSUPPORTED_VERSION, in the form that everybody can read; they ask again.
+                    // UNSUPPORTED_VERSION, in the form that every client can read. The client asks
+                    // again.
                     let reply = Reply {
                         version: 0,
                         ..reply

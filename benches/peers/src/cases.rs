@@ -1,11 +1,11 @@
-//! What is measured: how many partitions, which records, how fast.
+//! The cases that are measured: number of partitions, records, and rate.
 
-/// One line of a table.
+/// One line of the tables.
 #[derive(Clone, Copy)]
 pub struct Case {
-    /// For `--cases`.
+    /// The name for `--cases`.
     pub name: &'static str,
-    /// For people.
+    /// The title in the tables.
     pub title: &'static str,
     pub partitions: i32,
     pub value: usize,
@@ -14,14 +14,14 @@ pub struct Case {
     pub batch: usize,
     pub linger: u64,
     pub codec: &'static str,
-    /// Records a second; 0 for as many as there can be.
+    /// Records per second; 0 for as many as possible.
     pub rate: u64,
 }
 
 const KIB_16: usize = 16 * 1024;
 const MB: usize = 1_000_000;
 
-/// As many as there can be, in batches of 16 KiB, to 12 partitions.
+/// As many records as possible, in batches of 16 KiB, to 12 partitions.
 const FLAT_OUT: Case = Case {
     name: "12p",
     title: "100 B, 12 partitions, 16 KiB",
@@ -106,7 +106,7 @@ pub const CASES: [Case; 11] = [
 ];
 
 impl Case {
-    /// Its topic, on a cluster that has one.
+    /// The case's topic, on a cluster that has one.
     pub fn topic(&self) -> String {
         format!("peers-{}", self.partitions)
     }

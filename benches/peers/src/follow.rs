@@ -1,4 +1,4 @@
-//! Awaits what clients with a future per record give back.
+//! Awaits the futures of clients that return one for each record.
 
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -6,13 +6,13 @@ use tokio::task::JoinHandle;
 use crate::job::Job;
 use crate::load::Results;
 
-/// Futures handed over at once.
+/// Futures in one chunk. They are handed over together.
 const CHUNK: usize = 1024;
-/// Chunks on their way.
+/// Chunks in a channel.
 const CHUNKS: usize = 64;
 
-/// Hands futures to tasks that await them one after the other. Flat out there is one task; with a
-/// rate there is one for each partition, whose records are settled in order, so that a slow
+/// Hands futures to tasks that await them one after the other. Without a rate there is one task.
+/// With a rate there is one for each partition, whose records are settled in order, so that a slow
 /// partition does not count as latency of the others.
 pub struct Follower<F> {
     lanes: Vec<Lane<F>>,

@@ -1,4 +1,4 @@
-//! What a client's process is told: words like `linger=5`, the same in every language.
+//! The arguments of a client's process: words like `linger=5`, the same in every language.
 
 use crate::cases::Case;
 
@@ -14,7 +14,7 @@ pub struct Job {
     pub linger: u64,
     pub codec: String,
     pub rate: u64,
-    /// Milliseconds before the window, and of the window.
+    /// Milliseconds before the measured window, and of the window.
     pub warm_up: u64,
     pub window: u64,
 }

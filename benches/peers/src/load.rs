@@ -1,4 +1,5 @@
-//! The loop around every client written in Rust. `java/Load.java` and `go/main.go` have the same.
+//! The loop around each client written in Rust. `java/Load.java` and `go/main.go` have the same
+//! loop.
 
 use std::io::Write;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -11,16 +12,17 @@ use rand::{Rng, SeedableRng};
 
 use crate::job::Job;
 
-/// Bytes of values that differ from each other; then they begin again.
+/// Bytes of different values. After them the values repeat.
 const RING: usize = 1 << 20;
-/// Between two looks at the clock when there is no rate.
+/// Records between two readings of the clock, without a rate.
 const STRIDE: usize = 256;
 const BURST: Duration = Duration::from_millis(1);
 const CALLBACKS: Duration = Duration::from_secs(5);
-/// Latencies are counted by microsecond, up to a second.
+/// Microseconds of the longest latency that is counted: one second.
 const LONGEST: usize = 1_000_000;
 
-/// One record to send. The bytes belong to the ring; who needs them owned clones the `Bytes`.
+/// One record to send. Its bytes belong to the ring. A client that needs them owned clones the
+/// `Bytes`.
 pub struct Entry {
     pub key: Option<Bytes>,
     pub value: Bytes,
@@ -28,28 +30,28 @@ pub struct Entry {
 
 /// A client under load.
 pub trait Client {
-    /// Hands over a record, and waits where the client makes one wait. `due` goes to
-    /// [`Results::settled`] with the record's outcome.
+    /// Sends a record, and waits if the client has to wait. `due` is passed to [`Results::settled`]
+    /// with the record's outcome.
     async fn send(&mut self, entry: &Entry, due: u64);
-    /// Hands over records when there is no rate: by as many calls of `send`, or in the way its
-    /// client has for many.
+    /// Sends many records, without a rate: with many calls of `send`, or with the client's own call
+    /// for many.
     async fn send_all(&mut self, entries: &[Entry]) {
         for entry in entries {
             self.send(entry, 0).await;
         }
     }
-    /// Before a pause.
+    /// Called before a pause.
     async fn pause(&mut self) {}
     /// Returns when every record has its outcome.
     async fn finish(self);
 }
 
-/// Outcomes. Every client tells them on one thread, so they are counted without atomic additions,
-/// each of which would cost as much as a fifth of what the fastest client needs for a record.
+/// Counts outcomes. Each client reports them on one thread, so no atomic additions are needed. Each
+/// addition would cost up to a fifth of the fastest client's time for a record.
 pub struct Results {
     began: Instant,
     paced: bool,
-    /// Nanoseconds since the beginning: records that are due in between count for latency.
+    /// Nanoseconds since the start. The latency of records that are due in this range is counted.
     window: std::ops::Range<u64>,
     acked: AtomicU64,
     failed: AtomicU64,
@@ -75,7 +77,7 @@ impl Results {
         self.began.elapsed().as_nanos() as u64
     }
 
-    /// One record has its outcome.
+    /// Counts the outcome of one record.
     pub fn settled(&self, acked: bool, due: u64) {
         let count = if acked { &self.acked } else { &self.failed };
         count.store(count.load(Relaxed) + 1, Relaxed);
@@ -88,7 +90,7 @@ impl Results {
         }
     }
 
-    /// How many have their outcome by now.
+    /// How many records have an outcome.
     pub fn count(&self) -> u64 {
         self.acked() + self.failed.load(Relaxed)
     }
@@ -97,8 +99,8 @@ impl Results {
         self.acked.load(Relaxed)
     }
 
-    /// How many are acked and failed, once `sent` are settled: some clients finish before their
-    /// last callbacks do. After a while with the rest missing.
+    /// How many records are acked and failed, once all that were sent are settled. Some clients
+    /// finish before their last callbacks do, so this waits. After a while it gives up.
     fn all(&self, sent: u64) -> (u64, u64) {
         let begin = Instant::now();
         loop {
@@ -122,7 +124,7 @@ impl Results {
     }
 }
 
-/// Random letters, cut into values side by side, so that every client reads the same megabyte.
+/// Random letters, cut into adjacent values, so that every client reads the same megabyte.
 struct Ring {
     entries: Vec<Entry>,
     at: usize,
@@ -150,7 +152,7 @@ impl Ring {
         }
     }
 
-    /// The next entries: so many, or those that are left before they begin again.
+    /// The next `count` entries, or fewer at the end of the ring.
     fn next(&mut self, count: usize) -> &[Entry] {
         let from = self.at;
         let to = (from + count).min(self.entries.len());
@@ -159,16 +161,16 @@ impl Ring {
     }
 }
 
-/// Tells whoever measures. Never read again, so lines are written at once.
+/// Reports to the measuring process. The output is flushed after each line.
 fn tell(line: &str) {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{line}")
         .and_then(|()| out.flush())
-        .expect("somebody listens");
+        .expect("an open standard output");
 }
 
-/// Starts a client, puts it under load, tells the marks, and stays until its input ends, so that
-/// its memory can be read.
+/// Starts a client, puts it under load, and reports the marks. Then it waits until its input ends,
+/// so that its memory can be measured.
 pub fn run<C: Client>(job: &Job, start: impl AsyncFnOnce(&'static Results) -> C) {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -194,7 +196,8 @@ pub fn run<C: Client>(job: &Job, start: impl AsyncFnOnce(&'static Results) -> C)
                     break;
                 }
                 let due = first + burst * BURST;
-                // The runtime's timer is no finer than a burst, and this thread is no worker's.
+                // The runtime's timer is not precise enough. This thread is not one of the
+                // runtime's workers.
                 std::thread::sleep(due.saturating_sub(results.began.elapsed()));
                 for _ in 0..job.rate / 1000 {
                     for entry in ring.next(1) {
@@ -217,7 +220,7 @@ pub fn run<C: Client>(job: &Job, start: impl AsyncFnOnce(&'static Results) -> C)
     let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
 }
 
-/// `warm` and `done`, each with how many records were acked by then, the time, and the processor
+/// Reports `warm` and `done`, each with the number of acked records, the time, and the processor
 /// time of the process, in nanoseconds.
 struct Marks {
     results: &'static Results,

@@ -1,4 +1,4 @@
-//! Kafka producers side by side: the same records, settings and broker for each.
+//! Compares Kafka producers: the same records, settings and broker for each.
 
 mod cases;
 mod clients;
@@ -19,11 +19,11 @@ use job::Job;
 use measure::{Setting, become_on_core, broker, measure};
 use report::{Entrant, Report};
 
-/// Measures Kafka producers, each as a process of its own on the first core, against a broker
-/// that acknowledges and forgets on the second.
+/// Measures Kafka producers. Each runs as its own process on the first core, against a broker on
+/// the second core that acknowledges and stores nothing.
 ///
-/// Linux, two cores. franz-go needs Go, the Java producer a JDK 17 and Maven; what is missing is
-/// said and left out. With everything it takes 20 minutes.
+/// Linux, two cores. franz-go needs Go, the Java producer a JDK 17 and Maven. What is missing is
+/// reported and left out. With everything it takes 20 minutes.
 #[derive(Parser)]
 struct Args {
     /// Only these, by name.
@@ -32,23 +32,23 @@ struct Args {
     /// Only these, by name.
     #[arg(long, value_delimiter = ',', value_parser = CASES.map(|it| it.name).to_vec())]
     cases: Vec<String>,
-    /// How often each client runs each case, forwards and backwards in turn.
+    /// How often each client runs each case. The order of the clients alternates.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
-    /// Milliseconds before the window. The Java producer gets 5,000 at least.
+    /// Milliseconds before the measured window. The Java producer gets at least 5,000.
     #[arg(long, default_value_t = 2000)]
     warm_up: u64,
-    /// Milliseconds that are measured.
+    /// Milliseconds of the measured window.
     #[arg(long, default_value_t = 1500)]
     window: u64,
     /// Real brokers, whose topics peers-1, peers-6, peers-12, peers-100 and peers-1000 have that
     /// many partitions. Without --cases: only 12 partitions.
     #[arg(long, value_name = "HOST:PORT")]
     brokers: Option<String>,
-    /// The broker verifies every CRC and sequence. Its figures are not for comparing.
+    /// The broker verifies every CRC and sequence number. Then the figures are not comparable.
     #[arg(long, conflicts_with = "brokers")]
     check: bool,
-    /// A folder for the tables, the picture and each run's figures.
+    /// A folder for the tables, the picture, and the figures of each run.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 }

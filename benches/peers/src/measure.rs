@@ -1,4 +1,4 @@
-//! One client, one case: two child processes, each on a core of its own.
+//! Measures one client in one case, with two child processes, each on its own core.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -16,25 +16,25 @@ use crate::job::Job;
 pub const CLIENT_CORE: usize = 0;
 pub const BROKER_CORE: usize = 1;
 
-/// For the start and for what is still unacked after the window.
+/// Time for the start, and for records that are not acked when the window ends.
 const TO_FINISH: Duration = Duration::from_secs(30);
 
-/// What one run says. Times of the window only.
+/// The results of one run, in the window only.
 #[derive(Clone, Debug)]
 pub struct Figures {
-    /// Microseconds of the client's process, user and system, for each acked record.
+    /// Microseconds of processor time of the client's process, user and system, per acked record.
     pub cpu: f64,
-    /// Acked records a second.
+    /// Acked records per second.
     pub rate: f64,
-    /// Most memory resident over the whole run, in MB.
+    /// The largest resident memory in the whole run, in MB.
     pub peak: f64,
-    /// Share of its core that the broker used; none if the broker is not ours.
+    /// The share of its core that the broker used. `None` for a real broker.
     pub broker: Option<f64>,
-    /// Microseconds from when a record was due: p50 and p99.
+    /// Latency in microseconds from when a record was due: p50 and p99.
     pub latency: Option<[f64; 2]>,
 }
 
-/// A child that does not outlive its measurement.
+/// A child process that is killed when it is dropped.
 struct Running(Child);
 
 impl Drop for Running {
@@ -44,7 +44,7 @@ impl Drop for Running {
     }
 }
 
-/// This program again, which becomes `program` on one core.
+/// A command that runs this program on one core, which then becomes `program`.
 fn on_core(core: usize, program: &[String]) -> Result<Command, String> {
     let this = std::env::current_exe().map_err(|e| e.to_string())?;
     let mut command = Command::new(this);
@@ -52,7 +52,7 @@ fn on_core(core: usize, program: &[String]) -> Result<Command, String> {
     Ok(command)
 }
 
-/// The other side of [`on_core`].
+/// The part of [`on_core`] in the child process.
 pub fn become_on_core(core: usize, program: Vec<String>) -> Result<(), String> {
     use std::os::unix::process::CommandExt;
     let mut cores = CpuSet::new();
@@ -62,7 +62,7 @@ pub fn become_on_core(core: usize, program: Vec<String>) -> Result<(), String> {
     Err(format!("{}: {error}", program[0]))
 }
 
-/// Nanoseconds of processor time that a process has used by now.
+/// Nanoseconds of processor time that a process has used so far.
 fn cpu_of(process: &Running) -> Result<(Instant, f64), String> {
     let clock = clock_getcpuclockid(Pid::from_raw(process.0.id() as i32));
     let time = clock
@@ -81,7 +81,7 @@ fn peak_of(child: &Child) -> Option<f64> {
     Some(kib * 1024.0 / 1e6)
 }
 
-/// The forgetting broker and its address.
+/// Starts the forgetting broker. Returns it and its address.
 fn start_broker(case: &Case, check: bool) -> Result<(Running, String), String> {
     let this = std::env::current_exe().map_err(|e| e.to_string())?;
     let mut words = vec![this.display().to_string(), "broker".into()];
@@ -102,15 +102,16 @@ fn start_broker(case: &Case, check: bool) -> Result<(Running, String), String> {
     Ok((broker, address.trim().to_owned()))
 }
 
-/// The broker's own process.
+/// Runs the broker, in its own process.
 pub fn broker(partitions: i32, check: bool) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     println!("{}", listener.local_addr().expect("a bound listener"));
     forgetting_broker::serve(listener, partitions, check);
 }
 
-/// What the client says of one moment: records, nanoseconds since its beginning, nanoseconds of
-/// processor time of all its threads. And the broker's, read as soon as we hear of it.
+/// A client's report at one moment: acked records, nanoseconds since its start, and nanoseconds of
+/// processor time of all its threads. Also the broker's processor time, read when the report
+/// arrives.
 struct Mark {
     acked: f64,
     at: f64,
@@ -139,7 +140,7 @@ pub fn measure(case: &Case, program: &[String], setting: &Setting<'_>) -> Result
     let mut client = Running(command.spawn().map_err(|e| e.to_string())?);
     let out = client.0.stdout.take().ok_or("the client's output")?;
 
-    // A client whose broker is gone may try for ever.
+    // A client may retry for ever if its broker is gone.
     let limit = Duration::from_millis(setting.warm_up + setting.window) + TO_FINISH;
     let (ended, end_of_client) = mpsc::channel::<()>();
     let pid = Pid::from_raw(client.0.id() as i32);

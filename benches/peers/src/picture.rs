@@ -1,4 +1,4 @@
-//! The CPU figures as bars: one panel for each case, one bar for each client.
+//! Draws the CPU figures as bars: one panel for each case, one bar for each client.
 
 use std::fmt::Write;
 
@@ -11,10 +11,10 @@ const NAMES: f64 = 130.0;
 const BAR: f64 = 16.0;
 const TOP: f64 = 46.0;
 const HEAD: f64 = 28.0;
-/// Room right of the longest bar, for its figure.
+/// Space to the right of the longest bar, for its figure.
 const FIGURE: f64 = 44.0;
 
-/// No background, and colours for light and dark.
+/// No background, and colours for light and dark mode.
 const STYLE: &str = "\
 text { font: 12px system-ui, sans-serif; fill: #1f2328 }
 .title { font-size: 15px; font-weight: 600 }

@@ -1,4 +1,4 @@
-//! Medians as Markdown, every run as CSV.
+//! Writes the medians as Markdown, and all runs as CSV.
 
 use std::fmt::Write;
 use std::process::Command;
@@ -7,7 +7,7 @@ use crate::cases::Case;
 use crate::clients::{Peer, Program};
 use crate::measure::{BROKER_CORE, CLIENT_CORE, Figures};
 
-/// A client that takes part.
+/// A client that is measured.
 pub struct Entrant {
     pub peer: &'static Peer,
     pub program: Program,
@@ -18,11 +18,11 @@ pub struct Report<'a> {
     pub entrants: &'a [Entrant],
     pub cases: &'a [&'a Case],
     command: &'a str,
-    /// By case and client.
+    /// The runs by case and client.
     runs: Vec<Vec<Vec<Figures>>>,
 }
 
-/// A broker that used more of its core than this may have been the limit.
+/// If the broker used more than this share of its core, it may have been the limit.
 const BUSY: f64 = 0.9;
 
 impl<'a> Report<'a> {
@@ -40,7 +40,7 @@ impl<'a> Report<'a> {
         self.runs[case][entrant].push(figures);
     }
 
-    /// The median of what the runs have of `figure`.
+    /// The median of one figure over all runs.
     pub fn median(
         &self,
         case: usize,
@@ -139,7 +139,7 @@ impl<'a> Report<'a> {
         }
     }
 
-    /// Machine, versions, command.
+    /// The machine, the versions, and the command.
     fn circumstances(&self) -> String {
         let versions: Vec<_> = self
             .entrants

@@ -1,4 +1,4 @@
-//! The demo's records, and whether they came back as they went.
+//! Makes the records of the demo, and checks whether they were read back as they were sent.
 
 use std::fmt;
 
@@ -7,8 +7,8 @@ use forebay::Acked;
 
 use crate::text::Grouped;
 
-/// Bytes of a value: the record's number, the number it has among those of its key, and filling
-/// that follows from the record's number.
+/// Bytes of a value. It holds the record's number, its number among the records of its key, and
+/// filler bytes computed from the record's number.
 pub const VALUE_LEN: usize = 100;
 pub const KEYS: usize = 1000;
 
@@ -16,7 +16,7 @@ pub const KEYS: usize = 1000;
 pub struct Source {
     keys: Vec<Bytes>,
     next: u64,
-    /// By key: how many records it has.
+    /// How many records each key has so far.
     counts: Vec<u64>,
     values: BytesMut,
 }
@@ -73,7 +73,7 @@ fn value(number: u64, of_key: u64) -> [u8; VALUE_LEN] {
     value
 }
 
-/// Where each acked record is, as its receipt said.
+/// The place of each acked record, according to its receipt.
 pub struct Places(Vec<u64>);
 
 const NOWHERE: u64 = u64::MAX;
@@ -95,12 +95,12 @@ fn place(partition: i32, offset: i64) -> u64 {
     ((partition as u64) << OFFSET_BITS) | offset as u64
 }
 
-/// What has come back. Every record of a partition is shown to it, in the partition's order.
+/// Checks the records that were read back. It is given every record of a partition, in order.
 pub struct Check {
     places: Places,
     sent: u64,
     pub seen: u64,
-    /// By key: its next record, and the partition all of them are in.
+    /// For each key: the number of its next record, and the partition of all of them.
     keys: Vec<(u64, Option<i32>)>,
     /// The partition being read, its next offset, and the number of its last record.
     reading: (i32, i64, Option<u64>),
@@ -110,7 +110,7 @@ pub struct Check {
     pub wrong: Wrong,
 }
 
-/// How many records are not as they should be, by what is wrong.
+/// How many records are wrong, by what is wrong.
 #[derive(Debug, Default)]
 pub struct Wrong {
     pub bytes: u64,
@@ -145,7 +145,7 @@ impl Check {
         self.partitions_in_order += usize::from(self.in_order);
     }
 
-    /// Shows it a record; says whether it is as it should be.
+    /// Checks the next record of the partition.
     pub fn record(&mut self, offset: i64, key: Option<&[u8]>, bytes: Option<&[u8]>) {
         self.seen += 1;
         let (partition, next, last) = &mut self.reading;
@@ -161,7 +161,7 @@ impl Check {
             self.wrong.bytes += 1;
             return;
         }
-        // One handle sent them all, so a later record of the partition has a higher number.
+        // All records were sent in order, so a later record of a partition has a higher number.
         if !in_sequence || last.is_some_and(|last| number <= last) {
             self.wrong.order += 1;
             self.in_order = false;
@@ -170,17 +170,17 @@ impl Check {
         if self.places.0[number as usize] != place(*partition, offset) {
             self.wrong.place += 1;
         }
-        let (next_of_key, home) = &mut self.keys[name];
+        let (next_of_key, partition_of_key) = &mut self.keys[name];
         if of_key != *next_of_key {
             self.wrong.key_order += 1;
         }
         *next_of_key = of_key + 1;
-        if *home.get_or_insert(*partition) != *partition {
+        if *partition_of_key.get_or_insert(*partition) != *partition {
             self.wrong.key_partition += 1;
         }
     }
 
-    /// Whether every record came back once, as it was sent, where its receipt said, in order.
+    /// Whether every record was read once, unchanged, at the place its receipt named, and in order.
     pub fn is_right(&self) -> bool {
         let Wrong {
             bytes,

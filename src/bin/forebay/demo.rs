@@ -1,4 +1,5 @@
-//! `forebay demo`: keyed records through the actors to somebody else's broker, and back.
+//! `forebay demo`: sends keyed records to an embedded broker of another project, and reads them
+//! back.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -23,16 +24,16 @@ use crate::text::{Grouped, MB, per_second};
 const BROKERS: usize = 3;
 const PARTITIONS: i32 = 12;
 const TOPIC: &str = "forebay-demo";
-/// The broker keeps every record in memory.
+/// The embedded broker keeps all records in memory.
 const MAX_RECORDS: u64 = 10_000_000;
 const TICK: Duration = Duration::from_millis(200);
 const TO_CLOSE: Duration = Duration::from_secs(10);
 
-/// Shows the whole way, with nothing to install: starts a cluster of three brokers in this
-/// process, produces keyed records to it, reads them back with somebody else's consumer, and
-/// compares.
+/// Shows the whole path of records, with nothing to install: starts a cluster of three brokers in
+/// this process, sends keyed records to it, reads them back with the consumer of another project,
+/// and compares.
 ///
-/// Exit status: 0 only if every record came back once, byte for byte, in order.
+/// Exit status: 0 only if every record was read back once, unchanged, and in order.
 #[derive(clap::Args)]
 pub struct Demo {
     /// How many records of 100 bytes to produce.
@@ -117,7 +118,7 @@ pub async fn run(args: Demo) -> Result<ExitCode, Failure> {
 }
 
 fn say(line: &str) {
-    // Whoever closed standard output still gets the exit status.
+    // If standard output is closed, the exit status still tells the result.
     let _ = writeln!(io::stdout(), "{line}");
 }
 
@@ -138,7 +139,7 @@ fn progress(records: u64, what: &'static str) -> Result<ProgressBar, Failure> {
     Ok(bar)
 }
 
-/// What the receipts said.
+/// What the receipts reported.
 struct Produced {
     places: Places,
     tally: Tally,
@@ -211,7 +212,8 @@ async fn show(
 ) {
     loop {
         tokio::time::sleep(TICK).await;
-        // The broker notes every request for tests, and searches its notes at every request.
+        // The embedded broker keeps a list of all requests for tests, and searches it at each
+        // request.
         brokers.clear_requests();
         bar.set_position(acked.load(Ordering::Relaxed));
         if let Ok(figures) = producer.figures().await {

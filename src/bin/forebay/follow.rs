@@ -1,4 +1,5 @@
-//! Follows receipts to their outcomes, without a task, a callback or a channel send per record.
+//! Waits for the outcomes of many receipts, without a task, a callback or a channel message for
+//! each record.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -11,14 +12,16 @@ use futures_util::FutureExt;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-/// Receipts handed over at once.
+/// Receipts in one chunk. They are handed to the follower together.
 const CHUNK: usize = 256;
-/// Chunks on their way to the follower, who, on the sender's own thread, has a turn when they are full.
+/// Chunks in the channel to the follower. If it runs on the sending thread, it gets to run when the
+/// channel is full.
 const CHUNKS: usize = 4;
-/// Receipts followed at once: some 15 MB. Beyond that the sender waits.
+/// Receipts that are followed at a time: about 15 MB. Above that, sending waits.
 const WINDOW: usize = 1 << 18;
-/// Records sent without a wait that share a look at the clock, which would cost a sixth of each send. So
-/// they are said to be sent a little earlier than they were: some two microseconds with `perf`.
+/// Records that share one reading of the clock, if no wait comes between them. A reading for each
+/// would take a sixth of the time of a send. So a record may seem to be sent a little earlier than
+/// it was: about two microseconds with `perf`.
 const LOOK_EVERY: usize = 16;
 
 /// An accepted record.
@@ -29,12 +32,12 @@ pub struct Sent<T> {
     pub tag: T,
 }
 
-/// Is told of every record's outcome. Records of one partition come in order.
+/// Receives every record's outcome. The records of one partition come in order.
 pub trait Observer<T>: Send + 'static {
     fn settled(&mut self, sent: &Sent<T>, outcome: Outcome, now: Instant);
 }
 
-/// Which of the producer's doors records go through.
+/// What records are sent through: the shared producer or a lane.
 pub enum Handle {
     Shared(Producer),
     Lane(Box<Lane>),
@@ -52,16 +55,17 @@ impl Handle {
     }
 }
 
-/// Sends the records of one topic and has their receipts followed.
+/// Sends the records of one topic, and hands their receipts to a follower task.
 pub struct Follower<T> {
     chunk: Vec<Sent<T>>,
     chunks: mpsc::Sender<Vec<Sent<T>>>,
-    /// The last look at the clock, if nothing was waited for since.
+    /// The last reading of the clock, unless there was a wait since.
     looked: Option<Instant>,
 }
 
 impl<T: Send + Unpin + 'static> Follower<T> {
-    /// The observer comes back when the follower is dropped and every outcome is told.
+    /// Starts the follower task. It returns the observer when this value is dropped and every
+    /// outcome was reported.
     pub fn start<O: Observer<T>>(observer: O) -> (Self, JoinHandle<O>) {
         let (to, chunks) = mpsc::channel(CHUNKS);
         let follow = Follow {
@@ -79,7 +83,7 @@ impl<T: Send + Unpin + 'static> Follower<T> {
         (follower, tokio::spawn(follow.run()))
     }
 
-    /// Sends a record. Dropped before it is ready, nothing was accepted.
+    /// Sends a record. If the future is dropped before it is ready, the record was not accepted.
     pub async fn send(
         &mut self,
         handle: &mut Handle,
@@ -97,13 +101,14 @@ impl<T: Send + Unpin + 'static> Follower<T> {
         let receipt = match sending.as_mut().now_or_never() {
             Some(Ok(receipt)) => receipt,
             Some(Err(error)) => {
-                // Others may follow, and none of them would let the follower have a turn.
+                // The next sends may fail at once as well. Without this, the follower would never
+                // get to run.
                 self.hand_over().await;
                 tokio::task::yield_now().await;
                 return Err(error);
             }
             None => {
-                // It takes a while: what is kept back here may have its outcome before it ends.
+                // This send waits. Outcomes of earlier records may arrive before it ends.
                 self.hand_over().await;
                 sending.await?
             }
@@ -112,15 +117,15 @@ impl<T: Send + Unpin + 'static> Follower<T> {
         Ok(())
     }
 
-    /// Has everything sent so far followed from now on. Call it before any pause, or the pause
-    /// counts as latency.
+    /// Hands all receipts so far to the follower. Call it before any pause, or the pause counts as
+    /// latency.
     pub async fn hand_over(&mut self) {
         self.looked = None;
         if self.chunk.is_empty() {
             return;
         }
-        // Reserved first: dropped here, this future leaves the chunk where it is. There is no
-        // permit only if the follower's task has panicked, which its handle tells.
+        // Reserve first, so that dropping this future leaves the chunk in place. Reserving fails
+        // only if the follower task has panicked. Its handle reports that.
         if let Ok(permit) = self.chunks.reserve().await {
             let chunk = std::mem::replace(&mut self.chunk, Vec::with_capacity(CHUNK));
             permit.send(chunk);
@@ -133,12 +138,12 @@ impl<T: Send + Unpin + 'static> Follower<T> {
     }
 }
 
-/// The other end.
+/// The follower task.
 struct Follow<T, O> {
     chunks: mpsc::Receiver<Vec<Sent<T>>>,
     open: bool,
-    /// By partition. Only the heads are polled: a partition's records are settled in order, and
-    /// a slow partition holds up no other one.
+    /// Receipts by partition. Only the first of each queue is polled: the records of a partition
+    /// are settled in order, and a slow partition does not delay the others.
     queues: Vec<VecDeque<Sent<T>>>,
     waiting: usize,
     observer: O,

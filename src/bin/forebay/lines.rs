@@ -1,27 +1,28 @@
-//! Reads lines on a thread of their own.
+//! Reads lines on a separate thread.
 
 use std::io::{self, Read};
 
 use bytes::{Bytes, BytesMut};
 use tokio::sync::mpsc;
 
-/// Read at once.
+/// Bytes to read at a time.
 const BLOCK: usize = 64 * 1024;
 /// Blocks of lines read ahead.
 const AHEAD: usize = 8;
 
-/// What stands between two `\n`.
+/// The bytes between two `\n`.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Line {
     Whole(Bytes),
-    /// Longer than any record may be, and not kept: so many bytes.
+    /// Longer than any record may be. The line is not kept, only its length.
     TooLong(u64),
 }
 
-/// Splits `from` at every `\n`. What is after the last one is a line too, unless it is empty.
+/// Splits `from` at every `\n`. The bytes after the last `\n` are a line too, unless there are
+/// none.
 ///
-/// The thread ends with its input, or with the first block that nobody wants any more. Nobody
-/// waits for it: a read may last for ever.
+/// The thread ends with its input, or when the receiver is dropped. It is not joined, because a
+/// read may last for ever.
 pub fn read(
     mut from: impl Read + Send + 'static,
     longest: usize,
@@ -60,9 +61,9 @@ pub fn read(
 
 struct Splitter {
     longest: usize,
-    /// The beginning of a line that has no end yet.
+    /// The beginning of a line whose end was not read yet.
     begun: BytesMut,
-    /// How long that line is, if it is too long to be kept.
+    /// The length of that line, if it is too long to be kept.
     too_long: Option<u64>,
 }
 

@@ -1,4 +1,4 @@
-//! The command `forebay`: shows the producer at work, sends lines, measures.
+//! The command `forebay`: demonstrates the producer, sends lines, and measures.
 
 mod check;
 mod demo;
@@ -34,24 +34,24 @@ enum Command {
     Perf(perf::Perf),
 }
 
-/// Why a command did not do its work.
+/// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     /// The configuration's problems, one per line.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// An argument that cannot be used.
+    /// An argument is invalid.
     #[error("{0}")]
     Usage(String),
     #[error(transparent)]
     Start(#[from] StartError),
-    /// What the command needed beside the producer failed.
+    /// Something other than the producer failed.
     #[error("{0}")]
     Failed(String),
 }
 
 impl Failure {
-    /// 2 is what clap ends with when the arguments are wrong.
+    /// The exit status 2 is also clap's for wrong arguments.
     fn exit_code(&self) -> ExitCode {
         match self {
             Self::Config(_) | Self::Usage(_) => ExitCode::from(2),
@@ -63,8 +63,9 @@ impl Failure {
 fn main() -> ExitCode {
     let args = Args::parse();
     log_to_stderr();
-    // Sender and follower of `perf` share a thread: on two, each fetches every receipt's count from the
-    // other's cache, a quarter of all that it costs.
+    // With `perf`, the sending task and the follower share one thread. On two threads, each would
+    // fetch every receipt's reference count from the other's cache. That took a quarter of the
+    // total time.
     let mut threads = match args.command {
         Command::Perf(_) => tokio::runtime::Builder::new_current_thread(),
         _ => tokio::runtime::Builder::new_multi_thread(),
@@ -83,7 +84,7 @@ fn main() -> ExitCode {
             Command::Perf(perf) => perf::run(perf).await,
         }
     });
-    // Nothing that is left to run may keep the process: the outcomes are told.
+    // All outcomes are reported, so remaining tasks must not keep the process alive.
     runtime.shutdown_background();
     ended.unwrap_or_else(|failure| {
         eprintln!("{failure}");

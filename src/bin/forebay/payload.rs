@@ -1,4 +1,4 @@
-//! The values that `forebay perf` sends, made before the clock starts.
+//! Makes the values that `forebay perf` sends, before the clock starts.
 
 use std::fs;
 use std::path::Path;
@@ -9,27 +9,36 @@ use rand::{Rng, SeedableRng};
 
 use crate::Failure;
 
-/// At least this many random bytes lie in the ring.
-const RING: usize = 1 << 20;
-/// From one value to the next; odd, so that few begin at the same place.
+/// Random bytes in the buffer of letters, at least.
+const LETTERS: usize = 1 << 20;
+/// Bytes from the start of one value to the start of the next. It is odd, so that few values start
+/// at the same place.
 const STEP: usize = 4099;
 
 pub enum Payload {
-    /// Windows of one buffer of random letters.
-    Ring { ring: Bytes, size: usize, at: usize },
+    /// Pieces of one buffer of random letters.
+    Random {
+        letters: Bytes,
+        size: usize,
+        at: usize,
+    },
     /// The lines of a file, chosen at random.
     Lines { lines: Vec<Bytes>, random: SmallRng },
 }
 
 impl Payload {
-    /// Letters from A to Z, as Kafka's tool sends them, so that both compress alike.
+    /// Letters from A to Z, as in Kafka's tool, so that both compress equally well.
     pub fn random(size: usize) -> Self {
         let mut random = SmallRng::seed_from_u64(0);
-        let ring: Vec<u8> = (0..RING + size)
+        let letters: Vec<u8> = (0..LETTERS + size)
             .map(|_| random.random_range(b'A'..=b'Z'))
             .collect();
-        let ring = ring.into();
-        Self::Ring { ring, size, at: 0 }
+        let letters = letters.into();
+        Self::Random {
+            letters,
+            size,
+            at: 0,
+        }
     }
 
     pub fn file(path: &Path) -> Result<Self, Failure> {
@@ -51,9 +60,9 @@ impl Payload {
 
     pub fn next(&mut self) -> Bytes {
         match self {
-            Self::Ring { ring, size, at } => {
-                let value = ring.slice(*at..*at + *size);
-                *at = (*at + STEP) % RING;
+            Self::Random { letters, size, at } => {
+                let value = letters.slice(*at..*at + *size);
+                *at = (*at + STEP) % LETTERS;
                 value
             }
             Self::Lines { lines, random } => lines[random.random_range(0..lines.len())].clone(),

@@ -1,4 +1,4 @@
-//! `forebay perf`: what Kafka's `kafka-producer-perf-test` does, told in the same words.
+//! `forebay perf`: measures like Kafka's `kafka-producer-perf-test`, with the same output.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -16,16 +16,18 @@ use crate::settings::{build, key_value};
 use crate::tally::Tally;
 use crate::text::{MB, per_second};
 
-/// Ahead of its pace by less than this, the sender does not sleep: sleeps are no finer.
+/// The sending task sleeps only if it is ahead of the wanted rate by this much, since sleeps are no
+/// more precise.
 const SHORTEST_SLEEP: Duration = Duration::from_millis(2);
 const TO_CLOSE: Duration = Duration::from_secs(10);
 
-/// Measures: the options and the output of Kafka's own kafka-producer-perf-test.
+/// Measures throughput and latency, with the options and the output of Kafka's
+/// kafka-producer-perf-test.
 ///
-/// Values are random letters from a ring that is filled before the clock starts. Latency is
-/// counted from the call of send to the outcome, for acked records (with acks=0: sent ones). Exit
-/// status: 0 if every record is acked (or acks=0 asked for no ack), 1 if not, 2 if the arguments
-/// or the configuration are wrong.
+/// Values are random letters from a buffer that is filled before the clock starts. Latency is
+/// counted from the call of send to the outcome, for acked records (with acks=0: for sent ones).
+/// Exit status: 0 if every record is acked (or acks=0 asked for no ack), 1 if not, 2 if the
+/// arguments or the configuration are wrong.
 #[derive(clap::Args)]
 #[command(group(clap::ArgGroup::new("payload").required(true).args(["record_size", "payload_file"])))]
 pub struct Perf {
@@ -41,7 +43,7 @@ pub struct Perf {
     /// A file whose lines are the values, chosen at random.
     #[arg(long, value_name = "FILE")]
     payload_file: Option<PathBuf>,
-    /// Records per second, approximately; -1 for as many as there can be.
+    /// Records per second, approximately; -1 for as many as possible.
     #[arg(long, allow_negative_numbers = true)]
     throughput: f64,
     /// Brokers to ask first for all the others.
@@ -58,8 +60,8 @@ pub struct Perf {
         visible_alias = "command-config"
     )]
     producer_config: Option<PathBuf>,
-    /// The way records take into the producer: the handle that everybody may share, or the lane of
-    /// one sender.
+    /// What records are sent through: the producer that all tasks can share, or a lane, which
+    /// belongs to one task.
     #[arg(long, value_enum, default_value = "shared")]
     handle: HandleKind,
     /// Time between two lines of figures, in ms.
@@ -112,7 +114,7 @@ pub async fn run(args: Perf) -> Result<ExitCode, Failure> {
         }
     }
     follower.finish().await;
-    // It fails only with the runtime, and then every record is told so.
+    // A flush fails only with the runtime. Then every record's outcome says so.
     let _ = producer.flush().await;
     let mut stats = followed
         .await
@@ -135,20 +137,20 @@ pub async fn run(args: Perf) -> Result<ExitCode, Failure> {
     })
 }
 
-/// When record `i` is to be sent, since the beginning.
+/// When record `i` should be sent, from the start.
 fn due(i: u64, throughput: f64) -> Option<Duration> {
-    // No throughput at all would mean to wait for ever; Kafka's tool does not throttle then.
+    // A throughput of 0 would mean to wait for ever. Kafka's tool does not throttle then.
     (throughput > 0.0)
         .then(|| Duration::try_from_secs_f64(i as f64 / throughput).ok())
         .flatten()
 }
 
 fn print(line: &str) {
-    // Whoever closed standard output does not want to know.
+    // A closed standard output is no error.
     let _ = writeln!(io::stdout(), "{line}");
 }
 
-/// Sums over some time.
+/// Sums over a period.
 #[derive(Default)]
 struct Sums {
     count: u64,
@@ -169,7 +171,7 @@ impl Sums {
         millis(self.latency) / self.count as f64
     }
 
-    /// Kafka's line for a window.
+    /// The line for a window, as Kafka's tool writes it.
     fn window(&self, time: Duration) -> String {
         format!(
             "{} records sent, {:.1} records/sec ({:.2} MB/sec), {:.1} ms avg latency, \
@@ -182,7 +184,7 @@ impl Sums {
         )
     }
 
-    /// Kafka's last line.
+    /// The last line, as Kafka's tool writes it.
     fn line(&self, time: Duration, latencies: &Histogram<u64>) -> String {
         let [p50, p95, p99, p999] =
             [0.5, 0.95, 0.99, 0.999].map(|p| latencies.value_at_quantile(p) as f64 / 1000.0);
@@ -226,7 +228,7 @@ impl Stats {
     }
 }
 
-/// Microseconds up to an hour, with three digits.
+/// A histogram of microseconds up to an hour, with three digits.
 pub fn histogram() -> Result<Histogram<u64>, Failure> {
     Histogram::new_with_bounds(1, 3_600_000_000, 3)
         .map_err(|e| Failure::Failed(format!("no histogram: {e}")))

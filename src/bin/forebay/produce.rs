@@ -1,4 +1,4 @@
-//! `forebay produce`: one record per line.
+//! `forebay produce`: sends one record per line.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -21,15 +21,15 @@ use crate::settings::Settings;
 use crate::tally::Tally;
 use crate::text::Grouped;
 
-/// How long Ctrl-C leaves to deliver what was read.
+/// After Ctrl-C: how long to deliver the lines that were read.
 const AFTER_INTERRUPT: Duration = Duration::from_secs(10);
-/// How long the runtime has to end once everything is flushed.
+/// How long the producer may take to close after the flush.
 const TO_CLOSE: Duration = Duration::from_secs(10);
 
 /// Sends lines: one record per line of a file or of standard input.
 ///
 /// Lines end with \n and are taken as bytes: \r stays, an empty line is a record with an empty
-/// value. Ctrl-C stops reading and delivers for ten seconds more what was read; a second one ends
+/// value. Ctrl-C stops reading and delivers what was read for ten more seconds; a second one ends
 /// at once. Exit status: 0 if every record is acked (or acks=0 asked for no ack), 1 if not, 2 if
 /// the arguments or the configuration are wrong, 130 after a second Ctrl-C.
 #[derive(clap::Args)]
@@ -39,10 +39,10 @@ pub struct Args {
     topic: String,
     #[command(flatten)]
     settings: Settings,
-    /// Where the lines are. Without it: standard input.
+    /// The file with the lines. Without it: standard input.
     #[arg(long)]
     file: Option<PathBuf>,
-    /// What stands between a line's key and its value, first occurrence. A line without it is a
+    /// What separates a line's key from its value, at its first occurrence. A line without it is a
     /// record with a null key.
     #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     key_separator: Option<String>,
@@ -90,7 +90,7 @@ pub async fn run(args: Args) -> Result<ExitCode, Failure> {
         () = pump.all() => {
             tokio::select! {
                 () = &mut interrupted => true,
-                // It fails only with the runtime, and then every record is told so.
+                // A flush fails only with the runtime. Then every record's outcome says so.
                 _ = producer.flush() => false,
             }
         }
@@ -106,7 +106,7 @@ pub async fn run(args: Args) -> Result<ExitCode, Failure> {
         }
         within = deadline.saturating_duration_since(Instant::now());
     }
-    // What it has to give up is in the outcomes.
+    // The outcomes say which records were given up.
     let _ = producer.close(within).await;
     let seconds = began.elapsed().as_secs_f64();
 
@@ -132,7 +132,7 @@ pub async fn run(args: Args) -> Result<ExitCode, Failure> {
             "unknown": tally.unknown,
             "seconds": seconds,
         });
-        // Nobody may be left to read it; the exit status stands.
+        // Standard output may be closed. The exit status tells the result anyway.
         let _ = writeln!(io::stdout(), "{summary}");
     }
     if let Some(error) = broken {
@@ -144,11 +144,11 @@ pub async fn run(args: Args) -> Result<ExitCode, Failure> {
     })
 }
 
-/// The first Ctrl-C. From then on, another one ends the process at once.
+/// Waits for the first Ctrl-C. After it, another one ends the process at once.
 async fn interrupt() {
-    // One listener for both: a new one would not hear what comes before its first poll.
+    // One listener for both. A new one would miss a Ctrl-C before its first poll.
     let Ok(mut presses) = presses() else {
-        // Ctrl-C cannot be heard: it ends the process, as it does by default.
+        // Without a listener, Ctrl-C ends the process, which is the default.
         return std::future::pending().await;
     };
     presses.recv().await;
@@ -169,7 +169,7 @@ fn presses() -> io::Result<tokio::signal::windows::CtrlC> {
     tokio::signal::windows::ctrl_c()
 }
 
-/// Lines on their way to the producer.
+/// Sends lines to the producer.
 struct Pump {
     topic: Arc<str>,
     partition: Option<i32>,
@@ -178,7 +178,7 @@ struct Pump {
     handle: Handle,
     follower: Follower<()>,
     lines: mpsc::Receiver<io::Result<Vec<Line>>>,
-    /// Read and not accepted yet.
+    /// Lines that were read and are not accepted yet.
     pending: VecDeque<Line>,
     read: u64,
     refused: Tally,
@@ -186,8 +186,9 @@ struct Pump {
 }
 
 impl Pump {
-    /// Sends every line. It may be dropped on the way and called again: a line is in `pending`
-    /// until it is accepted or refused, and between that and its leaving there is no await.
+    /// Sends every line. The future may be dropped and this function called again: a line stays in
+    /// `pending` until it is accepted or refused, and there is no await between that and its
+    /// removal.
     async fn all(&mut self) {
         loop {
             while let Some(line) = self.pending.front() {
@@ -230,7 +231,7 @@ impl Pump {
         }
     }
 
-    /// What is still pending will not be sent.
+    /// Counts the lines that are still pending as not sent.
     fn give_up(&mut self) {
         while let Ok(Ok(lines)) = self.lines.try_recv() {
             self.read += lines.len() as u64;
@@ -244,7 +245,7 @@ impl Pump {
 
 type Span = std::ops::Range<usize>;
 
-/// The key and the value of a line that has a separator.
+/// Splits a line into key and value, if it has a separator.
 fn find(separator: &[u8], line: &[u8]) -> Option<(Span, Span)> {
     let at = line
         .windows(separator.len())

@@ -1,4 +1,4 @@
-//! Reads the demo's records back, with a consumer that has nothing in common with forebay.
+//! Reads the demo's records back with krafka's consumer, which shares no code with forebay.
 
 use std::time::{Duration, Instant};
 
@@ -10,11 +10,11 @@ use krafka::error::KrafkaError;
 use crate::Failure;
 use crate::check::Check;
 
-/// How long a partition may give nothing before its end is reached.
+/// How long a partition may return no record before its end.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Shows every record of the topic to `check`, one partition after the other: a fetch answer of
-/// the embedded broker holds a partition to its end, whatever was asked for.
+/// Passes every record of the topic to `check`, one partition after the other. The embedded broker
+/// returns a partition to its end in one fetch response, whatever the limit.
 pub async fn read_back(
     servers: &str,
     topic: &str,

@@ -1,4 +1,4 @@
-//! The producer's configuration, from what the command line says.
+//! Builds the producer's configuration from the command line.
 
 use std::path::PathBuf;
 
@@ -31,7 +31,8 @@ impl Settings {
     }
 }
 
-/// A file, the environment over it, and what the command line says over both.
+/// Builds the configuration from a file. The environment overrides it, and the command line
+/// overrides both.
 pub fn build(
     file: Option<&PathBuf>,
     bootstrap_server: Option<&str>,
@@ -52,7 +53,7 @@ pub fn build(
     builder.build()
 }
 
-/// `key=value`; the value may hold more of them.
+/// Parses `key=value`. The value may contain more `=`.
 pub fn key_value(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.trim().is_empty() => {

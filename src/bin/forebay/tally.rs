@@ -1,4 +1,4 @@
-//! How many records ended how, and why.
+//! Counts the outcomes of records, and their reasons.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,12 +13,12 @@ pub struct Tally {
     pub acked: u64,
     pub not_written: u64,
     pub unknown: u64,
-    /// Those of `unknown` for which `acks=0` asked no broker.
+    /// Those of `unknown` with `acks=0`, where no ack was requested.
     not_requested: u64,
     reasons: BTreeMap<String, u64>,
 }
 
-/// Reasons that are told apart; a broker may put whatever it likes into them.
+/// How many different reasons are kept. A broker may put any text into them.
 const MAX_REASONS: usize = 20;
 
 impl Tally {
@@ -73,7 +73,7 @@ impl Tally {
         }
     }
 
-    /// Whether nothing went wrong: every record is acked, or `acks=0` asked for no ack.
+    /// Whether every record is acked, or not acked because of `acks=0`.
     pub fn is_good(&self) -> bool {
         self.not_written == 0 && self.unknown == self.not_requested
     }
@@ -86,7 +86,7 @@ impl Tally {
     }
 }
 
-/// One line of counts, and one per reason.
+/// One line with the counts, and one for each reason.
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {

@@ -1,4 +1,4 @@
-//! How figures are written.
+//! Formats figures.
 
 use std::fmt;
 use std::time::Duration;
@@ -20,7 +20,7 @@ impl fmt::Display for Grouped {
     }
 }
 
-/// So many of something each second; nothing in no time.
+/// A count per second. 0 if no time has passed.
 pub fn per_second(count: u64, time: Duration) -> f64 {
     match time.as_secs_f64() {
         0.0 => 0.0,

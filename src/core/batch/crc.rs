@@ -1,22 +1,24 @@
-//! CRC-32C, summed while the bytes are at hand and joined later.
+//! CRC-32C over records as they are appended, and joined with the header's CRC later.
 //!
-//! A batch's sum covers the end of its header, known only when it is taken, and its records, which
-//! by then have left the processor's nearest caches. So the records are summed as they come, and
-//! the two sums are joined by arithmetic.
+//! The CRC of a batch covers the end of its header and its records. The end of the header is known
+//! only when the batch is taken for sending. By then the records may have left the processor's
+//! nearest caches, and reading them again is slow. So the records are summed while they are
+//! appended, the end of the header is summed when it is written, and `joined` computes the CRC of
+//! both from the two sums.
 
 use crc_fast::{CrcAlgorithm, Digest};
 
 /// The CRC-32C polynomial, its bits reversed.
 const POLYNOMIAL: u32 = 0x82f6_3b78;
 
-/// The sum of everything in `bytes`.
+/// The CRC of `bytes`.
 pub(super) fn sum(bytes: &[u8]) -> u32 {
     more(Running::EMPTY, bytes) ^ u32::MAX
 }
 
 fn more(state: u32, bytes: &[u8]) -> u32 {
     if state == Running::EMPTY {
-        // A digest is made of 272 bytes of parameters.
+        // At the start the plain function is cheaper: a `Digest` carries 272 bytes of parameters.
         return crc_fast::crc32_iscsi(bytes) ^ u32::MAX;
     }
     let mut digest = Digest::new_with_init_state(CrcAlgorithm::Crc32Iscsi, u64::from(state));
@@ -24,7 +26,7 @@ fn more(state: u32, bytes: &[u8]) -> u32 {
     digest.get_state() as u32
 }
 
-/// The sum of bytes that are appended to.
+/// The CRC of a buffer that grows at its end.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Running {
     state: u32,
@@ -41,7 +43,7 @@ impl Running {
         }
     }
 
-    /// Sums what has been appended to `bytes`.
+    /// Adds the bytes that were appended to `bytes` since the last call.
     pub fn catch_up(&mut self, bytes: &[u8]) {
         if self.summed < bytes.len() {
             self.state = more(self.state, &bytes[self.summed..]);
@@ -49,18 +51,19 @@ impl Running {
         }
     }
 
-    /// The sum of all of `bytes`.
+    /// The CRC of all of `bytes`.
     pub fn finish(mut self, bytes: &[u8]) -> u32 {
         self.catch_up(bytes);
         self.state ^ u32::MAX
     }
 }
 
-/// The sum of one run of bytes followed by another of `length` bytes, from the sums of both. No
-/// batch is longer than 4 GiB.
+/// The CRC of two byte strings in a row, computed from the CRC of each. The second one has `length`
+/// bytes; a batch is never longer than 4 GiB.
 ///
-/// Appending a byte multiplies a sum, seen as a polynomial over GF(2), by x^8. What the second run
-/// adds does not depend on the first.
+/// A CRC is a polynomial over GF(2), and appending a byte multiplies it by x^8. So the first CRC is
+/// multiplied by x^8 once for each byte of the second string. What the second string adds does not
+/// depend on the first.
 pub(super) fn joined(first: u32, second: u32, length: usize) -> u32 {
     let digits = (length as u32).to_le_bytes();
     let factors = digits.iter().zip(&POWERS).filter(|(digit, _)| **digit > 0);
@@ -69,8 +72,9 @@ pub(super) fn joined(first: u32, second: u32, length: usize) -> u32 {
     }) ^ second
 }
 
-/// What so many bytes multiply a sum by: x^(8 * value * 256^place) modulo the polynomial stands at
-/// `[place][value]`, so that two products join the sums of a batch of up to 64 KiB.
+/// The factors for `joined`: `[place][value]` is x^(8 * value * 256^place) modulo the polynomial,
+/// the factor for `value * 256^place` appended bytes. A batch of up to 64 KiB needs two
+/// multiplications.
 static POWERS: [[u32; 256]; 4] = {
     let mut powers = [[1 << 31; 256]; 4]; // the highest bit is x^0
     let mut step = 1 << 23; // x^8

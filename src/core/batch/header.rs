@@ -1,14 +1,15 @@
-//! The 61 bytes in front of a v2 record batch (protocol guide, "Record Batch").
+//! The 61-byte header of a v2 record batch (protocol guide, "Record Batch").
 
 use super::crc;
 
-/// Length of a v2 batch header.
+/// Bytes of a v2 batch header.
 pub const HEADER_LEN: usize = 61;
 
-/// Where the CRC starts to count: at `attributes`, behind the CRC itself.
+/// The first byte that the CRC covers: `attributes`, right after the CRC field.
 const CRC_FROM: usize = 21;
 
-/// Producer id, epoch and first sequence of a batch. Stamped when a batch is taken, not before.
+/// Producer id, epoch and first sequence number of a batch. They are set when the batch is taken
+/// for sending.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp {
     pub producer_id: i64,
@@ -17,7 +18,7 @@ pub struct Stamp {
 }
 
 impl Stamp {
-    /// What a batch carries that is not idempotent.
+    /// The stamp of a batch that is not idempotent.
     pub const NONE: Self = Self {
         producer_id: -1,
         epoch: -1,
@@ -25,17 +26,18 @@ impl Stamp {
     };
 }
 
-/// What the header says of the records behind it.
+/// What the header says about the records.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Summary {
-    /// Codec in the lowest three bits; everything else stays 0 (create time, not transactional).
+    /// The codec is in the lowest three bits. All other bits stay 0: the timestamps are create
+    /// times, and the batch is not transactional.
     pub attributes: i16,
     pub count: i32,
     pub base_timestamp: i64,
     pub max_timestamp: i64,
 }
 
-/// Writes the header for `length` bytes of records whose CRC is `sum`.
+/// Returns the header for `length` bytes of records whose CRC is `sum`.
 pub(super) fn write(summary: &Summary, stamp: Stamp, length: usize, sum: u32) -> [u8; HEADER_LEN] {
     let mut header = [0; HEADER_LEN];
     let mut at = 0;
@@ -43,11 +45,11 @@ pub(super) fn write(summary: &Summary, stamp: Stamp, length: usize, sum: u32) ->
         header[at..at + bytes.len()].copy_from_slice(bytes);
         at += bytes.len();
     };
-    put(&0i64.to_be_bytes()); // base offset: the broker's to give
+    put(&0i64.to_be_bytes()); // base offset: the broker sets it
     put(&((HEADER_LEN - 12 + length) as i32).to_be_bytes());
-    put(&(-1i32).to_be_bytes()); // partition leader epoch: the broker's
+    put(&(-1i32).to_be_bytes()); // partition leader epoch: the broker sets it
     put(&[2]); // magic
-    put(&[0; 4]); // CRC, below
+    put(&[0; 4]); // CRC: filled in below
     put(&summary.attributes.to_be_bytes());
     put(&(summary.count - 1).to_be_bytes());
     put(&summary.base_timestamp.to_be_bytes());
@@ -72,7 +74,7 @@ mod tests {
         write(summary, stamp, records.len(), crc::sum(records))
     }
 
-    /// Somebody else's decoder reads what we wrote, and checks the CRC on the way.
+    /// The decoder of the `kafka-protocol` crate reads the batch and checks its CRC.
     #[test]
     fn an_independent_decoder_agrees() {
         let mut records = Vec::new();

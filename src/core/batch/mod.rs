@@ -1,8 +1,8 @@
 //! Record batches: open while records are appended, sealed until their outcome is known.
 //!
-//! The form is Kafka's v2 (magic 2, KIP-98). Records are written once, in their final form, into
-//! leased memory; the header is made when the batch is taken, since only then its producer id,
-//! epoch and sequence are known.
+//! The format is Kafka's v2 (magic 2, KIP-98). Each record is written once, in its final form, into
+//! leased memory. The header is written when the batch is taken for sending, because its producer
+//! id, epoch and sequence are known only then.
 
 mod crc;
 mod header;

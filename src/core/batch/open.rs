@@ -1,4 +1,4 @@
-//! The batch at the tail: records are appended to it.
+//! An open batch: the last batch of a partition, to which records are appended.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,30 +12,31 @@ use crate::core::ack::{Ack, AckSettler};
 use crate::core::delivery::{Callback, Listener, Listeners};
 use crate::core::memory::Buffer;
 
-/// A batch that still takes records. Everything in it is committed: a record is in `count` only
-/// once all its bytes are in the buffer.
+/// A batch that still takes records. Every record in it is complete: `count` includes a record only
+/// after all its bytes are in the buffer.
 pub(crate) struct OpenBatch {
     records: Buffer,
     count: i32,
     base_timestamp: i64,
     max_timestamp: i64,
     opened_at: Instant,
-    /// Where the records have to end: the buffer has room for the header too, so that `batch.size`
-    /// bounds the whole batch.
+    /// The length at which the records must end, in bytes. The rest of the buffer's size is
+    /// reserved for the header, so that `batch.size` bounds the whole batch.
     limit: usize,
-    /// Follows the records, unless they will be compressed.
+    /// The CRC of the records so far. `None` if the records will be compressed, which changes their
+    /// bytes.
     crc: Option<Running>,
-    /// The length at which it catches up next.
+    /// The length of the records at which the CRC is brought up to date next.
     sum_at: usize,
     settle: AckSettler,
     listeners: Listeners,
 }
 
-/// The bytes after which a running sum catches up.
+/// Bytes that are appended before the CRC is brought up to date.
 const STRIDE: usize = 4096;
 
 impl OpenBatch {
-    /// With `plain` the records will go as they are.
+    /// `plain`: the records will be sent uncompressed.
     pub fn new(records: Buffer, partition: i32, opened_at: Instant, plain: bool) -> Self {
         Self {
             limit: limit(&records),
@@ -51,13 +52,13 @@ impl OpenBatch {
         }
     }
 
-    /// Memory for a batch that begins with a record of this size: `at_least`, or more for a record
-    /// that does not fit in it.
+    /// The size of the buffer for a batch whose first record is `record`: `at_least`, or more if
+    /// the record needs more.
     pub fn buffer_size(record: &RecordRef<'_>, at_least: usize) -> usize {
         at_least.max(HEADER_LEN + record.upper_bound())
     }
 
-    /// Moves the records to a larger buffer.
+    /// Moves the records into a larger buffer.
     pub fn grow(&mut self, mut larger: Buffer) {
         if larger.replace(&self.records) {
             self.limit = limit(&larger);
@@ -65,13 +66,13 @@ impl OpenBatch {
         }
     }
 
-    /// Whether the record would fit if the batch had a buffer of `size` bytes, which is larger than
-    /// the one it has.
+    /// Whether the record would fit into a buffer of `size` bytes, if that is larger than the
+    /// present one.
     pub fn could_grow(&self, record: &RecordRef<'_>, size: usize) -> bool {
         self.records.capacity() < size && self.wire_len() + record.upper_bound() <= size
     }
 
-    /// Appends the record and returns its index, or `None` if it does not fit any more.
+    /// Appends the record and returns its index, or `None` if it does not fit.
     #[inline]
     pub fn append(&mut self, record: &RecordRef<'_>) -> Option<u32> {
         if self.count == 0 {
@@ -91,19 +92,20 @@ impl OpenBatch {
         Some(count as u32)
     }
 
-    /// What receipts look at.
+    /// The ack that the receipts of this batch share.
     #[inline]
     pub fn ack(&self) -> &Arc<Ack> {
         self.settle.ack()
     }
 
-    /// Has `callback` called with the outcome of the record at `index`.
+    /// Registers `callback` for the outcome of the record at `index`.
     pub fn call_back(&mut self, index: u32, timestamp: i64, callback: Callback) {
         let receipt = self.settle.receipt(index, timestamp);
         self.listeners.call_back(receipt, callback);
     }
 
-    /// Tells `listener` of this batch's outcome, once however often it asks.
+    /// Registers `listener` for the outcome of this batch. It is told once, even if it is
+    /// registered several times.
     pub fn listen(&mut self, listener: &Arc<dyn Listener>) {
         self.listeners.add(listener);
     }
@@ -112,12 +114,12 @@ impl OpenBatch {
         self.opened_at
     }
 
-    /// Bytes on the wire so far, header included.
+    /// Bytes on the wire so far, including the header.
     pub fn wire_len(&self) -> usize {
         HEADER_LEN + self.len()
     }
 
-    /// Bytes of records so far.
+    /// Bytes of the records so far.
     #[inline]
     pub fn len(&self) -> usize {
         self.records.len()
@@ -127,8 +129,9 @@ impl OpenBatch {
         self.count
     }
 
-    /// Sums what has not been summed yet, while it is in the writer's cache. It is `full`, or it
-    /// leaves with room for more.
+    /// Brings the CRC up to date while the records are still in the cache of the thread that wrote
+    /// them. `full` says that no further record fits. Otherwise the batch is sealed before it is
+    /// full.
     pub fn finish(&mut self, full: bool) {
         self.sum_up();
         if full {
@@ -144,7 +147,7 @@ impl OpenBatch {
         }
     }
 
-    /// Closes the batch: its records never change from here on.
+    /// Seals the batch: its records never change again.
     pub fn seal(self) -> SealedBatch {
         let sum = self.crc.map(|crc| crc.finish(&self.records));
         SealedBatch::new(
@@ -206,7 +209,7 @@ mod tests {
             let (records, each) = (batch.len(), length + 6 + usize::from(length > 63));
             assert!(HEADER_LEN + records <= SIZE, "{length}");
             assert_eq!(batch.count(), count);
-            // Lengths from 57 on take a second byte for the record's own length.
+            // From a value of 58 bytes on, the record's own length takes a second byte.
             let room = SIZE - HEADER_LEN - records;
             assert!(room < each + 2, "{length}: {room} bytes are left");
             let sealed = batch.seal();
@@ -233,7 +236,7 @@ mod tests {
         assert_eq!((batch.len(), batch.count()), before);
         let (header, _) = batch.seal().stamped(Stamp::NONE);
         let latest = i64::from_be_bytes(header[35..43].try_into().expect("eight bytes"));
-        assert_eq!(latest, 10, "its timestamp is not the batch's");
+        assert_eq!(latest, 10, "the refused record's timestamp does not count");
     }
 
     #[test]

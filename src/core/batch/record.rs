@@ -1,4 +1,4 @@
-//! One record in the form it has inside a v2 record batch.
+//! The encoding of one record inside a v2 record batch.
 
 use std::sync::Arc;
 
@@ -15,18 +15,18 @@ pub struct Header {
     pub value: Option<Bytes>,
 }
 
-/// The parts of a record that reach the wire, borrowed from whoever sends it.
+/// What is written of a record, borrowed from the caller.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RecordRef<'a> {
     pub key: Option<&'a [u8]>,
     pub value: Option<&'a [u8]>,
     pub headers: &'a [Header],
-    /// Milliseconds since the epoch.
+    /// Milliseconds since the Unix epoch.
     pub timestamp: i64,
 }
 
-/// What a record takes at most beside key, value and headers: length 5, attributes 1, timestamp
-/// delta 10, offset delta 5, key length 5, value length 5, header count 5.
+/// The most bytes that a record takes beside its key, value and headers: length 5, attributes 1,
+/// timestamp delta 10, offset delta 5, key length 5, value length 5, header count 5.
 const MAX_OVERHEAD: usize = 36;
 
 fn optional_len(bytes: Option<&[u8]>) -> usize {
@@ -54,7 +54,7 @@ fn put_optional(out: &mut impl BufMut, bytes: Option<&[u8]>) {
 }
 
 impl RecordRef<'_> {
-    /// Length of everything behind the record's own length field.
+    /// Bytes of the record after its own length field.
     fn body_len(&self, offset_delta: i32, timestamp_delta: i64) -> usize {
         1 + varint::len(timestamp_delta)
             + varint::len(i64::from(offset_delta))
@@ -63,7 +63,7 @@ impl RecordRef<'_> {
             + headers_len(self.headers)
     }
 
-    /// An upper bound of the encoded length, whatever the deltas turn out to be.
+    /// An upper bound of the encoded length, for any timestamp delta and offset delta.
     #[inline]
     pub fn upper_bound(&self) -> usize {
         let headers = if self.headers.is_empty() {
@@ -74,8 +74,8 @@ impl RecordRef<'_> {
         MAX_OVERHEAD + self.key.map_or(0, <[u8]>::len) + self.value.map_or(0, <[u8]>::len) + headers
     }
 
-    /// Writes the record into `out` from `at` on and returns where it ends, or `None`, and nothing
-    /// that counts is written, if that would be behind `limit`.
+    /// Writes the record into `out`, starting at `at`, and returns where it ends. If it would end
+    /// after `limit`, returns `None`. Then the bytes from `at` on have no meaning.
     #[inline(never)]
     pub fn encode(
         &self,
@@ -101,8 +101,9 @@ impl RecordRef<'_> {
         }
     }
 
-    /// What few batches have: records that come long after their first one, or before it since another
-    /// sender opened the batch; headers, nulls.
+    /// The slower path for records that are rare: a timestamp 64 ms or more after the batch's first
+    /// record, or before it (another thread may have opened the batch in between), headers, or a
+    /// null value.
     #[inline(never)]
     fn encode_seldom(
         &self,
@@ -164,10 +165,10 @@ impl RecordRef<'_> {
     }
 }
 
-/// A record as nearly all are: without headers, and with numbers of a few bytes.
+/// The usual record: without headers, and with small numbers.
 ///
-/// How many bytes each of them takes is branched on and not computed: processors foresee such
-/// branches, and behind each the shifts are constants.
+/// How many bytes each number takes is decided by branches, not computed. Processors predict these
+/// branches well, and within each branch the shifts are constants.
 struct Plain<'a> {
     key: Option<&'a [u8]>,
     value: &'a [u8],
@@ -175,13 +176,16 @@ struct Plain<'a> {
     offset: u64,
 }
 
-/// Bytes written beyond the end of a record: its numbers are written a word at a time.
+/// Bytes that may be overwritten after the end of a record, because numbers are written as whole
+/// words.
 const SPILL: usize = size_of::<u64>();
 
 impl Plain<'_> {
-    /// `None` if there is no room, or the record is not that plain. `T` is how many bytes the
-    /// timestamp takes; with `Z` it is a number of either sign, and there as it is written. That is a
-    /// way of its own so that the usual one has one caller, and is inlined there.
+    /// Returns `None` if there is no room or a number is too large for this path.
+    ///
+    /// `T` is the number of bytes of the timestamp delta. With `Z`, `timestamp` is already encoded,
+    /// since the delta may be negative. Without `Z`, it is encoded here. `Z` is a type parameter so
+    /// that the usual version has a single caller and is inlined there.
     #[inline]
     fn encode<const T: usize, const Z: bool>(
         &self,
@@ -200,7 +204,7 @@ impl Plain<'_> {
         }
     }
 
-    /// `O` and `V` are how many bytes the offset and the value's length take.
+    /// `O` and `V` are the number of bytes of the offset delta and of the value's length.
     #[inline]
     fn write<const T: usize, const Z: bool, const O: usize, const V: usize>(
         &self,
@@ -224,7 +228,8 @@ impl Plain<'_> {
             false => varint::short::<T>(self.timestamp),
         };
         let times = timestamp | varint::short::<O>(self.offset) << (8 * T);
-        // Between the length and the times stand the attributes, of which none are defined.
+        // The byte between the length and the timestamp delta holds the attributes. It is 0, as
+        // Kafka defines none.
         let at = if long {
             put(out, 0, varint::short::<2>(body as u64) | times << 24)?;
             3 + T + O
@@ -253,18 +258,19 @@ impl Plain<'_> {
     }
 }
 
-/// Writes a whole word, of which the lowest bytes count.
+/// Writes a whole word. Only its lowest bytes count.
 #[inline]
 fn put(out: &mut [u8], at: usize, word: u64) -> Option<()> {
     *out.get_mut(at..)?.first_chunk_mut()? = word.to_le_bytes();
     Some(())
 }
 
-/// Copies `count` records from the front of `records`, counting their offsets from 0 again.
+/// Copies the first `count` records to `out` with offset deltas that start at 0 again, to split a
+/// batch. Timestamps stay relative to the same base.
 ///
-/// Used to split a batch; timestamps stay relative to the same base. Returns what is behind them
-/// and their largest timestamp delta, or `None` if the bytes are not records, which those we wrote
-/// ourselves always are.
+/// Returns the remaining bytes and the largest timestamp delta of the copied records. Returns
+/// `None` if the bytes are not valid records, which cannot happen with records that were encoded
+/// here.
 pub(crate) fn renumber<'a>(
     mut records: &'a [u8],
     count: i32,
@@ -300,8 +306,7 @@ mod tests {
         let end = record.encode(&mut out, 0, usize::MAX, offset_delta, timestamp_delta);
         let end = end.expect("room enough");
         assert!(end <= record.upper_bound());
-        // However little room there is, and wherever it begins, the bytes are the same, or there
-        // are none.
+        // The bytes are the same with no room to spare and at another start, or nothing is written.
         for before in [0, 7] {
             let mut exact = vec![0xaa; before + end];
             let limit = exact.len();

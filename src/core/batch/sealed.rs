@@ -1,4 +1,4 @@
-//! A batch whose records never change again.
+//! A sealed batch: its records never change again.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -12,25 +12,25 @@ use crate::core::compress::{self, Compression, Compressor};
 use crate::core::delivery::Listeners;
 use crate::core::memory::Buffer;
 
-/// The records of a sealed batch. Every request that carries them is an owner: the memory goes
-/// back to the pool when the last one is done.
+/// The records of a sealed batch. The batch and every request that carries it share them. The
+/// memory goes back to the pool when the last of these owners is dropped.
 #[derive(Debug)]
 pub(crate) enum Payload {
-    /// In leased memory.
+    /// Memory leased from the pool.
     Leased(Buffer),
-    /// Half of a batch that was split; outside the budget.
+    /// Half of a batch that was split. This memory does not count against `buffer.memory`.
     Own(Vec<u8>),
 }
 
 impl Payload {
-    /// It goes to a socket.
+    /// Notes that the records are being sent: they no longer count as waiting.
     pub fn leaves(&self) {
         if let Self::Leased(buffer) = self {
             buffer.leaves();
         }
     }
 
-    /// Puts fewer bytes in the place of what is there.
+    /// Replaces the records by `bytes`, which are fewer.
     fn shrink(&mut self, bytes: &[u8]) -> bool {
         match self {
             Self::Leased(buffer) => buffer.replace(bytes),
@@ -54,36 +54,36 @@ impl std::ops::Deref for Payload {
     }
 }
 
-/// A batch on its way to its outcome.
+/// A batch that takes no more records. It lives until its outcome is known.
 #[derive(Debug)]
 pub(crate) struct SealedBatch {
     records: Arc<Payload>,
-    /// The records' CRC, if it has been summed.
+    /// The CRC of the records, if it has been computed.
     sum: Option<u32>,
     summary: Summary,
     /// Bytes of the records before they were compressed.
     uncompressed: usize,
-    /// Compression was tried.
+    /// Compression was tried, with or without success.
     squeezed: bool,
-    /// When its first record was accepted: `delivery.timeout.ms` counts from here.
+    /// When the first record was accepted: `delivery.timeout.ms` counts from then.
     created_at: Instant,
-    /// How receipts name its first record.
+    /// The id of the first record, as receipts show it.
     first: RecordId,
     settle: Option<AckSettler>,
     listeners: Listeners,
 }
 
-/// What a flush waits for: that the last clone is dropped.
+/// A flush waits until the last clone of its token is dropped.
 pub(crate) type Token = Arc<dyn Any + Send + Sync>;
 
-/// A batch that has its outcome; what is left to do is to tell.
+/// A batch whose outcome is known. Its listeners and callbacks have yet to be told.
 #[derive(Debug)]
 pub(crate) struct Settled {
     pub first: RecordId,
     pub count: i32,
     pub settlement: Settlement,
     pub listeners: Listeners,
-    /// What waits until this has been told; the ledger's to fill in.
+    /// Tokens to drop after the listeners were told. The ledger fills them in.
     pub tokens: Vec<Token>,
 }
 
@@ -122,18 +122,18 @@ impl SealedBatch {
         self.created_at
     }
 
-    /// Bytes on the wire, header included.
+    /// Bytes on the wire, including the header.
     pub fn wire_len(&self) -> usize {
         HEADER_LEN + self.records.len()
     }
 
-    /// Bytes the records had before compression.
+    /// Bytes of the records before compression.
     pub fn uncompressed_len(&self) -> usize {
         self.uncompressed
     }
 
-    /// Compresses the records, once, before the first request carries them. Where that would make
-    /// them larger, or the codec fails, they go as they are.
+    /// Compresses the records. This happens once, before the first request that carries them. If
+    /// compression would make them larger, or the codec fails, they are sent uncompressed.
     pub fn compress(&mut self, codec: Compression, compressor: &mut Compressor) {
         if self.squeezed || codec == Compression::None {
             return;
@@ -152,21 +152,22 @@ impl SealedBatch {
         }
     }
 
-    /// The batch as it goes to the wire under `stamp`. The same stamp gives the same bytes.
+    /// Returns the header with `stamp`, and the records. The same stamp gives the same bytes.
     pub fn stamped(&mut self, stamp: Stamp) -> ([u8; HEADER_LEN], Arc<Payload>) {
         let sum = *self.sum.get_or_insert_with(|| crc::sum(&self.records));
         let header = header::write(&self.summary, stamp, self.records.len(), sum);
         (header, Arc::clone(&self.records))
     }
 
-    /// Marks that bytes of the batch may be in a log, for its drop guard's sake.
+    /// Notes that bytes of the batch may be in a log. If the batch is dropped without an outcome,
+    /// its records are then reported as unknown.
     pub fn set_unresolved(&mut self) {
         if let Some(settle) = &mut self.settle {
             settle.unresolved = true;
         }
     }
 
-    /// Gives all records their outcome. `None` if they had one already.
+    /// Gives all records their outcome. Returns `None` if they already have one.
     pub fn settle(&mut self, settlement: Settlement) -> Option<Settled> {
         self.settle.take()?.settle(settlement.clone());
         let listeners = std::mem::take(&mut self.listeners);
@@ -183,9 +184,10 @@ impl SealedBatch {
         self.settle.is_none()
     }
 
-    /// Cuts the batch in two halves by records, for a broker that found it too large.
+    /// Splits the batch into two halves with the same number of records, give or take one, after a
+    /// broker refused it as too large.
     ///
-    /// Gives the batch back if it is a single record, or settled already.
+    /// Returns the batch unchanged if it has a single record or is settled already.
     pub fn split(mut self) -> Result<[Self; 2], Box<Self>> {
         let count = self.count();
         let at = count / 2;

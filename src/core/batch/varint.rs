@@ -1,23 +1,23 @@
-//! Zigzag varints, as Kafka's record format has them (protocol guide, "Protocol Primitive Types").
+//! Zigzag varints of Kafka's record format (protocol guide, "Protocol Primitive Types").
 
 use bytes::BufMut;
 
-/// Small numbers of either sign to small ones without.
+/// Maps signed numbers to unsigned ones, so that numbers near zero stay small.
 #[inline]
 pub(crate) fn zigzag(value: i64) -> u64 {
     ((value << 1) ^ (value >> 63)) as u64
 }
 
-/// Bytes that `value` takes as a zigzag varlong, 1 to 10.
+/// Bytes that `value` takes as a zigzag varlong: 1 to 10.
 #[inline]
 pub(crate) fn len(value: i64) -> usize {
     let zigzag = zigzag(value);
-    // Seven bits a byte: ceil(significant bits / 7), with zero taking one byte.
+    // Each byte holds seven bits: ceil(significant bits / 7). Zero takes one byte.
     let bits = 64 - (zigzag | 1).leading_zeros() as usize;
     bits.div_ceil(7)
 }
 
-/// Appends `value` as a zigzag varlong. A varint is the same bytes for the same number.
+/// Appends `value` as a zigzag varlong. As a varint, the same number has the same bytes.
 pub(crate) fn put(out: &mut impl BufMut, value: i64) {
     let mut zigzag = zigzag(value);
     while zigzag >= 0x80 {
@@ -27,11 +27,11 @@ pub(crate) fn put(out: &mut impl BufMut, value: i64) {
     out.put_u8(zigzag as u8);
 }
 
-/// -1, which stands for null where a length is expected.
+/// The encoding of -1, which as a length means null.
 pub(crate) const NULL: u64 = 1;
 
-/// `value` in the lowest bytes of a word, where it takes `N`: one up to 63, two up to 8,191, three
-/// up to 1,048,575.
+/// Encodes `value` into the lowest `N` bytes of a word. One byte holds up to 63, two up to 8,191,
+/// three up to 1,048,575.
 #[inline]
 pub(crate) fn short<const N: usize>(value: u64) -> u64 {
     const { assert!(1 <= N && N <= 3) };
@@ -43,13 +43,14 @@ pub(crate) fn short<const N: usize>(value: u64) -> u64 {
     }
 }
 
-/// A zigzag number of 8 to 14 bits in two bytes.
+/// Encodes a zigzag number of 8 to 14 bits into two bytes.
 #[inline]
 pub(crate) fn two(zigzag: u64) -> u64 {
     zigzag & 0x7f | 0x80 | zigzag >> 7 << 8
 }
 
-/// Takes a varlong off the front of `bytes`; `None` if it is cut short or longer than ten bytes.
+/// Removes a varlong from the front of `bytes`. Returns `None` if it is cut short or longer than
+/// ten bytes.
 #[inline]
 pub(crate) fn take(bytes: &mut &[u8]) -> Option<i64> {
     let mut zigzag = 0u64;

@@ -1,10 +1,10 @@
-//! What every codec has: one trait, one error, one way to read no more than is wanted.
+//! What all codecs share: the trait, the error, and decompression up to a limit.
 
 #[cfg(any(feature = "gzip", feature = "lz4", feature = "zstd"))]
 use std::io::Read;
 use std::ops::RangeInclusive;
 
-/// Why something was not compressed or decompressed.
+/// Why compressing or decompressing failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub(crate) enum CompressError {
@@ -13,10 +13,10 @@ pub(crate) enum CompressError {
     NotBuilt {
         /// The codec's name in `compression.type`.
         codec: &'static str,
-        /// The cargo feature that brings it.
+        /// The cargo feature that builds it in.
         feature: &'static str,
     },
-    /// The codec has no such level.
+    /// The codec does not have this level.
     #[error(
         "{codec} has no level {level}: it takes {} to {}",
         range.start(),
@@ -27,7 +27,7 @@ pub(crate) enum CompressError {
         codec: &'static str,
         /// The level asked for.
         level: i32,
-        /// The levels there are (gzip takes -1 as well).
+        /// The levels the codec has. gzip also takes -1.
         range: RangeInclusive<i32>,
     },
     /// A batch's attributes name a codec that Kafka does not have.
@@ -36,18 +36,18 @@ pub(crate) enum CompressError {
         /// The low three bits of the attributes.
         bits: i16,
     },
-    /// There is more in the compressed bytes than the caller wants to see.
+    /// The compressed bytes contain more than the caller's limit.
     #[error("more than {limit} bytes come out")]
     TooLarge {
         /// The limit given.
         limit: usize,
     },
-    /// The compressed bytes are not what the codec writes.
+    /// The compressed bytes are not valid for the codec.
     #[error("not valid {codec}: {reason}")]
     Corrupt {
         /// The codec's name.
         codec: &'static str,
-        /// What was wrong.
+        /// What is wrong with them.
         reason: String,
     },
     /// The codec's library refused to compress.
@@ -62,9 +62,9 @@ pub(crate) enum CompressError {
 
 /// One codec's state between batches.
 pub(super) trait Encode: Send {
-    /// Writes the compressed form of `input` to the front of `out`, which it
-    /// may grow, and returns how long it is. What lies behind is left over
-    /// from earlier batches: `out` is never shrunk, so that it is zeroed once.
+    /// Writes the compressed form of `input` to the front of `out`, which may grow, and returns its
+    /// length. The bytes after that are left over from earlier batches. `out` never shrinks, so its
+    /// memory is zeroed only once.
     fn encode(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<usize, CompressError>;
 }
 
@@ -74,7 +74,7 @@ pub(super) fn grow(out: &mut Vec<u8>, len: usize) {
     }
 }
 
-/// All that `reader` yields, if that is at most `limit` bytes.
+/// Reads `reader` to its end. More than `limit` bytes are an error.
 #[cfg(any(feature = "gzip", feature = "lz4", feature = "zstd"))]
 pub(super) fn read_bounded(
     codec: &'static str,
@@ -85,7 +85,7 @@ pub(super) fn read_bounded(
     let result = reader
         .take((limit as u64).saturating_add(1))
         .read_to_end(&mut out);
-    // What came before an error may be over the limit already, which says more.
+    // If the limit was exceeded before the reader failed, that is the more useful error.
     if out.len() > limit {
         return Err(CompressError::TooLarge { limit });
     }
@@ -95,13 +95,13 @@ pub(super) fn read_bounded(
     }
 }
 
-#[allow(dead_code, reason = "without any codec, nothing is corrupt")]
+#[allow(dead_code, reason = "unused if no codec is built in")]
 pub(super) fn corrupt(codec: &'static str, reason: impl ToString) -> CompressError {
     let reason = reason.to_string();
     CompressError::Corrupt { codec, reason }
 }
 
-#[allow(dead_code, reason = "without any codec, nothing fails")]
+#[allow(dead_code, reason = "unused if no codec is built in")]
 pub(super) fn failed(codec: &'static str, reason: impl ToString) -> CompressError {
     let reason = reason.to_string();
     CompressError::Failed { codec, reason }

@@ -1,5 +1,4 @@
-//! gzip, one member per batch, with the plain header that Java's
-//! `GZIPOutputStream` writes too.
+//! gzip: one member per batch, with the same plain header that Java's `GZIPOutputStream` writes.
 
 use flate2::bufread::MultiGzDecoder;
 use flate2::{Compress, FlushCompress, Status};
@@ -7,9 +6,10 @@ use flate2::{Compress, FlushCompress, Status};
 use super::codec::{CompressError, Encode, corrupt, failed, grow, read_bounded};
 
 const CODEC: &str = "gzip";
-/// The largest window, as Java's `Deflater` uses it.
+/// The size of the window as a power of two in bytes: the largest, which Java's `Deflater` uses
+/// too.
 const WINDOW_BITS: u8 = 15;
-/// What -1 stands for.
+/// The level that -1 stands for.
 const DEFAULT_LEVEL: u32 = 6;
 
 pub(super) struct Encoder(Compress);
@@ -28,7 +28,7 @@ impl Encode for Encoder {
     fn encode(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<usize, CompressError> {
         let deflate = &mut self.0;
         deflate.reset();
-        // Enough for the fastest level, which writes 9 bits for a byte it cannot match.
+        // Enough for the fastest level, which writes 9 bits for each byte without a match.
         grow(out, input.len() + input.len() / 8 + 64);
         loop {
             let (read, written) = (deflate.total_in() as usize, deflate.total_out() as usize);
@@ -43,7 +43,7 @@ impl Encode for Encoder {
     }
 }
 
-/// Several members in a row are one stream, as for Java's `GZIPInputStream`.
+/// Several members in a row are one stream, as in Java's `GZIPInputStream`.
 pub(super) fn decode(input: &[u8], limit: usize) -> Result<Vec<u8>, CompressError> {
     if input.is_empty() {
         return Err(corrupt(CODEC, "nothing there"));

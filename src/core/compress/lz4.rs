@@ -1,7 +1,8 @@
-//! LZ4 frames as Kafka's `Lz4BlockOutputStream` writes them: independent blocks
-//! of 64 KiB, no checksum of a block or of the content, no content size. The
-//! header is then always the same seven bytes, so only the blocks are the
-//! library's: it needs no copy of the input that way, and no allocation.
+//! LZ4 frames as Kafka's `Lz4BlockOutputStream` writes them: independent blocks of 64 KiB, without
+//! block checksums, content checksum and content size.
+//!
+//! The frame header is then always the same seven bytes. So only the blocks are compressed by the
+//! library, which needs neither a copy of the input nor an allocation for that.
 
 use lz4_flex::block::{CompressTable, compress_into_with_table, get_maximum_output_size};
 use lz4_flex::frame::FrameDecoder;
@@ -10,11 +11,12 @@ use super::codec::{CompressError, Encode, corrupt, failed, grow, read_bounded};
 
 const CODEC: &str = "lz4";
 const MAGIC: [u8; 4] = [0x04, 0x22, 0x4d, 0x18];
-/// The magic; version 1 with independent blocks; blocks of 64 KiB; and the
-/// second byte of the descriptor's xxHash32 (the right one: KIP-57).
+/// The magic, version 1 with independent blocks, blocks of 64 KiB, and the second byte of the
+/// descriptor's xxHash32. The checksum is computed as the LZ4 specification says (KIP-57).
 const HEADER: [u8; 7] = [0x04, 0x22, 0x4d, 0x18, 0x60, 0x40, 0x82];
+/// Bytes of the input in one block.
 const BLOCK: usize = 64 * 1024;
-/// Marks a block that holds its bytes as they are.
+/// Flag in a block's length: the block is stored uncompressed.
 const STORED: u32 = 1 << 31;
 const END_MARK: [u8; 4] = [0; 4];
 
@@ -40,7 +42,7 @@ impl Encode for Encoder {
         for block in input.chunks(BLOCK) {
             let start = end + 4;
             grow(out, start + get_maximum_output_size(block.len()));
-            // The small table is half as much to clear, but has 16-bit positions.
+            // The small table takes half the time to clear, but has 16-bit positions.
             let table = if block.len() < usize::from(u16::MAX) {
                 &mut self.small
             } else {
@@ -64,18 +66,18 @@ impl Encode for Encoder {
 }
 
 pub(super) fn decode(input: &[u8], limit: usize) -> Result<Vec<u8>, CompressError> {
-    // The library takes a frame that breaks off between blocks for a complete one.
+    // The library accepts a frame that is cut off between two blocks.
     check_frame(input).map_err(|reason| corrupt(CODEC, reason))?;
     let mut decoder = FrameDecoder::new(input);
     let out = read_bounded(CODEC, &mut decoder, limit)?;
-    // It also stops, without an error, at a block that yields nothing.
+    // It also stops without an error at a block that decompresses to nothing.
     if !decoder.get_ref().is_empty() {
         return Err(corrupt(CODEC, "an empty block"));
     }
     Ok(out)
 }
 
-/// Walks from block to block: one frame, complete, of the kind Kafka allows.
+/// Checks by the lengths of the blocks that `input` is one complete frame of the kind Kafka allows.
 fn check_frame(input: &[u8]) -> Result<(), &'static str> {
     const CUT_OFF: &str = "the frame is cut off";
     let header: &[u8; HEADER.len()] = input.first_chunk().ok_or(CUT_OFF)?;
@@ -120,7 +122,7 @@ mod tests {
         let mut encoder = Encoder::new();
         let len = encoder.encode(b"", &mut out).unwrap();
         assert_eq!(out[..len], *b"\x04\x22\x4d\x18\x60\x40\x82\0\0\0\0");
-        // Three bytes cannot shrink, so they are stored.
+        // Three bytes cannot become smaller, so they are stored.
         let len = encoder.encode(b"abc", &mut out).unwrap();
         assert_eq!(
             out[..len],

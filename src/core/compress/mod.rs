@@ -1,9 +1,8 @@
-//! Compresses the records of a batch, in the framings the Java client writes.
+//! Compresses and decompresses the records of a batch, in the framings that the Java client writes.
 //!
-//! A v2 batch compresses everything after its 61-byte header as one stream, and
-//! names the codec in the low three bits of its attributes. Each codec stands
-//! behind a cargo feature of its own name; what is not built in is refused with
-//! [`CompressError::NotBuilt`], never replaced by another.
+//! A v2 batch compresses everything after its 61-byte header as one stream, and names the codec in
+//! the lowest three bits of its attributes. Each codec has a cargo feature of its own name. A codec
+//! that is not built in is refused with [`CompressError::NotBuilt`], never replaced by another.
 
 mod codec;
 #[cfg(feature = "gzip")]
@@ -23,11 +22,11 @@ use codec::{CompressError, Encode, grow};
 /// The bits of a batch's attributes that name its codec.
 const CODEC_MASK: i16 = 0b111;
 
-/// What `compression.type` and the level keys choose.
+/// The codec and its level, from `compression.type` and the level keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Compression {
-    /// Records as they are.
+    /// No compression.
     #[default]
     None,
     /// `compression.gzip.level`: 1 to 9, or -1 for the codec's own default (6).
@@ -37,11 +36,11 @@ pub enum Compression {
     },
     /// Snappy has no levels.
     Snappy,
-    /// `compression.lz4.level`: 1 to 17, as Kafka has it. The encoder built in
-    /// has one speed, so **the level has no effect**: every level yields what
-    /// Java's default (9, LZ4's fast mode) is about.
+    /// `compression.lz4.level`: 1 to 17, as in Kafka. The encoder has only one speed, so **the
+    /// level has no effect**: every level compresses about as well as Java's default (9, LZ4's fast
+    /// mode).
     Lz4 {
-        /// The level, which is checked and then ignored.
+        /// The level. It is checked and then ignored.
         level: i32,
     },
     /// `compression.zstd.level`: -131072 to 22. 0 means zstd's default (3).
@@ -63,7 +62,7 @@ impl Compression {
         }
     }
 
-    /// The name in `compression.type`; also the cargo feature, except for `none`.
+    /// The name in `compression.type`. It is also the cargo feature, except for `none`.
     pub fn name(self) -> &'static str {
         match self {
             Self::None => "none",
@@ -74,7 +73,7 @@ impl Compression {
         }
     }
 
-    /// The codec of that name, at the level Kafka has as default.
+    /// The codec of that name, at Kafka's default level.
     pub fn from_name(name: &str) -> Option<Self> {
         match name {
             "none" => Some(Self::None),
@@ -86,7 +85,7 @@ impl Compression {
         }
     }
 
-    /// The same codec at another level; no change for a codec without levels.
+    /// The same codec at another level. A codec without levels does not change.
     pub fn with_level(self, level: i32) -> Self {
         match self {
             Self::None | Self::Snappy => self,
@@ -107,8 +106,8 @@ impl Compression {
         }
     }
 
-    /// Whether this build can compress so: the codec is built in and the level
-    /// is one that Kafka takes. For a refusal at start instead of at the first batch.
+    /// Whether this build can compress like this: the codec is built in, and Kafka has the level.
+    /// It is called at start, so that a wrong choice is refused then and not at the first batch.
     pub(crate) fn check(self) -> Result<(), CompressError> {
         let (level, range) = match self {
             Self::None => return Ok(()),
@@ -161,10 +160,10 @@ fn encoder(compression: Compression) -> Result<Box<dyn Encode>, CompressError> {
     }
 }
 
-/// Compresses batch after batch. One per thread: it keeps the codec's context
-/// and one output buffer, as large as the largest batch needed. Once both have
-/// grown, compressing allocates nothing; only zstd's own context may be sized
-/// again when batches become much larger or smaller.
+/// Compresses one batch after another. There is one per thread. It keeps the codec's context and
+/// one output buffer, as large as the largest batch needed. Once both have grown, compressing
+/// allocates nothing. Only zstd's own context may be sized again when batches become much larger or
+/// smaller.
 pub(crate) struct Compressor {
     compression: Compression,
     encoder: Option<Box<dyn Encode>>,
@@ -172,9 +171,8 @@ pub(crate) struct Compressor {
 }
 
 impl Compressor {
-    /// Allocates nothing yet: the context comes with the first batch, and with
-    /// it the error of a codec that is not built in ([`Compression::check`]
-    /// tells earlier).
+    /// Allocates nothing yet: the context is created with the first batch. A codec that is not
+    /// built in is an error then. [`Compression::check`] reports it earlier.
     pub fn new(compression: Compression) -> Self {
         Self {
             compression,
@@ -204,11 +202,13 @@ impl std::fmt::Debug for Compressor {
     }
 }
 
-/// Decompresses the records of a batch; `bits` are the batch's attributes, of
-/// which the low three count. Never yields more than `limit` bytes: a batch
-/// that holds more is an error as soon as it shows. Beside the result there is
-/// working memory of the codec: at most 8 MiB for LZ4, and for zstd the window
-/// the frame asks for, up to 128 MiB (untouched pages of it cost nothing).
+/// Decompresses the records of a batch. `bits` are the batch's attributes, of which the lowest
+/// three name the codec.
+///
+/// The result is never longer than `limit` bytes: if the batch contains more, that is an error as
+/// soon as it shows. The codec needs working memory besides. For LZ4 this is at most 8 MiB. For
+/// zstd it is the window that the frame asks for, up to 128 MiB, of which untouched pages cost
+/// nothing.
 pub(crate) fn decompress(bits: i16, input: &[u8], limit: usize) -> Result<Vec<u8>, CompressError> {
     match bits & CODEC_MASK {
         0 if input.len() > limit => Err(CompressError::TooLarge { limit }),
@@ -233,7 +233,7 @@ pub(crate) fn decompress(bits: i16, input: &[u8], limit: usize) -> Result<Vec<u8
     }
 }
 
-#[allow(dead_code, reason = "with every codec built in, nobody asks")]
+#[allow(dead_code, reason = "unused if every codec is built in")]
 fn not_built(codec: &'static str) -> CompressError {
     let feature = codec;
     CompressError::NotBuilt { codec, feature }

@@ -1,6 +1,6 @@
-//! Snappy as snappy-java's `SnappyOutputStream` writes it ("xerial"): a header
-//! of 16 bytes, then chunks of a length (4 bytes, big endian) and a raw block.
-//! It is neither snappy's own framing format nor one raw block.
+//! Snappy as snappy-java's `SnappyOutputStream` writes it ("xerial"): a header of 16 bytes, then
+//! chunks of a length (4 bytes, big endian) and a raw block. This is neither snappy's own framing
+//! format nor a single raw block.
 
 use snap::raw;
 
@@ -8,14 +8,15 @@ use super::codec::{CompressError, Encode, corrupt, failed, grow};
 
 const CODEC: &str = "snappy";
 const MAGIC: [u8; 8] = [0x82, b'S', b'N', b'A', b'P', b'P', b'Y', 0];
-/// The magic, the version and the oldest version that can read it, both 1.
+/// The magic, the version, and the oldest version that can read it. Both versions are 1.
 const HEADER: [u8; 16] = {
     let [a, b, c, d, e, f, g, h] = MAGIC;
     [a, b, c, d, e, f, g, h, 0, 0, 0, 1, 0, 0, 0, 1]
 };
-/// How much of the input goes into one chunk.
+/// Bytes of the input in one chunk.
 const CHUNK: usize = 32 * 1024;
-/// The densest element of the format makes 64 bytes of 3.
+/// The largest possible ratio of decompressed to compressed bytes: the densest element of the
+/// format encodes 64 bytes in 3.
 const MAX_RATIO: usize = 64 / 3 + 1;
 
 pub(super) struct Encoder(raw::Encoder);
@@ -45,8 +46,8 @@ impl Encode for Encoder {
     }
 }
 
-/// Without the header it is taken for one raw block, as other clients write it
-/// and snappy-java reads it.
+/// Without the header, the input is read as one raw block. Other clients write that, and
+/// snappy-java reads it.
 pub(super) fn decode(input: &[u8], limit: usize) -> Result<Vec<u8>, CompressError> {
     let mut out = Vec::new();
     if !input.starts_with(&MAGIC) {
@@ -55,7 +56,7 @@ pub(super) fn decode(input: &[u8], limit: usize) -> Result<Vec<u8>, CompressErro
     }
     let mut rest = input;
     while !rest.is_empty() {
-        // A header between chunks is legal: streams may follow each other.
+        // A header between chunks is legal: one stream may follow another.
         if rest.starts_with(&MAGIC) {
             rest = after_header(rest)?;
             continue;
@@ -88,7 +89,8 @@ fn decode_block(block: &[u8], limit: usize, out: &mut Vec<u8>) -> Result<(), Com
     if len > limit - out.len() {
         return Err(CompressError::TooLarge { limit });
     }
-    // The length is only a claim: believe it no further than the block can keep it.
+    // The length is only what the block claims. A claim beyond the largest ratio is false, and must
+    // not lead to an allocation of that size.
     if len > block.len().saturating_mul(MAX_RATIO) {
         return Err(corrupt(CODEC, "a block claims more than it can hold"));
     }
@@ -113,8 +115,8 @@ mod tests {
 
     #[test]
     fn writes_the_bytes_of_the_format() {
-        // Worked out by hand: the block is its length (3), then a literal of
-        // three bytes, whose tag is (3 - 1) << 2.
+        // Computed by hand: the block is its length (3), then a literal of three bytes with the tag
+        // (3 - 1) << 2.
         let mut expected = b"\x82SNAPPY\0\0\0\0\x01\0\0\0\x01".to_vec();
         assert_eq!(encode(b""), expected);
         expected.extend_from_slice(b"\0\0\0\x05\x03\x08abc");

@@ -1,10 +1,10 @@
-//! What all codecs have in common.
+//! Tests of what all codecs have in common.
 
 use proptest::prelude::*;
 
 use super::*;
 
-/// Every codec this build has, at the levels worth a test.
+/// Every codec of this build, at the levels worth testing.
 fn every_codec() -> Vec<Compression> {
     let mut all = vec![Compression::None];
     if cfg!(feature = "gzip") {
@@ -30,7 +30,7 @@ fn at_default_level() -> impl Iterator<Item = Compression> {
         .filter(|codec| codec.check().is_ok())
 }
 
-/// Bytes that no codec can shrink.
+/// Bytes that no codec can make smaller.
 fn noise(len: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     std::iter::repeat_with(|| {
@@ -56,7 +56,7 @@ fn packed(codec: Compression, input: &[u8]) -> Vec<u8> {
 fn every_codec_and_level_comes_back() {
     for codec in every_codec() {
         let mut compressor = Compressor::new(codec);
-        // Up and down again, so that what an earlier batch left behind would show.
+        // Sizes grow and shrink again, so that bytes left from an earlier batch would show.
         for size in [0, 1, 100, 16 << 10, 1 << 20, 16 << 10, 65_535, 65_536, 1, 0] {
             for input in [noise(size), text(size)] {
                 let out = compressor.compress(&input).unwrap();
@@ -64,7 +64,7 @@ fn every_codec_and_level_comes_back() {
                 assert!(back == input, "{codec:?}, {size} bytes");
             }
         }
-        // zstd's most negative level gives up matches altogether.
+        // zstd's most negative level finds no matches at all.
         let idle = [Compression::None, Compression::Zstd { level: -131_072 }];
         if !idle.contains(&codec) {
             let shrunk = compressor.compress(&text(16 << 10)).unwrap().len();
@@ -75,8 +75,8 @@ fn every_codec_and_level_comes_back() {
 
 #[test]
 fn what_java_wrote_is_read() {
-    // Kafka 4.3.1's clients at their default levels; the second of each pair
-    // was flushed after 50 bytes, which makes a second chunk or block.
+    // Written by the clients of Kafka 4.3.1 at their default levels. The second of each pair was
+    // flushed after 50 bytes, which makes a second chunk or block.
     let streams = [
         (
             "gzip",
@@ -201,7 +201,7 @@ fn what_is_not_built_in_says_so() {
 
 #[test]
 fn only_the_low_three_bits_name_the_codec() {
-    // Transactional and control bits stand beside them in the attributes.
+    // Transactional and control batches have other bits set in the attributes.
     assert_eq!(decompress(0b11_0000, b"abc", 3).unwrap(), b"abc");
     for bits in 5..8 {
         let error = CompressError::UnknownCodec { bits };

@@ -1,5 +1,5 @@
-//! zstd, one frame per batch, compressed in one go: the frame carries its
-//! content size, which Java's stream leaves out and its reader takes.
+//! zstd: one frame per batch, compressed in one call. The frame contains its content size. Java's
+//! stream omits it, and Java's reader accepts it.
 
 use zstd::bulk::Compressor;
 use zstd::stream::read::Decoder;
@@ -8,7 +8,7 @@ use super::codec::{CompressError, Encode, corrupt, failed, grow, read_bounded};
 
 const CODEC: &str = "zstd";
 
-/// The context sizes its tables by level and input, and keeps them.
+/// The context keeps its tables between batches. It sizes them by the level and the input.
 pub(super) struct Encoder(Compressor<'static>);
 
 impl Encoder {

@@ -1,11 +1,14 @@
-//! What a sender would send at once.
+//! How many bytes a sender could send at once.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// How many bytes a sender would send at once: while that is more than nothing, partitions lend
-/// unasked. The sender sets it, and whoever lends takes away from it, so that little is lent which
-/// waits. Both are on one arbiter; where that cannot be so, a lost update would do no harm.
+/// How many bytes a sender could send at once. While it is more than 0, partitions lend batches to
+/// the sender without being asked.
+///
+/// The sender sets the number. A partition that lends a batch subtracts the batch's length, so that
+/// few batches are lent that have to wait at the sender. Both run on one arbiter. If they ever do
+/// not, a lost update does no harm.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Demand(Arc<AtomicUsize>);
 
@@ -18,7 +21,7 @@ impl Demand {
         self.0.load(Ordering::Relaxed) > 0
     }
 
-    /// So much is lent. What exceeds the appetite waits with the sender.
+    /// Subtracts the bytes of a lent batch. What exceeds the demand waits at the sender.
     pub fn consume(&self, bytes: usize) {
         let left = self.0.load(Ordering::Relaxed);
         self.set(left.saturating_sub(bytes));

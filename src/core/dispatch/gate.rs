@@ -1,12 +1,14 @@
-//! Whether a request goes to the socket.
+//! Decides whether a request is written to the socket.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
-/// Whether a request goes to the socket, decided once, by whoever comes first: the connection's task
-/// that is about to write it, or the loan that is given back.
+/// Decides once whether a request is written to the socket. Two sides race for the decision: the
+/// connection's task, which is about to write the request, and the loan, which is given back. The
+/// first one decides.
 ///
-/// A task that is cancelled is polled once more before it is dropped. A flag that the task sets would
-/// not do: the task could write what the partition was told is unwritten.
+/// A flag that the task sets when it begins to write would not be enough. A cancelled task is
+/// polled once more before it is dropped. In that poll it could write a request after the partition
+/// was told that it is unwritten.
 #[derive(Debug, Default)]
 pub(crate) struct Gate(AtomicU8);
 
@@ -20,12 +22,13 @@ impl Gate {
             .compare_exchange(OPEN, state, Ordering::AcqRel, Ordering::Acquire)
     }
 
-    /// For the writer, before the first byte. `false` if the request is not to go any more.
+    /// For the writer, before the first byte. Returns `false` if the request must not be written
+    /// any more.
     pub fn pass(&self) -> bool {
         self.decide(PASSED).is_ok()
     }
 
-    /// Stops a request that has not gone. Returns whether it has.
+    /// Stops the request if its writing has not begun. Returns whether it has begun.
     pub fn shut(&self) -> bool {
         self.decide(SHUT) == Err(PASSED)
     }

@@ -1,19 +1,20 @@
-//! Puts batches of many partitions into one request.
+//! Chooses the batches of many partitions that go into one request.
 
 use std::collections::{HashSet, VecDeque};
 
 use super::OutgoingBatch;
 
-/// Takes batches off the front of `waiting` for one request of at most `max_bytes`, but at least
-/// one, up to the first that does not fit, as Kafka's own `RecordAccumulator.drain` does. A second
-/// batch of a partition stays, and so does everything of that partition behind it, so that a
-/// partition's batches leave in their order.
+/// Takes batches from the front of `waiting` for one request of at most `max_bytes`. It takes at
+/// least one, and stops at the first that does not fit, as Kafka's `RecordAccumulator.drain` does.
+///
+/// A request carries one batch of a partition. So a second batch of a partition stays, and with it
+/// all later ones of that partition. The batches of a partition therefore leave in their order.
 pub(crate) fn gather<P: OutgoingBatch>(waiting: &mut VecDeque<P>, max_bytes: usize) -> Vec<P> {
     let mut seen = HashSet::with_capacity(waiting.len());
     let mut bytes = 0;
     let mut goes = Vec::with_capacity(waiting.len());
     for batch in waiting.iter() {
-        // Kafka takes one batch of a partition in a request.
+        // Kafka allows one batch of a partition in a request.
         let first_of_its_partition = seen.insert((batch.topic(), batch.partition()));
         if first_of_its_partition {
             if bytes > 0 && bytes + batch.len() > max_bytes {

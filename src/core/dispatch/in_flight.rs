@@ -1,4 +1,4 @@
-//! The requests of one connection that wait for their answers.
+//! The requests of one connection that wait for their responses.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -7,45 +7,45 @@ use std::time::{Duration, Instant};
 #[derive(Debug)]
 pub(crate) struct Request<L> {
     pub correlation_id: i32,
-    /// The version it was encoded in, and its answer will be.
+    /// The version of the request, and of its response.
     pub version: i16,
     pub sent_at: Instant,
-    /// The batches it carries, in the order in which they stand in it.
+    /// The batches it carries, in the order in which the request names them.
     pub loans: Vec<L>,
-    /// Its length on the wire, as good as.
+    /// Bytes of its batches, which is nearly its length on the wire.
     pub bytes: usize,
-    /// With the kernel, as far as we were told.
+    /// The connection's task reported that it is written to the kernel.
     pub written: bool,
 }
 
-/// Unanswered requests, oldest first.
+/// The requests in flight, oldest first.
 ///
-/// Invariant: a broker answers the requests of a connection in their order, so an answer is for
-/// the front or the connection is not to be trusted any more.
+/// Invariant: a broker responds to the requests of a connection in their order. So a response is
+/// for the oldest request, or the connection cannot be trusted any more.
 #[derive(Debug)]
 pub(crate) struct InFlight<L> {
     max: usize,
     requests: VecDeque<Request<L>>,
-    /// Requests not yet with the kernel.
+    /// Requests in `requests` that are not reported as written.
     unwritten: usize,
-    /// Requests that were answered before we were told that they are written.
+    /// Requests whose response arrived before the report that they were written.
     early: usize,
     next_correlation_id: i32,
 }
 
-/// An answer that is not for the oldest request.
+/// A response that is not for the oldest request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Unexpected {
-    /// The correlation id of the oldest request, if there is any.
+    /// The correlation id of the oldest request, if there is one.
     pub expected: Option<i32>,
 }
 
-/// Requests that may wait for the socket, whatever their size: one that is being written and one
-/// behind it, or two that go together.
+/// Requests that may wait for the socket, whatever their size. One is being written while the next
+/// one waits, or two are written together.
 const UNWRITTEN: usize = 2;
 
-/// Bytes up to which more may wait: small requests go to the kernel together, and one system call
-/// costs as much as copying tens of kilobytes.
+/// Below this many unwritten bytes, more requests may wait for the socket. Small requests are
+/// written together, since one system call costs as much as copying tens of kilobytes.
 const UNWRITTEN_BYTES: usize = 256 << 10;
 
 impl<L> InFlight<L> {
@@ -59,12 +59,12 @@ impl<L> InFlight<L> {
         }
     }
 
-    /// How many more may wait for an answer.
+    /// How many more requests may be in flight.
     pub fn slots(&self) -> usize {
         self.max.saturating_sub(self.requests.len())
     }
 
-    /// Whether another request may go.
+    /// Whether another request may be sent now.
     pub fn has_room(&self) -> bool {
         self.slots() > 0 && (self.unwritten < UNWRITTEN || self.unwritten_bytes() < UNWRITTEN_BYTES)
     }
@@ -74,17 +74,17 @@ impl<L> InFlight<L> {
         unwritten.map(|request| request.bytes).sum()
     }
 
-    /// How many bytes wait for an answer.
+    /// Bytes of all requests in flight.
     pub fn bytes(&self) -> usize {
         self.requests.iter().map(|request| request.bytes).sum()
     }
 
-    /// The correlation id of the request to come.
+    /// The correlation id of the next request.
     pub fn next_correlation_id(&self) -> i32 {
         self.next_correlation_id
     }
 
-    /// Remembers a request under [`next_correlation_id`](Self::next_correlation_id).
+    /// Adds a request with the id [`next_correlation_id`](Self::next_correlation_id).
     pub fn push(&mut self, version: i16, loans: Vec<L>, bytes: usize, sent_at: Instant) {
         let correlation_id = self.next_correlation_id;
         self.next_correlation_id = self.next_correlation_id.wrapping_add(1) & i32::MAX;
@@ -99,8 +99,8 @@ impl<L> InFlight<L> {
         self.unwritten += 1;
     }
 
-    /// The `count` oldest requests of which this was not said yet are with the kernel now. Some of
-    /// them may be answered already.
+    /// Notes that `count` more requests are written, oldest first. The responses to some of them
+    /// may have arrived already.
     pub fn wrote(&mut self, count: usize) {
         let answered = count.min(self.early);
         self.early -= answered;
@@ -111,7 +111,7 @@ impl<L> InFlight<L> {
         }
     }
 
-    /// The request that an answer with this correlation id is for.
+    /// Takes the request that a response with this correlation id is for.
     pub fn answered(&mut self, correlation_id: i32) -> Result<Request<L>, Unexpected> {
         let expected = self.requests.front().map(|request| request.correlation_id);
         if expected != Some(correlation_id) {
@@ -125,26 +125,27 @@ impl<L> InFlight<L> {
         Ok(request)
     }
 
-    /// Takes the front request if nothing will be heard of it (`acks=0`).
+    /// Takes the oldest request if it is written. For `acks=0`, where no response comes.
     pub fn pop_written(&mut self) -> Option<Request<L>> {
         self.requests.pop_front_if(|request| request.written)
     }
 
-    /// When the oldest request has waited for `timeout`.
+    /// When the oldest request will have waited for `timeout`.
     pub fn deadline(&self, timeout: Duration) -> Option<Instant> {
         self.requests
             .front()
             .map(|request| request.sent_at + timeout)
     }
 
-    /// A throttled broker answers later by as much: that is not the request's fault.
+    /// Moves all deadlines by `by`. A throttling broker responds that much later, which must not
+    /// count as a time-out.
     pub fn postpone(&mut self, by: Duration) {
         for request in &mut self.requests {
             request.sent_at += by;
         }
     }
 
-    /// Everything that will not be answered any more, oldest first.
+    /// Takes all requests, oldest first, because no response will come.
     pub fn drain(&mut self) -> impl Iterator<Item = Request<L>> + '_ {
         self.unwritten = 0;
         self.early = 0;
@@ -203,7 +204,7 @@ mod tests {
         assert!(in_flight.has_room());
         in_flight.push(9, vec![2], 1, now);
         in_flight.wrote(2);
-        assert!(!in_flight.has_room(), "three wait for an answer");
+        assert!(!in_flight.has_room(), "three wait for a response");
         assert_eq!(in_flight.slots(), 0);
         in_flight.answered(0).expect("the oldest");
         assert!(in_flight.has_room());
@@ -221,7 +222,7 @@ mod tests {
         in_flight.answered(0).expect("the oldest");
         in_flight.answered(1).expect("the oldest");
         assert!(!in_flight.has_room(), "the last one is large");
-        // The answers have overtaken the news that their requests were written.
+        // The responses arrived before the reports that their requests were written.
         in_flight.wrote(3);
         assert!(!in_flight.has_room(), "two are not written yet");
         in_flight.wrote(1);

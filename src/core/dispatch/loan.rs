@@ -1,4 +1,4 @@
-//! A batch lent to a sender, and its way back.
+//! A batch lent to a sender, and how it comes back to its partition.
 
 use std::sync::Arc;
 
@@ -9,37 +9,39 @@ use crate::core::batch::{HEADER_LEN, Payload};
 use crate::core::ledger::{Lent, Report};
 use crate::core::record::TopicPartition;
 
-/// Where a loan goes back to: its partition.
+/// The partition that a loan goes back to.
 pub(crate) trait LoanHome {
-    /// The loan is back, with what became of it. As long as `alive` lives, the ledger knows that the
-    /// loan is somewhere.
+    /// The loan with this id is back. `report` says what became of it. While `alive` is held, the
+    /// ledger knows that the news of the loan is not lost.
     fn loan_returned(&self, id: u64, report: Report, alive: Arc<()>);
 }
 
-/// A batch that the partition's ledger keeps and a sender may send. Dropping it, in whatever way,
-/// tells the partition, and whether a byte of it may have left; so a sender that dies loses
-/// nothing and nobody has to guess.
+/// A batch that a sender may send. The partition's ledger keeps it too.
+///
+/// Dropping a loan, in whatever way, reports to the partition that it is back, and whether a byte
+/// of it may have been written. So if a sender dies, no batch is lost, and its state is known.
 pub(crate) struct Loan<H: LoanHome> {
     pub topic_partition: TopicPartition,
     pub topic_id: Uuid,
     lent: Lent,
-    home: H,
-    /// Passed by the request that carries the batch, before its first byte is written.
+    owner: H,
+    /// The gate of the request that carries the batch. The request passes it before its first byte
+    /// is written.
     gate: Option<Arc<Gate>>,
-    /// Why it comes back without an answer.
+    /// Why the loan comes back without a response.
     error: Option<Arc<str>>,
     settled: bool,
 }
 
 impl<H: LoanHome> Loan<H> {
-    /// In a box, since it goes through half a dozen hands.
-    pub fn new(topic_partition: TopicPartition, topic_id: Uuid, lent: Lent, home: H) -> Box<Self> {
+    /// Boxed, because it is moved through half a dozen functions and queues.
+    pub fn new(topic_partition: TopicPartition, topic_id: Uuid, lent: Lent, owner: H) -> Box<Self> {
         let (gate, error, settled) = (None, None, false);
         Box::new(Self {
             topic_partition,
             topic_id,
             lent,
-            home,
+            owner,
             gate,
             error,
             settled,
@@ -50,12 +52,12 @@ impl<H: LoanHome> Loan<H> {
         &self.lent.records
     }
 
-    /// The batch goes out with the request behind this gate.
+    /// Notes that the batch is sent with the request of this gate.
     pub fn goes_with(&mut self, gate: &Arc<Gate>) {
         self.gate = Some(Arc::clone(gate));
     }
 
-    /// Gives the loan back with what the broker said.
+    /// Gives the loan back with the report on it.
     #[expect(clippy::boxed_local, reason = "it stays where it is")]
     pub fn settle(mut self: Box<Self>, report: Report) {
         self.settled = true;
@@ -65,10 +67,10 @@ impl<H: LoanHome> Loan<H> {
     fn come_back(&self, report: Report) {
         let alive = Arc::clone(&self.lent.alive);
         let id = self.lent.id;
-        self.home.loan_returned(id, report, alive);
+        self.owner.loan_returned(id, report, alive);
     }
 
-    /// Gives the loan back without an answer.
+    /// Gives the loan back without a response, because of `error`.
     #[expect(clippy::boxed_local, reason = "it stays where it is")]
     pub fn give_back(mut self: Box<Self>, error: &Arc<str>) {
         self.error = Some(Arc::clone(error));

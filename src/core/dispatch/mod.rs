@@ -1,4 +1,5 @@
-//! What a sender keeps in mind: which batches go next, and which requests are unanswered.
+//! What a sender decides: which batches go into the next request, and which requests wait for a
+//! response.
 
 mod demand;
 mod dispatcher;

@@ -1,17 +1,17 @@
-//! What a sender has to know of a batch.
+//! What a sender needs to know of a batch.
 
 use uuid::Uuid;
 
 use crate::core::batch::HEADER_LEN;
 
-/// A batch on its way into a request.
+/// A batch that goes into a request.
 pub(crate) trait OutgoingBatch {
     fn topic(&self) -> &str;
-    /// Nil where brokers are too old to tell it.
+    /// Nil if the brokers are too old to have topic ids.
     fn topic_id(&self) -> Uuid;
     fn partition(&self) -> i32;
     fn header(&self) -> &[u8; HEADER_LEN];
-    /// Bytes of the records behind the header.
+    /// Bytes of the records, without the header.
     fn records_len(&self) -> usize;
 
     /// Bytes on the wire.
@@ -50,7 +50,7 @@ impl<P: OutgoingBatch> OutgoingBatch for Box<P> {
 pub(super) mod tests {
     use super::*;
 
-    /// A batch of partition 0 of a topic, with this length on the wire.
+    /// A batch of partition 0 of a topic, with its length on the wire.
     #[derive(Debug, PartialEq)]
     pub(crate) struct Batch(pub &'static str, pub usize);
 

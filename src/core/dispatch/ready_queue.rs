@@ -1,16 +1,16 @@
-//! Where those who fill batches meet their sender.
+//! How a sender learns which partitions have batches for it, and when it is woken for them.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-/// A partition's place with one sender.
+/// One partition's entry in the ready queue of one sender.
 #[derive(Debug)]
 pub(crate) struct ReadyHandle<P> {
     pub partition: P,
     left: AtomicBool,
-    /// Among those that have a batch open. Changed under the bell's lock.
+    /// The handle is in `open`. Changed under the queue's lock.
     listed: AtomicBool,
 }
 
@@ -24,14 +24,15 @@ impl<P> ReadyHandle<P> {
         })
     }
 
-    /// The partition goes to somebody else from now on. Whoever finds the seat in a list passes it
-    /// over, also where a caller puts it there later, who has not heard of it yet. Where it is asked
-    /// all the same, it gives nothing.
+    /// Detaches the partition, which sends its batches to another sender from now on. A handle that
+    /// is found in a list later is skipped. That includes a handle that a caller lists after this
+    /// call because it has not seen it yet. If the sender asks the partition anyway, the partition
+    /// lends nothing.
     pub fn detach(&self) {
         self.left.store(true, Ordering::Relaxed);
     }
 
-    /// Whether it stands among those that have a batch open.
+    /// Whether the handle is in the list of partitions with an open batch.
     pub fn is_listed(&self) -> bool {
         self.listed.load(Ordering::Relaxed)
     }
@@ -41,50 +42,53 @@ impl<P> ReadyHandle<P> {
     }
 }
 
-/// Where those who fill batches, on any thread, and the sender of their broker meet.
+/// The partitions that have batches for one sender. Callers on any thread add to it when they fill
+/// or open a batch, and the sender takes from it.
 ///
-/// A sender that can send at once is woken by the first full batch. While it waits for answers it
-/// will look by itself when one comes, so until then only a request's worth of bytes wakes it: one
-/// large request costs less than many small ones, and so does one wake-up. No batch waits for that
-/// beyond its linger.
+/// Full batches: a sender that can send at once is woken by the first full batch. While it waits
+/// for responses, it looks at the queue by itself when one arrives. So until then it is woken only
+/// when the full batches have enough bytes for a request: one large request costs less than many
+/// small ones, and so does one wake-up. This delays no batch beyond its linger.
 ///
-/// Who has opened a batch stands in another list, in the order of time, and the sender keeps one
-/// alarm for the first of them instead of one for each. While little is under way, an open batch
-/// goes before its time in a request that goes anyway, as from Kafka's own
-/// `RecordAccumulator.drain`: that is a request less, and its records wait less; and nobody looks at
-/// partitions without one.
+/// Open batches: partitions that have opened a batch are in another list, ordered by time. The
+/// sender keeps one alarm for the first of them, instead of one alarm for each. While little is in
+/// flight, open batches go along in a request that is sent anyway, before their linger is over, as
+/// in Kafka's `RecordAccumulator.drain`. This saves a request, and the records wait less. The list
+/// also spares the sender from looking at partitions without an open batch.
 ///
-/// Invariants: whoever has rung stands in the list until the sender takes it, and a sender that is
-/// not to be woken takes it before it rests. Whoever is taken from the list of the open ones is
-/// asked or has to look, and if a batch is open then that lingers, which may be another, it is listed
-/// again or watched by its partition.
+/// Invariants:
+/// - a partition with a full batch stays in `full` until the sender takes it. A sender that is not
+///   to be woken takes `full` before it rests;
+/// - a partition that is taken from `open` is asked for its batch or told to look at it. If a batch
+///   is open then and lingers, possibly a later one, the partition is listed again or watches the
+///   batch itself.
 #[derive(Debug)]
 pub(crate) struct ReadyQueue<P>(Mutex<Waiting<P>>);
 
 #[derive(Debug)]
 struct Waiting<P> {
-    /// Those with full batches.
-    rung: Vec<Arc<ReadyHandle<P>>>,
-    /// Those that have opened a batch, and when; each once.
+    /// Partitions with full batches.
+    full: Vec<Arc<ReadyHandle<P>>>,
+    /// Partitions with an open batch, and when it was opened. Each partition is listed once.
     open: VecDeque<(Instant, Arc<ReadyHandle<P>>)>,
-    /// The sender looks again when a batch that was opened then has lingered.
-    looks_for: Option<Instant>,
-    /// Bytes sealed since the sender looked.
+    /// The sender has an alarm for the end of the linger of a batch that was opened at this time.
+    alarm_for: Option<Instant>,
+    /// Bytes of full batches since the sender last took them.
     bytes: usize,
-    /// From how many bytes on it is woken.
-    enough: usize,
-    /// It is on its way.
+    /// The sender is woken when `bytes` reaches this.
+    wake_at: usize,
+    /// The sender was woken and has not looked yet.
     woken: bool,
 }
 
 impl<P> Default for ReadyQueue<P> {
     fn default() -> Self {
         Self(Mutex::new(Waiting {
-            rung: Vec::new(),
+            full: Vec::new(),
             open: VecDeque::new(),
-            looks_for: None,
+            alarm_for: None,
             bytes: 0,
-            enough: 1,
+            wake_at: 1,
             woken: false,
         }))
     }
@@ -92,22 +96,25 @@ impl<P> Default for ReadyQueue<P> {
 
 impl<P> ReadyQueue<P> {
     fn waiting(&self) -> MutexGuard<'_, Waiting<P>> {
-        // Whatever panicked in between left a list that is still a list.
+        // The lists are valid at every point where a panic could happen, so a poisoned lock is safe
+        // to use.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A batch of so many bytes is full; `seat` is to be asked for it, unless it rang already.
-    /// Returns whether the sender has to be woken.
+    /// Adds a full batch of `bytes`. `handle` is the partition to ask for it, or `None` if the
+    /// partition is listed already. Returns whether the sender has to be woken.
     pub fn ring(&self, bytes: usize, handle: Option<Arc<ReadyHandle<P>>>) -> bool {
         let mut waiting = self.waiting();
-        waiting.rung.extend(handle);
+        waiting.full.extend(handle);
         waiting.bytes += bytes;
-        waiting.bytes >= waiting.enough && !std::mem::replace(&mut waiting.woken, true)
+        waiting.bytes >= waiting.wake_at && !std::mem::replace(&mut waiting.woken, true)
     }
 
-    /// `seat` has opened a batch. Returns whether the sender has to be woken, to set its alarm.
+    /// Notes that the partition opened a batch. Returns whether the sender has to be woken to set
+    /// its alarm.
     pub fn opened(&self, at: Instant, handle: &Arc<ReadyHandle<P>>) -> bool {
-        // If that is about to change, whoever changes it has the partition look.
+        // If the sender is just taking the handle from the list, it makes the partition look at its
+        // open batch. So nothing is lost.
         if handle.is_listed() {
             return false;
         }
@@ -117,14 +124,14 @@ impl<P> ReadyQueue<P> {
         }
         let place = waiting.open.partition_point(|(earlier, _)| *earlier <= at);
         waiting.open.insert(place, (at, Arc::clone(handle)));
-        let wakes = waiting.looks_for.is_none_or(|known| at < known);
+        let wakes = waiting.alarm_for.is_none_or(|known| at < known);
         if wakes {
-            waiting.looks_for = Some(at);
+            waiting.alarm_for = Some(at);
         }
         wakes
     }
 
-    /// Up to so many of those that have opened a batch, the first ones first.
+    /// Takes up to `most` partitions with an open batch, those opened first.
     pub fn piggyback(&self, most: usize) -> Vec<Arc<ReadyHandle<P>>> {
         if most == 0 {
             return Vec::new();
@@ -135,37 +142,38 @@ impl<P> ReadyQueue<P> {
             .collect()
     }
 
-    /// Those whose batches were opened so long ago that they are `ripe`; and when the next one was,
-    /// for which the sender is to look again.
+    /// Takes the partitions whose open batch is `due`, judged by the time when it was opened. Also
+    /// returns when the first of the remaining ones was opened: the sender has to set its alarm for
+    /// it.
     pub fn lingered(
         &self,
         due: impl Fn(Instant) -> bool,
     ) -> (Vec<Arc<ReadyHandle<P>>>, Option<Instant>) {
         let mut waiting = self.waiting();
         let lingered = std::iter::from_fn(|| waiting.first_open(&due)).collect();
-        waiting.looks_for = waiting.open.front().map(|(at, _)| *at);
-        (lingered, waiting.looks_for)
+        waiting.alarm_for = waiting.open.front().map(|(at, _)| *at);
+        (lingered, waiting.alarm_for)
     }
 
-    /// Moves those who rang to the end of `ring`.
-    pub fn answer(&self, ring: &mut VecDeque<Arc<ReadyHandle<P>>>) {
+    /// Moves the partitions with full batches to the end of `queue`.
+    pub fn answer(&self, queue: &mut VecDeque<Arc<ReadyHandle<P>>>) {
         let mut waiting = self.waiting();
         waiting.woken = false;
         waiting.bytes = 0;
-        ring.extend(waiting.rung.drain(..).filter(|handle| handle.is_attached()));
+        queue.extend(waiting.full.drain(..).filter(|handle| handle.is_attached()));
     }
 
-    /// The sender is to be woken from so many bytes on. Returns whether there are as many already:
-    /// then it is not, and has to look again.
-    pub fn rest(&self, enough: usize) -> bool {
+    /// Sets how many bytes of full batches wake the sender. Returns whether there are that many
+    /// already. Then no wake-up follows, and the sender has to look again.
+    pub fn rest(&self, wake_at: usize) -> bool {
         let mut waiting = self.waiting();
-        waiting.enough = enough;
-        waiting.bytes >= enough && !waiting.woken
+        waiting.wake_at = wake_at;
+        waiting.bytes >= wake_at && !waiting.woken
     }
 }
 
 impl<P> Waiting<P> {
-    /// Takes the first of those that have opened a batch, if that is `ripe`.
+    /// Takes the first partition with an open batch, if that batch is `due`.
     fn first_open(&mut self, due: impl Fn(Instant) -> bool) -> Option<Arc<ReadyHandle<P>>> {
         loop {
             let (_, handle) = self.open.pop_front_if(|(at, _)| due(*at))?;
@@ -183,10 +191,10 @@ mod tests {
 
     use super::*;
 
-    fn answered(ready_queue: &ReadyQueue<char>) -> Vec<char> {
-        let mut ring = VecDeque::new();
-        ready_queue.answer(&mut ring);
-        partitions(ring)
+    fn taken(ready_queue: &ReadyQueue<char>) -> Vec<char> {
+        let mut queue = VecDeque::new();
+        ready_queue.answer(&mut queue);
+        partitions(queue)
     }
 
     fn partitions(handles: impl IntoIterator<Item = Arc<ReadyHandle<char>>>) -> Vec<char> {
@@ -194,25 +202,25 @@ mod tests {
     }
 
     #[test]
-    fn it_wakes_once_and_for_enough() {
+    fn the_sender_is_woken_once_and_when_the_bytes_suffice() {
         let ready_queue = ReadyQueue::default();
         let handle = |partition| Some(ReadyHandle::new(partition));
         assert!(
             ready_queue.ring(10, handle('a')),
-            "a sender that does nothing is woken by anything"
+            "a sender at rest is woken by any batch"
         );
-        assert!(!ready_queue.ring(10, handle('b')), "it is on its way");
-        assert_eq!(answered(&ready_queue), ['a', 'b']);
+        assert!(!ready_queue.ring(10, handle('b')), "it was woken already");
+        assert_eq!(taken(&ready_queue), ['a', 'b']);
         assert!(!ready_queue.rest(30));
         assert!(!ready_queue.ring(10, handle('a')));
-        assert!(!ready_queue.ring(10, None), "it stands in the list");
+        assert!(!ready_queue.ring(10, None), "it is listed");
         assert!(ready_queue.ring(10, handle('c')));
         assert!(!ready_queue.ring(10, None));
-        assert_eq!(answered(&ready_queue), ['a', 'c']);
+        assert_eq!(taken(&ready_queue), ['a', 'c']);
     }
 
     #[test]
-    fn whoever_has_opened_a_batch_comes_along_and_wakes_the_sender_for_its_alarm() {
+    fn an_open_batch_goes_along_and_wakes_the_sender_for_its_alarm() {
         let ready_queue = ReadyQueue::default();
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
@@ -222,23 +230,20 @@ mod tests {
             .map(|(handle, ms)| ready_queue.opened(at(ms), handle))
             .collect();
         assert_eq!(wakes, [true, false, false, false]);
-        assert!(
-            !ready_queue.opened(at(5), &handles[0]),
-            "it stands in the list"
-        );
-        assert!(answered(&ready_queue).is_empty() && !ready_queue.rest(1));
+        assert!(!ready_queue.opened(at(5), &handles[0]), "it is listed");
+        assert!(taken(&ready_queue).is_empty() && !ready_queue.rest(1));
         assert!(ready_queue.piggyback(0).is_empty());
         assert_eq!(partitions(ready_queue.piggyback(2)), ['a', 'b']);
         handles[2].detach();
         assert_eq!(partitions(ready_queue.piggyback(1)), ['d']);
         assert!(ready_queue.piggyback(2).is_empty());
-        // It looks for the first one still.
+        // The sender's alarm is still set for the first batch.
         assert!(!ready_queue.opened(at(6), &handles[0]));
         assert_eq!(partitions(ready_queue.piggyback(1)), ['a']);
     }
 
     #[test]
-    fn whose_batch_has_lingered_is_taken_in_the_order_of_time() {
+    fn due_batches_are_taken_in_the_order_of_time() {
         let ready_queue = ReadyQueue::default();
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
@@ -253,7 +258,7 @@ mod tests {
         assert!(ready_queue.opened(at(1), &handles[2]), "earlier than known");
         assert_eq!(lingered(0), (vec![], Some(at(1))));
         assert_eq!(lingered(2), (vec!['c', 'a'], Some(at(4))));
-        // Whoever opens another one now comes later than `b`, whose alarm is set.
+        // A batch opened now is later than that of `b`, for which the alarm is set.
         assert!(!ready_queue.opened(at(5), &handles[0]));
         assert_eq!(lingered(4), (vec!['b'], Some(at(5))));
         handles[0].detach();
@@ -262,35 +267,36 @@ mod tests {
     }
 
     #[test]
-    fn whoever_has_left_is_passed_over_whenever_he_rang() {
+    fn a_detached_handle_is_skipped_whenever_it_was_listed() {
         let ready_queue = ReadyQueue::default();
         let [early, late, new] = ['a', 'a', 'a'].map(ReadyHandle::new);
         ready_queue.ring(1, Some(Arc::clone(&early)));
         early.detach();
         late.detach();
         ready_queue.ring(1, Some(late));
-        // It may have come back to the same sender.
+        // The partition may have come back to the same sender.
         ready_queue.ring(1, Some(Arc::clone(&new)));
-        let mut ring = VecDeque::new();
-        ready_queue.answer(&mut ring);
-        assert!(ring.len() == 1 && Arc::ptr_eq(&ring[0], &new));
+        let mut queue = VecDeque::new();
+        ready_queue.answer(&mut queue);
+        assert!(queue.len() == 1 && Arc::ptr_eq(&queue[0], &new));
     }
 
     #[test]
-    fn what_rang_before_the_sender_rests_is_not_slept_through() {
+    fn a_batch_that_fills_before_the_sender_rests_is_noticed() {
         let ready_queue = ReadyQueue::default();
         assert!(!ready_queue.rest(usize::MAX));
         assert!(!ready_queue.ring(10, Some(ReadyHandle::new('a'))));
         assert!(ready_queue.rest(1), "it has to look again");
-        assert_eq!(answered(&ready_queue), ['a']);
+        assert_eq!(taken(&ready_queue), ['a']);
         assert!(!ready_queue.rest(1));
         assert!(ready_queue.ring(1, Some(ReadyHandle::new('a'))));
-        assert!(!ready_queue.rest(1), "it is on its way");
+        assert!(!ready_queue.rest(1), "it was woken already");
     }
 
-    /// Threads open batches while a sender takes them: no open batch is left that is not in the list.
+    /// Threads open batches while a sender takes them. In the end no batch is open that is not
+    /// listed.
     #[test]
-    fn nobody_opens_a_batch_unseen() {
+    fn no_batch_is_opened_unseen() {
         const THREADS: usize = 3;
         let ready_queue = &ReadyQueue::default();
         let open: [Mutex<bool>; THREADS] = [const { Mutex::new(false) }; THREADS];
@@ -328,31 +334,31 @@ mod tests {
         assert_eq!(left.count(), 0);
     }
 
-    /// Threads ring while a sender answers and rests as it likes: nobody stays in the list with the
-    /// sender asleep.
+    /// Threads fill batches while a sender takes them and rests in between. In the end no partition
+    /// is listed while the sender is not woken.
     #[test]
-    fn nobody_rings_in_vain() {
+    fn no_full_batch_is_missed() {
         const THREADS: usize = 3;
         const EACH: usize = 20_000;
         let ready_queue = &ReadyQueue::default();
         let (wake, woken) = std::sync::mpsc::channel();
-        let answered = std::thread::scope(|scope| {
+        let taken = std::thread::scope(|scope| {
             let sender = scope.spawn(move || {
-                let (mut ring, mut answered, mut round) = (VecDeque::new(), 0, 0);
+                let (mut queue, mut taken, mut round) = (VecDeque::new(), 0, 0);
                 while woken.recv() == Ok(true) {
                     loop {
-                        ready_queue.answer(&mut ring);
-                        answered += ring.drain(..).count();
+                        ready_queue.answer(&mut queue);
+                        taken += queue.drain(..).count();
                         round += 1;
                         if !ready_queue.rest([1, 1, 3][round % 3]) {
                             break;
                         }
                     }
                 }
-                ready_queue.answer(&mut ring);
-                answered + ring.len()
+                ready_queue.answer(&mut queue);
+                taken + queue.len()
             });
-            let ringers: Vec<_> = (0..THREADS)
+            let fillers: Vec<_> = (0..THREADS)
                 .map(|partition| {
                     let wake = wake.clone();
                     scope.spawn(move || {
@@ -364,18 +370,18 @@ mod tests {
                     })
                 })
                 .collect();
-            for ringer in ringers {
-                ringer.join().expect("no panic");
+            for filler in fillers {
+                filler.join().expect("no panic");
             }
             let left = ready_queue.waiting();
             assert!(
-                left.woken || left.bytes < left.enough || left.rung.is_empty(),
+                left.woken || left.bytes < left.wake_at || left.full.is_empty(),
                 "{left:?}"
             );
             drop(left);
             wake.send(false).expect("a sender");
             sender.join().expect("no panic")
         });
-        assert_eq!(answered, THREADS * EACH);
+        assert_eq!(taken, THREADS * EACH);
     }
 }

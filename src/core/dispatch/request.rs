@@ -1,4 +1,4 @@
-//! Batches to a Produce request.
+//! Makes a Produce request of batches.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,8 +11,8 @@ use crate::core::wire::{self, Batch, Envelope, TopicBatches, WireError};
 /// The last version that names topics by their names.
 const LAST_BY_NAME: i16 = 12;
 
-/// A request on its way to the socket. It owns what it carries: whatever becomes of the batches,
-/// their bytes stay as they are until the last of them is written or the connection is gone.
+/// A request to be written. It owns the bytes it carries. Whatever becomes of its batches, their
+/// bytes do not change until they are written or the connection is gone.
 #[derive(Debug)]
 pub(crate) struct OutgoingRequest {
     pub envelope: Envelope,
@@ -20,8 +20,9 @@ pub(crate) struct OutgoingRequest {
     pub gate: Arc<Gate>,
 }
 
-/// Puts batches of one topic together, since Kafka wants each topic once, and returns the version
-/// to send them in: from 13 on topics go by their ids, which an old broker may not have told.
+/// Sorts the batches by topic, because a request may name each topic only once. Returns the version
+/// of the request. From version 13 on, topics go by their ids. If the id of a topic is unknown,
+/// because its broker is old, an earlier version is used.
 pub(crate) fn arrange<P: OutgoingBatch>(batches: &mut [P], newest: i16) -> i16 {
     batches.sort_by(|a, b| a.topic().cmp(b.topic()));
     match batches.iter().any(|batch| batch.topic_id().is_nil()) {
@@ -30,7 +31,7 @@ pub(crate) fn arrange<P: OutgoingBatch>(batches: &mut [P], newest: i16) -> i16 {
     }
 }
 
-/// Encodes the request for arranged batches, without their records.
+/// Encodes the request for batches that [`arrange`] sorted. Their records are not copied into it.
 pub(crate) fn encode<P: OutgoingBatch>(
     batches: &[P],
     version: i16,

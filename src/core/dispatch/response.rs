@@ -1,17 +1,18 @@
-//! A Produce answer to what it says of each batch.
+//! Assigns the results of a Produce response to the batches of its request.
 
 use super::OutgoingBatch;
 use crate::core::broker_error::BrokerError;
 use crate::core::ledger::Attempt;
 use crate::core::wire::{PartitionResponse, TopicKey};
 
-/// Matches answers to the batches of their request, by what the request said. A batch that the
-/// answer leaves out gets `None`; whatever else the answer holds belongs to nobody.
+/// Pairs each batch of a request with its result in the response, by topic and partition. A batch
+/// that the response omits gets `None`. Results that belong to no batch are ignored.
 pub(crate) fn match_responses<P: OutgoingBatch>(
     batches: Vec<P>,
     mut answers: Vec<PartitionResponse>,
 ) -> impl Iterator<Item = (P, Option<PartitionResponse>)> {
-    // Brokers usually answer in the order of the request: then each answer is the first one left.
+    // Brokers usually keep the order of the request. Reversed, the result of the next batch is then
+    // the last one in the list, where it is cheap to remove.
     answers.reverse();
     batches.into_iter().map(move |batch| {
         let at = answers.iter().rposition(|answer| is_for(answer, &batch));

@@ -1,4 +1,5 @@
-//! What becomes of a batch that has come back: settled, retried, split, or failed.
+//! Decides what becomes of a batch that comes back from a sender: it is settled, retried, split, or
+//! failed.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,10 +14,10 @@ use crate::core::outcome::{Reason, Unconfirmed};
 use crate::simulation::planted::{self, Bug};
 
 impl Ledger {
-    /// A lent batch has come back.
+    /// Handles the report on a lent batch.
     pub fn report(&mut self, id: u64, report: Report, now: Instant) -> Effects {
         let mut effects = Effects::default();
-        // A batch that was abandoned meanwhile has its outcome already.
+        // An abandoned batch has its outcome already.
         let Some(at) = self
             .entries
             .iter()
@@ -119,7 +120,8 @@ impl Ledger {
                 self.retry(at, Reason::Broker(error), now, effects);
             }
             Class::TooLarge => self.split(at, error, effects),
-            // Behind an earlier batch that has to go first, these two say nothing new.
+            // An earlier batch has to be retried first, and this error is a consequence of that. It
+            // says nothing new.
             Class::OutOfOrder | Class::IdentityLost if !first => {
                 self.retry(at, Reason::Broker(error), now, effects);
             }
@@ -135,7 +137,7 @@ impl Ledger {
         }
     }
 
-    /// The batch at `at` is to be tried again, if it still may.
+    /// Retries the batch at `at` after a backoff, or fails it if no attempt is left.
     fn retry(&mut self, at: usize, reason: Reason, now: Instant, effects: &mut Effects) {
         self.proven = false;
         let backoff = self.backoff(&self.entries[at]);
@@ -151,7 +153,8 @@ impl Ledger {
         }
     }
 
-    /// Exponential from `retry.backoff.ms` to `retry.backoff.max.ms`, give or take a fifth (KIP-580).
+    /// The wait before a retry: exponential from `retry.backoff.ms` to `retry.backoff.max.ms`, with
+    /// a jitter of 20 % (KIP-580).
     fn backoff(&self, entry: &Entry) -> Duration {
         let doublings = entry.attempts.saturating_sub(1).min(16);
         let backoff = self
@@ -159,12 +162,13 @@ impl Ledger {
             .backoff
             .saturating_mul(1 << doublings)
             .min(self.rules.backoff_max);
-        // The batch's number is as good a die as any, and the same in every replay.
+        // The jitter is a hash of the batch's number and attempts, so that a replay has the same
+        // waits.
         let die = (entry.id.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ u64::from(entry.attempts)) >> 48;
         backoff.mul_f64(0.8 + 0.4 * die as f64 / 65_536.0)
     }
 
-    /// The batch at `at` ends unconfirmed.
+    /// Fails the batch at `at`: its records are unknown or not written.
     pub(super) fn fail(&mut self, at: usize, reason: Reason, effects: &mut Effects) {
         let fate = match self.entries[at].unresolved {
             true => Unconfirmed::Unknown(reason),
@@ -178,15 +182,16 @@ impl Ledger {
             effects.settled.extend(entry.settle(settlement));
         }
         if at == 0 && self.entries.len() == 1 {
-            // It begins in front again: most ledgers hold one batch, whose place stays in the cache.
+            // Most ledgers hold one batch. `clear` makes the deque start at its first slot again,
+            // which stays in the cache.
             self.entries.clear();
         } else {
             self.entries.remove(at);
         }
     }
 
-    /// Removes a batch whose sequences the broker may never see. If none follow they are used
-    /// again; otherwise the line is broken.
+    /// Removes a batch whose sequence numbers the broker may never see. If no stamped batch
+    /// follows, its numbers are used again. Otherwise the numbers have a gap.
     fn remove_with_hole(&mut self, at: usize, settlement: Settlement, effects: &mut Effects) {
         let entry = &self.entries[at];
         let (stamp, unresolved, count) = (entry.stamp, entry.unresolved, entry.batch.count());

@@ -1,4 +1,4 @@
-//! The line of sequences: under which identity batches are numbered, and when it begins anew.
+//! Decides under which identity batches are numbered, and when the sequence numbers start again.
 
 use super::{Effects, Entry, Ledger};
 use crate::core::ack::Settlement;
@@ -14,23 +14,25 @@ impl Ledger {
             || (self.identity.is_some() && self.newer.is_none())
     }
 
-    /// Whether a batch waits for an identity that nobody has asked for yet.
+    /// Whether batches need an identity and the ledger has none, neither a present nor a next one.
     pub fn wants_identity(&self) -> bool {
         self.rules.idempotent && self.identity.is_none() && self.newer.is_none()
     }
 
-    /// The identity that the line left behind, if it has no other yet.
+    /// The identity that the ledger left, if it has no other yet.
     pub fn left(&self) -> Option<Identity> {
         self.left.filter(|_| self.identity.is_none())
     }
 
+    /// Notes that the sequence numbers have a gap, and asks for another identity.
     pub(super) fn break_line(&mut self, effects: &mut Effects) {
         if self.rules.idempotent && !std::mem::replace(&mut self.broken, true) {
             effects.bump = self.identity;
         }
     }
 
-    /// Batches that never reached a socket give their sequences back, from the tail on.
+    /// Takes the stamps off the last batches that never reached a socket, from the end on. Their
+    /// sequence numbers are used again.
     pub(super) fn unstamp_tail(&mut self) {
         let stamped = self
             .entries
@@ -47,8 +49,8 @@ impl Ledger {
         }
     }
 
-    /// The IdentityActor gave out an identity: this partition's next batches are stamped with it,
-    /// once those under the old one are resolved.
+    /// Takes an identity from the IdentityActor. The next batches are stamped with it, once those
+    /// under the old identity are resolved.
     pub fn adopt(&mut self, identity: Identity) -> Effects {
         let mut effects = Effects::default();
         let known = self.newer.or(self.identity).or(self.left);
@@ -62,13 +64,13 @@ impl Ledger {
         effects
     }
 
-    /// Leaves the old identity behind as soon as nothing hangs on it any more.
+    /// Leaves the old identity as soon as no batch needs it.
     pub(super) fn switch_identity(&mut self, effects: &mut Effects) {
         if self.lent > 0 {
             return;
         }
         if self.broken {
-            // Retried under the old identity these would be refused, under a new one they might
+            // Under the old identity a retry of these would be refused. Under a new one they might
             // be written twice.
             while let Some(at) = self.entries.iter().position(|entry| entry.unresolved) {
                 #[cfg(test)]
@@ -101,8 +103,9 @@ impl Ledger {
         }
     }
 
-    /// The leader or the topic's id has changed: what the new one accepts has to be seen first. It
-    /// has refused nothing yet, so nothing waits for a backoff (KIP-951).
+    /// Notes that the leader or the topic's id has changed. The new leader has not accepted a batch
+    /// yet, so one batch is lent at a time. It has not refused one either, so no batch waits for a
+    /// backoff (KIP-951).
     pub fn leader_changed(&mut self) {
         #[cfg(test)]
         if planted::is(Bug::SequenceForgotten) && self.entries.is_empty() {

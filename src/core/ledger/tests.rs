@@ -1,4 +1,5 @@
-//! The ledger with a clock of our own: what a broker or a sender says, and what follows.
+//! Tests of the ledger with a clock of their own: a broker or a sender reports something, and the
+//! ledger reacts.
 
 mod codes;
 mod identities;
@@ -47,7 +48,7 @@ fn rules() -> Rules {
     }
 }
 
-/// A ledger and what stands around it.
+/// A ledger with the clock, memory and listeners around it.
 struct Line {
     ledger: Ledger,
     shelf: Arc<Shelf>,
@@ -58,7 +59,7 @@ struct Line {
     bumps: Vec<Identity>,
 }
 
-/// A batch as its records' sender and the broker know it.
+/// A batch as the producer of its records sees it.
 struct BorrowedReceipt {
     batch: u64,
     receipts: Vec<Receipt>,
@@ -84,7 +85,7 @@ impl Line {
         line
     }
 
-    /// With an identity, and a first success behind it: five may be in flight.
+    /// With an identity and one success, so that five batches may be in flight.
     fn proven() -> Self {
         let mut line = Self::new();
         line.push(1);
@@ -146,7 +147,7 @@ impl Line {
         self.note(effects)
     }
 
-    /// Returns whether metadata is to be refreshed.
+    /// Takes note of the effects. Returns whether metadata has to be refreshed.
     fn note(&mut self, effects: Effects) -> bool {
         self.told
             .extend(effects.settled.iter().map(|settled| settled.first.batch));
@@ -194,12 +195,12 @@ impl Line {
         self.note(effects);
     }
 
-    /// Past the backoff of whatever was refused.
+    /// Waits longer than any backoff.
     fn back_off(&mut self) {
         self.pass(Duration::from_secs(2));
     }
 
-    /// Past `delivery.timeout.ms` of whatever there is.
+    /// Waits longer than `delivery.timeout.ms`.
     fn time_out(&mut self) {
         self.pass(rules().delivery_timeout);
         self.expire();
@@ -215,7 +216,7 @@ fn answer(code: i16, base_offset: Option<i64>) -> Attempt {
     }
 }
 
-/// Producer id, epoch and first sequence, as they stand in the header.
+/// Producer id, epoch and first sequence number in the header.
 fn stamp(lent: &Lent) -> (i64, i16, i32) {
     let header = &lent.header;
     let word = |at: usize| header[at..at + 4].try_into().expect("four bytes");
@@ -230,7 +231,8 @@ fn sequence(lent: &Lent) -> i32 {
     stamp(lent).2
 }
 
-/// (offset, timestamp, value) of each record, as somebody else's decoder reads the batch.
+/// (offset, timestamp, value) of each record, as the decoder of the `kafka-protocol` crate reads
+/// the batch.
 fn values(lent: &Lent) -> Vec<(i64, i64, u32)> {
     let bits = i16::from_be_bytes([lent.header[21], lent.header[22]]);
     let mut batch: Bytes = [&lent.header[..], &lent.records[..]].concat().into();

@@ -1,4 +1,4 @@
-//! Who gets memory, and who waits for it.
+//! Decides which caller gets memory and which one waits.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -6,20 +6,20 @@ use std::time::Instant;
 use super::pace::Pace;
 use super::shelf::blank;
 
-/// What became of a request for memory.
+/// The result of a request for memory.
 #[derive(Debug)]
 pub(crate) enum Lease<T> {
-    /// Here it is: memory of the size asked for, and the ticket that came with the request.
+    /// Memory of the requested size, and the request's ticket.
     Granted(Box<[u8]>, T),
-    /// Parked until memory comes back; the budget keeps the ticket.
+    /// The request waits. The budget keeps its ticket.
     Parked,
-    /// More than there will ever be.
+    /// The request is larger than the whole budget.
     TooLarge(T),
     /// The producer is closed.
     Closed(T),
 }
 
-/// Why there is no memory.
+/// Why a caller gets no memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Refusal {
     TimedOut,
@@ -33,17 +33,19 @@ struct Waiter<T> {
     ticket: T,
 }
 
-/// `buffer.memory` and its waiters.
+/// The budget of `buffer.memory`, and the requests that wait for a part of it.
+///
+/// `T` is a ticket: what the caller left to receive its memory.
 ///
 /// Invariants:
-/// - bytes granted and bytes kept for reuse never exceed `total` together;
-/// - while anyone waits, nobody else is granted anything, so a large waiter is not starved by
-///   small ones that come later.
+/// - granted bytes and bytes kept for reuse together never exceed `total`;
+/// - while a request waits, no later one is granted. So small requests do not starve a large one.
 pub(crate) struct Budget<T> {
     total: usize,
     pooled: usize,
     granted: usize,
-    /// Returned buffers of the pooled size, last in, first out: the warmest is used again first.
+    /// Returned buffers of the pooled size, last in, first out. The one used last is most likely
+    /// still in the processor's caches.
     free: Vec<Box<[u8]>>,
     waiters: VecDeque<Waiter<T>>,
     pace: Pace,
@@ -51,8 +53,8 @@ pub(crate) struct Budget<T> {
 }
 
 impl<T> Budget<T> {
-    /// A budget of `total` bytes whose buffers of `pooled` bytes are kept for reuse, up to `shelf`
-    /// bytes of them granted ahead.
+    /// A budget of `total` bytes. Buffers of `pooled` bytes are kept for reuse. Up to `shelf` bytes
+    /// of them are granted in advance.
     pub fn new(total: usize, pooled: usize, shelf: usize) -> Self {
         let (free, waiters) = (Vec::new(), VecDeque::new());
         Self {
@@ -66,12 +68,14 @@ impl<T> Budget<T> {
         }
     }
 
-    /// Takes note of how much is full and waits to be sent, and of the time.
+    /// Decides anew how fast memory is granted. `waiting` is the bytes of full batches that wait to
+    /// be sent.
     pub fn look(&mut self, waiting: usize, now: Instant) {
         self.pace.look(waiting, now);
     }
 
-    /// Asks for `size` bytes. `ticket` comes back with the answer, now or later.
+    /// Asks for `size` bytes. `ticket` comes back with the memory, now or from
+    /// [`next_grant`](Self::next_grant).
     pub fn lease(&mut self, size: usize, deadline: Instant, ticket: T) -> Lease<T> {
         if self.closed {
             Lease::Closed(ticket)
@@ -89,14 +93,14 @@ impl<T> Budget<T> {
         }
     }
 
-    /// A pooled buffer to be granted ahead, only if it is there at once and nobody waits.
+    /// Grants a buffer of the pooled size in advance, unless a request waits or memory is short.
     pub fn ahead(&mut self) -> Option<Box<[u8]>> {
         let free = !self.closed && self.waiters.is_empty() && self.may_grant(self.pooled);
         free.then(|| self.grant(self.pooled))
     }
 
-    /// As much of `bytes` as can be granted ahead at once, without memory behind it yet. It comes
-    /// back through [`reclaim`](Self::reclaim), in whatever pieces.
+    /// Grants up to `bytes` in advance, without allocating them, and returns how many. They come
+    /// back through [`reclaim`](Self::reclaim), in pieces of any size.
     pub fn credit(&mut self, bytes: usize) -> usize {
         let free = match self.closed || !self.waiters.is_empty() {
             true => 0,
@@ -115,9 +119,11 @@ impl<T> Budget<T> {
         }
     }
 
-    /// The next waiter whose turn has come, with its memory. A ticket that nobody holds any more
-    /// loses its turn, so that a large one does not keep others waiting. Where somebody cannot wait
-    /// any longer, memory that is there is not held back.
+    /// Grants memory to the first waiting request, if there is enough, and returns its ticket.
+    ///
+    /// `gone` says that the caller of a ticket has given up. Such requests are removed, so that a
+    /// large one does not keep later ones waiting. Once the deadline of any waiting request is
+    /// reached, the pace does not hold back memory that is available.
     pub fn next_grant(
         &mut self,
         now: Instant,
@@ -138,7 +144,8 @@ impl<T> Budget<T> {
         Some((waiter.ticket, self.grant(size)))
     }
 
-    /// The waiters whose deadline has passed, and those whose ticket nobody holds any more.
+    /// Removes the requests whose deadline has passed or whose caller is gone, and returns their
+    /// tickets.
     pub fn expire(&mut self, now: Instant, gone: impl Fn(&T) -> bool) -> Vec<T> {
         let (expired, waiting): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut self.waiters)
             .into_iter()
@@ -147,12 +154,12 @@ impl<T> Budget<T> {
         expired.into_iter().map(|waiter| waiter.ticket).collect()
     }
 
-    /// When the next waiter's patience ends.
+    /// The earliest deadline of a waiting request.
     pub fn next_deadline(&self) -> Option<Instant> {
         self.waiters.iter().map(|waiter| waiter.deadline).min()
     }
 
-    /// Refuses everybody from now on; returns those who wait.
+    /// Refuses all requests from now on. Returns the tickets of those that wait.
     pub fn close(&mut self) -> Vec<T> {
         self.closed = true;
         self.free = Vec::new();
@@ -162,33 +169,35 @@ impl<T> Budget<T> {
             .collect()
     }
 
-    /// How many wait.
+    /// How many requests wait.
     pub fn waiting(&self) -> usize {
         self.waiters.len()
     }
 
-    /// Bytes that are granted to nobody.
+    /// Bytes that are not granted.
     pub fn available(&self) -> usize {
         self.total.saturating_sub(self.granted)
     }
 
-    /// Whether somebody waits because nearly all of it is in use.
+    /// Whether a request waits because nearly all memory is in use.
     pub fn is_exhausted(&self) -> bool {
         let first = self.waiters.front();
-        first.is_some_and(|first| self.available() < first.size.max(self.pace.portion()))
+        first.is_some_and(|first| self.available() < first.size.max(self.pace.quantum()))
     }
 
-    /// How many bytes have to come back for those who wait to be served, if anybody does.
+    /// How many bytes have to come back before waiting requests should be looked at again. `None`
+    /// if no request waits.
     pub fn awaited(&self) -> Option<usize> {
         let first = self.waiters.front()?;
         match first.size <= self.available() {
-            true => Some(self.pace.portion() / 2),
+            true => Some(self.pace.quantum() / 2),
             false => Some(1),
         }
     }
 
-    /// When somebody who waits is to be looked at again, whatever comes back.
-    pub fn next_portion(&self) -> Option<Instant> {
+    /// When the first waiting request should be looked at again, even if nothing comes back. `None`
+    /// if too little memory is available for it.
+    pub fn next_quantum(&self) -> Option<Instant> {
         let first = self.waiters.front()?;
         self.pace.next().filter(|_| first.size <= self.available())
     }
@@ -209,7 +218,8 @@ impl<T> Budget<T> {
         blank(size)
     }
 
-    /// Counts a grant that needs new memory. What is kept for reuse is memory too: it goes first.
+    /// Counts a grant that needs new memory. Buffers kept for reuse are memory too, so some are
+    /// dropped if the total would be exceeded.
     fn make_room(&mut self, size: usize) {
         self.granted += size;
         while self.granted + self.free.len() * self.pooled > self.total && self.free.pop().is_some()
@@ -281,7 +291,7 @@ mod tests {
                 break;
             }
         }
-        assert!(budget.ahead().is_none(), "nothing goes ahead of a waiter");
+        assert!(budget.ahead().is_none(), "a waiting request comes first");
         let (ticket, bytes) = budget.next_grant(now, |_| false).expect("three are back");
         assert_eq!((ticket, bytes.len()), (10, 3 * POOLED));
         assert!(
@@ -318,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn a_large_waiter_that_has_left_keeps_nobody_waiting() {
+    fn a_large_waiter_that_has_left_does_not_hold_up_later_ones() {
         let now = Instant::now();
         let (mut budget, later) = budget(4 * POOLED);
         let held: Vec<_> = (0..4)
@@ -335,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pace_holds_back_nobody_whose_time_is_up() {
+    fn the_pace_does_not_hold_back_memory_at_a_deadline() {
         let now = Instant::now();
         let total = 64 * POOLED;
         let mut budget = Budget::new(total, POOLED, POOLED);
@@ -353,7 +363,7 @@ mod tests {
         assert!(budget.next_grant(now, |_| false).is_none());
         let next =
             |budget: &mut Budget<u32>| budget.next_grant(soon, |_| false).map(|(who, _)| who);
-        assert_eq!(next(&mut budget), Some(1), "nobody is overtaken for it");
+        assert_eq!(next(&mut budget), Some(1), "the order is kept");
         assert_eq!(next(&mut budget), Some(2));
         assert_eq!(next(&mut budget), None, "the third has time");
         assert!(budget.expire(soon, |_| false).is_empty());
@@ -380,7 +390,8 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// Whatever is asked for and given back, the budget holds and nobody overtakes.
+        /// For any order of requests and returns: the budget is never exceeded, and no request
+        /// overtakes another.
         #[test]
         fn the_budget_holds(steps in proptest::collection::vec((0usize..3, 1usize..5000), 1..200)) {
             let now = Instant::now();

@@ -1,7 +1,8 @@
-//! Memory: one budget, pooled buffers of `batch.size`, waiters first in, first out.
+//! Memory for batches: who gets it, who waits for it, and how it comes back.
 //!
-//! [`Budget`] holds the rules and belongs to the PoolActor. [`Shelf`] is the counter in front of
-//! it: callers take buffers that were granted ahead, and a buffer's last owner puts it back, both
+//! [`Budget`] holds the rules of `buffer.memory`, with waiters in the order of their requests. It
+//! belongs to the PoolActor. [`Shelf`] lets callers avoid the PoolActor in the usual case: they
+//! take buffers that were granted in advance, and the last owner of a buffer puts it back, both
 //! without a message.
 
 mod budget;

@@ -1,52 +1,62 @@
-//! How fast memory is handed out when much of it is in use.
+//! Decides how fast memory is granted while many full batches wait to be sent.
 
 use std::time::{Duration, Instant};
 
-/// Between two portions, at most.
+/// The longest pause between two quanta while callers wait.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// Up to a portion of full batches that wait to be sent, memory goes to whoever asks. Above it
-/// callers are ahead of the senders, and get a portion at a time, a little less than what has come
-/// back. So whoever sends as fast as he can wakes a few times for many batches and not for each,
-/// leaves the processor to the runtime in between, and the batches that wait are few enough to stay
-/// in its caches. Nobody is refused for it: while nothing comes back there is a portion after each
-/// pause, so that a burst fills all of the budget in 128 pauses at most; and whoever has no time left
-/// gets what there is. What is in flight does not count: brokers far away may have much of it.
+/// Limits how much memory is granted while full batches wait to be sent.
+///
+/// While no more than a quantum of bytes waits to be sent, memory is granted without a limit. Above
+/// that, callers are faster than the senders. Then memory is granted one quantum at a time, a
+/// little less than what has come back. This has three effects:
+/// - A caller that sends as fast as it can is woken a few times for many batches, not once for
+///   each.
+/// - The processor is free for the runtime in between.
+/// - The waiting batches are few enough to stay in the processor's caches.
+///
+/// No caller is refused because of the pace. While nothing comes back, a quantum is granted after
+/// each pause, so a burst fills the whole budget in at most 128 pauses. A caller whose deadline is
+/// reached gets what is available. Batches in flight do not count as waiting: distant brokers may
+/// need many of them.
 #[derive(Debug)]
 pub(super) struct Pace {
-    portion: usize,
-    /// What may be handed out.
+    /// Bytes granted at a time, above the limit.
+    quantum: usize,
+    /// Bytes that may still be granted now.
     left: usize,
-    /// Bytes that have come back since then.
+    /// Bytes that have come back since the last decision.
     returned: usize,
+    /// When the pause ends.
     next: Option<Instant>,
 }
 
 impl Pace {
-    /// For a budget of `total` bytes. A portion is a shelf's worth, but where batches are small no less
-    /// than a 128th of the budget.
+    /// For a budget of `total` bytes. A quantum is what the shelf holds, but at least a 128th of
+    /// the budget: with small batches the shelf holds less.
     pub fn new(total: usize, shelf: usize) -> Self {
-        let portion = shelf.max(total / 128).max(2);
+        let quantum = shelf.max(total / 128).max(2);
         Self {
-            portion,
+            quantum,
             left: usize::MAX,
             returned: 0,
             next: None,
         }
     }
 
-    /// So much is full and waits to be sent.
+    /// Decides anew how much may be granted. `waiting` is the bytes of full batches that wait to be
+    /// sent.
     pub fn look(&mut self, waiting: usize, now: Instant) {
         let due = self.next.is_none_or(|next| next <= now);
-        self.left = if waiting <= self.portion {
+        self.left = if waiting <= self.quantum {
             usize::MAX
         } else if self.left == usize::MAX {
-            0 // for a start
-        } else if self.returned >= self.portion / 2 {
+            0 // the limit begins: first see what comes back
+        } else if self.returned >= self.quantum / 2 {
             self.returned - self.returned / 8
         } else if due {
             match self.returned {
-                0 => self.portion,
+                0 => self.quantum,
                 some => some,
             }
         } else {
@@ -70,13 +80,13 @@ impl Pace {
         self.returned += size;
     }
 
-    /// When there is more at the latest.
+    /// When a waiting caller should be looked at again, even if nothing comes back.
     pub fn next(&self) -> Option<Instant> {
         self.next
     }
 
-    pub fn portion(&self) -> usize {
-        self.portion
+    pub fn quantum(&self) -> usize {
+        self.quantum
     }
 }
 
@@ -86,7 +96,7 @@ mod tests {
 
     const REQUEST_TARGET_BYTES: usize = 100;
 
-    /// A pace that has just found that too much is full.
+    /// A pace that just found too many full batches.
     fn strict(now: Instant) -> Pace {
         let mut pace = Pace::new(16 * REQUEST_TARGET_BYTES, REQUEST_TARGET_BYTES);
         pace.look(REQUEST_TARGET_BYTES + 1, now);
@@ -109,12 +119,12 @@ mod tests {
     }
 
     #[test]
-    fn what_has_come_back_is_handed_out_by_portions_and_a_little_is_kept() {
+    fn what_has_come_back_is_granted_by_quanta_and_a_little_is_kept() {
         let now = Instant::now();
         let mut pace = strict(now);
         pace.came_back(REQUEST_TARGET_BYTES / 2 - 1);
         pace.look(REQUEST_TARGET_BYTES + 1, now);
-        assert!(!pace.allows(), "too little for a portion");
+        assert!(!pace.allows(), "too little for a quantum");
         pace.came_back(REQUEST_TARGET_BYTES / 2 + 1);
         pace.look(REQUEST_TARGET_BYTES + 1, now);
         let mut out = 0;
@@ -128,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn where_nothing_comes_back_there_is_a_portion_after_each_pause() {
+    fn while_nothing_comes_back_a_quantum_is_granted_after_each_pause() {
         let mut now = Instant::now();
         let mut pace = strict(now);
         for _ in 0..3 {

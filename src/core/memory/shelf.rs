@@ -1,4 +1,4 @@
-//! Buffers granted ahead, and the way back for those that are done.
+//! Buffers that callers can take without asking the PoolActor, and the way back for used ones.
 
 use std::fmt;
 use std::ops::Deref;
@@ -9,53 +9,57 @@ use std::time::Duration;
 use crate::core::figures::PoolFigures;
 use crate::core::prefetch::prefetch;
 
-/// Called when the PoolActor has something to do; sends it a message.
-type Wake = Box<dyn Fn() + Send + Sync>;
+/// Sends the PoolActor a message that it has something to do.
+type WakePool = Box<dyn Fn() + Send + Sync>;
 
-/// Where callers and the PoolActor meet. Every lock is held for a push or a pop, once per batch.
+/// Buffers in front of the PoolActor, shared by the callers and the PoolActor. The lock is held for
+/// a push or a pop, once per batch.
 ///
 /// Invariants:
 /// - a buffer comes back when its last owner drops it, and in no other way;
-/// - coming back needs no living PoolActor: what it has not collected waits in `returned`;
-/// - while anyone waits in the budget, nothing is taken off the shelf, and what comes back goes to
-///   the budget; where memory is used up, what lies here too.
+/// - a buffer can come back without a living PoolActor: until it collects them, buffers stay in
+///   `returned`;
+/// - while a request waits in the budget, nothing is taken off the shelf, and what comes back goes
+///   to the budget. If memory is used up, the buffers on the shelf go to the budget too.
 pub(crate) struct Shelf {
     stock: Mutex<Stock>,
     /// The size of pooled buffers.
     pooled: usize,
-    /// How many may lie here: an eighth of the budget, from 1 to 32.
+    /// How many pooled buffers the shelf may hold: an eighth of the budget, from 1 to 32 buffers.
     capacity: usize,
-    /// Bytes that may be granted ahead for first buffers: a sixteenth of the budget, at most four
-    /// pooled buffers' worth.
+    /// Bytes that may be granted in advance for first buffers: a sixteenth of the budget, at most
+    /// four pooled buffers' worth.
     credit_capacity: usize,
-    wake: OnceLock<Wake>,
-    /// Somebody waits and memory is used up, so batches are to leave as they are.
+    wake: OnceLock<WakePool>,
+    /// A request waits and memory is used up, so open batches should be sent as they are.
     pressure: AtomicBool,
-    /// Bytes in full batches that wait to be sent.
+    /// Bytes of records in full batches that wait to be sent.
     waiting: AtomicUsize,
     figures: Waits,
 }
 
 #[derive(Default)]
 struct Stock {
-    /// Granted ahead, ready to be taken.
+    /// Pooled buffers granted in advance.
     ready: Vec<Box<[u8]>>,
-    /// Bytes granted ahead for first buffers, which are allocated when they are taken.
+    /// Bytes granted in advance for first buffers. These are allocated when they are taken.
     credit: usize,
-    /// Done, with the size of their grant, not yet collected by the PoolActor.
+    /// Buffers that came back and that the PoolActor has not collected yet, with the size of their
+    /// grant.
     returned: Vec<(Box<[u8]>, usize)>,
-    /// Bytes of what has returned.
+    /// Bytes of the buffers in `returned`.
     back: usize,
-    /// Somebody waits, and wants to know from how many bytes on: what comes back goes to the
-    /// PoolActor.
+    /// If a request waits: the PoolActor is woken when this many bytes have come back, and
+    /// everything that comes back goes to it.
     awaited: Option<usize>,
-    /// A wake-up is on its way to the PoolActor.
+    /// The PoolActor was woken and has not collected yet.
     signalled: bool,
     closed: bool,
 }
 
-/// The size of a batch's first buffer where little is sent: a sixteenth of `batch.size`, which the
-/// batch outgrows if more comes. Small batches have no smaller beginning.
+/// The size of a batch's first buffer in a partition with few records: a sixteenth of `batch.size`.
+/// If more records come, the batch moves to a full buffer. If a sixteenth would be too small, the
+/// first buffer is a full one.
 pub(crate) fn first_size(batch_size: usize) -> usize {
     match batch_size / 16 {
         first if first >= 512 => first,
@@ -63,7 +67,7 @@ pub(crate) fn first_size(batch_size: usize) -> usize {
     }
 }
 
-/// What callers have been through.
+/// How long callers have waited, and how often in vain.
 #[derive(Debug, Default)]
 struct Waits {
     nanos: AtomicU64,
@@ -87,13 +91,14 @@ impl Shelf {
         })
     }
 
-    /// Says how the PoolActor is woken. Once.
+    /// Sets how the PoolActor is woken. Only the first call counts.
     pub fn wake_with(&self, wake: impl Fn() + Send + Sync + 'static) {
         let _ = self.wake.set(Box::new(wake));
     }
 
     fn stock(&self) -> MutexGuard<'_, Stock> {
-        // Nothing between lock and unlock can leave the lists half changed.
+        // No code under the lock can leave the lists half changed, so a poisoned lock is safe to
+        // use.
         self.stock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -103,8 +108,8 @@ impl Shelf {
         }
     }
 
-    /// Takes a buffer of the pooled size or a first buffer, if one lies here; otherwise the
-    /// PoolActor is to be asked.
+    /// Takes a buffer of the pooled size or of the first size. Returns `None` if there is none.
+    /// Then the caller has to ask the PoolActor.
     pub fn take(self: &Arc<Self>, size: usize) -> Option<Buffer> {
         if self.pressure() {
             return None;
@@ -132,7 +137,8 @@ impl Shelf {
         bytes.map(|bytes| self.buffer(bytes))
     }
 
-    /// Somebody found nothing here who does not wait, and may come again.
+    /// Wakes the PoolActor to fill the shelf, for a caller that found nothing and does not wait,
+    /// but may try again.
     pub fn ask(&self) {
         let signal = !std::mem::replace(&mut self.stock().signalled, true);
         if signal {
@@ -140,21 +146,21 @@ impl Shelf {
         }
     }
 
-    /// Makes an owned buffer of a grant.
+    /// Wraps granted memory into a buffer that comes back to this shelf.
     pub fn buffer(self: &Arc<Self>, bytes: Box<[u8]>) -> Buffer {
         Buffer {
             bytes,
             len: 0,
             waits: AtomicUsize::new(0),
-            home: Arc::clone(self),
+            shelf: Arc::clone(self),
         }
     }
 
     fn put_back(&self, bytes: Box<[u8]>) {
         let size = bytes.len();
         let mut stock = self.stock();
-        // Read under the lock: what is put on the shelf after it was cleared for a waiter would
-        // lie there while the waiter waits.
+        // Read under the lock: the PoolActor empties the shelf for a waiting request under the same
+        // lock. A buffer put on the shelf after that would stay there while the request waits.
         let keeps = !self.pressure() && stock.awaited.is_none() && !stock.closed;
         let signal = if keeps && size == self.pooled && stock.ready.len() < self.capacity {
             stock.ready.push(bytes);
@@ -177,19 +183,20 @@ impl Shelf {
         }
     }
 
-    /// Whether somebody waits and memory is used up.
+    /// Whether a request waits and memory is used up.
     pub fn pressure(&self) -> bool {
         self.pressure.load(Ordering::Acquire)
     }
 
-    /// For the PoolActor: memory is used up from now on, or not any more.
+    /// For the PoolActor: sets whether memory is used up.
     pub fn set_pressure(&self, pressure: bool) {
         let _stock = self.stock();
         self.pressure.store(pressure, Ordering::Release);
     }
 
-    /// For the PoolActor: somebody waits, and is served from so many bytes on, or nobody does.
-    /// Returns whether as many have come back already, of which it was not told.
+    /// For the PoolActor: sets how many bytes have to come back before it is woken, or `None` if no
+    /// request waits. Returns whether that many are here already: then no wake-up follows, and the
+    /// PoolActor has to collect by itself.
     pub fn set_awaited(&self, awaited: Option<usize>) -> bool {
         let mut stock = self.stock();
         stock.awaited = awaited;
@@ -197,18 +204,18 @@ impl Shelf {
         enough && !std::mem::replace(&mut stock.signalled, true)
     }
 
-    /// Bytes of batches that are full and wait to be sent.
+    /// Bytes of records in full batches that wait to be sent.
     pub fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
     }
 
-    /// Bytes of pooled buffers that may lie here.
+    /// Bytes of pooled buffers that the shelf may hold.
     pub fn size(&self) -> usize {
         self.capacity * self.pooled
     }
 
-    /// For the PoolActor: everything that has come back. Under pressure, what was granted ahead too. It
-    /// is told anew of whatever comes later.
+    /// For the PoolActor: returns everything that has come back. Under pressure this includes what
+    /// was granted in advance. What comes back later wakes the PoolActor again.
     pub fn collect(&self) -> Vec<(Box<[u8]>, usize)> {
         let mut stock = self.stock();
         stock.signalled = false;
@@ -223,32 +230,32 @@ impl Shelf {
         returned
     }
 
-    /// For the PoolActor: how many more may be granted ahead.
+    /// For the PoolActor: how many more pooled buffers may be granted in advance.
     pub fn room(&self) -> usize {
         self.capacity.saturating_sub(self.stock().ready.len())
     }
 
-    /// For the PoolActor: puts a grant on the shelf.
+    /// For the PoolActor: puts a granted buffer on the shelf.
     pub fn stock_up(&self, bytes: Box<[u8]>) {
         self.stock().ready.push(bytes);
     }
 
-    /// For the PoolActor: how many more bytes may be granted ahead for first buffers.
+    /// For the PoolActor: how many more bytes may be granted in advance for first buffers.
     pub fn credit_room(&self) -> usize {
         self.credit_capacity.saturating_sub(self.stock().credit)
     }
 
-    /// For the PoolActor: so many bytes are granted for first buffers.
+    /// For the PoolActor: adds bytes that are granted for first buffers.
     pub fn add_credit(&self, bytes: usize) {
         self.stock().credit += bytes;
     }
 
-    /// For the PoolActor: nothing is handed out any more.
+    /// For the PoolActor: keeps nothing on the shelf from now on, since the producer is closed.
     pub fn close(&self) {
         self.stock().closed = true;
     }
 
-    /// Somebody waited for memory, and perhaps did not get it.
+    /// Counts a caller's wait for memory. `in_vain`: it got none.
     pub fn count_wait(&self, time: Duration, in_vain: bool) {
         let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         self.figures.nanos.fetch_add(nanos, Ordering::Relaxed);
@@ -257,7 +264,7 @@ impl Shelf {
             .fetch_add(u64::from(in_vain), Ordering::Relaxed);
     }
 
-    /// All waits so far.
+    /// The sum of all waits so far.
     pub fn figures(&self) -> PoolFigures {
         PoolFigures {
             waited: Duration::from_nanos(self.figures.nanos.load(Ordering::Relaxed)),
@@ -266,7 +273,7 @@ impl Shelf {
         }
     }
 
-    /// Bytes lying here that no record uses.
+    /// Bytes on the shelf that no record uses.
     pub fn idle_bytes(&self) -> usize {
         let stock = self.stock();
         let ready = stock.ready.len() * self.pooled + stock.credit;
@@ -274,31 +281,32 @@ impl Shelf {
     }
 }
 
-/// Leased memory. Its drop is the reclaim: who holds a buffer owns it, the socket's writer too,
-/// so the bytes of a batch cannot change under a request that still carries them (CVE-2026-35554).
+/// Leased memory, which comes back to the shelf when it is dropped. Whoever uses a buffer owns it,
+/// including the socket's writer. So the bytes of a batch cannot change while a request still
+/// carries them (CVE-2026-35554).
 pub(crate) struct Buffer {
     bytes: Box<[u8]>,
     /// Bytes in use.
     len: usize,
-    /// Bytes of a full batch that waits to be sent.
+    /// Bytes counted in the shelf's `waiting`, while a full batch waits to be sent.
     waits: AtomicUsize,
-    home: Arc<Shelf>,
+    shelf: Arc<Shelf>,
 }
 
 /// Bytes of a cache line.
 const LINE: usize = 64;
-/// So many lines behind the one that was written last are fetched for the next record.
+/// Cache lines after the last written one that are prefetched for the next record.
 const AHEAD: usize = 2;
 
 impl Buffer {
-    /// Bytes it has room for.
+    /// The size of the memory in bytes.
     #[inline]
     pub fn capacity(&self) -> usize {
         self.bytes.len()
     }
 
-    /// Has `write` write behind the bytes in use: it is handed all the memory and how much of it is
-    /// in use, and returns how much is then, or `None` if that is to stay as it is.
+    /// Lets `write` write after the bytes in use. It is given all the memory and the number of
+    /// bytes in use. It returns the new number, or `None` to leave it as it is.
     #[inline]
     pub fn append(
         &mut self,
@@ -315,21 +323,21 @@ impl Buffer {
         Some(end)
     }
 
-    /// It is full: from now on what it holds waits to be sent.
+    /// Notes that the batch is full: from now on its bytes count as waiting to be sent.
     pub fn close(&mut self) {
         let waited = std::mem::replace(self.waits.get_mut(), self.len);
-        self.home
+        self.shelf
             .waiting
             .fetch_add(self.len - waited, Ordering::Relaxed);
     }
 
-    /// It is sent, or dropped: nothing of it waits.
+    /// Notes that the batch is being sent or is dropped: its bytes no longer count as waiting.
     pub fn leaves(&self) {
         let waited = self.waits.swap(0, Ordering::Relaxed);
-        self.home.waiting.fetch_sub(waited, Ordering::Relaxed);
+        self.shelf.waiting.fetch_sub(waited, Ordering::Relaxed);
     }
 
-    /// Puts `bytes` in the place of what is there, if there is room for them.
+    /// Replaces the contents by `bytes`. Returns whether there was room.
     pub fn replace(&mut self, bytes: &[u8]) -> bool {
         let room = self.bytes.get_mut(..bytes.len());
         room.is_some_and(|room| {
@@ -363,19 +371,19 @@ impl Drop for Buffer {
         self.leaves();
         let mut bytes = std::mem::take(&mut self.bytes);
         poison(&mut bytes);
-        self.home.put_back(bytes);
+        self.shelf.put_back(bytes);
     }
 }
 
-/// Where assertions are on, nothing of a batch is left in memory that is used again: whoever wrote
-/// or read it too late would be found out by its checksum and its contents (CVE-2026-35554).
+/// With debug assertions, overwrites memory before it is used again. If a request is written from
+/// memory that came back too early, its checksum and contents are then wrong (CVE-2026-35554).
 fn poison(bytes: &mut [u8]) {
     if cfg!(debug_assertions) {
         bytes.fill(0xde);
     }
 }
 
-/// New memory. It has a value from the beginning, so that the encoder may write anywhere in it.
+/// New memory. It is initialized, so that the encoder may write anywhere in it.
 pub(crate) fn blank(size: usize) -> Box<[u8]> {
     vec![0; size].into_boxed_slice()
 }
@@ -411,7 +419,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_home_is_poisoned() {
+    fn what_comes_back_is_poisoned() {
         let (shelf, _) = stocked(0);
         shelf.close();
         let mut buffer = shelf.buffer(blank(POOLED));
@@ -432,12 +440,16 @@ mod tests {
         assert_eq!(
             woken.load(Ordering::Relaxed),
             1,
-            "who waits says so himself"
+            "a caller that waits asks the PoolActor"
         );
         for _ in 0..2 {
             shelf.ask();
         }
-        assert_eq!(woken.load(Ordering::Relaxed), 2, "for who does not");
+        assert_eq!(
+            woken.load(Ordering::Relaxed),
+            2,
+            "for a caller that does not wait"
+        );
         shelf.collect();
         for _ in 0..2 {
             shelf.stock_up(blank(POOLED));
@@ -447,11 +459,15 @@ mod tests {
     }
 
     #[test]
-    fn nobody_takes_what_others_wait_for() {
+    fn nothing_is_taken_while_requests_wait() {
         let (shelf, woken) = stocked(4);
         assert!(!shelf.set_awaited(Some(1)));
         assert!(shelf.take(POOLED).is_none());
-        assert_eq!(woken.load(Ordering::Relaxed), 0, "they are known");
+        assert_eq!(
+            woken.load(Ordering::Relaxed),
+            0,
+            "the PoolActor knows of them"
+        );
         assert!(!shelf.set_awaited(None));
         assert!(shelf.take(POOLED).is_some());
     }
@@ -466,11 +482,11 @@ mod tests {
         drop(buffer);
         assert_eq!(woken.load(Ordering::Relaxed), before);
         assert!(shelf.set_awaited(Some(POOLED)), "it is enough now");
-        assert!(!shelf.set_awaited(Some(POOLED)), "he knows");
+        assert!(!shelf.set_awaited(Some(POOLED)), "it was told already");
     }
 
     #[test]
-    fn while_somebody_waits_what_comes_back_is_gathered_until_it_is_enough() {
+    fn while_requests_wait_what_comes_back_is_gathered_until_it_is_enough() {
         let (shelf, woken) = stocked(4);
         let held: Vec<_> = (0..3).filter_map(|_| shelf.take(POOLED)).collect();
         shelf.collect();
@@ -535,7 +551,7 @@ mod tests {
         assert!(held.iter().all(|buffer| buffer.capacity() == first));
         drop(held);
         assert_eq!(shelf.idle_bytes(), 3 * first);
-        // All of it goes back to the budget when somebody waits.
+        // All of it goes back to the budget when a request waits.
         shelf.set_pressure(true);
         let back: usize = shelf.collect().into_iter().map(|(_, size)| size).sum();
         assert_eq!(back, 3 * first);

@@ -1,40 +1,41 @@
-//! Where records without a key go: one partition until a batch's worth went
-//! there, then another. Java's `BuiltInPartitioner` (KIP-794), one per topic.
+//! Chooses the partition of records without a key: one partition until about `batch.size` bytes
+//! went there, then another. This is Java's `BuiltInPartitioner` (KIP-794). Each topic has its own.
 //!
-//! A new partition per record would make many small batches; a new one per
-//! *batch* (KIP-480) sent most records to the slowest broker, whose batches
-//! are the largest. Counting bytes does neither.
+//! A new partition for each record would make many small batches. A new one for each *batch*
+//! (KIP-480) sent most records to the slowest broker, because its batches are the largest. Counting
+//! bytes avoids both.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::TopicPartitions;
 
-/// How much waits for one partition.
+/// How many batches wait for one partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Load {
     /// The partition.
     pub partition: i32,
-    /// How many batches wait for it.
+    /// How many batches wait to be sent to it.
     pub queue_len: usize,
-    /// Whether it can take records: it has a leader, which has answered within
+    /// Whether it can take records: it has a leader, and the leader has responded within
     /// `partitioner.availability.timeout.ms`.
     pub available: bool,
 }
 
-/// One topic's sticky partition, shared by all threads that send.
+/// The sticky partition of one topic, shared by all threads that send to it.
 #[derive(Debug)]
 pub(crate) struct Sticky {
     adaptive: bool,
     switch_at: u32,
-    /// The partition in the upper half and the bytes it was given in the lower,
-    /// in one word: so no thread charges one partition's bytes to another, and
-    /// nothing else is published through it, so `Relaxed` is enough.
+    /// The partition in the upper half, and the bytes that went there in the lower half. Both are
+    /// in one word, so that no thread adds one partition's bytes to another's. No other data is
+    /// published through this word, so `Relaxed` is enough.
     run: AtomicU64,
+    /// Locked only to choose another partition, or to note the loads.
     chooser: Mutex<Chooser>,
 }
 
-/// No partition chosen.
+/// No partition is chosen.
 const NONE: u64 = pack(-1, 0);
 
 const fn pack(partition: i32, produced: u32) -> u64 {
@@ -46,9 +47,9 @@ const fn partition_of(run: u64) -> i32 {
 }
 
 impl Sticky {
-    /// Switches after `batch_size` bytes, 0 counting as 1. `adaptive` is
-    /// `partitioner.adaptive.partitioning.enable`; without it [`Sticky::update`]
-    /// does nothing. The same `seed` makes the same choices.
+    /// Switches to another partition after `batch_size` bytes, where 0 counts as 1. `adaptive` is
+    /// `partitioner.adaptive.partitioning.enable`. Without it, [`Sticky::update`] does nothing. The
+    /// same `seed` makes the same choices.
     pub fn new(adaptive: bool, batch_size: usize, seed: u64) -> Self {
         Self::with_source(adaptive, batch_size, Source::seeded(seed))
     }
@@ -67,18 +68,18 @@ impl Sticky {
         }
     }
 
-    /// The partition to stick to, or -1 if it is time to choose anew.
+    /// The current partition, or -1 if another one has to be chosen.
     #[inline]
     pub(crate) fn current(&self) -> i32 {
         partition_of(self.run.load(Ordering::Relaxed))
     }
 
-    /// The partition for the next record. It costs one load, unless it is time
-    /// to choose anew.
+    /// The partition for the next record. This takes one load, unless another partition has to be
+    /// chosen.
     #[inline]
     pub fn next(&self, partitions: &TopicPartitions<'_>) -> i32 {
         let partition = self.current();
-        // A topic made anew may have fewer partitions than it had.
+        // A topic that was deleted and created again may have fewer partitions.
         if (0..partitions.total).contains(&partition) {
             partition
         } else {
@@ -99,14 +100,15 @@ impl Sticky {
         partition
     }
 
-    /// Accounts for `bytes` appended to `partition`; true if that partition is
-    /// not, or no longer, the one to stick to.
+    /// Counts `bytes` that were appended to `partition`. Returns true if that partition is no
+    /// longer the current one.
     ///
-    /// The switch comes after a batch's worth of bytes. While the partition has
-    /// an open batch (`batch_open`) it is put off until twice as much, so that
-    /// it falls on the end of a batch and leaves no fraction behind (KAFKA-14156).
-    /// Before an append to a partition without an open batch, a call with 0 bytes
-    /// makes up for a switch that was put off; true then means: ask [`Sticky::next`] again.
+    /// The switch comes after `batch_size` bytes. While the partition has an open batch
+    /// (`batch_open`), it is postponed until twice as many. So it comes at the end of a batch and
+    /// leaves no small batch behind (KAFKA-14156).
+    ///
+    /// Before an append to a partition without an open batch, call this with 0 bytes. It makes a
+    /// switch that was postponed. If it returns true, ask [`Sticky::next`] again.
     #[inline]
     pub fn appended(&self, partition: i32, bytes: usize, batch_open: bool) -> bool {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
@@ -133,13 +135,13 @@ impl Sticky {
         }
     }
 
-    /// Takes note of how much waits for each partition: from now on a partition
-    /// is chosen the more often the shorter its queue, and not at all while it
-    /// is not available. For this `loads` has to list every partition of the
-    /// topic; until it does, all available ones are chosen alike.
+    /// Notes how many batches wait for each partition. From now on a partition is chosen more often
+    /// the shorter its queue is, and not at all while it is not available. For this, `loads` has to
+    /// list every partition of the topic. Until it does, all available partitions are chosen
+    /// equally often.
     ///
-    /// If the present partition is not available but another is, it is left at
-    /// once. (Java goes on with it until a batch's worth of bytes is stuck there.)
+    /// If the current partition is not available but another is, the current one is left at once.
+    /// (Java continues with it until `batch.size` bytes wait there.)
     pub fn update(&self, loads: &[Load]) {
         if !self.adaptive {
             return;
@@ -154,7 +156,7 @@ impl Sticky {
                 .iter()
                 .any(|load| load.partition == current && !load.available)
         };
-        // An error only means that there was nothing to leave.
+        // An error only means that the current partition is available.
         let _ = self
             .run
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |run| {
@@ -167,22 +169,22 @@ impl Sticky {
     }
 }
 
-/// What a switch needs, and nothing before it.
+/// What is needed to choose a partition.
 #[derive(Debug)]
 struct Chooser {
     source: Source,
-    /// The available partitions, if they are not all alike; else nothing.
+    /// The available partitions. Empty if all partitions are available and have equal queues.
     ids: Vec<i32>,
-    /// The cumulative frequencies: `ids[i]` has the numbers from `ends[i - 1]`
-    /// up to, but not including, `ends[i]`.
+    /// The cumulative frequencies: the numbers of `ids[i]` go from `ends[i - 1]` up to, but not
+    /// including, `ends[i]`.
     ends: Vec<u64>,
-    /// How many partitions the loads knew of.
+    /// How many partitions the loads listed.
     listed: usize,
 }
 
 impl Chooser {
-    /// Inverts the queue lengths into frequencies, the longest queue having 1:
-    /// lengths 0 3 1 make frequencies 4 1 3, which add up to the ends 4 5 8.
+    /// Inverts the queue lengths into frequencies. The longest queue gets 1. For example, the
+    /// lengths 0 3 1 make the frequencies 4 1 3, with the ends 4 5 8.
     fn weigh(&mut self, loads: &[Load]) {
         self.ids.clear();
         self.ends.clear();
@@ -215,14 +217,16 @@ impl Chooser {
 
     fn weighted(&mut self, partitions: &TopicPartitions<'_>) -> Option<i32> {
         let range = *self.ends.last()?;
-        // The topic has grown since: its new partitions have to be found, too.
+        // The topic has more partitions since the loads were listed. The new ones have to be chosen
+        // too.
         if self.listed < usize::try_from(partitions.total).unwrap_or(0) {
             return None;
         }
         let number = self.source.draw() % range;
         let at = self.ends.partition_point(|end| *end <= number);
         let partition = *self.ids.get(at)?;
-        // The loads may be older than the view: no leader any more, or no such partition.
+        // The loads may be older than the metadata: the partition may have lost its leader, or no
+        // longer exist.
         let there = if partitions.available.is_empty() {
             (0..partitions.total).contains(&partition)
         } else {
@@ -232,22 +236,22 @@ impl Chooser {
     }
 }
 
-/// Where the numbers come from.
+/// The source of the random numbers.
 #[derive(Debug)]
 enum Source {
     XorShift(u64),
-    /// 0, 1, 2 and so on, as Java's own tests have it.
+    /// 0, 1, 2 and so on, as in Java's tests.
     #[cfg(test)]
     Counting(u64),
 }
 
 impl Source {
-    /// Seeds next to each other (splitmix64) make series that have nothing in common.
+    /// Mixes the seed (splitmix64), so that neighbouring seeds make unrelated series.
     fn seeded(seed: u64) -> Self {
         let mut x = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
         x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        // From 0, xorshift never gets anywhere.
+        // xorshift never leaves 0.
         Self::XorShift((x ^ (x >> 31)).max(1))
     }
 
@@ -257,7 +261,7 @@ impl Source {
                 *x ^= *x >> 12;
                 *x ^= *x << 25;
                 *x ^= *x >> 27;
-                // The remainder takes the low bits, and the high ones are the better ones.
+                // The remainder uses the low bits, but the high bits are more random.
                 x.wrapping_mul(0x2545_f491_4f6c_dd1d).rotate_left(32)
             }
             #[cfg(test)]

@@ -13,7 +13,7 @@ const BATCH: usize = 256;
 struct Scene {
     stage: Stage,
     shelf: Arc<Shelf>,
-    /// How often the actor was told to look.
+    /// How often the actor was woken.
     wakes: Arc<AtomicUsize>,
 }
 
@@ -31,7 +31,7 @@ impl Scene {
         scene
     }
 
-    /// How often the actor was told since this was asked last.
+    /// How often the actor was woken since the last call.
     fn woken(&self) -> usize {
         self.wakes.swap(0, Ordering::Relaxed)
     }
@@ -49,7 +49,7 @@ impl Scene {
             .append(&record(value), memory, &mut options, Instant::now)
     }
 
-    /// Appends with as much memory as it takes; returns how often the actor was told.
+    /// Appends with as much memory as needed. Returns how often the actor was woken.
     fn send(&self, value: &[u8]) -> usize {
         let mut memory = None;
         loop {
@@ -66,9 +66,9 @@ impl Scene {
     }
 }
 
-/// What a courier was told since he was asked last.
+/// An observer that records what it was told.
 #[derive(Default)]
-struct Ear(Mutex<Vec<Told>>);
+struct Recorder(Mutex<Vec<Told>>);
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Told {
@@ -76,13 +76,13 @@ enum Told {
     Open,
 }
 
-impl Ear {
+impl Recorder {
     fn told(&self) -> Vec<Told> {
         std::mem::take(&mut self.0.lock().expect("no panic"))
     }
 }
 
-impl BatchObserver for Ear {
+impl BatchObserver for Recorder {
     fn full(&self, bytes: usize, ask: bool) {
         assert!((150..BATCH).contains(&bytes));
         self.0.lock().expect("no panic").push(Told::Full(ask));
@@ -94,42 +94,42 @@ impl BatchObserver for Ear {
 }
 
 #[test]
-fn a_courier_is_told_of_batches_in_place_of_the_actor() {
+fn the_observer_is_told_of_batches_in_place_of_the_actor() {
     let scene = Scene::new();
-    let ear = Arc::new(Ear::default());
-    scene.stage.set_observer(Some(ear.clone()));
+    let recorder = Arc::new(Recorder::default());
+    scene.stage.set_observer(Some(recorder.clone()));
     let large = [7; 150];
     let wakes: usize = (0..4).map(|_| scene.send(&large)).sum();
     assert_eq!(wakes, 0);
     let full = [true, false, false].map(|ask| [Told::Full(ask), Told::Open]);
     let told = [&[Told::Open][..], &full.concat()].concat();
-    assert_eq!(ear.told(), told, "once to ask, until he does");
+    assert_eq!(recorder.told(), told, "told to ask once, until it collects");
     assert_eq!(scene.collect(false).len(), 3);
     scene.send(&large);
-    assert_eq!(ear.told(), [Told::Full(true), Told::Open]);
-    // Without one the actor is told again.
+    assert_eq!(recorder.told(), [Told::Full(true), Told::Open]);
+    // Without an observer the actor is told again.
     scene.stage.set_observer(None);
     assert_eq!(scene.collect(false).len(), 1);
     assert_eq!(scene.send(&large), 1);
-    assert!(ear.told().is_empty());
+    assert!(recorder.told().is_empty());
 }
 
 #[test]
-fn a_courier_is_told_once_of_each_batch_that_is_opened() {
+fn the_observer_is_told_once_of_each_batch_that_is_opened() {
     let scene = Scene::new();
-    let ear = Arc::new(Ear::default());
-    scene.send(b"opened before there was a observer");
-    scene.stage.set_observer(Some(ear.clone()));
+    let recorder = Arc::new(Recorder::default());
+    scene.send(b"opened before there was an observer");
+    scene.stage.set_observer(Some(recorder.clone()));
     scene.send(b"x");
-    assert!(ear.told().is_empty(), "the actor knows");
+    assert!(recorder.told().is_empty(), "the actor knows");
     assert_eq!(scene.collect(true).len(), 1);
     for _ in 0..2 {
         scene.send(b"x");
         scene.send(b"x");
-        assert_eq!(ear.told(), [Told::Open]);
+        assert_eq!(recorder.told(), [Told::Open]);
         assert!(scene.collect(false).is_empty());
         scene.send(b"x");
-        assert!(ear.told().is_empty(), "the actor has seen it");
+        assert!(recorder.told().is_empty(), "the actor has seen it");
         assert_eq!(scene.collect(true).len(), 1);
     }
     assert_eq!(scene.woken(), 0);
@@ -225,7 +225,7 @@ fn the_actor_is_told_once_that_something_is_sealed() {
 fn a_batch_is_sealed_as_soon_as_a_record_does_not_fit() {
     let scene = Scene::new();
     scene.send(&[1; 150]);
-    // Whoever is refused memory now has sealed the batch all the same.
+    // Even if the caller gets no memory now, the full batch is sealed.
     let refused = scene.append(&[2; 150], &mut None, false);
     assert!(matches!(refused, Append::NeedsMemory { .. }));
     assert_eq!(scene.woken(), 1);
@@ -272,7 +272,7 @@ fn a_record_larger_than_a_batch_gets_one_of_its_own() {
 }
 
 #[test]
-fn memory_that_is_not_needed_is_left_to_whoever_brought_it() {
+fn memory_that_is_not_needed_is_left_to_the_caller() {
     let scene = Scene::new();
     scene.send(b"opens");
     let mut memory = scene.memory(BATCH);
@@ -306,15 +306,15 @@ fn the_bytes_of_sticky_records_are_told_when_a_batch_is_full() {
     };
     assert_eq!(run(append(&[0; 100], &mut None)), 0, "the first batch");
     append(&[0; 100], &mut scene.memory(BATCH));
-    // What does not fit at the end counts as used.
+    // Unused bytes at the end count as used.
     assert_eq!(run(append(&[0; 100], &mut None)), BATCH);
     assert_eq!(run(append(&[0; 100], &mut None)), 0, "told once");
-    // A batch that left before it was full counts by its bytes.
+    // A batch that was sealed before it was full counts with its bytes.
     append(&[0; 100], &mut scene.memory(BATCH));
     scene.collect(true);
     let bytes = run(append(&[0; 100], &mut None));
     assert!((100..BATCH / 2).contains(&bytes), "{bytes}");
-    // Records with a partition of their own do not count.
+    // Records whose partition the application chose do not count.
     scene.send(&[0; 100]);
     assert_eq!(run(append(&[0; 100], &mut None)), 0);
 }
@@ -354,7 +354,7 @@ fn a_batch_grows_out_of_its_first_buffer_and_the_next_begins_larger() {
     let value = [7; 100];
     let mut asked = Vec::new();
     let mut sent = 0;
-    // One batch that grows, another that is full from the start, the beginning of a third.
+    // One batch that grows, a second one with a full buffer, and the beginning of a third.
     while asked.len() < 4 {
         let (mut memory, mut options) = (None, AppendOptions::default());
         loop {
@@ -377,7 +377,7 @@ fn a_batch_grows_out_of_its_first_buffer_and_the_next_begins_larger() {
     let batches: Vec<_> = sealed(&stage, true).map(values).collect();
     assert_eq!(batches.concat(), vec![Bytes::from(value.to_vec()); sent]);
     assert_eq!(batches.len(), 3);
-    // The third was small: so the fourth may begin small.
+    // The third batch was small, so the fourth begins small.
     let (mut memory, mut options) = (None, AppendOptions::default());
     let needs = stage.append(&record(&value), &mut memory, &mut options, Instant::now);
     assert!(matches!(needs, Append::NeedsMemory { size: 512, .. }));
@@ -386,14 +386,14 @@ fn a_batch_grows_out_of_its_first_buffer_and_the_next_begins_larger() {
     assert!(matches!(needs, Append::NeedsMemory { size: SIZE, .. }));
 }
 
-/// Threads append while the actor's part collects only when it is told to. A lost wake-up leaves
-/// records behind.
+/// Threads append while a collector, in place of the actor, collects only when it is woken. A lost
+/// wake-up would leave records behind.
 #[test]
 fn nothing_is_lost_and_each_thread_keeps_its_order() {
     const THREADS: u8 = 4;
     const EACH: u32 = 20_000;
-    let (bell, woken) = mpsc::channel();
-    let wake = bell.clone();
+    let (sender, woken) = mpsc::channel();
+    let wake = sender.clone();
     let stage = Stage::new(0, BATCH, true);
     stage.wake_with(move || wake.send(true).expect("a collector"));
     let scene = &Scene {
@@ -404,7 +404,8 @@ fn nothing_is_lost_and_each_thread_keeps_its_order() {
         let collector = scope.spawn(move || {
             let mut seen: HashMap<u8, u32> = HashMap::new();
             while woken.recv() == Ok(true) {
-                // As the actor does: it takes what is sealed, and what is open when its time has come.
+                // Like the actor, it takes the sealed batches, and the open one as if its linger
+                // were over.
                 let mut taken = scene.collect(false);
                 if scene.stage.open_since().is_some() {
                     taken.extend(scene.collect(true));
@@ -431,7 +432,7 @@ fn nothing_is_lost_and_each_thread_keeps_its_order() {
         for appender in appenders {
             appender.join().expect("no panic");
         }
-        bell.send(false).expect("a collector");
+        sender.send(false).expect("a collector");
         collector.join().expect("no panic")
     });
     assert_eq!(scene.stage.load(), (0, 0), "left without a wake-up");

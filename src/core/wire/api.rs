@@ -21,7 +21,7 @@ impl Api {
         }
     }
 
-    /// The versions spoken here, both ends included.
+    /// The versions supported here, from lowest to highest.
     pub const fn ours(self) -> (i16, i16) {
         match self {
             Api::Produce => (3, 13),

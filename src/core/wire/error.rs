@@ -1,8 +1,8 @@
-//! What can be wrong with bytes from the wire, or with what should become such bytes.
+//! What can be wrong with received bytes, or with a request to be encoded.
 
 use super::Api;
 
-/// Names what was seen, and where.
+/// What was found, and where.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum WireError {

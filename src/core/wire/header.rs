@@ -1,4 +1,4 @@
-//! Request and response headers, and the frame around a request.
+//! Request and response headers, and the length prefix of a request.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::protocol::Encodable;
@@ -33,7 +33,7 @@ pub fn request_header(
     out.put_i16(api.key());
     out.put_i16(version);
     out.put_i32(correlation_id);
-    // The client id keeps its classic length in header v2 too.
+    // Header v2 also has the client id with a 16-bit length.
     out.put_i16(length);
     out.put_slice(client_id.as_bytes());
     if api.is_flexible(version) {
@@ -42,15 +42,15 @@ pub fn request_header(
     Ok(())
 }
 
-/// The correlation id of an answer, which is in the same place in every header version.
+/// The correlation id of a response. It is at the same place in every header version.
 pub fn correlation_id(frame: &[u8]) -> Result<i32, WireError> {
     Reader::new("response header", frame, false).i32()
 }
 
-/// Takes the response header off a frame: correlation id and body.
+/// Removes the response header from a frame. Returns the correlation id and the body.
 pub fn split_response(api: Api, version: i16, mut frame: Bytes) -> Result<(i32, Bytes), WireError> {
-    // The answer to ApiVersions comes before the client knows what the broker speaks, so its
-    // header has never become flexible.
+    // The response to ApiVersions never has a flexible header, because the client does not know yet
+    // which versions the broker has.
     let flexible = api.is_flexible(version) && api != Api::Versions;
     let mut header = Reader::new("response header", &frame, flexible);
     let correlation_id = header.i32()?;
@@ -59,7 +59,7 @@ pub fn split_response(api: Api, version: i16, mut frame: Bytes) -> Result<(i32, 
     Ok((correlation_id, frame.split_off(length)))
 }
 
-/// A whole request frame around a generated message.
+/// Encodes a whole request frame from a generated message.
 pub(super) fn request_frame(
     api: Api,
     version: i16,
@@ -80,7 +80,7 @@ pub(super) fn request_frame(
     Ok(out.freeze())
 }
 
-/// Writes the length prefix of a frame of which `elsewhere` bytes are not in `out`.
+/// Writes the length prefix of a frame. `elsewhere` bytes of the frame are not in `out`.
 pub(super) fn set_length(out: &mut BytesMut, elsewhere: usize) -> Result<(), WireError> {
     let length = out.len().saturating_sub(4).saturating_add(elsewhere);
     let prefix = i32::try_from(length).map_err(|_| WireError::TooLong {

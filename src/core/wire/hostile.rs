@@ -1,4 +1,4 @@
-//! What every decoder must survive, for the tests of each.
+//! For the tests of the decoders: broken responses that each of them must refuse or survive.
 
 use std::fmt::Debug;
 
@@ -7,14 +7,14 @@ use kafka_protocol::protocol::Encodable;
 
 use super::WireError;
 
-/// The bytes of an answer as another implementation writes them.
+/// The bytes of a response as the `kafka-protocol` crate writes them.
 pub fn encoded(answer: &impl Encodable, version: i16) -> Bytes {
     let mut out = BytesMut::new();
     answer.encode(&mut out, version).expect("a valid answer");
     out.freeze()
 }
 
-/// Takes a good answer apart in every way that a broken broker might.
+/// Breaks a good response in every way that a broken broker might.
 pub fn mangle<A: Debug>(good: &Bytes, decode: impl Fn(&Bytes) -> Result<A, WireError>) {
     decode(good).expect("a good answer decodes");
     for cut in 0..good.len() {
@@ -28,7 +28,7 @@ pub fn mangle<A: Debug>(good: &Bytes, decode: impl Fn(&Bytes) -> Result<A, WireE
         "{error}"
     );
 
-    // Lengths, counts and varints that lie, wherever one might stand.
+    // Wrong lengths, counts and varints at every position.
     let lies: [&[u8]; 6] = [
         &i32::MAX.to_be_bytes(),
         &(-2i32).to_be_bytes(),
@@ -42,7 +42,8 @@ pub fn mangle<A: Debug>(good: &Bytes, decode: impl Fn(&Bytes) -> Result<A, WireE
             let mut bytes = good.to_vec();
             let end = (at + lie.len()).min(bytes.len());
             bytes.splice(at..end, lie.iter().copied());
-            // Some lies land in a number and are a good answer; none may panic or reserve memory.
+            // Some of them hit a plain number, and the response stays valid. None may panic or
+            // reserve memory.
             let _ = decode(&bytes.into());
         }
     }

@@ -1,4 +1,4 @@
-//! InitProducerId: an identity for an idempotent producer.
+//! InitProducerId: requests an identity for an idempotent producer.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ pub struct InitProducerIdResponse {
     pub epoch: i16,
 }
 
-/// Asks for a new producer id without a transactional id.
+/// A request for a new producer id, without a transactional id.
 pub fn encode(version: i16, correlation_id: i32, client_id: &str) -> Result<Bytes, WireError> {
     let request = InitProducerIdRequest::default()
         .with_transactional_id(None)

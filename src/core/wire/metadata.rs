@@ -1,4 +1,4 @@
-//! Metadata: which topics there are, who leads their partitions, where the brokers are.
+//! Metadata: the topics, the leaders of their partitions, and the brokers.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ pub struct MetadataResponse {
     /// -1 if there is none.
     pub controller_id: i32,
     pub topics: Vec<TopicMetadata>,
-    /// Of the answer as a whole, from version 13 on (KIP-1102).
+    /// The error of the whole response, from version 13 on (KIP-1102).
     pub error_code: i16,
 }
 
@@ -43,7 +43,8 @@ pub struct PartitionInfo {
     pub leader_epoch: i32,
 }
 
-/// Asks for these topics. The broker may create the ones it lacks, if it is configured to.
+/// A request for these topics. The broker may create those that do not exist, if its configuration
+/// allows it.
 pub fn encode(
     version: i16,
     correlation_id: i32,
@@ -127,7 +128,7 @@ fn read_partition(version: i16, reader: &mut Reader<'_>) -> Result<PartitionInfo
         leader: reader.i32()?,
         leader_epoch: if version >= 7 { reader.i32()? } else { -1 },
     };
-    // Replicas, those in sync, those offline.
+    // Replicas, in-sync replicas, and offline replicas.
     reader.skip_i32s()?;
     reader.skip_i32s()?;
     if version >= 5 {
@@ -211,7 +212,7 @@ mod tests {
             .with_brokers(vec![
                 broker(1, "one", 9092).with_rack(Some(text("east"))),
                 broker(2, "::1", 65_535),
-                // Nobody could connect to these.
+                // Addresses that are impossible.
                 broker(3, "three", 0),
                 broker(4, "four", 65_536),
                 broker(5, "", 9092),

@@ -1,8 +1,9 @@
-//! The wire: requests to bytes and answers from bytes, and nothing else.
+//! The Kafka protocol: encodes requests and decodes responses.
 //!
-//! Everything here is synchronous and pure. Answers are decoded by hand, because the generated
-//! decoders reserve memory for whatever count an answer claims: a count of `i32::MAX` would abort
-//! the process. Here a count is believed only as far as the bytes behind it reach.
+//! Everything here is synchronous and without side effects. Responses are decoded by hand:
+//! generated decoders reserve memory for any count that a response claims, and a count of
+//! `i32::MAX` would abort the process. Here a count is accepted only if enough bytes follow for
+//! that many elements.
 
 mod api;
 mod error;

@@ -1,4 +1,4 @@
-//! A broker's address, as metadata and produce answers give it.
+//! A broker's address in Metadata and Produce responses.
 
 use super::WireError;
 use super::reader::Reader;
@@ -12,8 +12,8 @@ pub struct Node {
 }
 
 impl Node {
-    /// Reads an array of nodes. A node that nobody could connect to is left out: one bad entry
-    /// must not hide the rest of the cluster.
+    /// Reads an array of nodes. A node whose address is impossible is left out: one bad entry must
+    /// not hide the rest of the cluster.
     pub(super) fn read_all(reader: &mut Reader<'_>) -> Result<Vec<Node>, WireError> {
         let count = reader.count(10)?;
         let mut nodes = Vec::with_capacity(count);

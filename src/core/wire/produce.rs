@@ -1,4 +1,4 @@
-//! The Produce request, written by hand so that record bytes are never copied.
+//! The Produce request, encoded by hand so that the bytes of the records are not copied.
 
 use bytes::{BufMut, BytesMut};
 use uuid::Uuid;
@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::header::set_length;
 use super::{Api, WireError, request_header};
 
-/// The length of a v2 batch's header, from base offset to record count.
+/// Bytes of the header of a v2 batch, from the base offset to the record count.
 pub const BATCH_HEADER: usize = 61;
 
 /// One partition's batch in a request.
@@ -14,25 +14,25 @@ pub const BATCH_HEADER: usize = 61;
 pub struct Batch<'a> {
     pub partition: i32,
     pub header: &'a [u8; BATCH_HEADER],
-    /// How many bytes follow the header: the records, compressed or not.
+    /// Bytes of the records after the header, compressed or not.
     pub records_len: usize,
 }
 
-/// The batches of one topic; `batches` is anything that yields [`Batch`] and knows how many.
+/// The batches of one topic. `batches` yields each [`Batch`] and knows their number.
 #[derive(Debug, Clone)]
 pub struct TopicBatches<'a, B> {
     pub topic: &'a str,
-    /// Used in place of the name from version 13 on.
+    /// Used instead of the name from version 13 on.
     pub topic_id: Uuid,
     pub batches: B,
 }
 
-/// A whole request frame except the record bytes.
+/// A whole request frame without the records.
 #[derive(Debug, Clone)]
 pub struct Envelope {
-    /// Length prefix, header and body, batch headers included.
+    /// Length prefix, header and body, including the headers of the batches.
     pub bytes: BytesMut,
-    /// `cuts[i]` is the position in `bytes` where the records of the i-th batch go.
+    /// `cuts[i]` is the position in `bytes` where the records of the i-th batch belong.
     pub cuts: Vec<usize>,
 }
 
@@ -101,7 +101,7 @@ fn put_no_tags(flexible: bool, out: &mut BytesMut) {
     }
 }
 
-/// The length of an array or of a run of bytes.
+/// Writes the length of an array or of bytes.
 fn put_count(flexible: bool, count: usize, out: &mut BytesMut) -> Result<(), WireError> {
     let length = i32::try_from(count).map_err(|_| WireError::TooLong {
         what: "an array or a batch",
@@ -147,13 +147,13 @@ mod tests {
 
     use super::*;
 
-    struct Component {
+    struct OwnedBatch {
         partition: i32,
         header: [u8; BATCH_HEADER],
         records: Vec<u8>,
     }
 
-    impl Component {
+    impl OwnedBatch {
         fn new(partition: i32, fill: u8, length: usize) -> Self {
             Self {
                 partition,
@@ -171,35 +171,35 @@ mod tests {
         }
     }
 
-    fn topics() -> Vec<(&'static str, Uuid, Vec<Component>)> {
+    fn topics() -> Vec<(&'static str, Uuid, Vec<OwnedBatch>)> {
         vec![
             (
                 "orders",
                 Uuid::from_u128(1),
-                // Lengths around the steps of the compact form.
+                // Lengths at which the compact form gets longer.
                 vec![
-                    Component::new(0, 1, 0),
-                    Component::new(7, 2, 65),
-                    Component::new(i32::MAX, 3, 66),
-                    Component::new(3, 4, 70_000),
+                    OwnedBatch::new(0, 1, 0),
+                    OwnedBatch::new(7, 2, 65),
+                    OwnedBatch::new(i32::MAX, 3, 66),
+                    OwnedBatch::new(3, 4, 70_000),
                 ],
             ),
             (
                 "größen",
                 Uuid::from_u128(u128::MAX),
-                vec![Component::new(2, 5, 9)],
+                vec![OwnedBatch::new(2, 5, 9)],
             ),
             ("empty", Uuid::nil(), vec![]),
         ]
     }
 
-    fn glue(envelope: &Envelope, topics: &[(&str, Uuid, Vec<Component>)]) -> Bytes {
-        let parts = topics.iter().flat_map(|(_, _, parts)| parts);
+    fn glue(envelope: &Envelope, topics: &[(&str, Uuid, Vec<OwnedBatch>)]) -> Bytes {
+        let batches = topics.iter().flat_map(|(_, _, batches)| batches);
         let mut out = BytesMut::new();
         let mut from = 0;
-        for (part, &cut) in parts.zip(&envelope.cuts) {
+        for (batch, &cut) in batches.zip(&envelope.cuts) {
             out.put_slice(&envelope.bytes[from..cut]);
-            out.put_slice(&part.records);
+            out.put_slice(&batch.records);
             from = cut;
         }
         out.put_slice(&envelope.bytes[from..]);
@@ -216,10 +216,10 @@ mod tests {
                 "client",
                 -1,
                 30_000,
-                topics.iter().map(|(topic, id, parts)| TopicBatches {
+                topics.iter().map(|(topic, id, batches)| TopicBatches {
                     topic,
                     topic_id: *id,
-                    batches: parts.iter().map(Component::batch),
+                    batches: batches.iter().map(OwnedBatch::batch),
                 }),
             )
             .expect("a request that fits");
@@ -235,17 +235,17 @@ mod tests {
             assert_eq!(request.transactional_id, None);
             assert_eq!((request.acks, request.timeout_ms), (-1, 30_000));
             assert_eq!(request.topic_data.len(), topics.len());
-            for (sent, (name, id, parts)) in request.topic_data.iter().zip(&topics) {
+            for (sent, (name, id, batches)) in request.topic_data.iter().zip(&topics) {
                 if version >= 13 {
                     assert_eq!(sent.topic_id, *id);
                 } else {
                     assert_eq!(&**sent.name, *name);
                 }
-                assert_eq!(sent.partition_data.len(), parts.len());
-                for (sent, part) in sent.partition_data.iter().zip(parts) {
-                    assert_eq!(sent.index, part.partition);
-                    let batch = [&part.header[..], &part.records].concat();
-                    assert_eq!(sent.records.as_deref(), Some(&batch[..]));
+                assert_eq!(sent.partition_data.len(), batches.len());
+                for (sent, batch) in sent.partition_data.iter().zip(batches) {
+                    assert_eq!(sent.index, batch.partition);
+                    let bytes = [&batch.header[..], &batch.records].concat();
+                    assert_eq!(sent.records.as_deref(), Some(&bytes[..]));
                 }
             }
         }

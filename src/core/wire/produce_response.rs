@@ -1,4 +1,4 @@
-//! The answer to a Produce request, partition by partition.
+//! The response to a Produce request, with a result for each partition.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,11 +13,11 @@ use super::{Api, Node, WireError};
 pub struct ProduceResponse {
     pub throttle: Duration,
     pub partitions: Vec<PartitionResponse>,
-    /// Where the leaders named in `partitions` are (KIP-951).
+    /// The addresses of the leaders in `partitions` (KIP-951).
     pub nodes: Vec<Node>,
 }
 
-/// How the answer names a topic: by name up to version 12, by id from 13 on.
+/// How the response names a topic: by name up to version 12, by id from version 13 on.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum TopicKey {
     Name(Arc<str>),
@@ -31,7 +31,7 @@ pub struct PartitionResponse {
     pub error_code: i16,
     /// -1 if the broker does not say.
     pub base_offset: i64,
-    /// -1 unless the topic's timestamps are those of the append.
+    /// -1 unless the topic uses log append time.
     pub log_append_time_ms: i64,
     /// -1 if the broker does not say.
     pub log_start_offset: i64,
@@ -40,14 +40,14 @@ pub struct PartitionResponse {
     pub leader: Option<LeaderHint>,
 }
 
-/// A record that made the broker refuse its batch.
+/// A record for which the broker refused the batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordError {
     pub index: i32,
     pub message: Option<String>,
 }
 
-/// The partition's current leader, from a broker that no longer is it (KIP-951).
+/// The partition's current leader, as told by a former one (KIP-951).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LeaderHint {
     pub node_id: i32,
@@ -157,7 +157,7 @@ mod tests {
         StrBytes::from_static_str(text)
     }
 
-    /// A refused batch and an accepted one, with all that the version has.
+    /// A refused batch and an accepted one, with all fields of the version.
     fn response(version: i16) -> messages::ProduceResponse {
         let mut refused = PartitionProduceResponse::default()
             .with_index(3)

@@ -1,4 +1,4 @@
-//! A cursor over an answer that believes nothing.
+//! Reads a response without trusting any length or count in it.
 
 use std::time::Duration;
 
@@ -6,8 +6,8 @@ use uuid::Uuid;
 
 use super::WireError;
 
-/// Longer throttles are taken as this long: a broker's quota windows last seconds, and a throttle
-/// of days would look like a dead producer.
+/// The longest throttle time that is accepted. A broker's quota windows last seconds, and a
+/// throttle of days would look like a dead producer.
 const MAX_THROTTLE: Duration = Duration::from_secs(300);
 
 pub(super) struct Reader<'a> {
@@ -102,7 +102,7 @@ impl<'a> Reader<'a> {
         let mut value = 0u32;
         for shift in [0, 7, 14, 21, 28] {
             let byte = self.take(1)?[0];
-            // The fifth byte has room for four bits, and nothing follows it.
+            // The fifth byte holds the last four bits, and no byte follows it.
             if shift == 28 && byte > 0x0f {
                 break;
             }
@@ -117,7 +117,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// The length of something nullable, from a compact varint or the classic integer given.
+    /// Reads the length of something nullable: a compact varint, or what `classic` reads.
     fn length(&mut self, classic: impl Fn(&mut Self) -> Result<i64, WireError>) -> Length {
         let at = self.at;
         let length = if self.flexible {
@@ -156,8 +156,8 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// The count of an array whose elements take `least` bytes or more each. Null is an empty
-    /// array, as some brokers write it so.
+    /// Reads the number of elements of an array. Each takes at least `least` bytes. Null counts as
+    /// an empty array, because some brokers write it that way.
     pub fn count(&mut self, least: usize) -> Result<usize, WireError> {
         let at = self.at;
         let count = self
@@ -176,7 +176,7 @@ impl<'a> Reader<'a> {
         Ok(count)
     }
 
-    /// Passes over an array of 32-bit integers.
+    /// Skips an array of 32-bit integers.
     pub fn skip_i32s(&mut self) -> Result<(), WireError> {
         let count = self.count(4)?;
         self.take(count * 4).map(drop)
@@ -186,8 +186,8 @@ impl<'a> Reader<'a> {
         self.tags(|_, _| Ok(false))
     }
 
-    /// Reads the tagged fields of a flexible version. `known` says whether it knew the tag, and
-    /// then must have read all of the field; fields of other tags are passed over.
+    /// Reads the tagged fields of a flexible version. `known` returns whether it knows the tag. If
+    /// it does, it must read the whole field. Fields with other tags are skipped.
     pub fn tags(
         &mut self,
         mut known: impl FnMut(u32, &mut Reader<'a>) -> Result<bool, WireError>,
@@ -349,7 +349,7 @@ mod tests {
             overread,
             Err(WireError::Truncated { left: 2, .. })
         ));
-        // A bomb: four thousand million fields, and nothing behind.
+        // A claim of four billion fields, and no bytes after it.
         let bomb = [0xff, 0xff, 0xff, 0xff, 0x0f];
         assert!(matches!(
             flexible(&bomb).skip_tags(),

@@ -1,4 +1,4 @@
-//! ApiVersions: what a broker speaks.
+//! ApiVersions: which requests, in which versions, a broker supports.
 
 use std::collections::HashMap;
 
@@ -12,21 +12,21 @@ use super::{Api, WireError};
 
 const UNSUPPORTED_VERSION: i16 = 35;
 
-/// What one broker speaks.
+/// The versions that one broker supports.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Versions {
-    /// Api key to lowest and highest version.
+    /// From the API key to the lowest and the highest version.
     ranges: HashMap<i16, (i16, i16)>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum VersionsResponse {
     Versions(Versions),
-    /// The broker is older than the version asked in: ask again in version 0.
+    /// The broker does not support the version of the request: ask again in version 0.
     AskVersion0,
 }
 
-/// Asks what the broker speaks, and tells it who asks (KIP-511).
+/// A request for the versions that the broker supports. It names this client (KIP-511).
 pub fn encode(version: i16, correlation_id: i32, client_id: &str) -> Result<Bytes, WireError> {
     let request = ApiVersionsRequest::default()
         .with_client_software_name(StrBytes::from_static_str(env!("CARGO_PKG_NAME")))
@@ -41,7 +41,7 @@ impl Versions {
         let mut reader = Reader::new("ApiVersions answer", body, flexible);
         match reader.i16()? {
             0 => {}
-            // What follows is in version 0's form, whatever was asked.
+            // The rest has the form of version 0, whatever the version of the request.
             UNSUPPORTED_VERSION if version > 0 => return Ok(VersionsResponse::AskVersion0),
             code => {
                 let api = Api::Versions;
@@ -61,7 +61,7 @@ impl Versions {
         if version >= 1 {
             let _throttle = reader.throttle()?;
         }
-        // Among them the finalized features, which only transactions would need.
+        // One of them is the finalized features, which only transactions need.
         reader.skip_tags()?;
         reader.finish()?;
         if versions.ranges.is_empty() {
@@ -70,7 +70,7 @@ impl Versions {
         Ok(VersionsResponse::Versions(versions))
     }
 
-    /// The highest version that both sides speak.
+    /// The highest version that both sides support.
     pub fn choose(&self, api: Api, ours_min: i16, ours_max: i16) -> Result<i16, WireError> {
         let theirs = self.range(api);
         match theirs {
@@ -84,7 +84,7 @@ impl Versions {
         }
     }
 
-    /// The highest version that the broker and this crate speak.
+    /// The highest version that the broker and this crate support.
     pub fn best(&self, api: Api) -> Result<i16, WireError> {
         let (min, max) = api.ours();
         self.choose(api, min, max)
@@ -200,7 +200,7 @@ mod tests {
 
     #[test]
     fn an_older_broker_is_asked_again() {
-        // The answer is in version 0's form, whatever was asked.
+        // The response has the form of version 0, whatever the version of the request.
         let refusal = response(0, &[(18, 0, 2)]).with_error_code(UNSUPPORTED_VERSION);
         let body = encoded(&refusal, 0);
         for version in 1..=4 {

@@ -1,8 +1,8 @@
-//! confluent-kafka: `send` with borrowed bytes, the way its C binding goes, and a callback per
+//! confluent-kafka: `send` with borrowed bytes, which uses its C binding, and a callback per
 //! record.
 //!
-//! Quirks: a record's topic is a `String` of its own; callbacks are boxed, and each send makes a
-//! future besides, which is dropped here.
+//! Quirks: each record has its own `String` for the topic. Callbacks are boxed. Each send also
+//! creates a future, which is dropped here.
 
 use std::collections::HashMap;
 

@@ -1,8 +1,9 @@
-//! forebay through the door that any number of threads may share.
+//! forebay through the producer that any number of threads can share.
 //!
-//! Each record is an owned value (a slice of `Bytes`), and each outcome is looked at. Flat out they are
-//! handed over by slices, and the receipts kept in `Receipts`; with a rate each record has a callback.
-//! In a column of its own they are sent one by one, and with a rate each receipt is awaited.
+//! Each record is an owned value (a slice of `Bytes`), and each outcome is read. Without a rate,
+//! records are sent by slices and the receipts are kept in `Receipts`. With a rate, each record has
+//! a callback. In a separate column records are sent one by one, and with a rate each receipt is
+//! awaited.
 
 use std::time::Duration;
 
@@ -12,11 +13,11 @@ use crate::follow::Follower;
 use crate::job::Job;
 use crate::load::{Client, Entry, Results, run};
 
-/// What becomes of receipts.
+/// Keeps the receipts until their outcomes.
 pub struct Kept {
-    /// Flat out.
+    /// Used without a rate.
     pub receipts: Receipts,
-    /// With a rate, where receipts are awaited.
+    /// Used with a rate, if receipts are awaited.
     follower: Option<Follower<Receipt>>,
     results: &'static Results,
 }
@@ -30,14 +31,14 @@ impl Kept {
         }
     }
 
-    /// Counts what is known.
+    /// Counts the outcomes that are known.
     pub fn look(&mut self) {
         while let Some(outcome) = self.receipts.try_next() {
             self.results.settled(outcome.is_ok(), 0);
         }
     }
 
-    /// Has a receipt awaited.
+    /// Hands a receipt to the follower, which awaits it.
     pub async fn follow(&mut self, receipt: Receipt, due: u64) {
         if let Some(follower) = &mut self.follower {
             let partition = receipt.partition();
@@ -51,7 +52,7 @@ impl Kept {
         }
     }
 
-    /// Ends the producer when every record has its outcome.
+    /// Closes the producer when every record has its outcome.
     pub async fn finish(mut self, producer: Producer) {
         producer.flush().await.expect("a running producer");
         while let Some(outcome) = self.receipts.next().await {
@@ -77,7 +78,7 @@ pub fn config(job: &Job) -> Config {
         .set("batch.size", job.batch.to_string())
         .set("linger.ms", job.linger.to_string())
         .set("compression.type", &job.codec)
-        // So that a request takes more than one batch of 1 MB.
+        // So that a request can hold more than one batch of 1 MB.
         .set("max.request.size", "8388608")
         .build()
         .expect("a configuration")
@@ -101,7 +102,7 @@ pub fn drive_one_by_one(job: &Job) {
 fn drive_by(job: &Job, one_by_one: bool) {
     run(job, async |results: &'static Results| Shared {
         producer: Producer::start(config(job)).expect("a producer"),
-        // As if it stood in the program's text.
+        // A static string, as if it were a constant of the program.
         topic: job.topic.clone().leak(),
         kept: Kept::new(job, one_by_one, results),
         one_by_one,
@@ -118,7 +119,7 @@ impl Shared {
         }
     }
 
-    /// What needs no waiting needs no future.
+    /// Sends a record without a future if it need not wait.
     async fn send_one(&self, entry: &Entry) -> Receipt {
         match self.producer.try_send(self.record(entry)) {
             Ok(receipt) => receipt,

@@ -1,8 +1,8 @@
-//! forebay through a lane: the door for one task that sends a great deal.
+//! forebay through a lane, which is for one task that sends a lot.
 //!
-//! Settings as in `forebay.rs`. Records are borrowed bytes. Flat out they are handed over by slices,
-//! and the outcomes are kept in `Receipts` and looked at as they come; with a rate each record is
-//! sent for itself and has a receipt that is awaited.
+//! The settings are those of `forebay.rs`. Records are borrowed bytes. Without a rate they are sent
+//! by slices, and the outcomes are kept in `Receipts` and read as they arrive. With a rate each
+//! record is sent by itself, and its receipt is awaited.
 
 use forebay::{BorrowedRecord, Lane, Producer};
 

@@ -1,4 +1,4 @@
-//! franz-go: `go/main.go`, where its settings stand.
+//! franz-go. Its settings are in `go/main.go`.
 
 use std::path::Path;
 use std::process::Command;

@@ -1,7 +1,8 @@
-//! The Java producer: `java/Load.java`, where its settings stand.
+//! The Java producer. Its settings are in `java/Load.java`.
 //!
-//! Compiled before it is run, so that its process holds no compiler. The serial collector suits
-//! one core best; the heap has a bound, or its peak would only tell how much memory there is.
+//! It is compiled before it is run, so that its process contains no compiler. The serial collector
+//! is the best one for one core. The heap is limited: otherwise its peak would only show how much
+//! memory the machine has.
 
 use std::path::Path;
 use std::process::Command;

@@ -1,9 +1,9 @@
 //! kacrab: `send`, and a future per record.
 //!
-//! Quirks: `send` is synchronous; with the buffer full it spins until there is room, which on one
-//! core costs many times what sending does. So no more than half of the buffer is outstanding
-//! here, and the loop sleeps instead. Its callbacks cost several times its futures, and some never
-//! came. A future does not tell its partition, so all are awaited in one line.
+//! Quirks: `send` is synchronous. With a full buffer it spins until there is space, which on one
+//! core costs many times what sending costs. So at most half of the buffer is outstanding here, and
+//! the loop sleeps instead. Its callbacks cost several times its futures, and some never came. A
+//! future does not name its partition, so all are awaited in one sequence.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::job::Job;
 use crate::load::{Client, Entry, Results, run};
 
 const BUFFER: usize = 64 << 20;
-/// Bytes of a record beside key and value, about.
+/// Approximate bytes of a record beside its key and value.
 const OVERHEAD: usize = 12;
 
 struct Kacrab {
@@ -24,7 +24,7 @@ struct Kacrab {
     follower: Follower<SendFuture>,
     results: &'static Results,
     sent: u64,
-    /// Records outstanding at most.
+    /// How many records may be outstanding.
     most: u64,
 }
 

@@ -1,7 +1,8 @@
 //! krafka: `enqueue`, and a future per record.
 //!
-//! Quirks: one batch per partition in flight, so a rate of one partition is bounded by the round
-//! trip; a record's topic is a `String` of its own; requests in flight are bounded by connection.
+//! Quirks: one batch per partition is in flight, so the round trip limits the rate of one
+//! partition. Each record has its own `String` for the topic. Requests in flight are limited per
+//! connection.
 
 use std::time::Duration;
 

@@ -1,9 +1,9 @@
-//! librdkafka through rdkafka's `ThreadedProducer`: the base producer and a thread that polls it,
-//! which calls back for each record. Its `FutureProducer` costs several times that.
+//! librdkafka through rdkafka's `ThreadedProducer`: the base producer and a thread that polls it
+//! and calls a callback for each record. Its `FutureProducer` costs several times as much.
 //!
-//! Settings: `batch.num.messages` and `queue.buffering.max.messages` raised, so that bytes decide;
-//! Java's partitioner. Quirks: a request holds one partition; a full queue is an error, after
-//! which the loop sleeps for a millisecond and tries again.
+//! Settings: `batch.num.messages` and `queue.buffering.max.messages` are raised, so that bytes
+//! decide. The partitioner is Java's. Quirks: a request holds one partition. A full queue is an
+//! error, after which the loop sleeps for a millisecond and tries again.
 
 use std::time::Duration;
 

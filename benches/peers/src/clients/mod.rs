@@ -1,4 +1,4 @@
-//! The clients, each in a file with its settings and quirks.
+//! The clients. Each has a file with its settings and quirks.
 
 mod confluent;
 mod forebay;
@@ -14,15 +14,15 @@ use std::path::Path;
 
 use crate::job::Job;
 
-/// How a client's process is started; the words of the job follow.
+/// The command that starts a client's process. The words of the job follow.
 pub type Program = Vec<String>;
 
 pub struct Peer {
-    /// For `--clients`.
+    /// The name for `--clients`.
     pub name: &'static str,
-    /// For people.
+    /// The title in the tables.
     pub title: &'static str,
-    /// Milliseconds of warm-up it needs at least.
+    /// The least milliseconds of warm-up.
     pub warm_up: u64,
     kind: Kind,
 }
@@ -34,10 +34,10 @@ enum Kind {
         /// The crate in `Cargo.lock`.
         package: &'static str,
     },
-    /// Built into a folder before anything is measured: a program and the client's version, or
-    /// why there is none.
+    /// Built into a folder before the measurements. Returns the program and the client's version,
+    /// or why it cannot be built.
     Other(fn(&Path) -> Result<(Program, String), String>),
-    /// A Rust client that this build leaves out.
+    /// A Rust client that is not in this build.
     #[cfg(not(feature = "librdkafka"))]
     LeftOut(&'static str),
 }
@@ -93,7 +93,7 @@ pub const PEERS: &[Peer] = &[
     Peer {
         name: "java",
         title: "Java",
-        // Until its hot path is compiled.
+        // Time to compile its hot path.
         warm_up: 5000,
         kind: Kind::Other(java::build),
     },
@@ -112,7 +112,7 @@ impl Peer {
         PEERS.iter().find(|peer| peer.name == name)
     }
 
-    /// What starts its process, and its version.
+    /// The command that starts its process, and its version.
     pub fn prepare(&self, target: &Path) -> Result<(Program, String), String> {
         match &self.kind {
             Kind::Rust { package, .. } => {
@@ -130,7 +130,7 @@ impl Peer {
         }
     }
 
-    /// In the client's own process.
+    /// Runs the load, in the client's own process.
     pub fn drive(&self, job: &Job) {
         match &self.kind {
             Kind::Rust { drive, .. } => drive(job),
@@ -145,7 +145,7 @@ fn locked(package: &str) -> String {
     let version = lock
         .split_once(&format!("name = \"{package}\"\nversion = \""))
         .and_then(|(_, rest)| rest.split_once('"'));
-    // Behind a plus stands what a C library's crate wraps.
+    // After a plus comes the version of the C library that the crate wraps.
     let version = version.and_then(|(version, _)| version.rsplit('+').next());
     version.unwrap_or("?").to_owned()
 }

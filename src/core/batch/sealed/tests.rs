@@ -20,7 +20,7 @@ fn batch(shelf: &Arc<Shelf>, records: usize) -> (SealedBatch, Vec<Receipt>) {
     let mut open = OpenBatch::new(memory, 0, Instant::now(), true);
     let receipts = (0..records)
         .map(|i| {
-            // Keys given twice, null values and times that go back are all legal.
+            // Duplicate header keys, null values and decreasing timestamps are all legal.
             let header = |value: Option<&'static str>| Header {
                 key: "twice".into(),
                 value: value.map(Bytes::from),
@@ -40,7 +40,7 @@ fn batch(shelf: &Arc<Shelf>, records: usize) -> (SealedBatch, Vec<Receipt>) {
     (open.seal(), receipts)
 }
 
-/// What somebody else's decoder makes of it: value and timestamp by offset.
+/// What the decoder of the `kafka-protocol` crate reads: value and timestamp of each record.
 fn decoded(batch: &mut SealedBatch) -> Vec<(Option<Bytes>, i64)> {
     let bits = batch.summary.attributes;
     let (header, records) = batch.stamped(STAMP);
@@ -76,7 +76,7 @@ fn every_codec_gives_the_same_records() {
         assert!(batch.wire_len() < before, "{name}");
         assert_eq!(batch.uncompressed_len(), before - HEADER_LEN);
         assert_eq!(decoded(&mut batch), plain, "{name}");
-        // Once: the bytes never change again.
+        // A second call changes nothing: the bytes never change again.
         let (header, records) = batch.stamped(STAMP);
         batch.compress(codec, &mut compressor);
         let again = batch.stamped(STAMP);

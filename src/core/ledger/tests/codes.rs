@@ -1,11 +1,12 @@
-//! Every error code there is, as the answer to a batch: tried for the first time, and in doubt.
+//! Every error code of the protocol as the response to a batch: on its first attempt, and when an
+//! earlier attempt is unresolved.
 
 use super::model::Broker;
 use super::*;
 use crate::core::broker_error::tests::{After, Code, Then, codes};
 
-/// One batch of two records at the head of a proven line; with `doubt` it has been tried before,
-/// and nobody knows what became of that.
+/// A response with `code` to one batch of two records, the first in a ledger with a success. With
+/// `doubt` the batch was tried before, and the result of that is unknown.
 fn answered(code: i16, doubt: bool) -> (Line, BorrowedReceipt, Lent) {
     let mut line = Line::proven();
     let sent = line.push(2);
@@ -19,7 +20,7 @@ fn answered(code: i16, doubt: bool) -> (Line, BorrowedReceipt, Lent) {
     (line, sent, lent)
 }
 
-/// Where it ended: the word for it.
+/// How the batch ended, in a word.
 fn end(sent: &BorrowedReceipt) -> &'static str {
     match (sent.is_acked(), sent.is_unknown()) {
         (true, _) => "acked",
@@ -35,7 +36,7 @@ fn ends(code: &Code, doubt: bool, expected: &str) {
     assert_eq!(end(&sent), expected, "{code} {name}, in doubt: {doubt}");
 }
 
-/// It is tried again with the same bytes, and what it is if time runs out first.
+/// The batch is retried with the same bytes. If time runs out first, it ends as `out_of_time`.
 fn is_retried(code: &Code, doubt: bool, out_of_time: &str) {
     let Code { code, name, .. } = code;
     let (mut line, sent, lent) = answered(*code, doubt);
@@ -63,7 +64,7 @@ fn is_split(code: i16) {
     assert_eq!(sent.offsets(), [Some(1), Some(2)]);
 }
 
-/// It goes again under another epoch, as the first of a new line.
+/// The batch is retried under another epoch, with sequence number 0.
 fn begins_anew(code: i16) {
     let (mut line, sent, _) = answered(code, false);
     assert!(sent.is_open());
@@ -88,7 +89,7 @@ fn every_code_leads_to_the_outcome_that_is_true() {
                 ends(code, false, "acked");
                 ends(code, true, "acked");
             }
-            // DUPLICATE_SEQUENCE_NUMBER: in the log since an earlier attempt, if there was one.
+            // DUPLICATE_SEQUENCE_NUMBER: an earlier attempt wrote the batch, if there was one.
             (After::Present, _) => {
                 ends(code, false, "unknown");
                 ends(code, true, "acked");
@@ -121,7 +122,7 @@ fn every_code_leads_to_the_outcome_that_is_true() {
     }
 }
 
-/// What is refused behind others that were not, or in front of them, leaves nobody stuck.
+/// A batch that is refused, before or after others that are not, does not block them.
 #[test]
 fn every_code_at_every_place_of_the_window_lets_the_others_arrive() {
     for code in codes().iter().filter(|code| code.code != 0) {
@@ -135,7 +136,7 @@ fn every_code_at_every_place_of_the_window_lets_the_others_arrive() {
                 let lent = line.take_many(out);
                 for (place, lent) in lent.iter().enumerate() {
                     match place == at {
-                        // Answered without a look at the log.
+                        // The broker responds without reading its log.
                         true => drop(line.error(lent, code.code)),
                         false => broker.answer(&mut line, lent),
                     }

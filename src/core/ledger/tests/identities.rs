@@ -1,4 +1,4 @@
-//! Lines that break, and the identities they go on under.
+//! What happens when the sequence numbers have a gap, and under which identity they start again.
 
 use super::model::Broker;
 use super::*;
@@ -99,7 +99,7 @@ fn an_expired_unresolved_head_takes_unresolved_successors_with_it_and_no_others(
     line.lost(&lent[0]);
     line.lost(&lent[1]); // unresolved too
     line.error(&lent[2], NOT_ENOUGH_REPLICAS); // attempted, and certainly not written
-    line.unwritten(&lent[3]); // untouched, like the one that was never taken
+    line.unwritten(&lent[3]); // never attempted, like the one that was not taken
     line.pass(rules().delivery_timeout / 2);
     line.expire();
     assert!(head.is_unknown());
@@ -148,7 +148,8 @@ fn an_identity_that_was_left_behind_is_never_taken_again() {
     let lent = line.take();
     line.error(&lent, OUT_OF_ORDER);
     assert!(line.ledger.wants_identity());
-    // Somebody else's late request had the current identity, still the old one, told to all.
+    // A late request of another partition had the current identity, which is still the old one,
+    // sent to all partitions.
     line.adopt(FIRST);
     line.back_off();
     assert!(
@@ -169,7 +170,7 @@ fn a_bump_is_adopted_when_all_are_back_and_resolved() {
     line.acked(&lent[0], 1);
     line.lost(&lent[1]);
     line.back_off();
-    // Unresolved, so it goes again as it was.
+    // It is unresolved, so it is sent again unchanged.
     let again = line.take();
     assert_eq!(again.header, lent[1].header);
     assert!(line.try_take().is_none());
@@ -279,10 +280,10 @@ fn a_duplicate_under_a_new_identity_is_success_too() {
     assert_eq!(line.bumps, [FIRST]);
 }
 
-/// The broker appends a batch whose records have been told of as unknown.
+/// The broker appends a batch after its records were reported as unknown.
 #[test]
 fn an_append_behind_the_delivery_timeout_is_there_once_and_hurts_nobody() {
-    // The answer comes after all.
+    // The response arrives after all.
     let (mut broker, mut line) = (Broker::default(), Line::proven());
     let late = line.push_values([0, 1]);
     let lent = line.take();
@@ -293,8 +294,8 @@ fn an_append_behind_the_delivery_timeout_is_there_once_and_hurts_nobody() {
     assert!(late.is_unknown() && next.is_acked() && line.bumps.is_empty());
     assert_eq!(broker.values(), [0, 1, 2, 3]);
 
-    // The connection ends instead, and the broker reads what is left of it: before the next batch,
-    // or behind it.
+    // Or the connection ends, and the broker reads the rest of it later: before the next batch, or
+    // after it.
     for behind in [false, true] {
         let (mut broker, mut line) = (Broker::default(), Line::proven());
         let late = line.push_values([0, 1]);

@@ -1,5 +1,5 @@
-//! The ledger against a broker that keeps a log and checks sequences as Kafka does, over a network
-//! that loses, delays and repeats, under any order of events.
+//! The ledger against a model of a broker. The broker keeps a log and checks sequence numbers as
+//! Kafka does. The network loses, delays and repeats requests, in any order of events.
 
 use std::collections::HashMap;
 
@@ -12,7 +12,7 @@ use crate::core::identity::{Identities, NextIdentity};
 #[derive(Default)]
 struct Remembered {
     epoch: i16,
-    /// (first sequence, last sequence, base offset), the last five.
+    /// The last five batches: (first sequence number, last sequence number, base offset).
     batches: VecDeque<(i32, i32, i64)>,
 }
 
@@ -24,7 +24,8 @@ struct Log {
 }
 
 impl Log {
-    /// Returns the error code and the base offset.
+    /// Appends a batch if its sequence numbers allow it. Returns the error code and the base
+    /// offset.
     fn produce(&mut self, lent: &Lent, duplicates_as_error: bool) -> (i16, Option<i64>) {
         let (producer_id, epoch, first) = stamp(lent);
         let last = sequence_after(first, lent.count - 1);
@@ -66,8 +67,8 @@ impl Log {
     }
 }
 
-/// A broker that does what it is asked, for tests that say themselves what goes wrong. The line has
-/// one batch of one record behind it: see [`Line::proven`].
+/// A broker that works, for tests that decide themselves what fails. The ledger has sent one batch
+/// of one record already: see [`Line::proven`].
 pub(super) struct Broker(Log);
 
 impl Default for Broker {
@@ -81,18 +82,18 @@ impl Default for Broker {
 }
 
 impl Broker {
-    /// Appends and says nothing.
+    /// Appends the batch without a response.
     pub fn append(&mut self, lent: &Lent) {
         self.0.produce(lent, false);
     }
 
-    /// Appends if that is right, and answers what a broker would.
+    /// Appends the batch if that is allowed, and responds as a broker would.
     pub fn answer(&mut self, line: &mut Line, lent: &Lent) {
         let (code, offset) = self.0.produce(lent, false);
         line.report(lent, Report::Answered(answer(code, offset)));
     }
 
-    /// From here on everything works, under `next` if an identity is wanted.
+    /// From now on everything works, under `next` if an identity is wanted.
     pub fn settle_down(&mut self, line: &mut Line, next: Identity) {
         for _ in 0..100 {
             if line.ledger.wants_identity() || !line.bumps.is_empty() {
@@ -106,7 +107,7 @@ impl Broker {
         assert_eq!(line.ledger.len(), 0, "batches are stuck");
     }
 
-    /// What is in the log is there once, and in the order in which it was sent.
+    /// Each value is in the log at most once, and in the order in which it was sent.
     pub fn check_order(&self, what: &str) {
         let values = &self.0.values;
         assert!(values.is_sorted_by(|a, b| a < b), "{what}: {values:?}");
@@ -117,40 +118,40 @@ impl Broker {
     }
 }
 
-/// What a broker does with the oldest request it has not read yet.
+/// What a broker does with the oldest unread request.
 #[derive(Debug, Clone, Copy)]
 enum Service {
     Append,
-    /// As some brokers answer what they have already.
+    /// As some brokers do: a duplicate is an error.
     AppendNamingDuplicates,
-    /// Appends, and then answers something else.
+    /// Appends, and then responds with this error.
     AppendThen(i16),
-    /// Answers without a look at the log.
+    /// Responds with this error without reading the log.
     Refuse(i16),
 }
 
 #[derive(Debug, Clone, Copy)]
 enum Event {
-    /// A batch of so many records is sealed.
+    /// A batch of this many records is sealed.
     Push(u32),
     Take,
     Serve(Service),
-    /// The oldest answer reaches the ledger.
+    /// The oldest response reaches the ledger.
     Answer,
-    /// The connection ends: answers are lost, requests with the kernel may yet be read, and of
-    /// those so many never got that far.
+    /// The connection ends. Responses are lost. A broker may still read the requests that are
+    /// written. This many of the unread requests were never written.
     Disconnect(usize),
-    /// A broker reads what an ended connection left behind.
+    /// A broker reads a request of an ended connection.
     ReadLate,
     /// Time passes, in milliseconds.
     Pass(u64),
     /// Another broker leads from now on.
     MoveLeader,
-    /// Another partition has the epoch bumped.
+    /// Another partition has the epoch increased.
     BumpElsewhere,
-    /// Another partition's late request has the current identity told again.
+    /// A late request of another partition has the current identity sent again.
     TellAgain,
-    /// The oldest identity on its way arrives.
+    /// The oldest identity that was sent arrives.
     Identify,
 }
 
@@ -197,12 +198,12 @@ struct World {
     line: Line,
     log: Log,
     leader: u32,
-    /// To whom what is lent was lent.
+    /// The leader that lent batches were lent to.
     lender: u32,
     /// Requests on the present connection, not yet read.
     unread: VecDeque<Lent>,
     answers: VecDeque<(Lent, i16, Option<i64>)>,
-    /// What ended connections left behind, and who was to read it.
+    /// Unread requests of ended connections, and the leader that was to read them.
     late: VecDeque<(u32, Lent)>,
     identities: Identities,
     on_their_way: VecDeque<Identity>,
@@ -233,7 +234,7 @@ impl World {
         }
     }
 
-    /// What the IdentityActor does; a broker always has another id to give.
+    /// What the IdentityActor does. A broker always has another producer id.
     fn step(&mut self, step: NextIdentity) {
         match step {
             NextIdentity::Use(identity) => self.on_their_way.push_back(identity),
@@ -287,7 +288,7 @@ impl World {
                 self.sent.push(sent);
             }
             Event::Take => {
-                // The partition gives a new leader nothing while anything is out to the old one.
+                // The partition lends a new leader nothing while batches are lent to the old one.
                 if self.line.ledger.is_lent() && self.lender != self.leader {
                     return;
                 }
@@ -352,7 +353,7 @@ impl World {
         self.ask_for_what_is_missing();
     }
 
-    /// From here on everything works, until nothing is left.
+    /// From now on everything works, until no batch is left.
     fn settle_down(&mut self) {
         for _ in 0..1000 {
             if self.line.ledger.len() == 0 {

@@ -1,4 +1,4 @@
-//! How batches end.
+//! Tests of the outcomes of batches.
 
 use std::any::Any;
 
@@ -29,7 +29,7 @@ fn an_error_that_may_follow_the_append_is_never_not_written() {
     let lent = line.take();
     assert!(!line.error(&lent, NOT_ENOUGH_REPLICAS_AFTER_APPEND));
     line.back_off();
-    // A refusal of the retry says nothing of the first attempt.
+    // The refusal of a retry says nothing about the first attempt.
     let again = line.take();
     line.error(&again, INVALID_RECORD);
     assert!(sent.is_unknown());
@@ -68,7 +68,7 @@ fn retries_run_out() {
     }
     assert!(sent.is_not_written());
     assert!(line.bumps.is_empty(), "the last of the line leaves no hole");
-    // Not sent is not tried.
+    // A batch that was not written was not attempted.
     let sent = line.push(1);
     for _ in 0..10 {
         let lent = line.take();
@@ -157,7 +157,7 @@ fn expired_while_lent_it_keeps_its_slot_and_its_bytes() {
     assert!(line.try_take().is_none(), "five are still out");
     assert_eq!(Arc::strong_count(&lent[0].records), 2);
 
-    // Then the answers come after all.
+    // Then the responses arrive after all.
     line.acked(&lent[0], 1);
     assert!(sent[0].is_unknown(), "an outcome is the last word");
     assert_eq!(Arc::strong_count(&lent[0].records), 1);
@@ -222,7 +222,7 @@ fn closing_settles_everything_truthfully() {
     assert!(sent[1].is_unknown(), "unresolved");
     assert!(sent[2].is_not_written() && sent[3].is_not_written());
     assert_eq!(line.told.len(), 4);
-    // What comes back later finds nothing.
+    // Loans that come back later change nothing.
     line.acked(&lent[0], 1);
     assert_eq!(line.told.len(), 4);
     assert!(sent[0].is_unknown());

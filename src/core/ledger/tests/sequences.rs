@@ -1,4 +1,4 @@
-//! Who may go, under which sequence.
+//! Tests of which batch may be sent, and under which sequence number.
 
 use super::*;
 
@@ -50,8 +50,8 @@ fn after_an_error_only_the_head_may_go() {
     assert!(line.bumps.is_empty());
 }
 
-/// Brokers remember five batches of a producer. One in doubt that five others have followed could
-/// not be recognised as a duplicate any more.
+/// A broker remembers the last five batches of a producer. If five more follow an unresolved batch,
+/// the broker cannot recognize it as a duplicate any more.
 #[test]
 fn nothing_new_goes_while_a_batch_is_in_doubt() {
     let mut line = Line::proven();
@@ -124,7 +124,7 @@ fn sequences_wrap_behind_the_largest() {
     let lent = line.take_many(3);
     let sequences: Vec<_> = lent.iter().map(sequence).collect();
     assert_eq!(sequences, [i32::MAX - 1, 0, 2]);
-    // Given back across the wrap, they are used again.
+    // Sequence numbers that were not written are used again, also across the wrap.
     for lent in lent.iter().rev() {
         line.unwritten(lent);
     }
@@ -149,7 +149,7 @@ fn what_was_never_written_gives_its_sequences_back() {
     }
     assert_eq!(line.ledger.next_sequence, 1);
     assert_eq!(line.ledger.retried, 0, "nothing was tried");
-    // At once: the sender has a backoff of its own.
+    // At once: the sender has its own backoff.
     let again = line.take_many(3);
     assert_eq!(again.iter().map(sequence).collect::<Vec<_>>(), [1, 3, 5]);
     assert!(again.iter().all(|lent| !lent.again));
@@ -177,7 +177,7 @@ fn a_new_leader_has_to_prove_itself() {
     line.push_many(4);
     let lent = line.take_many(2);
     line.ledger.leader_changed();
-    // Answers of the old one prove nothing of the new one.
+    // Responses of the old leader prove nothing about the new one.
     line.acked(&lent[0], 1);
     line.acked(&lent[1], 3);
     let first = line.take();
@@ -196,7 +196,7 @@ fn a_new_leader_is_tried_at_once() {
     line.ledger.leader_changed();
     let again = line.take();
     assert_eq!(again.header, lent.header);
-    // By the new one it is refused for the second time, and waits twice as long as at first.
+    // The new leader refuses it for the second time, so it waits twice as long as at first.
     line.error(&again, NOT_ENOUGH_REPLICAS);
     let Readiness::At(at) = line.ledger.readiness(line.now) else {
         panic!("a retry has a time");

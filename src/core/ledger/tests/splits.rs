@@ -1,4 +1,4 @@
-//! MESSAGE_TOO_LARGE.
+//! Tests of MESSAGE_TOO_LARGE, which splits a batch.
 
 use super::*;
 
@@ -47,7 +47,7 @@ fn halves_share_the_sequences_and_the_receipts_follow() {
     assert_eq!(sent.offsets(), offsets);
     assert!(next.is_acked());
     assert!(line.bumps.is_empty());
-    // Both halves are told of under the name of the batch they were.
+    // Both halves are reported with the id of the batch they come from.
     assert_eq!(line.told, [sent.batch, sent.batch, next.batch]);
 }
 
@@ -61,7 +61,7 @@ fn halves_are_split_again_down_to_single_records() {
         let Some(lent) = line.try_take() else { break };
         let values = values(&lent);
         seen.push((sequence(&lent), values.clone()));
-        // Only record 2 is too large for itself.
+        // Only record 2 is too large by itself.
         match values.contains(&2) {
             true => drop(line.error(&lent, MESSAGE_TOO_LARGE)),
             false => line.acked(&lent, i64::from(values[0])),
@@ -83,7 +83,7 @@ fn halves_are_split_again_down_to_single_records() {
         .collect();
     assert!(matches!(outcomes[2], Some(Err(Unconfirmed::NotWritten(_)))));
     assert!(outcomes[0].as_ref().is_some_and(|outcome| outcome.is_ok()));
-    // Record 3 stood behind a hole and waits for a new identity.
+    // Record 3 comes after a gap and waits for a new identity.
     assert_eq!(line.bumps, [FIRST]);
     assert!(outcomes[3].is_none());
     line.adopt(SECOND);

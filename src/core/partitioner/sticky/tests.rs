@@ -1,4 +1,4 @@
-//! The first four are Kafka's own `BuiltInPartitionerTest`.
+//! Tests of the sticky partitioner. The first four are Kafka's own `BuiltInPartitionerTest`.
 
 use proptest::prelude::*;
 
@@ -8,7 +8,7 @@ fn sequential(batch_size: usize) -> Sticky {
     Sticky::with_source(true, batch_size, Source::Counting(0))
 }
 
-/// The partition of the next record, which is then appended as one byte.
+/// Sends one record of one byte, and returns its partition.
 fn send(sticky: &Sticky, partitions: &TopicPartitions<'_>) -> i32 {
     let partition = sticky.next(partitions);
     sticky.appended(partition, 1, false);
@@ -33,7 +33,7 @@ fn sticky_partitioning() {
     assert_eq!(send(&sticky, &topic), first);
     assert_ne!(send(&sticky, &topic), first);
 
-    // Switching works with one partition, too.
+    // Switching also works with one partition.
     let topic = TopicPartitions::new(1, &[0]);
     let sticky = sequential(1);
     for _ in 0..10 {
@@ -52,7 +52,7 @@ fn unavailable_partitions() {
     let sticky = Sticky::new(true, 1, 1);
     assert!((0..100).all(|_| send(&sticky, &b) == 1));
 
-    // With none available there is still a choice.
+    // Without an available partition there is still a choice.
     let c = TopicPartitions::new(1, &[]);
     let sticky = Sticky::new(true, 1, 1);
     assert!((0..100).all(|_| send(&sticky, &c) == 0));
@@ -87,7 +87,7 @@ fn an_open_batch_puts_the_switch_off_up_to_twice_the_size() {
     let first = sticky.next(&topic);
     assert!(!sticky.appended(first, 150, true));
     assert_eq!(sticky.next(&topic), first);
-    // The batch was sent since: the switch is made up for.
+    // The batch was sent, so the postponed switch is made.
     assert!(sticky.appended(first, 0, false));
 
     let second = sticky.next(&topic);
@@ -144,7 +144,7 @@ fn what_is_not_available_is_left_and_not_chosen() {
     sticky.update(&seen);
     assert!((0..100).all(|_| send(&sticky, &topic) != current));
 
-    // If nothing is available, nothing is gained by leaving.
+    // If no partition is available, leaving the current one is useless.
     let sticky = Sticky::new(true, 1_000_000, 1);
     let current = sticky.next(&topic);
     seen.iter_mut().for_each(|load| load.available = false);
@@ -156,13 +156,13 @@ fn what_is_not_available_is_left_and_not_chosen() {
 fn loads_older_than_the_view_do_no_harm() {
     let sticky = sequential(1);
     sticky.update(&loads(&[0, 9, 9]));
-    // Partition 0 has lost its leader since.
+    // Partition 0 lost its leader after that.
     let lost = TopicPartitions::new(3, &[1, 2]);
     assert!((0..50).all(|_| send(&sticky, &lost) != 0));
-    // The topic was made anew with one partition: nothing else may come out.
+    // The topic was created again with one partition. No other may be chosen.
     let shrunk = TopicPartitions::new(1, &[0]);
     assert!((0..50).all(|_| send(&sticky, &shrunk) == 0));
-    // It has grown: the new partition is chosen, though no load lists it.
+    // The topic has grown: the new partition is chosen, although no load lists it.
     let grown = TopicPartitions::new(4, &[0, 1, 2, 3]);
     assert!((0..50).any(|_| send(&sticky, &grown) == 3));
 }
@@ -193,7 +193,7 @@ fn threads_count_into_one_run() {
     let topic = TopicPartitions::new(8, &all);
     let sticky = Sticky::new(true, 1000, 1);
     let first = sticky.next(&topic);
-    // Four threads append 999 bytes between them; the last byte is ours.
+    // Four threads together append 999 bytes. This thread appends the last byte.
     std::thread::scope(|scope| {
         for bytes in [250, 250, 250, 249] {
             let sticky = &sticky;
@@ -207,7 +207,7 @@ fn threads_count_into_one_run() {
     assert_eq!(sticky.next(&topic), first);
     assert!(sticky.appended(first, 1, false));
 
-    // And with switches under way, what comes out is always a partition.
+    // During switches too, the result is always a partition.
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
@@ -232,7 +232,7 @@ proptest! {
         for _ in 0..each * all.len() {
             chosen[send(&sticky, &topic) as usize] += 1;
         }
-        // Six standard deviations of what chance alone makes of it.
+        // Six standard deviations.
         let tolerance = 6.0 * (each as f64).sqrt();
         for hits in chosen {
             prop_assert!((f64::from(hits) - each as f64).abs() < tolerance, "{hits}");

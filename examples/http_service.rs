@@ -6,7 +6,7 @@
 //! curl localhost:8080/figures
 //! ```
 //!
-//! | answer | meaning                                                        | send it again? |
+//! | status | meaning                                                        | send it again? |
 //! |--------|----------------------------------------------------------------|----------------|
 //! | 200    | written, with partition and offset                             | no             |
 //! | 400    | refused, and would be again                                    | no             |

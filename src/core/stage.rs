@@ -130,7 +130,7 @@ struct Inner {
     untold: usize,
     /// The next append has to check whether there is something to report.
     unreported: bool,
-    /// Is told of batches instead of the actor.
+    /// The observer that is told of batches instead of the actor.
     observer: Option<Arc<dyn BatchObserver>>,
     closed: bool,
     /// Bytes of sticky records in sealed batches since the partitioner was last told.
@@ -163,7 +163,8 @@ impl Stage {
         let _ = self.wake.set(Box::new(wake));
     }
 
-    /// Sets what is told of batches from now on. With `None` it is the partition's actor.
+    /// Sets the observer that is told of batches from now on. With `None`, the partition's actor is
+    /// told instead.
     pub fn set_observer(&self, observer: Option<Arc<dyn BatchObserver>>) {
         self.claim().observer = observer;
     }

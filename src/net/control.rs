@@ -283,7 +283,7 @@ mod tests {
     }
 
     /// A port that is closed.
-    fn nobody() -> Endpoint {
+    fn closed_port() -> Endpoint {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         Endpoint::new("127.0.0.1", listener.local_addr().expect("bound").port())
     }
@@ -357,7 +357,7 @@ mod tests {
     async fn nodes_are_tried_first_and_then_the_bootstrap_list() {
         let bootstrap = listen(|_, stream| serve(stream, 1)).await;
         let node = listen(|_, stream| serve(stream, 2)).await;
-        let (dead, deader) = (nobody(), nobody());
+        let (dead, deader) = (closed_port(), closed_port());
 
         let mut client = client(std::slice::from_ref(&bootstrap));
         client.set_nodes(vec![
@@ -394,7 +394,7 @@ mod tests {
 
     #[tokio::test]
     async fn brokers_that_were_not_tried_yet_are_not_waited_for() {
-        let mut client = client(&[nobody(), nobody(), nobody()]);
+        let mut client = client(&[closed_port(), closed_port(), closed_port()]);
         for _ in 0..2 {
             let mut waits = Vec::new();
             for _ in 0..3 {
@@ -418,7 +418,7 @@ mod tests {
         let mut client = client(&[falls.await]);
         client.init_producer_id().await.expect("an answer");
         let fallen = client.bootstrap[0].clone();
-        client.set_nodes(vec![(1, fallen), (2, nobody())]);
+        client.set_nodes(vec![(1, fallen), (2, closed_port())]);
         client.init_producer_id().await.expect_err("nonsense");
         assert!(client.next_delay().is_zero());
         client.init_producer_id().await.expect_err("a dead broker");
@@ -581,7 +581,7 @@ mod tests {
         })
         .await;
         let mut client = client(std::slice::from_ref(&broker));
-        client.set_nodes(vec![(1, broker), (2, nobody())]);
+        client.set_nodes(vec![(1, broker), (2, closed_port())]);
         client.round = client.nodes.clone().into();
         let error = client.metadata(&[]).await.expect_err("sent back");
         assert!(
@@ -595,7 +595,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_empty_bootstrap_list_is_an_error() {
-        let error = client(&[]).metadata(&[]).await.expect_err("nobody to ask");
+        let error = client(&[]).metadata(&[]).await.expect_err("no broker");
         assert!(matches!(error, NetError::NoBrokers));
     }
 }

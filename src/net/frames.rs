@@ -310,7 +310,7 @@ mod tests {
                 break;
             }
         }
-        let error = outcome.expect_err("nobody reads");
+        let error = outcome.expect_err("a closed connection");
         assert!(error.is_closed(), "{error}");
     }
 }

@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_lent_counts_for_all_who_look() {
+    fn what_is_lent_is_subtracted_for_all_partitions() {
         let sender = Demand::default();
         let partition = sender.clone();
         assert!(!partition.is_some());

@@ -68,8 +68,8 @@ impl<T> Budget<T> {
         }
     }
 
-    /// Decides anew how fast memory is granted. `waiting` is the bytes of full batches that wait to
-    /// be sent.
+    /// Decides again how fast memory is granted. `waiting` is the bytes of full batches that wait
+    /// to be sent.
     pub fn look(&mut self, waiting: usize, now: Instant) {
         self.pace.look(waiting, now);
     }

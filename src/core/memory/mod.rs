@@ -1,4 +1,4 @@
-//! Memory for batches: who gets it, who waits for it, and how it comes back.
+//! Memory for batches: which callers get it, which ones wait, and how it comes back.
 //!
 //! [`Budget`] holds the rules of `buffer.memory`, with waiters in the order of their requests. It
 //! belongs to the PoolActor. [`Shelf`] lets callers avoid the PoolActor in the usual case: they

@@ -8,8 +8,8 @@ const PAUSE: Duration = Duration::from_millis(1);
 /// Limits how much memory is granted while full batches wait to be sent.
 ///
 /// While no more than a quantum of bytes waits to be sent, memory is granted without a limit. Above
-/// that, callers are faster than the senders. Then memory is granted one quantum at a time, a
-/// little less than what has come back. This has three effects:
+/// that, callers are faster than the senders. Then memory is granted in steps: once half a quantum
+/// has come back, seven eighths of it are granted. This has three effects:
 /// - A caller that sends as fast as it can is woken a few times for many batches, not once for
 ///   each.
 /// - The processor is free for the runtime in between.
@@ -44,8 +44,8 @@ impl Pace {
         }
     }
 
-    /// Decides anew how much may be granted. `waiting` is the bytes of full batches that wait to be
-    /// sent.
+    /// Decides again how much may be granted. `waiting` is the bytes of full batches that wait to
+    /// be sent.
     pub fn look(&mut self, waiting: usize, now: Instant) {
         let due = self.next.is_none_or(|next| next <= now);
         self.left = if waiting <= self.quantum {

@@ -281,9 +281,9 @@ impl Shelf {
     }
 }
 
-/// Leased memory, which comes back to the shelf when it is dropped. Whoever uses a buffer owns it,
-/// including the socket's writer. So the bytes of a batch cannot change while a request still
-/// carries them (CVE-2026-35554).
+/// Leased memory, which comes back to the shelf when it is dropped. All code that uses a buffer
+/// owns it, including the code that writes to the socket. So the bytes of a batch cannot change
+/// while a request still carries them (CVE-2026-35554).
 pub(crate) struct Buffer {
     bytes: Box<[u8]>,
     /// Bytes in use.

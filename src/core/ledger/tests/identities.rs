@@ -282,7 +282,7 @@ fn a_duplicate_under_a_new_identity_is_success_too() {
 
 /// The broker appends a batch after its records were reported as unknown.
 #[test]
-fn an_append_behind_the_delivery_timeout_is_there_once_and_hurts_nobody() {
+fn an_append_after_the_delivery_timeout_is_there_once_and_affects_no_other_batch() {
     // The response arrives after all.
     let (mut broker, mut line) = (Broker::default(), Line::proven());
     let late = line.push_values([0, 1]);

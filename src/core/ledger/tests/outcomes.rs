@@ -78,7 +78,7 @@ fn retries_run_out() {
 }
 
 #[test]
-fn the_broker_names_invalid_records_and_their_mates_go_down_with_them() {
+fn the_broker_names_invalid_records_and_the_rest_of_the_batch_fails_too() {
     let mut line = Line::new();
     let sent = line.push(3);
     let lent = line.take();
@@ -301,7 +301,7 @@ fn a_flush_ends_when_the_line_breaks_or_the_producer_closes() {
     line.push(1);
     let flush = tie(&mut line);
     let effects = line.ledger.abandon(|last| Reason::Closed { last });
-    assert!(waits(&flush), "nobody has been told yet");
+    assert!(waits(&flush), "the outcome was not told yet");
     line.note(effects);
     assert!(!waits(&flush));
 }

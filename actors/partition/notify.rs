@@ -22,7 +22,7 @@ pub(super) struct SenderNotifier {
 impl SenderNotifier {
     /// Has the sender see to it that a batch opened then goes when it has lingered.
     pub fn list(&self, opened: Instant) {
-        if self.ready_queue.opened(opened, &self.handle) {
+        if self.ready_queue.batch_opened(opened, &self.handle) {
             self.sender.do_send(WakeSender);
         }
     }
@@ -31,7 +31,7 @@ impl SenderNotifier {
 impl BatchObserver for SenderNotifier {
     fn full(&self, bytes: usize, ask: bool) {
         let handle = ask.then(|| Arc::clone(&self.handle));
-        if self.ready_queue.ring(bytes, handle) {
+        if self.ready_queue.batch_full(bytes, handle) {
             self.sender.do_send(WakeSender);
         }
     }

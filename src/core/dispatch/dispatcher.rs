@@ -190,11 +190,11 @@ impl<P: LoanHome> Dispatcher<P> {
         // First of all: records that no other part knows of have to run out of time, too.
         self.queue_lingered(now);
         loop {
-            self.queue.answer(&mut self.ready);
+            self.queue.drain_into(&mut self.ready);
             if !self.yielding {
                 self.work(false, now);
             }
-            if !self.queue.rest(self.worth_waking()) {
+            if !self.queue.park(self.worth_waking()) {
                 break;
             }
         }
@@ -306,7 +306,7 @@ impl<P: LoanHome> Dispatcher<P> {
         self.actions.push_back(Action::Disconnect);
         let idle = self.in_flight.is_empty() && self.taken.is_empty();
         let ended = self.link.lost(error, idle, closed, now);
-        self.queue.answer(&mut self.ready);
+        self.queue.drain_into(&mut self.ready);
         self.tidy_ready();
         for partition in &self.ready {
             let blocked = Action::TellBlocked(Arc::clone(partition), Arc::clone(error));

@@ -103,7 +103,7 @@ impl<P> ReadyQueue<P> {
 
     /// Adds a full batch of `bytes`. `handle` is the partition to ask for it, or `None` if the
     /// partition is listed already. Returns whether the sender has to be woken.
-    pub fn ring(&self, bytes: usize, handle: Option<Arc<ReadyHandle<P>>>) -> bool {
+    pub fn batch_full(&self, bytes: usize, handle: Option<Arc<ReadyHandle<P>>>) -> bool {
         let mut waiting = self.waiting();
         waiting.full.extend(handle);
         waiting.bytes += bytes;
@@ -112,7 +112,7 @@ impl<P> ReadyQueue<P> {
 
     /// Notes that the partition opened a batch. Returns whether the sender has to be woken to set
     /// its alarm.
-    pub fn opened(&self, at: Instant, handle: &Arc<ReadyHandle<P>>) -> bool {
+    pub fn batch_opened(&self, at: Instant, handle: &Arc<ReadyHandle<P>>) -> bool {
         // If the sender is just taking the handle from the list, it makes the partition look at its
         // open batch. So nothing is lost.
         if handle.is_listed() {
@@ -132,7 +132,7 @@ impl<P> ReadyQueue<P> {
     }
 
     /// Takes up to `most` partitions with an open batch, those opened first.
-    pub fn piggyback(&self, most: usize) -> Vec<Arc<ReadyHandle<P>>> {
+    pub fn take_piggyback(&self, most: usize) -> Vec<Arc<ReadyHandle<P>>> {
         if most == 0 {
             return Vec::new();
         }
@@ -145,7 +145,7 @@ impl<P> ReadyQueue<P> {
     /// Takes the partitions whose open batch is `due`, judged by the time when it was opened. Also
     /// returns when the first of the remaining ones was opened: the sender has to set its alarm for
     /// it.
-    pub fn lingered(
+    pub fn take_due(
         &self,
         due: impl Fn(Instant) -> bool,
     ) -> (Vec<Arc<ReadyHandle<P>>>, Option<Instant>) {
@@ -156,7 +156,7 @@ impl<P> ReadyQueue<P> {
     }
 
     /// Moves the partitions with full batches to the end of `queue`.
-    pub fn answer(&self, queue: &mut VecDeque<Arc<ReadyHandle<P>>>) {
+    pub fn drain_into(&self, queue: &mut VecDeque<Arc<ReadyHandle<P>>>) {
         let mut waiting = self.waiting();
         waiting.woken = false;
         waiting.bytes = 0;
@@ -165,7 +165,7 @@ impl<P> ReadyQueue<P> {
 
     /// Sets how many bytes of full batches wake the sender. Returns whether there are that many
     /// already. Then no wake-up follows, and the sender has to look again.
-    pub fn rest(&self, wake_at: usize) -> bool {
+    pub fn park(&self, wake_at: usize) -> bool {
         let mut waiting = self.waiting();
         waiting.wake_at = wake_at;
         waiting.bytes >= wake_at && !waiting.woken
@@ -193,7 +193,7 @@ mod tests {
 
     fn taken(ready_queue: &ReadyQueue<char>) -> Vec<char> {
         let mut queue = VecDeque::new();
-        ready_queue.answer(&mut queue);
+        ready_queue.drain_into(&mut queue);
         partitions(queue)
     }
 
@@ -206,16 +206,16 @@ mod tests {
         let ready_queue = ReadyQueue::default();
         let handle = |partition| Some(ReadyHandle::new(partition));
         assert!(
-            ready_queue.ring(10, handle('a')),
+            ready_queue.batch_full(10, handle('a')),
             "a sender at rest is woken by any batch"
         );
-        assert!(!ready_queue.ring(10, handle('b')), "it was woken already");
+        assert!(!ready_queue.batch_full(10, handle('b')), "it was woken already");
         assert_eq!(taken(&ready_queue), ['a', 'b']);
-        assert!(!ready_queue.rest(30));
-        assert!(!ready_queue.ring(10, handle('a')));
-        assert!(!ready_queue.ring(10, None), "it is listed");
-        assert!(ready_queue.ring(10, handle('c')));
-        assert!(!ready_queue.ring(10, None));
+        assert!(!ready_queue.park(30));
+        assert!(!ready_queue.batch_full(10, handle('a')));
+        assert!(!ready_queue.batch_full(10, None), "it is listed");
+        assert!(ready_queue.batch_full(10, handle('c')));
+        assert!(!ready_queue.batch_full(10, None));
         assert_eq!(taken(&ready_queue), ['a', 'c']);
     }
 
@@ -227,19 +227,19 @@ mod tests {
         let handles = ['a', 'b', 'c', 'd'].map(ReadyHandle::new);
         let opened = handles.iter().zip([1, 2, 3, 4]);
         let wakes: Vec<_> = opened
-            .map(|(handle, ms)| ready_queue.opened(at(ms), handle))
+            .map(|(handle, ms)| ready_queue.batch_opened(at(ms), handle))
             .collect();
         assert_eq!(wakes, [true, false, false, false]);
-        assert!(!ready_queue.opened(at(5), &handles[0]), "it is listed");
-        assert!(taken(&ready_queue).is_empty() && !ready_queue.rest(1));
-        assert!(ready_queue.piggyback(0).is_empty());
-        assert_eq!(partitions(ready_queue.piggyback(2)), ['a', 'b']);
+        assert!(!ready_queue.batch_opened(at(5), &handles[0]), "it is listed");
+        assert!(taken(&ready_queue).is_empty() && !ready_queue.park(1));
+        assert!(ready_queue.take_piggyback(0).is_empty());
+        assert_eq!(partitions(ready_queue.take_piggyback(2)), ['a', 'b']);
         handles[2].detach();
-        assert_eq!(partitions(ready_queue.piggyback(1)), ['d']);
-        assert!(ready_queue.piggyback(2).is_empty());
+        assert_eq!(partitions(ready_queue.take_piggyback(1)), ['d']);
+        assert!(ready_queue.take_piggyback(2).is_empty());
         // The sender's alarm is still set for the first batch.
-        assert!(!ready_queue.opened(at(6), &handles[0]));
-        assert_eq!(partitions(ready_queue.piggyback(1)), ['a']);
+        assert!(!ready_queue.batch_opened(at(6), &handles[0]));
+        assert_eq!(partitions(ready_queue.take_piggyback(1)), ['a']);
     }
 
     #[test]
@@ -248,49 +248,49 @@ mod tests {
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
         let lingered = |until| {
-            let (handles, next) = ready_queue.lingered(|opened| opened <= at(until));
+            let (handles, next) = ready_queue.take_due(|opened| opened <= at(until));
             (partitions(handles), next)
         };
         assert_eq!(lingered(9), (vec![], None));
         let handles = ['a', 'b', 'c'].map(ReadyHandle::new);
-        assert!(ready_queue.opened(at(2), &handles[0]));
-        assert!(!ready_queue.opened(at(4), &handles[1]));
-        assert!(ready_queue.opened(at(1), &handles[2]), "earlier than known");
+        assert!(ready_queue.batch_opened(at(2), &handles[0]));
+        assert!(!ready_queue.batch_opened(at(4), &handles[1]));
+        assert!(ready_queue.batch_opened(at(1), &handles[2]), "earlier than known");
         assert_eq!(lingered(0), (vec![], Some(at(1))));
         assert_eq!(lingered(2), (vec!['c', 'a'], Some(at(4))));
         // A batch opened now is later than that of `b`, for which the alarm is set.
-        assert!(!ready_queue.opened(at(5), &handles[0]));
+        assert!(!ready_queue.batch_opened(at(5), &handles[0]));
         assert_eq!(lingered(4), (vec!['b'], Some(at(5))));
         handles[0].detach();
         assert_eq!(lingered(5), (vec![], None));
-        assert!(ready_queue.opened(at(6), &handles[1]), "no alarm is set");
+        assert!(ready_queue.batch_opened(at(6), &handles[1]), "no alarm is set");
     }
 
     #[test]
     fn a_detached_handle_is_skipped_whenever_it_was_listed() {
         let ready_queue = ReadyQueue::default();
         let [early, late, new] = ['a', 'a', 'a'].map(ReadyHandle::new);
-        ready_queue.ring(1, Some(Arc::clone(&early)));
+        ready_queue.batch_full(1, Some(Arc::clone(&early)));
         early.detach();
         late.detach();
-        ready_queue.ring(1, Some(late));
+        ready_queue.batch_full(1, Some(late));
         // The partition may have come back to the same sender.
-        ready_queue.ring(1, Some(Arc::clone(&new)));
+        ready_queue.batch_full(1, Some(Arc::clone(&new)));
         let mut queue = VecDeque::new();
-        ready_queue.answer(&mut queue);
+        ready_queue.drain_into(&mut queue);
         assert!(queue.len() == 1 && Arc::ptr_eq(&queue[0], &new));
     }
 
     #[test]
     fn a_batch_that_fills_before_the_sender_rests_is_noticed() {
         let ready_queue = ReadyQueue::default();
-        assert!(!ready_queue.rest(usize::MAX));
-        assert!(!ready_queue.ring(10, Some(ReadyHandle::new('a'))));
-        assert!(ready_queue.rest(1), "it has to look again");
+        assert!(!ready_queue.park(usize::MAX));
+        assert!(!ready_queue.batch_full(10, Some(ReadyHandle::new('a'))));
+        assert!(ready_queue.park(1), "it has to look again");
         assert_eq!(taken(&ready_queue), ['a']);
-        assert!(!ready_queue.rest(1));
-        assert!(ready_queue.ring(1, Some(ReadyHandle::new('a'))));
-        assert!(!ready_queue.rest(1), "it was woken already");
+        assert!(!ready_queue.park(1));
+        assert!(ready_queue.batch_full(1, Some(ReadyHandle::new('a'))));
+        assert!(!ready_queue.park(1), "it was woken already");
     }
 
     /// Threads open batches while a sender takes them. In the end no batch is open that is not
@@ -302,7 +302,7 @@ mod tests {
         let open: [Mutex<bool>; THREADS] = [const { Mutex::new(false) }; THREADS];
         let (open, done) = (&open, AtomicBool::new(false));
         let take = || {
-            let (handles, _): (Vec<Arc<ReadyHandle<usize>>>, _) = ready_queue.lingered(|_| true);
+            let (handles, _): (Vec<Arc<ReadyHandle<usize>>>, _) = ready_queue.take_due(|_| true);
             for handle in handles {
                 *open[handle.partition].lock().expect("no panic") = false;
             }
@@ -314,7 +314,7 @@ mod tests {
                         let handle = ReadyHandle::new(partition);
                         for _ in 0..100_000 {
                             *open[partition].lock().expect("no panic") = true;
-                            ready_queue.opened(Instant::now(), &handle);
+                            ready_queue.batch_opened(Instant::now(), &handle);
                         }
                     })
                 })
@@ -347,15 +347,15 @@ mod tests {
                 let (mut queue, mut taken, mut round) = (VecDeque::new(), 0, 0);
                 while woken.recv() == Ok(true) {
                     loop {
-                        ready_queue.answer(&mut queue);
+                        ready_queue.drain_into(&mut queue);
                         taken += queue.drain(..).count();
                         round += 1;
-                        if !ready_queue.rest([1, 1, 3][round % 3]) {
+                        if !ready_queue.park([1, 1, 3][round % 3]) {
                             break;
                         }
                     }
                 }
-                ready_queue.answer(&mut queue);
+                ready_queue.drain_into(&mut queue);
                 taken + queue.len()
             });
             let fillers: Vec<_> = (0..THREADS)
@@ -363,7 +363,7 @@ mod tests {
                     let wake = wake.clone();
                     scope.spawn(move || {
                         for _ in 0..EACH {
-                            if ready_queue.ring(1, Some(ReadyHandle::new(partition))) {
+                            if ready_queue.batch_full(1, Some(ReadyHandle::new(partition))) {
                                 wake.send(true).expect("a sender");
                             }
                         }

@@ -42,7 +42,7 @@ impl<P: LoanHome> Dispatcher<P> {
         let gathered: usize = self.taken.iter().map(|loan| loan.len()).sum();
         let under_way = gathered + self.in_flight.bytes();
         let most = self.sizing.piggyback(under_way, asked);
-        for partition in self.queue.piggyback(most) {
+        for partition in self.queue.take_piggyback(most) {
             self.actions.push_back(Action::Take {
                 partition,
                 batches: 1,
@@ -54,7 +54,7 @@ impl<P: LoanHome> Dispatcher<P> {
     /// Queues the partitions whose open batches are due, and asks for an alarm for the next ones.
     pub(super) fn queue_lingered(&mut self, now: Instant) {
         let (linger, pressure) = (self.rules.linger, self.shelf.pressure());
-        let (lingered, next) = self.queue.lingered(due(linger, pressure, now));
+        let (lingered, next) = self.queue.take_due(due(linger, pressure, now));
         let soon =
             self.link.is_up() && self.link.throttled_until().is_none() && self.stopped.is_none();
         if soon && !lingered.is_empty() {

@@ -375,7 +375,7 @@ fn a_stopped_sender_sends_nothing_and_says_why() {
 #[test]
 fn a_batch_whose_linger_is_over_is_asked_for() {
     let mut world = World::up(rules());
-    assert!(world.queue.opened(world.now, &world.handle(0)));
+    assert!(world.queue.batch_opened(world.now, &world.handle(0)));
     world.dispatcher.dispatch(world.now);
     assert_eq!(world.actions(), ["alarm 5"]);
     world.now += LINGER;
@@ -387,7 +387,7 @@ fn a_batch_whose_linger_is_over_is_asked_for() {
 #[test]
 fn a_partition_that_cannot_be_asked_soon_looks_itself() {
     let mut world = World::new(rules());
-    world.queue.opened(world.now, &world.handle(0));
+    world.queue.batch_opened(world.now, &world.handle(0));
     world.now += LINGER;
     world.dispatcher.dispatch(world.now);
     assert_eq!(world.actions(), ["wake 0"]);
@@ -400,7 +400,7 @@ fn a_partition_that_waits_for_long_hears_that_it_is_queued() {
     world.dispatcher.wrote(1, world.now);
     world.send(&[1]);
     world.dispatcher.wrote(1, world.now);
-    world.queue.opened(world.now, &world.handle(2));
+    world.queue.batch_opened(world.now, &world.handle(2));
     world.now += LINGER;
     assert_eq!(world.dispatcher.tick(world.now), Ok(()));
     let actions = world.actions();
@@ -417,7 +417,7 @@ fn a_partition_that_waits_for_long_hears_that_it_is_queued() {
 #[test]
 fn open_batches_go_along_with_what_goes() {
     let mut world = World::up(rules());
-    world.queue.opened(world.now, &world.handle(1));
+    world.queue.batch_opened(world.now, &world.handle(1));
     world.ready(0);
     let actions = world.actions();
     assert!(actions.contains(&"take open 1".to_owned()), "{actions:?}");

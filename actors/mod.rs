@@ -23,7 +23,7 @@ mod runtime;
 mod sender;
 
 pub(crate) use delivery::ToRecipient;
-#[cfg(test)]
+#[cfg(feature = "internals")]
 pub(crate) use guard::faults;
 pub(crate) use metadata::{MetadataActor, RefreshMetadata, WantTopic};
 pub(crate) use partition::WakePartition;
@@ -36,6 +36,6 @@ pub(crate) use runtime::{
 use std::time::Instant;
 
 /// The time as the runtime's arbiter has it: tokio's, so that tests may pause it.
-pub(crate) fn now() -> Instant {
+pub fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }

@@ -12,12 +12,12 @@ thread_local! {
 type Each = Box<dyn FnMut(&'static str, &'static str)>;
 
 /// From now on `each` is called before every message on this thread. It may panic.
-pub(crate) fn at_each(each: impl FnMut(&'static str, &'static str) + 'static) {
+pub fn at_each(each: impl FnMut(&'static str, &'static str) + 'static) {
     EACH.set(Some(Box::new(each)));
 }
 
 /// No more.
-pub(crate) fn at_none() {
+pub fn at_none() {
     EACH.set(None);
 }
 
@@ -38,7 +38,7 @@ struct Plan {
 
 /// From now on every `every`th message named `at` panics its handler, `most` times: a restart has
 /// everybody send messages anew, and could go on for ever. `Actor:*` is all messages of an actor.
-pub(crate) fn plan(at: &str, every: u32, most: u32) {
+pub fn plan(at: &str, every: u32, most: u32) {
     let plan = Plan {
         at: at.to_owned(),
         every,
@@ -50,7 +50,7 @@ pub(crate) fn plan(at: &str, every: u32, most: u32) {
 }
 
 /// No more; returns how many there were, by the order of their plans.
-pub(crate) fn stop() -> Vec<u32> {
+pub fn stop() -> Vec<u32> {
     PLANS.take().iter().map(|plan| plan.struck).collect()
 }
 
@@ -64,8 +64,8 @@ pub(crate) fn strike<A, M>() {
     });
     let struck = PLANS.with_borrow_mut(|plans| {
         plans.iter_mut().any(|plan| {
-            let (at_actor, at_message) = plan.at.split_once(':').expect("Actor:Message");
-            if at_actor != actor || (at_message != "*" && at_message != message) {
+            let at = plan.at.split_once(':');
+            if !at.is_some_and(|(a, m)| a == actor && (m == "*" || m == message)) {
                 return false;
             }
             plan.seen += 1;

@@ -1,11 +1,12 @@
-//! What a step costs in each room, in time and in allocations: `cargo bench --features bench`.
+//! What a step costs in each room, in time and in allocations: `cargo bench`.
+
+mod rooms;
 
 use std::time::Instant;
 
 use divan::counter::BytesCount;
 use divan::{AllocProfiler, Bencher, black_box};
 use forebay::partitioner::partition_for_key;
-use forebay::rooms;
 
 #[global_allocator]
 static ALLOCATIONS: AllocProfiler = AllocProfiler::system();

@@ -14,12 +14,10 @@ use crate::core::broker_error::BrokerError;
 use crate::core::compress::{Compression, Compressor};
 use crate::core::identity::{Identity, sequence_after};
 use crate::core::outcome::{Reason, Unconfirmed};
-#[cfg(test)]
-use crate::simulation::planted::{self, Bug};
 
 /// What the configuration says of batches, for all partitions.
 #[derive(Debug, Clone)]
-pub(crate) struct Rules {
+pub struct Rules {
     pub idempotent: bool,
     /// Batches of one partition without an answer, at most.
     pub max_in_flight: usize,
@@ -36,7 +34,7 @@ const REMEMBERED: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A batch lent to a sender.
 #[derive(Debug)]
-pub(crate) struct Lent {
+pub struct Lent {
     pub id: u64,
     pub header: [u8; HEADER_LEN],
     pub records: Arc<Payload>,
@@ -49,7 +47,7 @@ pub(crate) struct Lent {
 
 /// What a sender says of a batch that was lent to it.
 #[derive(Debug)]
-pub(crate) enum Report {
+pub enum Report {
     /// The broker answered.
     Answered(Attempt),
     /// There is no answer. Unless `written`, no byte of the batch ever reached the socket.
@@ -60,7 +58,7 @@ pub(crate) enum Report {
 
 /// A broker's answer to one batch.
 #[derive(Debug)]
-pub(crate) struct Attempt {
+pub struct Attempt {
     pub error: BrokerError,
     pub base_offset: Option<i64>,
     pub log_append_time: Option<i64>,
@@ -71,7 +69,7 @@ pub(crate) struct Attempt {
 /// What has to be done beside the ledger.
 #[derive(Debug, Default)]
 #[must_use]
-pub(crate) struct Effects {
+pub struct Effects {
     /// Batches that have their outcome: whoever asked is to be told.
     pub settled: Vec<Settled>,
     /// The identity under which the partition cannot go on.
@@ -82,7 +80,7 @@ pub(crate) struct Effects {
 
 /// Whether a batch can be taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Readiness {
+pub enum Readiness {
     Now,
     At(Instant),
     /// Not before something else happens: an answer, an identity, another batch.
@@ -117,7 +115,7 @@ struct Entry {
 /// - only the first batch that is not lent can be taken, so nothing overtakes a retry;
 /// - a batch leaves only with its outcome; while it is lent it stays, expired or not.
 #[derive(Debug)]
-pub(crate) struct Ledger {
+pub struct Ledger {
     rules: Rc<Rules>,
     entries: VecDeque<Entry>,
     next_id: u64,
@@ -201,8 +199,6 @@ impl Ledger {
     /// Whether another batch, once there is one, could be lent beside those that are.
     pub fn has_room(&self) -> bool {
         let one_at_a_time = self.rules.idempotent && (!self.proven || self.is_in_doubt());
-        #[cfg(test)]
-        let one_at_a_time = one_at_a_time && !planted::is(Bug::UnprovenPipelined);
         let window = if one_at_a_time {
             1
         } else {
@@ -258,8 +254,6 @@ impl Ledger {
             }
         };
         let (header, records) = entry.batch.stamped(stamp);
-        #[cfg(test)]
-        planted::reuse(&header, &records);
         entry.lent = true;
         entry.leader_generation = *leader_generation;
         entry.not_before = None;
@@ -295,8 +289,6 @@ impl Ledger {
             if entry.lent {
                 let fate = Settlement::Failed(Unconfirmed::Unknown(reason));
                 effects.settled.extend(entry.settle(fate));
-                #[cfg(test)]
-                planted::free(&entry.batch.stamped(entry.stamp.unwrap_or(Stamp::NONE)).1);
                 at += 1;
             } else {
                 self.fail(at, reason, &mut effects);
@@ -426,7 +418,7 @@ impl Drop for Ledger {
 
 /// What a partition holds.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Load {
+pub struct Load {
     pub batches: usize,
     pub records: usize,
     pub bytes: usize,

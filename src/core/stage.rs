@@ -17,7 +17,7 @@ use crate::core::memory::{Buffer, first_size};
 
 /// What a caller wants beside the append.
 #[derive(Default)]
-pub(crate) struct AppendOptions<'a> {
+pub struct AppendOptions<'a> {
     pub callback: Option<Callback>,
     pub listeners: &'a [Arc<dyn Listener>],
     /// The partition was chosen by the sticky partitioner, which wants to know its bytes.
@@ -51,14 +51,14 @@ impl<'a> AppendOptions<'a> {
 
 /// An accepted record.
 #[derive(Debug)]
-pub(crate) struct Appended {
+pub struct Appended {
     pub index: u32,
     pub ack: Arc<Ack>,
 }
 
 /// What became of an append.
 #[derive(Debug)]
-pub(crate) enum Append {
+pub enum Append {
     Done(Appended),
     /// The record needs memory and not enough was brought along: come again with this much.
     NeedsMemory {
@@ -81,7 +81,7 @@ pub(crate) fn due(linger: Duration, pressure: bool, now: Instant) -> impl Fn(Ins
 }
 
 /// Who tells a leader's sender of a partition's batches, as the stage sees him.
-pub(crate) trait BatchObserver: Send + Sync {
+pub trait BatchObserver: Send + Sync {
     /// So many bytes more are sealed. With `ask` the partition is to be asked for them: nobody was
     /// told since it was asked last.
     fn full(&self, bytes: usize, ask: bool);
@@ -97,7 +97,7 @@ pub(crate) trait BatchObserver: Send + Sync {
 /// mutex pays for a second atomic exchange. An append that panics half way has not raised the batch's
 /// count: see `OpenBatch`. Batches leave in the order in which they were filled, since the sealed ones
 /// wait here, under the same claim, rather than in messages that could be overtaken.
-pub(crate) struct Stage {
+pub struct Stage {
     partition: i32,
     batch_size: usize,
     /// What a batch begins with where little is sent.

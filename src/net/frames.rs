@@ -71,10 +71,7 @@ impl FrameReader {
 }
 
 /// Takes the first answer off the buffer, without its length prefix, if all of it is there.
-pub(crate) fn split_frame(
-    buffer: &mut BytesMut,
-    endpoint: &Endpoint,
-) -> Result<Option<Bytes>, NetError> {
+pub fn split_frame(buffer: &mut BytesMut, endpoint: &Endpoint) -> Result<Option<Bytes>, NetError> {
     let Some(&prefix) = buffer.first_chunk::<4>() else {
         return Ok(None);
     };

@@ -14,7 +14,7 @@ use crate::core::memory::Buffer;
 
 /// A batch that still takes records. Everything in it is committed: a record is in `count` only
 /// once all its bytes are in the buffer.
-pub(crate) struct OpenBatch {
+pub struct OpenBatch {
     records: Buffer,
     count: i32,
     base_timestamp: i64,

@@ -17,7 +17,7 @@ pub struct Header {
 
 /// The parts of a record that reach the wire, borrowed from whoever sends it.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct RecordRef<'a> {
+pub struct RecordRef<'a> {
     pub key: Option<&'a [u8]>,
     pub value: Option<&'a [u8]>,
     pub headers: &'a [Header],

@@ -15,7 +15,7 @@ use crate::core::memory::Buffer;
 /// The records of a sealed batch. Every request that carries them is an owner: the memory goes
 /// back to the pool when the last one is done.
 #[derive(Debug)]
-pub(crate) enum Payload {
+pub enum Payload {
     /// In leased memory.
     Leased(Buffer),
     /// Half of a batch that was split; outside the budget.
@@ -56,7 +56,7 @@ impl std::ops::Deref for Payload {
 
 /// A batch on its way to its outcome.
 #[derive(Debug)]
-pub(crate) struct SealedBatch {
+pub struct SealedBatch {
     records: Arc<Payload>,
     /// The records' CRC, if it has been summed.
     sum: Option<u32>,
@@ -74,11 +74,11 @@ pub(crate) struct SealedBatch {
 }
 
 /// What a flush waits for: that the last clone is dropped.
-pub(crate) type Token = Arc<dyn Any + Send + Sync>;
+pub type Token = Arc<dyn Any + Send + Sync>;
 
 /// A batch that has its outcome; what is left to do is to tell.
 #[derive(Debug)]
-pub(crate) struct Settled {
+pub struct Settled {
     pub first: RecordId,
     pub count: i32,
     pub settlement: Settlement,

@@ -138,7 +138,7 @@ impl Compression {
 /// Why something was not compressed or decompressed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub(crate) enum CompressError {
+pub enum CompressError {
     /// The codec is known but was left out of this build.
     #[error("{codec} is not built in: enable forebay's cargo feature `{feature}`")]
     NotBuilt {
@@ -230,7 +230,7 @@ fn encoder(compression: Compression) -> Result<Box<dyn Encode>, CompressError> {
 /// and one output buffer, as large as the largest batch needed. Once both have
 /// grown, compressing allocates nothing; only zstd's own context may be sized
 /// again when batches become much larger or smaller.
-pub(crate) struct Compressor {
+pub struct Compressor {
     compression: Compression,
     encoder: Option<Box<dyn Encode>>,
     out: Vec<u8>,
@@ -274,7 +274,7 @@ impl std::fmt::Debug for Compressor {
 /// that holds more is an error as soon as it shows. Beside the result there is
 /// working memory of the codec: at most 8 MiB for LZ4, and for zstd the window
 /// the frame asks for, up to 128 MiB (untouched pages of it cost nothing).
-pub(crate) fn decompress(bits: i16, input: &[u8], limit: usize) -> Result<Vec<u8>, CompressError> {
+pub fn decompress(bits: i16, input: &[u8], limit: usize) -> Result<Vec<u8>, CompressError> {
     match bits & CODEC_MASK {
         0 if input.len() > limit => Err(CompressError::TooLarge { limit }),
         0 => Ok(input.to_vec()),

@@ -8,7 +8,7 @@ use super::OutgoingBatch;
 /// one, up to the first that does not fit, as Kafka's own `RecordAccumulator.drain` does. A second
 /// batch of a partition stays, and so does everything of that partition behind it, so that a
 /// partition's batches leave in their order.
-pub(crate) fn gather<P: OutgoingBatch>(waiting: &mut VecDeque<P>, max_bytes: usize) -> Vec<P> {
+pub fn gather<P: OutgoingBatch>(waiting: &mut VecDeque<P>, max_bytes: usize) -> Vec<P> {
     let mut seen = HashSet::with_capacity(waiting.len());
     let mut bytes = 0;
     let mut goes = Vec::with_capacity(waiting.len());

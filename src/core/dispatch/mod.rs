@@ -10,9 +10,9 @@ mod request_sizing;
 mod response;
 
 pub(crate) use demand::Demand;
-pub(crate) use gather::gather;
+pub use gather::gather;
 pub(crate) use in_flight::{InFlight, Request};
-pub(crate) use outgoing_batch::OutgoingBatch;
+pub use outgoing_batch::OutgoingBatch;
 pub(crate) use ready_queue::{ReadyHandle, ReadyQueue};
 pub(crate) use request::{arrange, encode};
 pub(crate) use request_sizing::RequestSizing;

@@ -5,7 +5,7 @@ use uuid::Uuid;
 use crate::core::batch::HEADER_LEN;
 
 /// A batch on its way into a request.
-pub(crate) trait OutgoingBatch {
+pub trait OutgoingBatch {
     fn topic(&self) -> &str;
     /// Nil where brokers are too old to tell it.
     fn topic_id(&self) -> Uuid;

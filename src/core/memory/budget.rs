@@ -8,7 +8,7 @@ use super::shelf::blank;
 
 /// What became of a request for memory.
 #[derive(Debug)]
-pub(crate) enum Lease<T> {
+pub enum Lease<T> {
     /// Here it is: memory of the size asked for, and the ticket that came with the request.
     Granted(Box<[u8]>, T),
     /// Parked until memory comes back; the budget keeps the ticket.
@@ -31,7 +31,7 @@ struct Waiter<T> {
 /// - bytes granted and bytes kept for reuse never exceed `total` together;
 /// - while anyone waits, nobody else is granted anything, so a large waiter is not starved by
 ///   small ones that come later.
-pub(crate) struct Budget<T> {
+pub struct Budget<T> {
     total: usize,
     pooled: usize,
     granted: usize,

@@ -8,7 +8,8 @@ mod budget;
 mod pace;
 mod shelf;
 
-pub(crate) use budget::{Budget, Lease};
-#[cfg(any(test, feature = "bench", fuzzing))]
-pub(crate) use shelf::blank;
-pub(crate) use shelf::{Buffer, Shelf, first_size};
+pub use budget::{Budget, Lease};
+#[cfg(any(test, feature = "internals"))]
+pub use shelf::blank;
+pub(crate) use shelf::first_size;
+pub use shelf::{Buffer, Shelf};

@@ -19,7 +19,7 @@ type WakePartition = Box<dyn Fn() + Send + Sync>;
 /// - coming back needs no living PoolActor: what it has not collected waits in `returned`;
 /// - while anyone waits in the budget, nothing is taken off the shelf, and what comes back goes to
 ///   the budget; where memory is used up, what lies here too.
-pub(crate) struct Shelf {
+pub struct Shelf {
     stock: Mutex<Stock>,
     /// The size of pooled buffers.
     pooled: usize,
@@ -276,7 +276,7 @@ impl Shelf {
 
 /// Leased memory. Its drop is the reclaim: who holds a buffer owns it, the socket's writer too,
 /// so the bytes of a batch cannot change under a request that still carries them (CVE-2026-35554).
-pub(crate) struct Buffer {
+pub struct Buffer {
     bytes: Box<[u8]>,
     /// Bytes in use.
     len: usize,
@@ -376,7 +376,7 @@ fn poison(bytes: &mut [u8]) {
 }
 
 /// New memory. It has a value from the beginning, so that the encoder may write anywhere in it.
-pub(crate) fn blank(size: usize) -> Box<[u8]> {
+pub fn blank(size: usize) -> Box<[u8]> {
     vec![0; size].into_boxed_slice()
 }
 

@@ -12,7 +12,7 @@ use super::TopicPartitions;
 
 /// How much waits for one partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Load {
+pub struct Load {
     /// The partition.
     pub partition: i32,
     /// How many batches wait for it.
@@ -24,7 +24,7 @@ pub(crate) struct Load {
 
 /// One topic's sticky partition, shared by all threads that send.
 #[derive(Debug)]
-pub(crate) struct Sticky {
+pub struct Sticky {
     adaptive: bool,
     switch_at: u32,
     /// The partition in the upper half and the bytes it was given in the lower,

@@ -8,11 +8,11 @@ use actix::prelude::*;
 use krafka::error::ErrorCode;
 use krafka::testing::{ApiKey, Control, FakeBroker};
 
-use super::faults;
-use crate::config::ConfigBuilder;
-use crate::{
-    Component, Config, Lifecycle, LifecycleEvent, Placement, Producer, Reason, Record, SendError,
-    Supervise, TopicPartition, Unconfirmed,
+use forebay::config::ConfigBuilder;
+use forebay::internals::faults;
+use forebay::{
+    CloseError, Component, Config, Lifecycle, LifecycleEvent, Placement, Producer, Reason, Record,
+    SendError, Supervise, TopicPartition, Unconfirmed,
 };
 
 /// Everything that runs under a guard and that `deliver` can get to.
@@ -308,7 +308,7 @@ async fn everything_may_panic_again_and_again() {
     fall(4 * REACHED.len()).await;
 }
 
-/// Prints what it did: `cargo test --release --lib ten_thousand_panics -- --ignored --nocapture`
+/// Prints what it did: `cargo test --release --test faults ten_thousand_panics -- --ignored --nocapture`
 #[actix::test]
 #[ignore = "takes minutes; for the figures"]
 async fn ten_thousand_panics() {
@@ -529,7 +529,7 @@ async fn who_waits_for_memory_in_vain_is_told_though_the_pool_falls() {
     assert!(matches!(refused, SendError::NoMemory { .. }), "{refused:?}");
     assert_eq!(faults::stop(), [3]);
     let closed = producer.close(Duration::ZERO).await;
-    assert_eq!(closed, Err(crate::CloseError::TimedOut));
+    assert_eq!(closed, Err(CloseError::TimedOut));
 }
 
 #[actix::test]
@@ -610,16 +610,13 @@ async fn parts_are_retired_and_restarted_by_message() {
             LifecycleEvent::Retired | LifecycleEvent::Recovered
         )
     };
-    let by_hand: Vec<_> = heard.into_iter().filter(by_hand).collect();
-    let event = |part: &Component, event| Lifecycle {
-        part: part.clone(),
-        event,
-    };
+    let by_hand = heard.into_iter().filter(by_hand);
+    let by_hand: Vec<_> = by_hand.map(|it| (it.part, it.event)).collect();
     let expected = [
-        event(&part, LifecycleEvent::Retired),
-        event(&part, LifecycleEvent::Recovered),
-        event(&sender, LifecycleEvent::Retired),
-        event(&sender, LifecycleEvent::Recovered),
+        (part.clone(), LifecycleEvent::Retired),
+        (part, LifecycleEvent::Recovered),
+        (sender.clone(), LifecycleEvent::Retired),
+        (sender, LifecycleEvent::Recovered),
     ];
     assert_eq!(by_hand, expected);
     let closed = producer.close(Duration::from_secs(5)).await;

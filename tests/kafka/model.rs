@@ -1,13 +1,12 @@
 //! The simulation's model of a partition against a real broker: the same produce requests go to
 //! both, and both have to answer with the same codes and offsets.
 
-mod kafka;
-
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes, BytesMut};
+use forebay_kafka_cluster as kafka;
 use forebay_model_cluster::{Log, ReplicaState, code};
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::{

@@ -116,7 +116,7 @@ impl ClockActor {
         let handle = ctx.run_later(wait, |clock, ctx| {
             watch_over(clock, ctx, |clock, ctx| {
                 clock.timer = None;
-                #[cfg(test)]
+                #[cfg(feature = "internals")]
                 super::guard::faults::strike::<Self, super::guard::faults::Timer>();
                 clock.send_due_ticks(ctx);
             });

@@ -144,7 +144,7 @@ pub(crate) use guarded;
 
 pub(crate) fn handle<A: On<M>, M>(actor: &mut A, message: M, ctx: &mut Context<A>) {
     watch_over(actor, ctx, |actor, ctx| {
-        #[cfg(test)]
+        #[cfg(feature = "internals")]
         faults::strike::<A, M>();
         actor.on(message, ctx);
     });
@@ -177,13 +177,13 @@ pub(crate) fn spawn<A: Guarded, F: Future + 'static>(
     future: F,
     then: impl FnOnce(&mut A, F::Output, &mut Context<A>) + 'static,
 ) -> SpawnHandle {
-    #[cfg(test)]
+    #[cfg(feature = "internals")]
     let future = future.inspect(|_| faults::strike::<A, faults::Spawned>());
     let caught = AssertUnwindSafe(future).catch_unwind();
     ctx.spawn(wrap_future(caught).map(|caught, actor: &mut A, ctx| {
         watch_over(actor, ctx, |actor, ctx| {
             let output = caught.unwrap_or_else(|panic| resume_unwind(panic));
-            #[cfg(test)]
+            #[cfg(feature = "internals")]
             faults::strike::<A, faults::Finished>();
             then(actor, output, ctx);
         });
@@ -223,7 +223,5 @@ fn give_up<A: Guarded>(actor: &mut A, why: &Arc<str>, ctx: &mut Context<A>) {
     guard.report(Some(Arc::clone(why)));
 }
 
-#[cfg(test)]
+#[cfg(feature = "internals")]
 pub(crate) mod faults;
-#[cfg(test)]
-mod tests;

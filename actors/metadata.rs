@@ -443,37 +443,3 @@ impl Handler<Stop> for MetadataActor {
         ctx.stop();
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use std::cell::Cell;
-    use std::rc::Rc;
-
-    use crate::actors::faults;
-    use crate::simulation::in_virtual_time;
-    use crate::{Config, Placement, Producer, Record, SendError};
-
-    #[test]
-    fn a_topic_nobody_wants_any_more_costs_nothing() {
-        in_virtual_time(async {
-            let config = Config::builder()
-                .bootstrap_servers("nobody:9092")
-                .set("max.block.ms", 50)
-                .build()
-                .expect("a configuration");
-            let builder = Producer::builder().placement(Placement::CurrentArbiter);
-            let producer = builder.start(config).expect("a producer");
-            let refused = producer.send(Record::to("nothing")).await;
-            assert!(matches!(refused, Err(SendError::TopicUnknown { .. })));
-            let messages = Rc::new(Cell::new(0));
-            let counter = Rc::clone(&messages);
-            faults::at_each(move |_, _| {
-                counter.set(counter.get() + 1);
-                assert!(counter.get() < 10_000, "the runtime spins");
-            });
-            tokio::time::sleep(std::time::Duration::from_secs(60)).await;
-            faults::at_none();
-            assert!(messages.get() < 100, "{} messages", messages.get());
-        });
-    }
-}

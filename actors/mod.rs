@@ -27,7 +27,7 @@ mod sender;
 mod services;
 
 pub(crate) use delivery::ToRecipient;
-#[cfg(test)]
+#[cfg(feature = "internals")]
 pub(crate) use guard::faults;
 pub(crate) use messages::{Close, Flush, GetFigures, LastHandleDropped, Subscribe};
 pub(crate) use metadata::MetadataActor;
@@ -38,6 +38,6 @@ pub(crate) use runtime::{GetPartition, Runtime, RuntimeActor, RuntimeSpec};
 use std::time::Instant;
 
 /// The time as the runtime's arbiter has it: tokio's, so that tests may pause it.
-pub(crate) fn now() -> Instant {
+pub fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }

@@ -8,10 +8,9 @@
 //! It needs Java 17 and Maven. It prints its bootstrap servers, and runs until Ctrl-C or the end of
 //! standard input.
 
-#[path = "../tests/kafka/mod.rs"]
-mod kafka;
-
 use std::time::Instant;
+
+use forebay_kafka_cluster as kafka;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -29,25 +29,28 @@
         clippy::unwrap_used
     )
 )]
+// Without the feature, as applications have it, the library is held to these.
+#![cfg_attr(
+    feature = "internals",
+    allow(
+        clippy::len_without_is_empty,
+        missing_docs,
+        unnameable_types,
+        reason = "what is public for tests alone has no pages"
+    )
+)]
 
 #[path = "../actors/mod.rs"]
 mod actors;
 mod api;
 pub mod config;
 mod core;
-#[cfg(any(test, fuzzing))]
-#[doc(hidden)]
-pub mod fuzzing;
 mod intake;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod internals;
 mod meters;
 mod net;
-#[cfg(feature = "bench")]
-#[doc(hidden)]
-#[path = "../benches/micro/rooms.rs"]
-pub mod rooms;
-#[cfg(test)]
-#[path = "../tests/simulation/mod.rs"]
-mod simulation;
 
 pub mod partitioner {
     //! Who chooses the partition of a record that names none.

@@ -12,12 +12,12 @@ thread_local! {
 type Each = Box<dyn FnMut(&'static str, &'static str)>;
 
 /// Calls `each` before every message on this thread from now on. It may panic.
-pub(crate) fn at_each(each: impl FnMut(&'static str, &'static str) + 'static) {
+pub fn at_each(each: impl FnMut(&'static str, &'static str) + 'static) {
     EACH.set(Some(Box::new(each)));
 }
 
 /// Ends [`at_each`].
-pub(crate) fn at_none() {
+pub fn at_none() {
     EACH.set(None);
 }
 
@@ -39,7 +39,7 @@ struct Plan {
 /// Makes every `every`th message named `at` panic in its handler, at most `most` times. Without
 /// that limit it could go on for ever, because a restart makes other actors send their messages
 /// again. `Actor:*` means all messages of an actor.
-pub(crate) fn plan(at: &str, every: u32, most: u32) {
+pub fn plan(at: &str, every: u32, most: u32) {
     let plan = Plan {
         at: at.to_owned(),
         every,
@@ -51,7 +51,7 @@ pub(crate) fn plan(at: &str, every: u32, most: u32) {
 }
 
 /// Ends all plans. Returns how many panics each of them caused.
-pub(crate) fn stop() -> Vec<u32> {
+pub fn stop() -> Vec<u32> {
     PLANS.take().iter().map(|plan| plan.struck).collect()
 }
 
@@ -65,8 +65,8 @@ pub(crate) fn strike<A, M>() {
     });
     let struck = PLANS.with_borrow_mut(|plans| {
         plans.iter_mut().any(|plan| {
-            let (at_actor, at_message) = plan.at.split_once(':').expect("Actor:Message");
-            if at_actor != actor || (at_message != "*" && at_message != message) {
+            let at = plan.at.split_once(':');
+            if !at.is_some_and(|(a, m)| a == actor && (m == "*" || m == message)) {
                 return false;
             }
             plan.seen += 1;

@@ -8,7 +8,7 @@ use futures_util::FutureExt;
 use tokio::sync::mpsc;
 
 use super::{FromLink, SenderActor};
-#[cfg(test)]
+#[cfg(feature = "internals")]
 use crate::actors::guard;
 use crate::actors::guard::On;
 use crate::actors::messages::MoveTo;
@@ -37,7 +37,7 @@ impl SenderActor {
         };
         let endpoint = self.endpoint.clone();
         let link = async move {
-            #[cfg(test)]
+            #[cfg(feature = "internals")]
             guard::faults::strike::<Self, guard::faults::Link>();
             net::run_link(endpoint, options, inbox, tell).await;
         };

@@ -1,12 +1,12 @@
-//! Micro-benchmarks: the time and the allocations of one step in each module: `cargo bench
-//! --features bench`.
+//! What one step costs, in time and in allocations: `cargo bench`.
+
+mod rooms;
 
 use std::time::Instant;
 
 use divan::counter::BytesCount;
 use divan::{AllocProfiler, Bencher, black_box};
 use forebay::partitioner::partition_for_key;
-use forebay::rooms;
 
 #[global_allocator]
 static ALLOCATIONS: AllocProfiler = AllocProfiler::system();

@@ -1,21 +1,19 @@
-//! The steps that the micro-benchmarks measure, each as a closure. So no internal type needs a
-//! public name.
+//! One step of each part of the library, as a closure.
 
 use std::collections::VecDeque;
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use forebay::BrokerError;
+use forebay::config::Compression;
+use forebay::internals::batch::{
+    Compressor, HEADER_LEN, OpenBatch, RecordRef, SealedBatch, Shelf, Stamp, blank,
+};
+use forebay::internals::dispatch::{OutgoingBatch, Sticky, gather};
+use forebay::internals::ledger::{Attempt, Identity, Ledger, Report, Rules};
+use forebay::partitioner::TopicPartitions;
 use uuid::Uuid;
-
-use crate::core::batch::{HEADER_LEN, OpenBatch, RecordRef, SealedBatch, Stamp};
-use crate::core::broker_error::BrokerError;
-use crate::core::compress::{Compression, Compressor};
-use crate::core::dispatch::{OutgoingBatch, gather};
-use crate::core::identity::Identity;
-use crate::core::ledger::{Attempt, Ledger, Report, Rules};
-use crate::core::memory::{Shelf, blank};
-use crate::core::partitioner::{Sticky, TopicPartitions};
 
 const BATCH: usize = 16 * 1024;
 const SMALL: usize = 1024;

@@ -11,9 +11,6 @@
 //! hold, 1 if one does not, and 2 if the run failed. Unless it is 0, the brokers' files are kept.
 //! Ctrl-C ends the faults early and judges what there is. A second one ends the process.
 
-#[path = "../../tests/kafka/mod.rs"]
-mod kafka;
-
 mod books;
 mod clients;
 mod connections;
@@ -33,12 +30,12 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use forebay::Config;
+use forebay_kafka_cluster::{self as kafka, Cluster, ClusterOptions, Listener, Proxies};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 use books::Books;
 use faults::{CLIENT, Faults, PARTITIONS, STREAM, say};
-use kafka::{Cluster, ClusterOptions, Listener, Proxies};
 use kinds::{Kind, Tally, Wanted};
 use load::Load;
 use report::{Memory, Report};

@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| forebay::fuzzing::produce_response(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| forebay_fuzz::produce_response(data));

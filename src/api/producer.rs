@@ -142,8 +142,9 @@ pub struct ProducerBuilder {
 
 impl ProducerBuilder {
     /// Has chance repeat itself.
-    #[cfg(test)]
-    pub(crate) fn seed(mut self, seed: u64) -> Self {
+    #[cfg(feature = "internals")]
+    #[doc(hidden)]
+    pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
         self
     }

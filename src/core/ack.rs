@@ -13,7 +13,7 @@ use crate::core::panics;
 
 /// How a batch ended, for all its records at once.
 #[derive(Debug, Clone)]
-pub(crate) enum Settlement {
+pub enum Settlement {
     /// The broker has it. No base offset when the broker named none.
     Acked {
         base_offset: Option<i64>,
@@ -34,7 +34,7 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 /// The outcome of one batch, written once, read by as many receipts as it has records.
 #[derive(Debug)]
-pub(crate) struct Ack {
+pub struct Ack {
     id: u64,
     partition: i32,
     settlement: OnceLock<Settlement>,
@@ -173,7 +173,7 @@ fn invalid(error: &BrokerError, records: &[(u32, Arc<str>)], index: u32) -> Unco
 /// The batch's side of an ack. Dropped without a word, it settles the ack itself, so that no
 /// record is ever left without an outcome, whatever happened to the batch.
 #[derive(Debug)]
-pub(crate) struct AckSettler {
+pub struct AckSettler {
     ack: Arc<Ack>,
     /// Whether bytes of the batch may be in a log.
     pub unresolved: bool,

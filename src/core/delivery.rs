@@ -11,7 +11,7 @@ use crate::core::record::TopicPartition;
 pub(crate) type Callback = Box<dyn FnOnce(Outcome) + Send>;
 
 /// Something that is told of whole batches.
-pub(crate) trait Listener: Send + Sync {
+pub trait Listener: Send + Sync {
     /// `delivered` has its outcome. Called on the runtime's arbiter, in partition order.
     fn delivered(&self, delivered: &BatchOutcome);
 }
@@ -84,7 +84,7 @@ impl BatchOutcome {
 
 /// Callbacks and listeners of one batch. Most have none, and take a word for them.
 #[derive(Default)]
-pub(crate) struct Listeners(Option<Box<Told>>);
+pub struct Listeners(Option<Box<Told>>);
 
 #[derive(Default)]
 struct Told {

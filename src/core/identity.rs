@@ -2,7 +2,7 @@
 
 /// A producer id with its epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Identity {
+pub struct Identity {
     pub producer_id: i64,
     pub epoch: i16,
 }
@@ -19,14 +19,14 @@ impl Identity {
 ///
 /// Invariant: an identity, once given out, is never given out again after a bump.
 #[derive(Debug, Default)]
-pub(crate) struct Identities {
+pub struct Identities {
     current: Option<Identity>,
     asking: bool,
 }
 
 /// What a partition's request for an identity leads to.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum NextIdentity {
+pub enum NextIdentity {
     /// Give this one out.
     Use(Identity),
     /// Ask a broker for a new producer id.

@@ -15,12 +15,10 @@ use crate::core::broker_error::BrokerError;
 use crate::core::compress::{Compression, Compressor};
 use crate::core::identity::{Identity, sequence_after};
 use crate::core::outcome::{Reason, Unconfirmed};
-#[cfg(test)]
-use crate::simulation::planted::{self, Bug};
 
 /// The configuration that applies to the batches of all partitions.
 #[derive(Debug, Clone)]
-pub(crate) struct Rules {
+pub struct Rules {
     pub idempotent: bool,
     /// How many batches of one partition may be in flight.
     pub max_in_flight: usize,
@@ -38,7 +36,7 @@ const REMEMBERED: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A batch lent to a sender.
 #[derive(Debug)]
-pub(crate) struct Lent {
+pub struct Lent {
     pub id: u64,
     pub header: [u8; HEADER_LEN],
     pub records: Arc<Payload>,
@@ -51,7 +49,7 @@ pub(crate) struct Lent {
 
 /// What a sender reports on a batch that was lent to it.
 #[derive(Debug)]
-pub(crate) enum Report {
+pub enum Report {
     /// The broker responded.
     Answered(Attempt),
     /// There is no response. Unless `written`, no byte of the batch reached the socket.
@@ -62,7 +60,7 @@ pub(crate) enum Report {
 
 /// The broker's response for one batch.
 #[derive(Debug)]
-pub(crate) struct Attempt {
+pub struct Attempt {
     pub error: BrokerError,
     pub base_offset: Option<i64>,
     pub log_append_time: Option<i64>,
@@ -73,7 +71,7 @@ pub(crate) struct Attempt {
 /// What has to be done outside the ledger.
 #[derive(Debug, Default)]
 #[must_use]
-pub(crate) struct Effects {
+pub struct Effects {
     /// Batches whose outcome is known. Their listeners and callbacks have to be told.
     pub settled: Vec<Settled>,
     /// The identity that the partition can no longer use. It needs a new one.
@@ -84,7 +82,7 @@ pub(crate) struct Effects {
 
 /// Whether a batch can be taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Readiness {
+pub enum Readiness {
     Now,
     At(Instant),
     /// Not before something else happens: a response, an identity, or another batch.
@@ -120,7 +118,7 @@ struct Entry {
 /// - only the first batch that is not lent can be taken, so no batch overtakes a retry;
 /// - a batch is removed only with its outcome. A lent batch stays even when it has expired.
 #[derive(Debug)]
-pub(crate) struct Ledger {
+pub struct Ledger {
     rules: Rc<Rules>,
     entries: VecDeque<Entry>,
     next_id: u64,
@@ -208,8 +206,6 @@ impl Ledger {
     /// Whether another batch could be lent in addition to those that are.
     pub fn has_room(&self) -> bool {
         let one_at_a_time = self.rules.idempotent && (!self.proven || self.is_in_doubt());
-        #[cfg(test)]
-        let one_at_a_time = one_at_a_time && !planted::is(Bug::UnprovenPipelined);
         let window = if one_at_a_time {
             1
         } else {
@@ -265,8 +261,6 @@ impl Ledger {
             }
         };
         let (header, records) = entry.batch.stamped(stamp);
-        #[cfg(test)]
-        planted::reuse(&header, &records);
         entry.lent = true;
         entry.leader_generation = *leader_generation;
         entry.not_before = None;
@@ -302,8 +296,6 @@ impl Ledger {
             if entry.lent {
                 let fate = Settlement::Failed(Unconfirmed::Unknown(reason));
                 effects.settled.extend(entry.settle(fate));
-                #[cfg(test)]
-                planted::free(&entry.batch.stamped(entry.stamp.unwrap_or(Stamp::NONE)).1);
                 at += 1;
             } else {
                 self.fail(at, reason, &mut effects);
@@ -436,7 +428,7 @@ impl Drop for Ledger {
 
 /// What a partition's ledger holds without an outcome.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Load {
+pub struct Load {
     pub batches: usize,
     pub records: usize,
     pub bytes: usize,

@@ -3,7 +3,7 @@
 use std::any::Any;
 
 /// The message of a caught panic.
-pub(crate) fn message(panic: &(dyn Any + Send)) -> &str {
+pub fn message(panic: &(dyn Any + Send)) -> &str {
     panic
         .downcast_ref::<&'static str>()
         .copied()

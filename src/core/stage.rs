@@ -18,7 +18,7 @@ use crate::core::memory::{Buffer, first_size};
 
 /// What a caller wants in addition to the append.
 #[derive(Default)]
-pub(crate) struct AppendOptions<'a> {
+pub struct AppendOptions<'a> {
     pub callback: Option<Callback>,
     pub listeners: &'a [Arc<dyn Listener>],
     /// The sticky partitioner chose the partition. It has to learn how many bytes went there.
@@ -52,14 +52,14 @@ impl<'a> AppendOptions<'a> {
 
 /// An accepted record.
 #[derive(Debug)]
-pub(crate) struct Appended {
+pub struct Appended {
     pub index: u32,
     pub ack: Arc<Ack>,
 }
 
 /// The result of an append.
 #[derive(Debug)]
-pub(crate) enum Append {
+pub enum Append {
     Done(Appended),
     /// The record needs a buffer of at least `size` bytes, and the caller brought none. It has to
     /// try again with one.
@@ -84,7 +84,7 @@ pub(crate) fn due(linger: Duration, pressure: bool, now: Instant) -> impl Fn(Ins
 }
 
 /// Tells the leader's sender of a partition's batches, on the thread that fills them.
-pub(crate) trait BatchObserver: Send + Sync {
+pub trait BatchObserver: Send + Sync {
     /// Another `bytes` are in sealed batches. With `ask`, the sender has to ask the partition for
     /// them. Without it, the sender was already told to, and has not asked yet.
     fn full(&self, bytes: usize, ask: bool);
@@ -103,7 +103,7 @@ pub(crate) trait BatchObserver: Send + Sync {
 ///
 /// Batches leave in the order in which they were filled: sealed batches wait here, under the same
 /// claim. In messages they could overtake each other.
-pub(crate) struct Stage {
+pub struct Stage {
     partition: i32,
     batch_size: usize,
     /// Bytes of a batch's first buffer, in a partition with few records.

@@ -68,12 +68,12 @@ pub async fn connect(
 
 async fn dial(endpoint: &Endpoint, options: &ConnectOptions) -> Result<Transport, NetError> {
     let deadline = Instant::now() + options.setup_timeout;
-    #[cfg(test)]
-    if let Some(dialled) = crate::simulation::dial(endpoint) {
+    #[cfg(feature = "internals")]
+    if let Some(dialled) = super::simulated::dial(endpoint) {
         let dialled = timeout_at(deadline, dialled).await;
         let dialled = dialled.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
         return match dialled {
-            Ok((read, write)) => Ok(Transport::Simulated(read, write)),
+            Ok(halves) => Ok(Transport::Simulated(halves)),
             Err(error) => Err(NetError::io(endpoint, "connecting to", error)),
         };
     }

@@ -72,11 +72,8 @@ impl FrameReader {
     }
 }
 
-/// Removes the first response from the buffer, without its length prefix, if it is complete.
-pub(crate) fn split_frame(
-    buffer: &mut BytesMut,
-    endpoint: &Endpoint,
-) -> Result<Option<Bytes>, NetError> {
+/// Takes the first response off the buffer, without its length prefix, if all of it is there.
+pub fn split_frame(buffer: &mut BytesMut, endpoint: &Endpoint) -> Result<Option<Bytes>, NetError> {
     let Some(&prefix) = buffer.first_chunk::<4>() else {
         return Ok(None);
     };

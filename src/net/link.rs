@@ -88,11 +88,7 @@ async fn write(
 ) -> Result<(), NetError> {
     let mut going = Vec::new();
     while outbox.recv_many(&mut going, MAX_AT_ONCE).await > 0 {
-        going.retain(|outbound: &OutgoingRequest| outbound.gate.pass());
-        #[cfg(test)]
-        going
-            .iter_mut()
-            .for_each(crate::simulation::planted::as_memory_is);
+        going.retain(|request: &OutgoingRequest| request.gate.pass());
         let count = going.iter().map(|outbound| 2 * outbound.records.len() + 1);
         let mut slices = Vec::with_capacity(count.sum());
         for OutgoingRequest {

@@ -12,13 +12,15 @@ mod error;
 mod fake;
 mod frames;
 mod link;
+#[cfg(feature = "internals")]
+pub(crate) mod simulated;
 mod transport;
 
 use crate::core::endpoint::Endpoint;
 pub use connection::{ConnectOptions, Connection, connect};
 pub use control::ControlClient;
 pub use error::NetError;
-#[cfg(any(test, fuzzing))]
-pub(crate) use frames::split_frame;
+#[cfg(feature = "internals")]
+pub use frames::split_frame;
 pub use frames::{FrameReader, FrameWriter};
 pub(crate) use link::{LinkEvent, run as run_link};

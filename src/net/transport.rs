@@ -3,30 +3,32 @@
 use std::io::{self, IoSlice};
 
 use bytes::BytesMut;
+#[cfg(feature = "internals")]
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
-#[cfg(test)]
-use crate::simulation::Pipe;
+#[cfg(feature = "internals")]
+use super::simulated::Halves;
 
 pub(super) enum Transport {
     Plain(TcpStream),
     /// The pipe from the broker, and the pipe to it.
-    #[cfg(test)]
-    Simulated(Pipe, Pipe),
+    #[cfg(feature = "internals")]
+    Simulated(Halves),
 }
 
 pub(super) enum ReadHalf {
     Plain(OwnedReadHalf),
-    #[cfg(test)]
-    Simulated(Pipe),
+    #[cfg(feature = "internals")]
+    Simulated(Box<dyn AsyncRead + Unpin>),
 }
 
 pub(super) enum WriteHalf {
     Plain(OwnedWriteHalf),
-    #[cfg(test)]
-    Simulated(Pipe),
+    #[cfg(feature = "internals")]
+    Simulated(Box<dyn AsyncWrite + Unpin>),
 }
 
 impl Transport {
@@ -36,8 +38,8 @@ impl Transport {
                 let (read, write) = stream.into_split();
                 (ReadHalf::Plain(read), WriteHalf::Plain(write))
             }
-            #[cfg(test)]
-            Transport::Simulated(read, write) => {
+            #[cfg(feature = "internals")]
+            Transport::Simulated((read, write)) => {
                 (ReadHalf::Simulated(read), WriteHalf::Simulated(write))
             }
         }
@@ -49,8 +51,8 @@ impl ReadHalf {
     pub async fn read(&mut self, buffer: &mut BytesMut) -> io::Result<usize> {
         match self {
             ReadHalf::Plain(half) => half.read_buf(buffer).await,
-            #[cfg(test)]
-            ReadHalf::Simulated(pipe) => pipe.read(buffer).await,
+            #[cfg(feature = "internals")]
+            ReadHalf::Simulated(half) => half.read_buf(buffer).await,
         }
     }
 }
@@ -59,8 +61,8 @@ impl WriteHalf {
     pub async fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
             WriteHalf::Plain(half) => half.write_vectored(slices).await,
-            #[cfg(test)]
-            WriteHalf::Simulated(pipe) => pipe.write(slices).await,
+            #[cfg(feature = "internals")]
+            WriteHalf::Simulated(half) => half.write_vectored(slices).await,
         }
     }
 }

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
+use forebay::internals::batch::decompress;
+use forebay::{Outcome, Unconfirmed};
+use forebay_model_cluster::{HEADER, Log, values};
 
-use super::batch::{HEADER, values};
 use super::load::{Journal, Name, Tag};
-use super::log::Log;
 use super::tally::{Invariant, Tally};
-use crate::{Outcome, Unconfirmed};
 
 /// What the configuration lets one expect.
 #[derive(Debug, Clone, Copy)]
@@ -143,8 +143,7 @@ fn records(log: &Log) -> Vec<(i64, Bytes)> {
         let plain = match batch.header.attributes & 7 {
             0 => bytes,
             _ => {
-                let plain =
-                    crate::core::compress::decompress(batch.header.attributes, &bytes, 1 << 20);
+                let plain = decompress(batch.header.attributes, &bytes, 1 << 20);
                 plain.expect("compressed by us").into()
             }
         };

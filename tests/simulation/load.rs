@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use forebay::{Lane, Outcome, Producer, Receipt, Receipts, Record, SendRecord};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::world::World;
-use crate::{Lane, Outcome, Producer, Receipt, Receipts, Record, SendRecord};
 
 /// Names a record: the clone that sent it, and its number there.
 pub(super) type Name = (u32, u32);
@@ -160,7 +160,7 @@ impl Load {
         let world = &self.world;
         let topic = world.below(self.topics.len() as u64) as usize;
         let fixed = world.below(10) < 7;
-        let visible = world.cluster.borrow().topics[topic].visible as u64;
+        let visible = world.kafka.cluster.borrow().topics[topic].visible as u64;
         let (topic, partition) = match to {
             Some((topic, partition)) => (topic, partition as i32),
             None if fixed => (topic, world.below(visible) as i32),
@@ -236,7 +236,7 @@ impl Load {
             let same = to.last().copied().filter(|_| world.below(4) > 0);
             let (topic, partition) = same.unwrap_or_else(|| {
                 let topic = world.below(self.topics.len() as u64) as usize;
-                let visible = world.cluster.borrow().topics[topic].visible as u64;
+                let visible = world.kafka.cluster.borrow().topics[topic].visible as u64;
                 (topic, world.below(visible) as i32)
             });
             to.push((topic, partition));

@@ -5,16 +5,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Once};
 use std::time::{Duration, Instant};
 
+use super::Injected;
 use super::seed::{Verdict, run};
 use super::tally::Tally;
-use super::{Injected, planted};
 
 /// A seed that takes longer, in real time, spins.
 const SPINS: Duration = Duration::from_secs(60);
 
 /// The line that replays a seed.
 pub(super) fn replay(seed: u64) -> String {
-    format!("FOREBAY_SEED={seed} cargo test --lib simulation::replay -- --nocapture")
+    format!("FOREBAY_SEED={seed} cargo test --test simulation replay -- --nocapture")
 }
 
 /// Panics that are injected by the hundred thousand are not worth a line each.
@@ -31,11 +31,7 @@ pub(super) fn keep_quiet() {
 }
 
 /// Runs seeds until all are done or `enough` says so. `each` is called with every verdict.
-pub(super) fn run_many(
-    seeds: Range<u64>,
-    bug: Option<planted::Bug>,
-    each: impl Fn(u64, &Verdict) -> bool + Sync,
-) -> Tally {
+pub(super) fn run_many(seeds: Range<u64>, each: impl Fn(u64, &Verdict) -> bool + Sync) -> Tally {
     keep_quiet();
     let next = AtomicU64::new(seeds.start);
     let total = Mutex::new(Tally::default());
@@ -43,7 +39,6 @@ pub(super) fn run_many(
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
-                planted::plant(bug);
                 let watchdog = Watchdog::start();
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);

@@ -4,22 +4,20 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::Duration;
 
+use forebay::config::Acks;
+use forebay::internals::{faults, panic_message};
+use forebay::{Config, Placement, Producer, Unconfirmed};
+use forebay_model_cluster::{Cluster, Settings, rng, virtual_time};
 use rand::Rng;
 use rand::rngs::SmallRng;
-use tokio::task::{LocalSet, spawn_local};
+use tokio::task::spawn_local;
 use tokio::time::{sleep, timeout};
 
-use super::broker::listen;
 use super::check::{Promise, check};
-use super::cluster::Cluster;
 use super::load::{Load, Name, Told};
 use super::tally::{Fault, Invariant, Tally};
 use super::weather::{before_message, heal, storm};
-use super::world::{History, Plan, World, rng};
-use super::{network, planted};
-use crate::actors::faults;
-use crate::config::Acks;
-use crate::{Config, Placement, Producer};
+use super::world::{History, Plan, World};
 
 /// What came of a seed.
 pub(super) struct Verdict {
@@ -32,7 +30,7 @@ pub(super) struct Verdict {
 }
 
 /// A seed's configuration of the producer, as far as the simulation has to know it.
-struct Settings {
+struct ProducerSettings {
     config: Config,
     delivery_timeout: Duration,
     promise: Promise,
@@ -64,22 +62,24 @@ fn plan(rng: &mut SmallRng) -> Plan {
     }
     Plan {
         congested,
-        min_in_sync: one_of(rng, &[1, 2, 2]),
-        max_message: one_of(rng, &[1 << 20, 1 << 20, 1 << 20, 500, 900]),
-        names_duplicates: rng.random_bool(0.2),
-        newest_produce: one_of(rng, &[8, 9, 11, 12, 13, 13]),
-        hints: rng.random_bool(0.5),
-        socket: match congested {
-            true => 64,
-            false => one_of(rng, &[64, 1_000, 10_000, 100_000]),
+        kafka: Settings {
+            min_in_sync: one_of(rng, &[1, 2, 2]),
+            max_message: one_of(rng, &[1 << 20, 1 << 20, 1 << 20, 500, 900]),
+            names_duplicates: rng.random_bool(0.2),
+            newest_produce: one_of(rng, &[8, 9, 11, 12, 13, 13]),
+            hints: rng.random_bool(0.5),
+            socket: match congested {
+                true => 64,
+                false => one_of(rng, &[64, 1_000, 10_000, 100_000]),
+            },
+            first_epoch: one_of(rng, &[0, 0, 0, 0, 32_766]),
         },
-        first_epoch: one_of(rng, &[0, 0, 0, 0, 32_766]),
         weights,
         storm: Duration::from_millis(rng.random_range(300..5_000)),
     }
 }
 
-fn settings(rng: &mut SmallRng, plan: &Plan) -> Settings {
+fn producer_settings(rng: &mut SmallRng, plan: &Plan) -> ProducerSettings {
     let request_timeout = rng.random_range(60..1_500);
     let linger = one_of(rng, &[0, 0, 1, 5, 40]);
     let spare = one_of(rng, &[0, 300, 1_500, 6_000]);
@@ -130,58 +130,30 @@ fn settings(rng: &mut SmallRng, plan: &Plan) -> Settings {
         .set("forebay.restart.max", if fragile { 3 } else { 1_000_000 })
         .build()
         .expect("a configuration");
-    Settings {
+    ProducerSettings {
         config,
         delivery_timeout: Duration::from_millis(delivery_timeout),
         promise: Promise {
             kept: acks == "all",
             once: idempotent,
             ordered: idempotent || (in_flight == 1 && acks == "all"),
-            fenced: idempotent && plan.first_epoch == 0,
+            fenced: idempotent && plan.kafka.first_epoch == 0,
             called: plan.weights[Fault::Panic as usize] == 0,
         },
         fragile: fragile && plan.weights[Fault::Panic as usize] > 0,
     }
 }
 
-/// Runs something on this thread, in virtual time, with a network in which nobody listens.
-pub(crate) fn in_virtual_time(what: impl Future<Output = ()>) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .expect("a runtime");
-    network::install();
-    LocalSet::new().block_on(&runtime, what);
-    network::uninstall();
-}
-
 /// Runs a seed on this thread, in virtual time.
 pub(super) fn run(seed: u64, with_text: bool) -> Verdict {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .expect("a runtime");
-    let local = LocalSet::new();
-    network::install();
-    planted::forget();
-    let ran = catch_unwind(AssertUnwindSafe(|| {
-        local.block_on(&runtime, simulate(seed, with_text))
-    }));
+    let ran = catch_unwind(AssertUnwindSafe(|| virtual_time(simulate(seed, with_text))));
     faults::at_none();
-    network::uninstall();
-    drop(local);
-    drop(runtime);
     ran.unwrap_or_else(|panic| Verdict {
         tally: Tally {
             seeds: 1,
             ..Tally::default()
         },
-        wrong: vec![format!(
-            "a panic: {}",
-            crate::core::panics::message(&*panic)
-        )],
+        wrong: vec![format!("a panic: {}", panic_message(&*panic))],
         hash: 0,
         text: Vec::new(),
     })
@@ -193,7 +165,7 @@ const ENDLESS: Duration = Duration::from_secs(600);
 async fn simulate(seed: u64, with_text: bool) -> Verdict {
     let mut rng = rng(seed);
     let plan = plan(&mut rng);
-    let settings = settings(&mut rng, &plan);
+    let settings = producer_settings(&mut rng, &plan);
     let topics: Vec<usize> = match rng.random_range(0..3) {
         0 => vec![1],
         1 => vec![3],
@@ -212,9 +184,8 @@ async fn simulate(seed: u64, with_text: bool) -> Verdict {
     let promise = settings.promise;
     let world = World::new(seed, plan, cluster, rng);
     if with_text {
-        world.history.borrow_mut().text = Some(vec![format!("{:?}", world.plan)]);
+        world.chronicle.history.borrow_mut().text = Some(vec![format!("{:?}", world.plan)]);
     }
-    listen(&world);
     {
         let world = Rc::clone(&world);
         faults::at_each(move |actor, message| before_message(&world, actor, message));
@@ -236,14 +207,14 @@ async fn simulate(seed: u64, with_text: bool) -> Verdict {
     }
     faults::at_none();
 
-    let mut tally = world.tally.borrow().clone();
+    let mut tally = world.chronicle.tally.borrow().clone();
     tally.seeds = 1;
     tally.seconds = world.start.elapsed().as_secs();
     let leaked = |wrong: &&String| wrong.starts_with(Invariant::Leaked.label());
     tally.broken[Invariant::Leaked as usize] = wrong.iter().filter(leaked).count() as u64;
     tally.stuck = wrong.len() as u64 - tally.broken[Invariant::Leaked as usize];
     {
-        let cluster = world.cluster.borrow();
+        let cluster = world.kafka.cluster.borrow();
         let everywhere = cluster.everywhere();
         let logs = everywhere
             .into_iter()
@@ -260,13 +231,13 @@ async fn simulate(seed: u64, with_text: bool) -> Verdict {
     for (name, sent) in &load.journal.borrow().sent {
         let outcome = match sent.told.outcome() {
             Some(Ok(acked)) => acked.offset.unwrap_or(-1),
-            Some(Err(crate::Unconfirmed::NotWritten(_))) => -2,
+            Some(Err(Unconfirmed::NotWritten(_))) => -2,
             Some(Err(_)) => -3,
             None => -4,
         };
         world.note("outcome", &[i64::from(name.0), i64::from(name.1), outcome]);
     }
-    let history: History = std::mem::take(&mut *world.history.borrow_mut());
+    let history: History = std::mem::take(&mut *world.chronicle.history.borrow_mut());
     tally.events = history.events;
     Verdict {
         tally,
@@ -277,7 +248,12 @@ async fn simulate(seed: u64, with_text: bool) -> Verdict {
 }
 
 /// The storm and what comes after it. Returns what is wrong beside the records.
-async fn live(load: &Rc<Load>, settings: Settings, clones: u32, ending: u32) -> Vec<String> {
+async fn live(
+    load: &Rc<Load>,
+    settings: ProducerSettings,
+    clones: u32,
+    ending: u32,
+) -> Vec<String> {
     let world = &load.world;
     let delivery_timeout = settings.delivery_timeout;
     let producer = Producer::builder()
@@ -347,11 +323,11 @@ async fn at_rest(load: &Rc<Load>, producer: &Producer, clone: u32) -> Vec<String
     if figures.queued_records() + figures.in_flight() > 0 {
         wrong.push(format!("not at rest: {:?}", figures.partitions));
     }
-    let everywhere = load.world.cluster.borrow().everywhere();
+    let everywhere = load.world.kafka.cluster.borrow().everywhere();
     // These promise nothing.
     let lax = producer.config().acks == Acks::None || producer.config().retries < 10;
     for (number, at) in (0..).zip(everywhere) {
-        if at.1 >= load.world.cluster.borrow().topics[at.0].visible {
+        if at.1 >= load.world.kafka.cluster.borrow().topics[at.0].visible {
             continue;
         }
         let name: Name = (clone, number);
@@ -373,7 +349,7 @@ async fn at_rest(load: &Rc<Load>, producer: &Producer, clone: u32) -> Vec<String
         };
         let outcome = receipt.await;
         if let (Err(why), false) = (outcome, lax) {
-            let cluster = load.world.cluster.borrow();
+            let cluster = load.world.kafka.cluster.borrow();
             let partition = &cluster.topics[at.0].partitions[at.1].now;
             let views: Vec<_> = (0..cluster.brokers.len())
                 .map(|b| cluster.view(b, at))

@@ -2,13 +2,14 @@
 
 use std::rc::Rc;
 
+use forebay::Supervise;
+use forebay_model_cluster::Conditions;
 use rand::Rng;
 use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep};
 
 use super::tally::Fault;
 use super::world::{Weather, World};
-use crate::Supervise;
 
 /// Lets things go wrong for as long as the plan says, then puts everything right again.
 pub(super) async fn storm(world: &Rc<World>) {
@@ -16,16 +17,18 @@ pub(super) async fn storm(world: &Rc<World>) {
     let weights = world.plan.weights;
     let total: u32 = weights.iter().sum();
     // Some things simply happen now and then, all the time.
-    world.change_weather(|weather| {
-        let level = |fault: Fault| weights[fault as usize];
-        weather.answers_lost = level(Fault::AnswerLost) * 15;
-        weather.answers_late = level(Fault::AnswerLate) * 15;
-        weather.errors_before = level(Fault::ErrorBefore) * 20;
-        weather.errors_after = level(Fault::ErrorAfter) * 20;
-        weather.throttles = level(Fault::Throttle) * 20;
-        weather.panics = level(Fault::Panic) * 15;
-        weather.creep = level(Fault::Creep) * 300;
-        weather.stalls = level(Fault::Stall) * 8;
+    let level = |fault: Fault| weights[fault as usize];
+    world.kafka.change(|conditions| {
+        conditions.answers_lost = level(Fault::AnswerLost) * 15;
+        conditions.answers_late = level(Fault::AnswerLate) * 15;
+        conditions.errors_before = level(Fault::ErrorBefore) * 20;
+        conditions.errors_after = level(Fault::ErrorAfter) * 20;
+        conditions.throttles = level(Fault::Throttle) * 20;
+    });
+    world.weather.set(Weather {
+        panics: level(Fault::Panic) * 15,
+        creep: level(Fault::Creep) * 300,
+        stalls: level(Fault::Stall) * 8,
     });
     while total > 0 && Instant::now() < end {
         sleep(world.between(1, 250)).await;
@@ -45,40 +48,42 @@ pub(super) async fn storm(world: &Rc<World>) {
 /// Everything works again, and goes on working.
 pub(super) async fn heal(world: &Rc<World>) {
     world.weather.set(Weather::FAIR);
-    for broker in 0..world.brokers() {
+    let kafka = &world.kafka;
+    kafka.conditions.set(Conditions::FAIR);
+    for broker in 0..kafka.brokers() {
         let (alive, frozen) = {
-            let it = &world.cluster.borrow().brokers[broker];
+            let it = &kafka.cluster.borrow().brokers[broker];
             (it.alive, it.frozen)
         };
         match (alive, frozen) {
-            (false, _) => world.restart(broker, false),
-            (true, true) => world.thaw(broker),
+            (false, _) => kafka.restart(broker, false),
+            (true, true) => kafka.thaw(broker),
             _ => {}
         }
     }
-    world.publish_all();
+    kafka.publish_all();
     for part in world.parts() {
         world.supervise(Supervise::Restart(part));
     }
 }
 
 /// A spell that begins now and ends later.
-fn spell(world: &Rc<World>, most: u64, on: fn(&mut Weather), off: fn(&mut Weather)) {
-    world.change_weather(on);
-    let world = Rc::clone(world);
+fn spell(world: &Rc<World>, most: u64, on: fn(&mut Conditions), off: fn(&mut Conditions)) {
+    let kafka = Rc::clone(&world.kafka);
+    kafka.change(on);
     spawn_local(async move {
-        sleep(world.between(20, most)).await;
-        world.change_weather(off);
+        sleep(kafka.between(20, most)).await;
+        kafka.change(off);
     });
 }
 
 fn strike(world: &Rc<World>, fault: Fault) {
-    let brokers = world.cluster.borrow().brokers.len() as u64;
+    let brokers = world.kafka.cluster.borrow().brokers.len() as u64;
     let victim = world.below(brokers) as usize;
-    let works = world.cluster.borrow().brokers[victim].works();
+    let works = world.kafka.cluster.borrow().brokers[victim].works();
     match fault {
         Fault::Cut => {
-            let mut connections = world.connections.borrow_mut();
+            let mut connections = world.kafka.connections.borrow_mut();
             connections.retain(|(_, cut)| !cut.is_over());
             if connections.is_empty() {
                 return;
@@ -92,30 +97,30 @@ fn strike(world: &Rc<World>, fault: Fault) {
             connections.remove(at).1.cut(kept, world.below(2) == 0);
         }
         Fault::Kill | Fault::KillForgetful if works => {
-            world.kill(victim, fault == Fault::KillForgetful);
+            world.kafka.kill(victim, fault == Fault::KillForgetful);
             // One alone moves, so that the others are where they were.
             let (world, moves) = (Rc::clone(world), victim == 2 && world.below(2) == 0);
             spawn_local(async move {
                 sleep(world.between(20, 2_500)).await;
-                if !world.cluster.borrow().brokers[victim].alive {
-                    world.restart(victim, moves);
+                if !world.kafka.cluster.borrow().brokers[victim].alive {
+                    world.kafka.restart(victim, moves);
                 }
             });
         }
         Fault::Freeze if works => {
-            world.freeze(victim);
+            world.kafka.freeze(victim);
             let world = Rc::clone(world);
             spawn_local(async move {
                 sleep(world.between(20, 4_000)).await;
-                if world.cluster.borrow().brokers[victim].frozen {
-                    world.thaw(victim);
+                if world.kafka.cluster.borrow().brokers[victim].frozen {
+                    world.kafka.thaw(victim);
                 }
             });
         }
         Fault::LeaderMove => {
-            let everywhere = world.cluster.borrow().everywhere();
+            let everywhere = world.kafka.cluster.borrow().everywhere();
             let at = everywhere[world.below(everywhere.len() as u64) as usize];
-            if !world.move_leader(at) {
+            if !world.kafka.move_leader(at) {
                 return;
             }
         }
@@ -155,7 +160,7 @@ fn strike(world: &Rc<World>, fault: Fault) {
             |w| w.no_producer_ids = false,
         ),
         Fault::Growth => {
-            let mut cluster = world.cluster.borrow_mut();
+            let mut cluster = world.kafka.cluster.borrow_mut();
             let topic = world.below(cluster.topics.len() as u64) as usize;
             let topic = &mut cluster.topics[topic];
             if topic.visible == topic.partitions.len() {
@@ -181,7 +186,7 @@ fn strike(world: &Rc<World>, fault: Fault) {
 pub(super) fn before_message(world: &World, actor: &'static str, message: &'static str) {
     world.note(actor, &[]);
     world.note(message, &[]);
-    let history = world.history.borrow();
+    let history = world.chronicle.history.borrow();
     if history.events > SPINS {
         // No time passes, so nothing in virtual time can end it.
         let text = history.text.iter().flatten().rev().take(200);
@@ -198,7 +203,7 @@ pub(super) fn before_message(world: &World, actor: &'static str, message: &'stat
     if weather.panics + weather.creep + weather.stalls == 0 {
         return;
     }
-    let die = world.rng.borrow_mut().random_range(0..10_000u32);
+    let die = world.kafka.rng.borrow_mut().random_range(0..10_000u32);
     let pass = |fault, micros| {
         world.count(fault);
         let time = std::time::Duration::from_micros(1 + world.below(micros));
@@ -207,7 +212,7 @@ pub(super) fn before_message(world: &World, actor: &'static str, message: &'stat
     };
     if die < weather.panics {
         world.count(Fault::Panic);
-        std::panic::panic_any(super::Injected);
+        std::panic::panic_any(crate::Injected);
     } else if die < weather.panics + weather.stalls {
         pass(Fault::Stall, STALL_MS * 1_000);
     } else if die < weather.panics + weather.stalls + weather.creep {

@@ -5,31 +5,22 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use actix::Recipient;
+use forebay::{Component, Supervise, TopicPartition};
+use forebay_model_cluster::{Cluster, Kafka, Misdeed, Observer, Settings};
 use rand::rngs::SmallRng;
-use rand::{Rng, SeedableRng};
-use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::cluster::Cluster;
-use super::network::Cut;
 use super::tally::{Fault, Tally};
-use crate::{Component, Supervise, TopicPartition};
 
 pub(super) struct World {
     pub seed: u64,
     pub start: Instant,
     pub plan: Plan,
-    pub rng: RefCell<SmallRng>,
-    pub cluster: RefCell<Cluster>,
-    /// Something in the cluster has changed: whoever waits looks again.
-    pub changed: Notify,
-    pub connections: RefCell<Vec<(usize, Cut)>>,
+    pub kafka: Rc<Kafka>,
     pub weather: Cell<Weather>,
-    pub next_producer_id: Cell<i64>,
     /// Retires parts of the producer, and restarts them.
     pub supervision: RefCell<Option<Recipient<Supervise>>>,
-    pub tally: RefCell<Tally>,
-    pub history: RefCell<History>,
+    pub chronicle: Rc<Chronicle>,
 }
 
 /// What one seed is like from beginning to end.
@@ -37,55 +28,16 @@ pub(super) struct World {
 pub(super) struct Plan {
     /// Many small batches, a narrow socket, and no time to spare.
     pub congested: bool,
-    pub min_in_sync: usize,
-    pub max_message: usize,
-    /// Answers a duplicate with DUPLICATE_SEQUENCE_NUMBER, as others than Kafka 4 do.
-    pub names_duplicates: bool,
-    pub newest_produce: i16,
-    pub hints: bool,
-    /// Bytes that a socket takes before somebody reads.
-    pub socket: usize,
-    /// Producer ids start at this epoch.
-    pub first_epoch: i16,
+    pub kafka: Settings,
     /// How much of each kind of fault there is, by [`Fault`]; 0 is none.
     pub weights: [u32; Fault::COUNT],
     /// How long faults go on.
     pub storm: Duration,
 }
 
-impl Plan {
-    /// Nothing goes wrong.
-    pub const FAIR: Self = Self {
-        congested: false,
-        min_in_sync: 2,
-        max_message: 1 << 20,
-        names_duplicates: false,
-        newest_produce: 13,
-        hints: true,
-        socket: 100_000,
-        first_epoch: 0,
-        weights: [0; Fault::COUNT],
-        storm: Duration::ZERO,
-    };
-}
-
-/// What things are like at the moment.
+/// What happens to the producer itself at the moment, of 10,000 messages.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Weather {
-    /// Milliseconds, at most.
-    pub latency: u64,
-    pub replication: u64,
-    /// Of 1,000 answers.
-    pub answers_lost: u32,
-    pub answers_late: u32,
-    pub errors_before: u32,
-    pub errors_after: u32,
-    pub throttles: u32,
-    pub topic_unknown: bool,
-    pub metadata_stale: bool,
-    pub metadata_empty: bool,
-    pub no_producer_ids: bool,
-    /// Of 10,000 messages.
     pub panics: u32,
     pub creep: u32,
     pub stalls: u32,
@@ -93,83 +45,87 @@ pub(super) struct Weather {
 
 impl Weather {
     pub const FAIR: Self = Self {
-        latency: 3,
-        replication: 3,
-        answers_lost: 0,
-        answers_late: 0,
-        errors_before: 0,
-        errors_after: 0,
-        throttles: 0,
-        topic_unknown: false,
-        metadata_stale: false,
-        metadata_empty: false,
-        no_producer_ids: false,
         panics: 0,
         creep: 0,
         stalls: 0,
     };
 }
 
+/// What has happened so far.
+pub(super) struct Chronicle {
+    start: Instant,
+    pub tally: RefCell<Tally>,
+    pub history: RefCell<History>,
+}
+
+impl Chronicle {
+    fn note(&self, what: &str, numbers: &[i64]) {
+        let at = self.start.elapsed().as_micros() as u64;
+        self.history.borrow_mut().note(at, what, numbers);
+    }
+
+    fn count(&self, fault: Fault) {
+        self.tally.borrow_mut().faults[fault as usize] += 1;
+    }
+}
+
+/// The cluster's part of it.
+struct OfKafka(Rc<Chronicle>);
+
+impl Observer for OfKafka {
+    fn happened(&self, what: &str, numbers: &[i64]) {
+        self.0.note(what, numbers);
+    }
+
+    fn misbehaved(&self, how: Misdeed) {
+        self.0.count(match how {
+            Misdeed::AnswerLost => Fault::AnswerLost,
+            Misdeed::AnswerLate => Fault::AnswerLate,
+            Misdeed::ErrorBefore => Fault::ErrorBefore,
+            Misdeed::ErrorAfter => Fault::ErrorAfter,
+            Misdeed::Throttle => Fault::Throttle,
+            Misdeed::MetadataStale => Fault::MetadataStale,
+            Misdeed::MetadataEmpty => Fault::MetadataEmpty,
+        });
+    }
+}
+
 impl World {
     pub fn new(seed: u64, plan: Plan, cluster: Cluster, rng: SmallRng) -> Rc<Self> {
-        Rc::new(Self {
-            seed,
-            start: Instant::now(),
-            plan,
-            rng: RefCell::new(rng),
-            cluster: RefCell::new(cluster),
-            changed: Notify::new(),
-            connections: RefCell::default(),
-            weather: Cell::new(Weather::FAIR),
-            next_producer_id: Cell::new(1_000),
-            supervision: RefCell::default(),
+        let start = Instant::now();
+        let chronicle = Rc::new(Chronicle {
+            start,
             tally: RefCell::default(),
             history: RefCell::default(),
+        });
+        let observer = OfKafka(Rc::clone(&chronicle));
+        let kafka = Kafka::start(plan.kafka.clone(), cluster, rng, observer);
+        Rc::new(Self {
+            seed,
+            start,
+            plan,
+            kafka,
+            weather: Cell::new(Weather::FAIR),
+            supervision: RefCell::default(),
+            chronicle,
         })
     }
 
-    pub fn brokers(&self) -> usize {
-        self.cluster.borrow().brokers.len()
-    }
-
     pub fn below(&self, end: u64) -> u64 {
-        self.rng.borrow_mut().random_range(0..end.max(1))
+        self.kafka.below(end)
     }
 
     /// Milliseconds between the two, to the microsecond.
     pub fn between(&self, least: u64, most: u64) -> Duration {
-        let micros = self
-            .rng
-            .borrow_mut()
-            .random_range(least * 1_000..=most.max(least) * 1_000);
-        Duration::from_micros(micros)
-    }
-
-    pub fn happens(&self, of_1000: u32) -> bool {
-        of_1000 > 0 && self.below(1_000) < u64::from(of_1000)
-    }
-
-    pub fn latency(&self) -> Duration {
-        self.between(0, self.weather.get().latency)
-    }
-
-    pub fn replication_delay(&self) -> Duration {
-        self.between(0, self.weather.get().replication)
-    }
-
-    pub fn change_weather(&self, change: impl FnOnce(&mut Weather)) {
-        let mut weather = self.weather.get();
-        change(&mut weather);
-        self.weather.set(weather);
+        self.kafka.between(least, most)
     }
 
     pub fn count(&self, fault: Fault) {
-        self.tally.borrow_mut().faults[fault as usize] += 1;
+        self.chronicle.count(fault);
     }
 
     pub fn note(&self, what: &str, numbers: &[i64]) {
-        let at = self.start.elapsed().as_micros() as u64;
-        self.history.borrow_mut().note(at, what, numbers);
+        self.chronicle.note(what, numbers);
     }
 
     pub fn supervise(&self, ask: Supervise) {
@@ -180,28 +136,18 @@ impl World {
 
     /// A part of the producer that can be retired.
     pub fn some_part(&self) -> Component {
-        let everywhere = self.cluster.borrow().everywhere();
+        let everywhere = self.kafka.cluster.borrow().everywhere();
         match self.below(2) {
-            0 => Component::Sender(self.below(self.brokers() as u64) as i32),
+            0 => Component::Sender(self.below(self.kafka.brokers() as u64) as i32),
             _ => part(everywhere[self.below(everywhere.len() as u64) as usize]),
         }
     }
 
     /// Every part that can be retired.
     pub fn parts(&self) -> Vec<Component> {
-        let everywhere = self.cluster.borrow().everywhere();
-        let senders = (0..self.brokers()).map(|broker| Component::Sender(broker as i32));
+        let everywhere = self.kafka.cluster.borrow().everywhere();
+        let senders = (0..self.kafka.brokers()).map(|broker| Component::Sender(broker as i32));
         senders.chain(everywhere.into_iter().map(part)).collect()
-    }
-
-    /// Ends a broker's connections.
-    pub fn cut_all(&self, broker: usize) {
-        self.connections.borrow_mut().retain(|(of, cut)| {
-            if *of == broker {
-                cut.cut(usize::MAX, true);
-            }
-            *of != broker && !cut.is_over()
-        });
     }
 }
 
@@ -210,10 +156,6 @@ fn part((topic, partition): (usize, usize)) -> Component {
         format!("topic-{topic}"),
         partition as i32,
     ))
-}
-
-pub(super) fn rng(seed: u64) -> SmallRng {
-    SmallRng::seed_from_u64(seed)
 }
 
 /// Everything that happened, as a hash; and as text if somebody wants to read it.

@@ -12,8 +12,8 @@ mod sealed;
 mod varint;
 
 pub use header::HEADER_LEN;
-pub(crate) use header::Stamp;
-pub(crate) use open::OpenBatch;
+pub use header::Stamp;
+pub use open::OpenBatch;
 pub use record::Header;
-pub(crate) use record::RecordRef;
-pub(crate) use sealed::{Payload, SealedBatch, Settled, Token};
+pub use record::RecordRef;
+pub use sealed::{Payload, SealedBatch, Settled, Token};

@@ -14,7 +14,7 @@ use crate::core::memory::Buffer;
 
 /// A batch that still takes records. Every record in it is complete: `count` includes a record only
 /// after all its bytes are in the buffer.
-pub(crate) struct OpenBatch {
+pub struct OpenBatch {
     records: Buffer,
     count: i32,
     base_timestamp: i64,

@@ -17,7 +17,7 @@ pub struct Header {
 
 /// What is written of a record, borrowed from the caller.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct RecordRef<'a> {
+pub struct RecordRef<'a> {
     pub key: Option<&'a [u8]>,
     pub value: Option<&'a [u8]>,
     pub headers: &'a [Header],

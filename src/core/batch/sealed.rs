@@ -15,7 +15,7 @@ use crate::core::memory::Buffer;
 /// The records of a sealed batch. The batch and every request that carries it share them. The
 /// memory goes back to the pool when the last of these owners is dropped.
 #[derive(Debug)]
-pub(crate) enum Payload {
+pub enum Payload {
     /// Memory leased from the pool.
     Leased(Buffer),
     /// Half of a batch that was split. This memory does not count against `buffer.memory`.
@@ -56,7 +56,7 @@ impl std::ops::Deref for Payload {
 
 /// A batch that takes no more records. It lives until its outcome is known.
 #[derive(Debug)]
-pub(crate) struct SealedBatch {
+pub struct SealedBatch {
     records: Arc<Payload>,
     /// The CRC of the records, if it has been computed.
     sum: Option<u32>,
@@ -74,11 +74,11 @@ pub(crate) struct SealedBatch {
 }
 
 /// A flush waits until the last clone of its token is dropped.
-pub(crate) type Token = Arc<dyn Any + Send + Sync>;
+pub type Token = Arc<dyn Any + Send + Sync>;
 
 /// A batch whose outcome is known. Its listeners and callbacks have yet to be told.
 #[derive(Debug)]
-pub(crate) struct Settled {
+pub struct Settled {
     pub first: RecordId,
     pub count: i32,
     pub settlement: Settlement,

@@ -10,7 +10,7 @@ use crate::core::wire::{LeaderHint, MetadataResponse, Node, TopicMetadata};
 
 /// A partition's leader, as far as it is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Leader {
+pub struct Leader {
     /// `None` while an election is on.
     pub node: Option<i32>,
     /// -1 where the broker is too old to say.
@@ -19,7 +19,7 @@ pub(crate) struct Leader {
 
 /// A topic as a snapshot: one value, never changed, replaced by a newer one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct TopicView {
+pub struct TopicView {
     pub name: Arc<str>,
     pub id: Uuid,
     /// By partition number.
@@ -30,7 +30,7 @@ pub(crate) struct TopicView {
 ///
 /// Invariant: within one topic id, a partition's leader epoch never goes back.
 #[derive(Debug, Default)]
-pub(crate) struct ClusterView {
+pub struct ClusterView {
     version: u64,
     nodes: BTreeMap<i32, Endpoint>,
     topics: BTreeMap<Arc<str>, TopicView>,
@@ -38,7 +38,7 @@ pub(crate) struct ClusterView {
 
 /// What an answer changed.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Changes {
+pub struct Changes {
     /// Brokers came, went or moved.
     pub nodes: bool,
     /// The topics the answer tells of, as they are now.

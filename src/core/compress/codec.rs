@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 /// Why compressing or decompressing failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub(crate) enum CompressError {
+pub enum CompressError {
     /// The codec is known but was left out of this build.
     #[error("{codec} is not built in: enable forebay's cargo feature `{feature}`")]
     NotBuilt {

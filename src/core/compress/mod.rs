@@ -164,7 +164,7 @@ fn encoder(compression: Compression) -> Result<Box<dyn Encode>, CompressError> {
 /// one output buffer, as large as the largest batch needed. Once both have grown, compressing
 /// allocates nothing. Only zstd's own context may be sized again when batches become much larger or
 /// smaller.
-pub(crate) struct Compressor {
+pub struct Compressor {
     compression: Compression,
     encoder: Option<Box<dyn Encode>>,
     out: Vec<u8>,
@@ -209,7 +209,7 @@ impl std::fmt::Debug for Compressor {
 /// soon as it shows. The codec needs working memory besides. For LZ4 this is at most 8 MiB. For
 /// zstd it is the window that the frame asks for, up to 128 MiB, of which untouched pages cost
 /// nothing.
-pub(crate) fn decompress(bits: i16, input: &[u8], limit: usize) -> Result<Vec<u8>, CompressError> {
+pub fn decompress(bits: i16, input: &[u8], limit: usize) -> Result<Vec<u8>, CompressError> {
     match bits & CODEC_MASK {
         0 if input.len() > limit => Err(CompressError::TooLarge { limit }),
         0 => Ok(input.to_vec()),

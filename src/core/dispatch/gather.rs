@@ -9,7 +9,7 @@ use super::OutgoingBatch;
 ///
 /// A request carries one batch of a partition. So a second batch of a partition stays, and with it
 /// all later ones of that partition. The batches of a partition therefore leave in their order.
-pub(crate) fn gather<P: OutgoingBatch>(waiting: &mut VecDeque<P>, max_bytes: usize) -> Vec<P> {
+pub fn gather<P: OutgoingBatch>(waiting: &mut VecDeque<P>, max_bytes: usize) -> Vec<P> {
     let mut seen = HashSet::with_capacity(waiting.len());
     let mut bytes = 0;
     let mut goes = Vec::with_capacity(waiting.len());

@@ -5,7 +5,7 @@ use uuid::Uuid;
 use crate::core::batch::HEADER_LEN;
 
 /// A batch that goes into a request.
-pub(crate) trait OutgoingBatch {
+pub trait OutgoingBatch {
     fn topic(&self) -> &str;
     /// Nil if the brokers are too old to have topic ids.
     fn topic_id(&self) -> Uuid;

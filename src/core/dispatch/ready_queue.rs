@@ -209,7 +209,10 @@ mod tests {
             ready_queue.batch_full(10, handle('a')),
             "a sender at rest is woken by any batch"
         );
-        assert!(!ready_queue.batch_full(10, handle('b')), "it was woken already");
+        assert!(
+            !ready_queue.batch_full(10, handle('b')),
+            "it was woken already"
+        );
         assert_eq!(taken(&ready_queue), ['a', 'b']);
         assert!(!ready_queue.park(30));
         assert!(!ready_queue.batch_full(10, handle('a')));
@@ -230,7 +233,10 @@ mod tests {
             .map(|(handle, ms)| ready_queue.batch_opened(at(ms), handle))
             .collect();
         assert_eq!(wakes, [true, false, false, false]);
-        assert!(!ready_queue.batch_opened(at(5), &handles[0]), "it is listed");
+        assert!(
+            !ready_queue.batch_opened(at(5), &handles[0]),
+            "it is listed"
+        );
         assert!(taken(&ready_queue).is_empty() && !ready_queue.park(1));
         assert!(ready_queue.take_piggyback(0).is_empty());
         assert_eq!(partitions(ready_queue.take_piggyback(2)), ['a', 'b']);
@@ -255,7 +261,10 @@ mod tests {
         let handles = ['a', 'b', 'c'].map(ReadyHandle::new);
         assert!(ready_queue.batch_opened(at(2), &handles[0]));
         assert!(!ready_queue.batch_opened(at(4), &handles[1]));
-        assert!(ready_queue.batch_opened(at(1), &handles[2]), "earlier than known");
+        assert!(
+            ready_queue.batch_opened(at(1), &handles[2]),
+            "earlier than known"
+        );
         assert_eq!(lingered(0), (vec![], Some(at(1))));
         assert_eq!(lingered(2), (vec!['c', 'a'], Some(at(4))));
         // A batch opened now is later than that of `b`, for which the alarm is set.
@@ -263,7 +272,10 @@ mod tests {
         assert_eq!(lingered(4), (vec!['b'], Some(at(5))));
         handles[0].detach();
         assert_eq!(lingered(5), (vec![], None));
-        assert!(ready_queue.batch_opened(at(6), &handles[1]), "no alarm is set");
+        assert!(
+            ready_queue.batch_opened(at(6), &handles[1]),
+            "no alarm is set"
+        );
     }
 
     #[test]

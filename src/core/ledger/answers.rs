@@ -10,8 +10,6 @@ use crate::core::batch::Stamp;
 use crate::core::broker_error::{BrokerError, Class, asks_for_metadata, class_of};
 use crate::core::identity::sequence_after;
 use crate::core::outcome::{Reason, Unconfirmed};
-#[cfg(test)]
-use crate::simulation::planted::{self, Bug};
 
 impl Ledger {
     /// Handles the report on a lent batch.
@@ -78,11 +76,6 @@ impl Ledger {
                 };
                 self.remove(at, settlement, effects);
             }
-            #[cfg(test)]
-            Class::Duplicate if planted::is(Bug::DuplicateFails) => {
-                let fate = Unconfirmed::NotWritten(Reason::Broker(error));
-                self.remove_with_hole(at, Settlement::Failed(fate), effects);
-            }
             Class::Duplicate if entry.unresolved => {
                 self.proven |= proves;
                 self.last_success = Some(now);
@@ -111,10 +104,6 @@ impl Ledger {
                 self.fail(at, Reason::Broker(error), effects);
             }
             Class::RefusedForNow => self.retry(at, Reason::Broker(error), now, effects),
-            #[cfg(test)]
-            Class::DoubtfulForNow if planted::is(Bug::DoubtIgnored) => {
-                self.retry(at, Reason::Broker(error), now, effects);
-            }
             Class::DoubtfulForNow => {
                 entry.doubt();
                 self.retry(at, Reason::Broker(error), now, effects);
@@ -146,11 +135,6 @@ impl Ledger {
             return self.fail(at, reason, effects);
         }
         entry.not_before = Some(now + backoff);
-        #[cfg(test)]
-        if planted::is(Bug::RetryBehind) {
-            let retried = self.entries.remove(at);
-            self.entries.extend(retried);
-        }
     }
 
     /// The wait before a retry: exponential from `retry.backoff.ms` to `retry.backoff.max.ms`, with

@@ -4,8 +4,6 @@ use super::{Effects, Entry, Ledger};
 use crate::core::ack::Settlement;
 use crate::core::identity::Identity;
 use crate::core::outcome::{Reason, Unconfirmed};
-#[cfg(test)]
-use crate::simulation::planted::{self, Bug};
 
 impl Ledger {
     pub(super) fn may_go(&self, entry: &Entry) -> bool {
@@ -73,11 +71,6 @@ impl Ledger {
             // Under the old identity a retry of these would be refused. Under a new one they might
             // be written twice.
             while let Some(at) = self.entries.iter().position(|entry| entry.unresolved) {
-                #[cfg(test)]
-                if planted::is(Bug::UnresolvedRestamped) {
-                    self.entries[at].unresolved = false;
-                    continue;
-                }
                 let last = self.entries[at].last_error.clone();
                 let last = last.unwrap_or_else(|| "no answer".into());
                 let fate = Unconfirmed::Unknown(Reason::AfterUnresolved(last));
@@ -107,10 +100,6 @@ impl Ledger {
     /// yet, so one batch is lent at a time. It has not refused one either, so no batch waits for a
     /// backoff (KIP-951).
     pub fn leader_changed(&mut self) {
-        #[cfg(test)]
-        if planted::is(Bug::SequenceForgotten) && self.entries.is_empty() {
-            self.next_sequence = 0;
-        }
         self.proven = false;
         self.leader_generation = self.leader_generation.wrapping_add(1);
         for entry in &mut self.entries {

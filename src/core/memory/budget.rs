@@ -8,7 +8,7 @@ use super::shelf::blank;
 
 /// The result of a request for memory.
 #[derive(Debug)]
-pub(crate) enum Lease<T> {
+pub enum Lease<T> {
     /// Memory of the requested size, and the request's ticket.
     Granted(Box<[u8]>, T),
     /// The request waits. The budget keeps its ticket.
@@ -40,7 +40,7 @@ struct Waiter<T> {
 /// Invariants:
 /// - granted bytes and bytes kept for reuse together never exceed `total`;
 /// - while a request waits, no later one is granted. So small requests do not starve a large one.
-pub(crate) struct Budget<T> {
+pub struct Budget<T> {
     total: usize,
     pooled: usize,
     granted: usize,

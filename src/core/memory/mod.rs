@@ -9,7 +9,9 @@ mod budget;
 mod pace;
 mod shelf;
 
-pub(crate) use budget::{Budget, Lease, Refusal};
-#[cfg(any(test, feature = "bench", fuzzing))]
-pub(crate) use shelf::blank;
-pub(crate) use shelf::{Buffer, Shelf, first_size};
+pub(crate) use budget::Refusal;
+pub use budget::{Budget, Lease};
+#[cfg(any(test, feature = "internals"))]
+pub use shelf::blank;
+pub(crate) use shelf::first_size;
+pub use shelf::{Buffer, Shelf};

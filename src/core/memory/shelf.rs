@@ -21,7 +21,7 @@ type WakePool = Box<dyn Fn() + Send + Sync>;
 ///   `returned`;
 /// - while a request waits in the budget, nothing is taken off the shelf, and what comes back goes
 ///   to the budget. If memory is used up, the buffers on the shelf go to the budget too.
-pub(crate) struct Shelf {
+pub struct Shelf {
     stock: Mutex<Stock>,
     /// The size of pooled buffers.
     pooled: usize,
@@ -284,7 +284,7 @@ impl Shelf {
 /// Leased memory, which comes back to the shelf when it is dropped. All code that uses a buffer
 /// owns it, including the code that writes to the socket. So the bytes of a batch cannot change
 /// while a request still carries them (CVE-2026-35554).
-pub(crate) struct Buffer {
+pub struct Buffer {
     bytes: Box<[u8]>,
     /// Bytes in use.
     len: usize,
@@ -384,7 +384,7 @@ fn poison(bytes: &mut [u8]) {
 }
 
 /// New memory. It is initialized, so that the encoder may write anywhere in it.
-pub(crate) fn blank(size: usize) -> Box<[u8]> {
+pub fn blank(size: usize) -> Box<[u8]> {
     vec![0; size].into_boxed_slice()
 }
 

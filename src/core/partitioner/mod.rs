@@ -11,7 +11,7 @@ mod sticky;
 
 pub use murmur2::{murmur2, partition_for_key, to_positive};
 pub use round_robin::RoundRobin;
-pub(crate) use sticky::{Load, Sticky};
+pub use sticky::{Load, Sticky};
 
 /// What is known of a topic's partitions when a record is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use super::TopicPartitions;
 
 /// How many batches wait for one partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Load {
+pub struct Load {
     /// The partition.
     pub partition: i32,
     /// How many batches wait to be sent to it.
@@ -24,7 +24,7 @@ pub(crate) struct Load {
 
 /// The sticky partition of one topic, shared by all threads that send to it.
 #[derive(Debug)]
-pub(crate) struct Sticky {
+pub struct Sticky {
     adaptive: bool,
     switch_at: u32,
     /// The partition in the upper half, and the bytes that went there in the lower half. Both are

@@ -1,10 +1,8 @@
 //! The harness itself: a cluster that starts, can be hurt, and reads back.
 
-mod kafka;
-
 use std::time::{Duration, Instant};
 
-use kafka::{Cluster, ClusterOptions, Isolation, Seen, State};
+use forebay_kafka_cluster::{self as kafka, Cluster, ClusterOptions, Isolation, Seen, State};
 
 fn produce(cluster: &Cluster, topic: &str, count: u32) {
     let props = format!("bootstrap.servers={}", cluster.bootstrap());
@@ -129,7 +127,7 @@ fn the_table_of_error_codes_is_kafkas() {
     let limit = Duration::from_secs(60);
     let theirs = libs.program("ErrorCodes.java", &[], limit).unwrap();
     let theirs = String::from_utf8(theirs).unwrap();
-    let rows = include_str!("kafka_errors.txt").lines();
+    let rows = include_str!("../kafka_errors.txt").lines();
     let ours = rows.filter(|row| !row.starts_with('#')).map(|row| {
         let mut words = row.splitn(3, ' ');
         format!("{} {}", words.next().unwrap(), words.next().unwrap())

@@ -3,13 +3,14 @@
 //!
 //! The stream is paced so that the faults fall into it, and goes on until the last one is over.
 
-mod kafka;
-
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use forebay::config::ConfigBuilder;
 use forebay::{Config, Producer, Record, SendError};
-use kafka::{Cluster, Load, Outcomes, Running, State, scaled};
+use forebay_kafka_cluster::{
+    self as kafka, Cluster, ClusterOptions, Load, Outcomes, Running, State, scaled,
+};
 
 const PARTITIONS: i32 = 12;
 
@@ -17,9 +18,10 @@ fn config(cluster: &Cluster) -> ConfigBuilder {
     Config::builder().bootstrap_servers(cluster.bootstrap())
 }
 
-/// The cluster of this binary, whole again whatever a test before has left behind.
+/// The cluster of these tests, whole again whatever a test before has left behind.
 fn whole_cluster() -> &'static Cluster {
-    let cluster = kafka::shared();
+    static OURS: OnceLock<Cluster> = OnceLock::new();
+    let cluster = OURS.get_or_init(|| Cluster::start(ClusterOptions::default()).unwrap());
     for broker in cluster.brokers() {
         match broker.state() {
             State::Running => {}

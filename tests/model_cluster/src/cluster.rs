@@ -4,21 +4,16 @@
 //! it that is older, and acts on that. So a deposed leader goes on for a while, and a frozen one
 //! still thinks that it leads when it wakes.
 
-use std::rc::Rc;
-use std::time::Duration;
-
 use rand::Rng;
-use tokio::task::spawn_local;
-use tokio::time::sleep;
 use uuid::Uuid;
 
-use super::log::{Log, QueueState};
-use super::world::{Plan, World};
+use crate::kafka::{FIRST_PORT, Settings};
+use crate::log::{Log, ReplicaState};
 
 /// Indexes of a topic and of a partition in it.
-pub(super) type At = (usize, usize);
+pub type At = (usize, usize);
 
-pub(super) struct Broker {
+pub struct Broker {
     pub alive: bool,
     pub frozen: bool,
     /// Counts its lives: what was under way in an earlier one is gone.
@@ -36,13 +31,13 @@ impl Broker {
 
 /// What a broker believes of a partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct View {
+pub struct View {
     pub leader: Option<usize>,
     pub epoch: i32,
     pub in_sync: Vec<usize>,
 }
 
-pub(super) struct Topic {
+pub struct Topic {
     pub name: String,
     pub id: Uuid,
     pub partitions: Vec<Partition>,
@@ -50,7 +45,7 @@ pub(super) struct Topic {
     pub visible: usize,
 }
 
-pub(super) struct Partition {
+pub struct Partition {
     /// The controller's word.
     pub now: View,
     /// One on every broker.
@@ -58,7 +53,7 @@ pub(super) struct Partition {
 }
 
 #[derive(Clone, Default)]
-pub(super) struct Replica {
+pub struct Replica {
     pub log: Log,
     /// What every replica in sync had, as far as this one knows.
     pub high_watermark: i64,
@@ -66,14 +61,14 @@ pub(super) struct Replica {
     fetched: Vec<i64>,
 }
 
-pub(super) struct Cluster {
+pub struct Cluster {
     pub brokers: Vec<Broker>,
     pub topics: Vec<Topic>,
 }
 
 impl Partition {
     /// A broker's replica loses what nobody can count on: acked records have reached all in sync.
-    fn forget(&mut self, broker: usize) {
+    pub(crate) fn forget(&mut self, broker: usize) {
         let marks = self.replicas.iter().map(|replica| replica.high_watermark);
         let counted_on = marks.max().unwrap_or(0);
         let log = &mut self.replicas[broker].log;
@@ -156,15 +151,20 @@ impl Cluster {
     }
 
     /// The broker's replica, and what it believes of its part.
-    pub fn standing(&mut self, broker: usize, at: At, plan: &Plan) -> (&mut Replica, QueueState) {
-        let standing = QueueState {
+    pub fn replica_state(
+        &mut self,
+        broker: usize,
+        at: At,
+        settings: &Settings,
+    ) -> (&mut Replica, ReplicaState) {
+        let state = ReplicaState {
             leads: self.leads(broker, at).is_some(),
             replicas: self.brokers.len(),
             in_sync: self.view(broker, at).in_sync.len(),
-            min_in_sync: plan.min_in_sync,
-            max_message: plan.max_message,
+            min_in_sync: settings.min_in_sync,
+            max_message: settings.max_message,
         };
-        (&mut self.partition(at).replicas[broker], standing)
+        (&mut self.partition(at).replicas[broker], state)
     }
 
     /// What the replicas in sync have in common, as their leader sees it.
@@ -181,7 +181,7 @@ impl Cluster {
     }
 
     /// A follower fetches what its leader has. Returns whether it could.
-    fn fetch(&mut self, follower: usize, at: At) -> bool {
+    pub(crate) fn fetch(&mut self, follower: usize, at: At) -> bool {
         let View { leader, epoch, .. } = *self.view(follower, at);
         let Some(leader) = leader.filter(|leader| *leader != follower) else {
             return false;
@@ -223,7 +223,7 @@ impl Cluster {
     }
 
     /// The broker learns what the controller says of a partition.
-    fn learn(&mut self, broker: usize, at: At) {
+    pub(crate) fn learn(&mut self, broker: usize, at: At) {
         if !self.brokers[broker].works() {
             return;
         }
@@ -240,7 +240,7 @@ impl Cluster {
     }
 
     /// A broker that starts again leads nothing before it has heard so.
-    fn know_nothing(&mut self, broker: usize) {
+    pub(crate) fn know_nothing(&mut self, broker: usize) {
         for view in self.brokers[broker].views.iter_mut().flatten() {
             view.leader = None;
             view.epoch = -1;
@@ -248,7 +248,7 @@ impl Cluster {
     }
 
     /// The controller has not heard of a broker for too long.
-    fn give_up(&mut self, broker: usize, at: At) {
+    pub(crate) fn give_up(&mut self, broker: usize, at: At) {
         let alive: Vec<usize> = (0..self.brokers.len())
             .filter(|b| self.brokers[*b].works())
             .collect();
@@ -273,7 +273,7 @@ impl Cluster {
     }
 
     /// A broker is back: partitions that waited for it have a leader again.
-    fn welcome(&mut self, broker: usize, at: At) {
+    pub(crate) fn welcome(&mut self, broker: usize, at: At) {
         let partition = self.partition(at);
         if partition.now.leader.is_none() && partition.now.in_sync.contains(&broker) {
             partition.now.leader = Some(broker);
@@ -282,7 +282,7 @@ impl Cluster {
     }
 
     /// The controller names another leader of those in sync. Returns whether it could.
-    fn move_leader(&mut self, at: At, rng: &mut impl Rng) -> bool {
+    pub(crate) fn move_leader(&mut self, at: At, rng: &mut impl Rng) -> bool {
         let works: Vec<bool> = self.brokers.iter().map(Broker::works).collect();
         let partition = self.partition(at);
         let leader = partition.now.leader;
@@ -298,142 +298,3 @@ impl Cluster {
         true
     }
 }
-
-pub(super) const FIRST_PORT: u16 = 9092;
-
-/// What happens to brokers, over time.
-impl World {
-    /// Followers fetch after a while, again and again as there is something.
-    pub fn replicate(self: &Rc<Self>, at: At) {
-        for follower in 0..self.brokers() {
-            let delay = self.replication_delay();
-            let world = Rc::clone(self);
-            spawn_local(async move {
-                sleep(delay).await;
-                let fetched = world.cluster.borrow_mut().fetch(follower, at);
-                if fetched {
-                    world.changed.notify_waiters();
-                }
-            });
-        }
-    }
-
-    /// Every broker learns of the controller's decision, each in its own time.
-    pub fn publish(self: &Rc<Self>, at: At) {
-        for broker in 0..self.brokers() {
-            let delay = self.between(1, 60);
-            let world = Rc::clone(self);
-            spawn_local(async move {
-                sleep(delay).await;
-                world.cluster.borrow_mut().learn(broker, at);
-                let view = world.cluster.borrow().view(broker, at).clone();
-                let leader = view.leader.map_or(-1, |leader| leader as i64);
-                let what = [broker, at.0, at.1].map(|n| n as i64);
-                world.note(
-                    "learns",
-                    &[what[0], what[1], what[2], leader, i64::from(view.epoch)],
-                );
-                world.changed.notify_waiters();
-                world.replicate(at);
-            });
-        }
-    }
-
-    pub fn publish_all(self: &Rc<Self>) {
-        let everywhere = self.cluster.borrow().everywhere();
-        everywhere.into_iter().for_each(|at| self.publish(at));
-    }
-
-    pub fn move_leader(self: &Rc<Self>, at: At) -> bool {
-        let moved = {
-            let mut rng = self.rng.borrow_mut();
-            self.cluster.borrow_mut().move_leader(at, &mut *rng)
-        };
-        if moved {
-            self.publish(at);
-        }
-        moved
-    }
-
-    /// The controller notices that a broker is silent, if it still is after this long.
-    fn notice(self: &Rc<Self>, broker: usize, after: Duration) {
-        let world = Rc::clone(self);
-        let life = self.cluster.borrow().brokers[broker].life;
-        spawn_local(async move {
-            sleep(after).await;
-            let everywhere = {
-                let cluster = world.cluster.borrow();
-                let it = &cluster.brokers[broker];
-                if it.works() || it.life != life {
-                    return;
-                }
-                cluster.everywhere()
-            };
-            for at in everywhere {
-                world.cluster.borrow_mut().give_up(broker, at);
-                world.publish(at);
-            }
-        });
-    }
-
-    /// The broker's process ends. With `forgets` it loses what its followers do not have.
-    pub fn kill(self: &Rc<Self>, broker: usize, forgets: bool) {
-        self.note("kill", &[broker as i64, i64::from(forgets)]);
-        {
-            let mut cluster = self.cluster.borrow_mut();
-            let it = &mut cluster.brokers[broker];
-            it.alive = false;
-            it.life += 1;
-            cluster.know_nothing(broker);
-            if forgets {
-                for at in cluster.everywhere() {
-                    cluster.partition(at).forget(broker);
-                }
-            }
-        }
-        self.cut_all(broker);
-        self.changed.notify_waiters();
-        self.notice(broker, self.between(50, 600));
-    }
-
-    pub fn restart(self: &Rc<Self>, broker: usize, moves: bool) {
-        self.note("restart", &[broker as i64, i64::from(moves)]);
-        {
-            let mut cluster = self.cluster.borrow_mut();
-            let it = &mut cluster.brokers[broker];
-            it.alive = true;
-            it.frozen = false;
-            if moves {
-                it.port = FIRST_PORT + (it.port - FIRST_PORT + 1) % PORTS;
-            }
-        }
-        self.is_back(broker);
-    }
-
-    pub fn freeze(self: &Rc<Self>, broker: usize) {
-        self.note("freeze", &[broker as i64]);
-        self.cluster.borrow_mut().brokers[broker].frozen = true;
-        self.notice(broker, self.between(50, 1_500));
-    }
-
-    pub fn thaw(self: &Rc<Self>, broker: usize) {
-        self.note("thaw", &[broker as i64]);
-        self.cluster.borrow_mut().brokers[broker].frozen = false;
-        self.changed.notify_waiters();
-        self.is_back(broker);
-    }
-
-    fn is_back(self: &Rc<Self>, broker: usize) {
-        let everywhere = self.cluster.borrow().everywhere();
-        for at in everywhere {
-            self.cluster.borrow_mut().welcome(broker, at);
-        }
-        self.publish_all();
-        // Whoever is away may be waited for by a leader that has just become one.
-        for other in 0..self.brokers() {
-            self.notice(other, self.between(50, 600));
-        }
-    }
-}
-
-pub(super) const PORTS: u16 = 4;

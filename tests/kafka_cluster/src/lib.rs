@@ -4,11 +4,6 @@
 //!
 //! Everything here is synchronous and may be called from any thread, also from
 //! one that drives an async runtime.
-#![allow(
-    dead_code,
-    unused_imports,
-    reason = "not every test binary uses every part"
-)]
 
 mod admin;
 mod broker;
@@ -35,7 +30,8 @@ pub use read_back::{Consumed, Isolation, Partitioning, Seen};
 
 use std::fmt;
 use std::io::Write;
-use std::sync::{Mutex, MutexGuard, OnceLock};
+use std::ops::Deref;
+use std::sync::{OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 pub type Result<T> = std::result::Result<T, Error>;
@@ -86,19 +82,36 @@ pub fn require_or_skip(test: &str) -> bool {
     false
 }
 
-/// The cluster that the tests of one binary share. Do not hurt its brokers:
-/// a test that kills starts a cluster of its own.
-pub fn shared() -> &'static Cluster {
-    static SHARED: OnceLock<Cluster> = OnceLock::new();
-    SHARED.get_or_init(|| Cluster::start(ClusterOptions::default()).expect("start shared cluster"))
+static TURN: RwLock<()> = RwLock::new(());
+
+/// The cluster that healthy tests share, side by side. Do not hurt its brokers: a test that kills
+/// has a cluster of its own.
+pub struct Shared(
+    &'static Cluster,
+    #[expect(dead_code, reason = "held until the test is over")] RwLockReadGuard<'static, ()>,
+);
+
+impl Deref for Shared {
+    type Target = Cluster;
+
+    fn deref(&self) -> &Cluster {
+        self.0
+    }
 }
 
-/// Held by tests that start their own cluster, so that a small machine runs
-/// one such test at a time.
-pub fn one_at_a_time() -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::new(());
-    // A test that panicked with the turn has broken nothing for the next.
-    TURN.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+/// The shared cluster, while nobody has the turn.
+pub fn shared() -> Shared {
+    static SHARED: OnceLock<Cluster> = OnceLock::new();
+    // A test that panicked has broken nothing for the next.
+    let guard = TURN.read().unwrap_or_else(PoisonError::into_inner);
+    let start = || Cluster::start(ClusterOptions::default()).expect("start shared cluster");
+    Shared(SHARED.get_or_init(start), guard)
+}
+
+/// Held by tests that have their own cluster, so that a small machine runs one such test at a time,
+/// and no other beside it.
+pub fn one_at_a_time() -> RwLockWriteGuard<'static, ()> {
+    TURN.write().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Asks until the answer is `Some`, at most for `limit`; the error names `what`

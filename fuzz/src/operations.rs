@@ -4,20 +4,20 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::core::ack::Receipt;
-use crate::core::batch::{OpenBatch, RecordRef, Token};
-use crate::core::broker_error::BrokerError;
-use crate::core::compress::{Compression, Compressor};
-use crate::core::identity::{Identities, Identity, NextIdentity};
-use crate::core::ledger::{Attempt, Effects, Ledger, Lent, Readiness, Report, Rules};
-use crate::core::memory::{Budget, Lease, Shelf, blank};
-use crate::core::outcome::{Reason, Unconfirmed};
-use crate::core::stage::{Append, AppendOptions, Stage};
+use forebay::config::Compression;
+use forebay::internals::batch::{
+    Append, AppendOptions, Budget, Compressor, Lease, OpenBatch, RecordRef, Shelf, Stage, blank,
+};
+use forebay::internals::ledger::{
+    Attempt, Effects, Identities, Identity, Ledger, Lent, NextIdentity, Readiness, Report, Rules,
+    Token,
+};
+use forebay::{BrokerError, Reason, Receipt, Unconfirmed, internals};
 
 const BATCH: usize = 256;
 
 fn start() -> Instant {
-    crate::actors::now()
+    internals::now()
 }
 
 fn record(value: &[u8]) -> RecordRef<'_> {
@@ -77,8 +77,8 @@ impl Line {
         let mut open = OpenBatch::new(memory, 0, self.now, true);
         for at in 0..=records % 8 {
             if let Some(index) = open.append(&record(&[at])) {
-                let ack = Arc::clone(open.ack());
-                self.receipts.push(Receipt::new(ack, index, 1_000));
+                let receipt = internals::receipt(open.ack(), index, 1_000);
+                self.receipts.push(receipt);
             }
         }
         self.ledger.push(open.seal());
@@ -354,8 +354,8 @@ pub fn stage(data: &[u8]) {
                     match stage.append(&record(&value), &mut memory, &mut extras, || now) {
                         Append::Done(appended) => {
                             assert!(!closed);
-                            let ack = appended.ack;
-                            accepted.push(Receipt::new(ack, appended.index, 1_000));
+                            let ack = &appended.ack;
+                            accepted.push(internals::receipt(ack, appended.index, 1_000));
                             break;
                         }
                         Append::NeedsMemory { size, .. } => {

@@ -8,11 +8,11 @@ use actix::prelude::*;
 use krafka::error::ErrorCode;
 use krafka::testing::{ApiKey, Control, FakeBroker};
 
-use super::faults;
-use crate::config::ConfigBuilder;
-use crate::{
-    Component, Config, Lifecycle, LifecycleEvent, Placement, Producer, Reason, Record, SendError,
-    Supervise, TopicPartition, Unconfirmed,
+use forebay::config::ConfigBuilder;
+use forebay::internals::faults;
+use forebay::{
+    CloseError, Component, Config, Lifecycle, LifecycleEvent, Placement, Producer, Reason, Record,
+    SendError, Supervise, TopicPartition, Unconfirmed,
 };
 
 /// Everything that runs under a guard and that `deliver` can get to.
@@ -67,7 +67,7 @@ const REACHED: [&str; 46] = [
 
 /// What has a test of its own below, or a reason.
 const ELSEWHERE: [&str; 8] = [
-    "MetadataActor:LeaderMoved", // as `SetLeader`: what it would have published comes with `Resync`
+    "MetadataActor:LeaderMoved", // as `Lead`: what it would have published comes with `Resync`
     "PartitionActor:QueueState", // who has lingered is not asked for long
     "PoolActor:Tick",            // somebody waits for memory in vain
     "RuntimeActor:LastHandleDropped", // nobody calls `close`
@@ -172,7 +172,7 @@ async fn deliver_all(handler: &str, every: u32, most: u32, weather: Weather) -> 
     if handler.contains("Resync") || handler.contains("Republish") || handler.contains("Fell") {
         faults::plan("PartitionActor:LoanReturned", 3, most);
     }
-    let component = Component::Partition(TopicPartition::new("t", 0));
+    let part = Component::Partition(TopicPartition::new("t", 0));
     let mut receipts = Vec::new();
     for number in 0..RECORDS {
         let record = Record::to("t")
@@ -182,14 +182,14 @@ async fn deliver_all(handler: &str, every: u32, most: u32, weather: Weather) -> 
             if weather == Weather::Rough {
                 broker.set_leader("t", 1, (number / 100 % 2) as i32);
             }
-            producer.retire(component.clone());
-            producer.restart(component.clone());
+            producer.retire(part.clone());
+            producer.restart(part.clone());
         }
         let receipt = loop {
             match producer.send_with(record.clone(), drop).await {
                 Ok(receipt) => break receipt,
                 // The message to restart it was lost; whoever sees to it asks again.
-                Err(SendError::PartitionDown { .. }) => producer.restart(component.clone()),
+                Err(SendError::PartitionDown { .. }) => producer.restart(part.clone()),
                 Err(refused) => panic!("{handler}: {refused}"),
             }
             tokio::task::yield_now().await;
@@ -307,7 +307,7 @@ async fn everything_may_panic_again_and_again() {
     fall(4 * REACHED.len()).await;
 }
 
-/// Prints what it did: `cargo test --release --lib ten_thousand_panics -- --ignored --nocapture`
+/// Prints what it did: `cargo test --release --test faults ten_thousand_panics -- --ignored --nocapture`
 #[actix::test]
 #[ignore = "takes minutes; for the figures"]
 async fn ten_thousand_panics() {
@@ -382,10 +382,10 @@ async fn past_its_budget_a_partition_fails_alone_and_can_be_restarted_by_hand() 
             break undelivered;
         }
     };
-    let Unconfirmed::NotWritten(Reason::Failed { component, why }) = &undelivered else {
+    let Unconfirmed::NotWritten(Reason::Failed { component: part, why }) = &undelivered else {
         panic!("{undelivered:?}");
     };
-    assert_eq!(&**component, "the partition t-0");
+    assert_eq!(&**part, "the partition t-0");
     assert!(why.contains("injected"), "{why}");
     assert_eq!(faults::stop(), [3]);
     let down = send(0).await.expect_err("refused");
@@ -399,8 +399,8 @@ async fn past_its_budget_a_partition_fails_alone_and_can_be_restarted_by_hand() 
         .await
         .expect("others do not notice");
 
-    let component = Component::Partition(TopicPartition::new("t", 0));
-    producer.restart(component.clone());
+    let part = Component::Partition(TopicPartition::new("t", 0));
+    producer.restart(part.clone());
     producer.figures().await.expect("behind the restart");
     send(0)
         .await
@@ -410,7 +410,7 @@ async fn past_its_budget_a_partition_fails_alone_and_can_be_restarted_by_hand() 
     let heard = ear.send(Heard).await.expect("alive");
     let events: Vec<_> = heard
         .into_iter()
-        .filter(|it| it.component == component)
+        .filter(|it| it.component == part)
         .map(|it| it.event)
         .collect();
     let restarted = |event: &&LifecycleEvent| matches!(event, LifecycleEvent::Restarted { .. });
@@ -474,8 +474,8 @@ async fn a_part_that_cannot_stop_panicking_is_given_up_once() {
     let struck = faults::stop()[0];
     assert!(struck < 100, "{struck} panics");
     // By hand all is well again, with a budget as at the beginning.
-    let component = Component::Partition(TopicPartition::new("t", 0));
-    producer.restart(component.clone());
+    let part = Component::Partition(TopicPartition::new("t", 0));
+    producer.restart(part.clone());
     producer.figures().await.expect("behind the restart");
     faults::plan("PartitionActor:Take", 1, 1);
     send().await.expect("accepted").await.expect("acked");
@@ -528,7 +528,7 @@ async fn who_waits_for_memory_in_vain_is_told_though_the_pool_falls() {
     assert!(matches!(refused, SendError::NoMemory { .. }), "{refused:?}");
     assert_eq!(faults::stop(), [3]);
     let closed = producer.close(Duration::ZERO).await;
-    assert_eq!(closed, Err(crate::CloseError::TimedOut));
+    assert_eq!(closed, Err(CloseError::TimedOut));
 }
 
 #[actix::test]
@@ -573,15 +573,15 @@ async fn parts_are_retired_and_restarted_by_message() {
     };
 
     let held = send(0).await.expect("accepted");
-    let component = Component::Partition(TopicPartition::new("t", 0));
-    ask(Supervise::Retire(component.clone())).await;
+    let part = Component::Partition(TopicPartition::new("t", 0));
+    ask(Supervise::Retire(part.clone())).await;
     let refused = send(0).await.expect_err("refused");
     assert!(matches!(
         refused,
         SendError::PartitionDown { partition: 0, .. }
     ));
     held.await.expect("what it held is delivered");
-    ask(Supervise::Restart(component.clone())).await;
+    ask(Supervise::Restart(part.clone())).await;
     let again = send(0).await.expect("accepted");
     producer.flush().await.expect("flushed");
     again.await.expect("acked");
@@ -609,16 +609,13 @@ async fn parts_are_retired_and_restarted_by_message() {
             LifecycleEvent::Retired | LifecycleEvent::Recovered
         )
     };
-    let by_hand: Vec<_> = heard.into_iter().filter(by_hand).collect();
-    let event = |component: &Component, event| Lifecycle {
-        component: component.clone(),
-        event,
-    };
+    let by_hand = heard.into_iter().filter(by_hand);
+    let by_hand: Vec<_> = by_hand.map(|it| (it.component, it.event)).collect();
     let expected = [
-        event(&component, LifecycleEvent::Retired),
-        event(&component, LifecycleEvent::Recovered),
-        event(&sender, LifecycleEvent::Retired),
-        event(&sender, LifecycleEvent::Recovered),
+        (part.clone(), LifecycleEvent::Retired),
+        (part, LifecycleEvent::Recovered),
+        (sender.clone(), LifecycleEvent::Retired),
+        (sender, LifecycleEvent::Recovered),
     ];
     assert_eq!(by_hand, expected);
     let closed = producer.close(Duration::from_secs(5)).await;

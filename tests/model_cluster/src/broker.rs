@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use forebay::internals::net::Halves;
 use kafka_protocol::messages::api_versions_response::ApiVersion;
 use kafka_protocol::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
@@ -22,52 +23,51 @@ use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use uuid::Uuid;
 
-use super::cluster::{At, FIRST_PORT, PORTS};
-use super::log::{Appended, code};
-use super::network::{self, Connection, Pipe};
-use super::tally::Fault;
-use super::world::World;
+use crate::cluster::{At, Topic};
+use crate::kafka::{FIRST_PORT, Kafka, Misdeed, PORTS};
+use crate::log::{Appended, code};
+use crate::network::{self, Connection, Cut, Pipe};
 
 const PRODUCE: i16 = 0;
 const METADATA: i16 = 3;
 const API_VERSIONS: i16 = 18;
 const INIT_PRODUCER_ID: i16 = 22;
 
-pub(super) fn host(broker: usize) -> String {
+fn host(broker: usize) -> String {
     format!("broker-{broker}")
 }
 
 /// Has every broker listen at each port that it may ever have.
-pub(super) fn listen(world: &Rc<World>) {
-    for broker in 0..world.brokers() {
+pub(crate) fn listen(kafka: &Rc<Kafka>) {
+    for broker in 0..kafka.brokers() {
         for port in FIRST_PORT..FIRST_PORT + PORTS {
-            let world = Rc::clone(world);
+            let kafka = Rc::clone(kafka);
             let listener = move || {
-                let world = Rc::clone(&world);
-                Box::pin(async move { accept(&world, broker, port).await }) as _
+                let kafka = Rc::clone(&kafka);
+                Box::pin(async move { accept(&kafka, broker, port).await }) as _
             };
             network::listen(&host(broker), port, Box::new(listener));
         }
     }
 }
 
-async fn accept(world: &Rc<World>, broker: usize, port: u16) -> io::Result<(Pipe, Pipe)> {
-    sleep(world.latency()).await;
+async fn accept(kafka: &Rc<Kafka>, broker: usize, port: u16) -> io::Result<Halves> {
+    sleep(kafka.latency()).await;
     let life = {
-        let cluster = world.cluster.borrow();
+        let cluster = kafka.cluster.borrow();
         let it = &cluster.brokers[broker];
         if !it.alive || it.port != port {
             return Err(io::ErrorKind::ConnectionRefused.into());
         }
         it.life
     };
-    let (client, connection) = Connection::new(world.plan.socket);
-    let mut connections = world.connections.borrow_mut();
+    let (client, connection) = Connection::new(kafka.settings.socket);
+    let mut connections = kafka.connections.borrow_mut();
     connections.retain(|(_, cut)| !cut.is_over());
     connections.push((broker, connection.cut.clone()));
     drop(connections);
     let broker = Life {
-        world: Rc::clone(world),
+        kafka: Rc::clone(kafka),
         broker,
         life,
     };
@@ -78,7 +78,7 @@ async fn accept(world: &Rc<World>, broker: usize, port: u16) -> io::Result<(Pipe
 /// A broker between its start and its death.
 #[derive(Clone)]
 struct Life {
-    world: Rc<World>,
+    kafka: Rc<Kafka>,
     broker: usize,
     life: u32,
 }
@@ -95,9 +95,9 @@ impl Life {
     /// Waits while the broker is frozen. `None` when it has died.
     async fn working(&self) -> Option<()> {
         loop {
-            let changed = self.world.changed.notified();
+            let changed = self.kafka.changed.notified();
             {
-                let cluster = self.world.cluster.borrow();
+                let cluster = self.kafka.cluster.borrow();
                 let it = &cluster.brokers[self.broker];
                 if it.life != self.life {
                     return None;
@@ -117,25 +117,25 @@ impl Life {
         let cut = connection.cut.clone();
         spawn_local(async move { writer.answer(inbox, answers, cut).await });
         while let Some(frame) = connection.next().await {
-            sleep(self.world.latency()).await;
+            sleep(self.kafka.latency()).await;
             if self.working().await.is_none() {
                 return;
             }
             let Some(frame) = self.handle(frame).await else {
                 return;
             };
-            let weather = self.world.weather.get();
-            let lost = self.world.happens(weather.answers_lost);
-            let late = self.world.happens(weather.answers_late);
+            let conditions = self.kafka.conditions.get();
+            let lost = self.kafka.happens(conditions.answers_lost);
+            let late = self.kafka.happens(conditions.answers_late);
             let delay = match late {
-                true => self.world.between(10, 4_000),
-                false => self.world.latency(),
+                true => self.kafka.between(10, 4_000),
+                false => self.kafka.latency(),
             };
             if lost {
-                self.world.count(Fault::AnswerLost);
+                self.kafka.count(Misdeed::AnswerLost);
             }
             if late {
-                self.world.count(Fault::AnswerLate);
+                self.kafka.count(Misdeed::AnswerLate);
             }
             let Some(frame) = frame else {
                 continue; // acks=0
@@ -147,7 +147,7 @@ impl Life {
         }
     }
 
-    async fn answer(self, mut inbox: UnboundedReceiver<Answer>, answers: Pipe, cut: network::Cut) {
+    async fn answer(self, mut inbox: UnboundedReceiver<Answer>, answers: Pipe, cut: Cut) {
         while let Some(answer) = inbox.recv().await {
             sleep_until(answer.at).await;
             if self.working().await.is_none() {
@@ -196,7 +196,7 @@ impl Life {
     }
 
     fn api_versions(&self, id: i32, version: i16) -> Bytes {
-        let newest = self.world.plan.newest_produce;
+        let newest = self.kafka.settings.newest_produce;
         let keys = [(0, 3, newest), (3, 4, 12), (18, 0, 4), (22, 0, 5)];
         let keys = keys.map(|(key, min, max)| {
             ApiVersion::default()
@@ -212,32 +212,32 @@ impl Life {
     }
 
     fn init_producer_id(&self) -> InitProducerIdResponse {
-        let world = &self.world;
-        if world.weather.get().no_producer_ids {
+        let kafka = &self.kafka;
+        if kafka.conditions.get().no_producer_ids {
             // COORDINATOR_LOAD_IN_PROGRESS, COORDINATOR_NOT_AVAILABLE
-            let error = [14, 15][world.below(2) as usize];
+            let error = [14, 15][kafka.below(2) as usize];
             return InitProducerIdResponse::default().with_error_code(error);
         }
-        let id = world.next_producer_id.get();
-        world.next_producer_id.set(id + 1);
+        let id = kafka.next_producer_id.get();
+        kafka.next_producer_id.set(id + 1);
         InitProducerIdResponse::default()
             .with_producer_id(ProducerId(id))
-            .with_producer_epoch(world.plan.first_epoch)
+            .with_producer_epoch(kafka.settings.first_epoch)
     }
 
     fn metadata(&self, request: &MetadataRequest, version: i16) -> MetadataResponse {
-        let world = &self.world;
-        let weather = world.weather.get();
-        let cluster = world.cluster.borrow();
+        let kafka = &self.kafka;
+        let conditions = kafka.conditions.get();
+        let cluster = kafka.cluster.borrow();
         let brokers = cluster.brokers.iter().enumerate().map(|(id, broker)| {
             MetadataResponseBroker::default()
                 .with_node_id(BrokerId(id as i32))
                 .with_host(StrBytes::from_string(host(id)))
                 .with_port(i32::from(broker.port))
         });
-        let empty = weather.metadata_empty.then(|| world.below(4));
+        let empty = conditions.metadata_empty.then(|| kafka.below(4));
         if empty.is_some() {
-            world.count(Fault::MetadataEmpty);
+            kafka.count(Misdeed::MetadataEmpty);
         }
         let topics = request.topics.iter().flatten().filter_map(|asked| {
             let name = asked.name.clone()?;
@@ -246,7 +246,8 @@ impl Life {
                 .topics
                 .iter()
                 .position(|topic| *topic.name == **name);
-            let Some(at) = found.filter(|_| !weather.topic_unknown || world.below(3) == 0) else {
+            let Some(at) = found.filter(|_| !conditions.topic_unknown || kafka.below(3) == 0)
+            else {
                 return Some(answer.with_error_code(code::UNKNOWN_TOPIC_OR_PARTITION));
             };
             let topic = &cluster.topics[at];
@@ -260,10 +261,10 @@ impl Life {
                 let answer = MetadataResponsePartition::default()
                     .with_partition_index(partition as i32)
                     .with_leader_epoch(view.epoch);
-                if weather.metadata_stale && world.below(2) == 0 {
-                    world.count(Fault::MetadataStale);
-                    let anybody = world.below(cluster.brokers.len() as u64) as i32;
-                    let older = (view.epoch - world.below(2) as i32).max(0);
+                if conditions.metadata_stale && kafka.below(2) == 0 {
+                    kafka.count(Misdeed::MetadataStale);
+                    let anybody = kafka.below(cluster.brokers.len() as u64) as i32;
+                    let older = (view.epoch - kafka.below(2) as i32).max(0);
                     return answer
                         .with_leader_id(BrokerId(anybody))
                         .with_leader_epoch(older);
@@ -294,12 +295,12 @@ impl Life {
             true => code::UNKNOWN_TOPIC_ID,
             false => code::UNKNOWN_TOPIC_OR_PARTITION,
         };
-        let world = &self.world;
-        if world.weather.get().topic_unknown && world.below(3) > 0 {
+        let kafka = &self.kafka;
+        if kafka.conditions.get().topic_unknown && kafka.below(3) > 0 {
             return Err(unknown);
         }
-        let cluster = world.cluster.borrow();
-        let is = |topic: &super::cluster::Topic| match by_id {
+        let cluster = kafka.cluster.borrow();
+        let is = |topic: &Topic| match by_id {
             true => topic.id == id,
             false => topic.name == name,
         };
@@ -312,7 +313,7 @@ impl Life {
     }
 
     async fn produce(&self, request: ProduceRequest, version: i16) -> Option<ProduceResponse> {
-        let world = &self.world;
+        let kafka = &self.kafka;
         let acks = request.acks;
         let timeout = Duration::from_millis(request.timeout_ms.max(0) as u64);
         let deadline = Instant::now() + timeout;
@@ -323,7 +324,7 @@ impl Life {
                 let bytes = data.records.clone().unwrap_or_default();
                 let located = self.locate(&topic.name, topic.topic_id, data.index, by_id);
                 let result = located.and_then(|at| {
-                    let reign = world.cluster.borrow().leads(self.broker, at);
+                    let reign = kafka.cluster.borrow().leads(self.broker, at);
                     Ok(((at, reign), self.append(at, &bytes, acks)?))
                 });
                 appended.push(result);
@@ -344,7 +345,7 @@ impl Life {
                     Err(code) => Err(code),
                 };
                 partitions.push(match result {
-                    Ok(appended) if appended.duplicate && world.plan.names_duplicates => {
+                    Ok(appended) if appended.duplicate && kafka.settings.names_duplicates => {
                         answer.with_error_code(46).with_base_offset(-1)
                     }
                     Ok(appended) => answer.with_base_offset(appended.base_offset),
@@ -362,9 +363,9 @@ impl Life {
             }
             response.responses.push(answer);
         }
-        if world.happens(world.weather.get().throttles) {
-            world.count(Fault::Throttle);
-            response.throttle_time_ms = world.below(200) as i32;
+        if kafka.happens(kafka.conditions.get().throttles) {
+            kafka.count(Misdeed::Throttle);
+            response.throttle_time_ms = kafka.below(200) as i32;
         }
         response.node_endpoints = endpoints;
         Some(response)
@@ -378,12 +379,12 @@ impl Life {
         version: i16,
         endpoints: &mut Vec<NodeEndpoint>,
     ) -> PartitionProduceResponse {
-        let world = &self.world;
-        let wanted = error == code::NOT_LEADER_OR_FOLLOWER && version >= 10 && world.plan.hints;
+        let kafka = &self.kafka;
+        let wanted = error == code::NOT_LEADER_OR_FOLLOWER && version >= 10 && kafka.settings.hints;
         let (true, Some(at)) = (wanted, at) else {
             return answer;
         };
-        let cluster = world.cluster.borrow();
+        let cluster = kafka.cluster.borrow();
         let view = cluster.view(self.broker, at);
         let Some(leader) = view.leader else {
             return answer;
@@ -403,18 +404,18 @@ impl Life {
     }
 
     fn append(&self, at: At, bytes: &Bytes, acks: i16) -> Result<Appended, i16> {
-        let world = &self.world;
-        let weather = world.weather.get();
-        if world.happens(weather.errors_before) {
-            world.count(Fault::ErrorBefore);
+        let kafka = &self.kafka;
+        let conditions = kafka.conditions.get();
+        if kafka.happens(conditions.errors_before) {
+            kafka.count(Misdeed::ErrorBefore);
             // COORDINATOR_LOAD_IN_PROGRESS to THROTTLING_QUOTA_EXCEEDED, and doubtful ones.
             let codes = [14, 19, 51, 74, 75, 89, 2, 3, 6, 7, 56, -1, 9999];
-            return Err(codes[world.below(codes.len() as u64) as usize]);
+            return Err(codes[kafka.below(codes.len() as u64) as usize]);
         }
         let result = {
-            let mut cluster = world.cluster.borrow_mut();
-            let (replica, standing) = cluster.standing(self.broker, at, &world.plan);
-            replica.log.produce(standing, acks, bytes)
+            let mut cluster = kafka.cluster.borrow_mut();
+            let (replica, state) = cluster.replica_state(self.broker, at, &kafka.settings);
+            replica.log.produce(state, acks, bytes)
         };
         let (offset, duplicate) = match result {
             Ok(appended) => (appended.base_offset, i64::from(appended.duplicate)),
@@ -427,13 +428,13 @@ impl Life {
             offset,
             duplicate,
         ];
-        world.note("append", &place);
+        kafka.note("append", &place);
         if result.is_ok() {
-            world.replicate(at);
-            if world.happens(weather.errors_after) {
-                world.count(Fault::ErrorAfter);
+            kafka.replicate(at);
+            if kafka.happens(conditions.errors_after) {
+                kafka.count(Misdeed::ErrorAfter);
                 let codes = [3, 6, 7, 20, 56, 100, -1, 9999];
-                return Err(codes[world.below(codes.len() as u64) as usize]);
+                return Err(codes[kafka.below(codes.len() as u64) as usize]);
             }
         }
         result
@@ -450,19 +451,19 @@ impl Life {
         if acks != -1 {
             return Some(Ok(appended));
         }
-        let world = &self.world;
+        let kafka = &self.kafka;
         loop {
-            let changed = world.changed.notified();
+            let changed = kafka.changed.notified();
             self.working().await?;
             {
-                let mut cluster = world.cluster.borrow_mut();
+                let mut cluster = kafka.cluster.borrow_mut();
                 if reign.is_none() || cluster.leads(self.broker, at) != reign {
                     return Some(Err(code::NOT_LEADER_OR_FOLLOWER));
                 }
                 let in_sync = cluster.view(self.broker, at).in_sync.len();
                 let replica = &cluster.partition(at).replicas[self.broker];
                 if replica.high_watermark >= appended.end {
-                    return Some(match in_sync < world.plan.min_in_sync {
+                    return Some(match in_sync < kafka.settings.min_in_sync {
                         true => Err(code::NOT_ENOUGH_REPLICAS_AFTER_APPEND),
                         false => Ok(appended),
                     });

@@ -1,25 +1,18 @@
 //! The simulation's model of a partition against a real broker: the same produce requests go to
 //! both, and both have to answer with the same codes and offsets.
 
-#[path = "simulation/batch.rs"]
-#[allow(dead_code, reason = "the simulation uses the rest")]
-mod batch;
-mod kafka;
-#[path = "simulation/log.rs"]
-#[allow(dead_code, reason = "the simulation uses the rest")]
-mod log;
-
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes, BytesMut};
+use forebay_kafka_cluster as kafka;
+use forebay_model_cluster::{Log, ReplicaState, code};
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::{
     ApiKey, ProduceRequest, ProduceResponse, RequestHeader, ResponseHeader, TopicName,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
-use log::{Log, QueueState};
 
 const MAX_MESSAGE: usize = 2_000;
 
@@ -249,14 +242,14 @@ fn ask(broker: SocketAddr, topic: &str, partition: i32, acks: i16, batch: &[u8])
     (answer.error_code, answer.base_offset)
 }
 
-fn answer(log: &mut Log, standing: QueueState, acks: i16, batch: &[u8]) -> Answer {
+fn answer(log: &mut Log, standing: ReplicaState, acks: i16, batch: &[u8]) -> Answer {
     match log.produce(standing, acks, &Bytes::copy_from_slice(batch)) {
         Ok(appended) => (0, appended.base_offset),
         Err(code) => (code, -1),
     }
 }
 
-const LEADER: QueueState = QueueState {
+const LEADER: ReplicaState = ReplicaState {
     leads: true,
     replicas: 1,
     in_sync: 1,
@@ -332,7 +325,7 @@ fn the_model_answers_as_a_broker_does() {
     let some = batch((80_000, 0, 0), 1, 10);
     let (leader, _) = ready(&cluster, "model", 0);
     let other = cluster.brokers().iter().find(|b| b.address() != leader);
-    let follower = QueueState {
+    let follower = ReplicaState {
         leads: false,
         ..LEADER
     };
@@ -355,7 +348,7 @@ fn the_model_answers_as_a_broker_does() {
         .create_topic("alone", 1, 1, &config)
         .expect("a topic");
     let (broker, mut log) = ready(&cluster, "alone", 0);
-    let alone = QueueState {
+    let alone = ReplicaState {
         min_in_sync: 2,
         ..LEADER
     };
@@ -374,7 +367,7 @@ fn the_model_answers_as_a_broker_does() {
         .find(|id| Some(**id) != replicas[0].leader);
     let away = cluster.broker(*away.expect("two replicas"));
     away.terminate().expect("it ends");
-    let lonely = QueueState {
+    let lonely = ReplicaState {
         replicas: 2,
         ..alone
     };
@@ -392,7 +385,7 @@ fn the_model_answers_as_a_broker_does() {
         compare("too few replicas", step, real, model);
     }
 
-    let unknown = (log::code::UNKNOWN_TOPIC_OR_PARTITION, -1);
+    let unknown = (code::UNKNOWN_TOPIC_OR_PARTITION, -1);
     let anybody = broker;
     compare(
         "an unknown partition",

@@ -1,22 +1,19 @@
 //! What fuzzers call: bytes as a broker or a user may give them, and bytes read as sequences of
-//! operations. Each checks what must hold whatever comes. Only there under `cfg(fuzzing)`, for the
-//! targets in `fuzz/`, and in tests, which drive the same functions on stable Rust.
+//! operations. Each checks what must hold whatever comes. The targets beside this call them, and so
+//! does `tests/faults/fuzzing.rs`, on stable Rust.
 
 mod operations;
-#[cfg(test)]
-mod tests;
 
 pub use operations::{budget, ledger, stage};
 
 use bytes::{Bytes, BytesMut};
 
-use crate::config::Config;
-use crate::core::endpoint::Endpoint;
-use crate::core::wire::{
-    self, Api, InitProducerIdResponse, MetadataResponse, ProduceResponse, Versions,
+use forebay::Config;
+use forebay::internals::net::{Endpoint, split_frame};
+use forebay::internals::wire::{
+    self, Api, ClusterView, InitProducerIdResponse, MetadataResponse, ProduceResponse, Versions,
     VersionsResponse,
 };
-use crate::net::split_frame;
 
 /// A function that a fuzzer feeds.
 pub type Target = fn(&[u8]);
@@ -74,7 +71,7 @@ pub fn metadata_response(data: &[u8]) {
         bounded("topics", answer.topics.len(), 9, &body);
         let partitions = answer.topics.iter().map(|it| it.partitions.len());
         bounded("partitions", partitions.sum(), 18, &body);
-        let mut view = crate::core::cluster::ClusterView::default();
+        let mut view = ClusterView::default();
         let again = answer.clone();
         let changes = view.apply(answer);
         for topic in &changes.topics {

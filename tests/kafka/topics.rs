@@ -1,12 +1,10 @@
 //! Topics that come, go and grow, and brokers that ask for patience, under a producer that goes on.
 
-mod kafka;
-
 use std::time::{Duration, Instant};
 
 use forebay::config::ConfigBuilder;
 use forebay::{Config, Producer, Record, SendError};
-use kafka::{Cluster, Load};
+use forebay_kafka_cluster::{self as kafka, Cluster, Load};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -27,7 +25,7 @@ fn a_topic_is_deleted_and_created_again() {
         return;
     }
     const TOPIC: &str = "returning";
-    let cluster = kafka::shared();
+    let cluster = &*kafka::shared();
     cluster.create_topic(TOPIC, 3, 3, &[]).unwrap();
     let config = config(cluster).set("max.block.ms", 2000);
     let running = Load::new(TOPIC, 1)
@@ -67,7 +65,7 @@ async fn a_partition_that_is_added_is_found_after_a_refusal() {
         return;
     }
     const TOPIC: &str = "growing";
-    let cluster = kafka::shared();
+    let cluster = &*kafka::shared();
     cluster.create_topic(TOPIC, 2, 3, &[]).unwrap();
     let producer = Producer::start(config(cluster).build().unwrap()).unwrap();
     let record = || Record::to(TOPIC).partition(2).value("third");
@@ -99,7 +97,7 @@ async fn a_topic_name_that_is_not_legal_is_refused_at_once() {
     if !kafka::require_or_skip("a_topic_name_that_is_not_legal_is_refused_at_once") {
         return;
     }
-    let cluster = kafka::shared();
+    let cluster = &*kafka::shared();
     // Waited for, this would take a minute.
     let producer = Producer::start(config(cluster).build().unwrap()).unwrap();
     let record = Record::to("topic abc").value("1");
@@ -123,7 +121,7 @@ async fn a_throttled_producer_waits_and_goes_on() {
     }
     const TOPIC: &str = "throttled";
     const CLIENT: &str = "throttled-client";
-    let cluster = kafka::shared();
+    let cluster = &*kafka::shared();
     cluster.create_topic(TOPIC, 1, 3, &[]).unwrap();
     // Brokers take the mean of ten seconds.
     cluster.limit_client(CLIENT, Some(2_000.0)).unwrap();

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use super::{Error, Result};
 
-const POM: &str = include_str!("pom.xml");
-const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kafka");
+const POM: &str = include_str!("../pom.xml");
+const SOURCES: &str = env!("CARGO_MANIFEST_DIR");
 
 /// Whether this machine can run Kafka: a JDK 17 or newer, and Maven unless the
 /// jars have been fetched already.
@@ -65,7 +65,7 @@ fn jdk(program: &str) -> PathBuf {
 fn cache_dir() -> PathBuf {
     let target = std::env::var_os("CARGO_TARGET_DIR")
         .map(PathBuf::from)
-        .unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target"));
+        .unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target"));
     let version = POM
         .split_once("<kafka.version>")
         .and_then(|(_, rest)| rest.split_once('<'))
@@ -112,7 +112,7 @@ impl Libs {
         Ok(String::from_utf8_lossy(&out).into_owned())
     }
 
-    /// Runs a single-file Java program that lies beside this file.
+    /// Runs a single-file Java program that lies in this crate.
     pub fn program(&self, file: &str, args: &[&str], limit: Duration) -> Result<Vec<u8>> {
         self.read_program(file, args, limit, to_end)
     }

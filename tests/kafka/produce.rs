@@ -1,9 +1,7 @@
 //! Everything sent to a healthy cluster is in its log: once, in order, byte for byte.
 
-mod kafka;
-
 use forebay::{Config, Producer, Receipt, Record, Unconfirmed};
-use kafka::{Cluster, Consumed, Isolation, Load, scaled};
+use forebay_kafka_cluster::{self as kafka, Cluster, Consumed, Isolation, Load, scaled};
 use std::time::Duration;
 
 fn configured(cluster: &Cluster, settings: &[(&str, &str)]) -> Config {
@@ -25,7 +23,7 @@ fn a_stream_of_keyed_records_arrives_once_and_in_order() {
     if !kafka::require_or_skip("a_stream_of_keyed_records_arrives_once_and_in_order") {
         return;
     }
-    let cluster = kafka::shared();
+    let cluster = &*kafka::shared();
     cluster.create_topic("stream", 12, 3, &[]).unwrap();
     let outcomes = Load::new("stream", scaled(500_000)).run(configured(cluster, &[]));
     outcomes.all_acked_in(&cluster.seen("stream"));
@@ -44,7 +42,7 @@ fn one_replica_and_no_idempotence_will_do() {
     if !kafka::require_or_skip("one_replica_and_no_idempotence_will_do") {
         return;
     }
-    let cluster = kafka::shared();
+    let cluster = &*kafka::shared();
     cluster.create_topic("acks-1", 3, 3, &[]).unwrap();
     let settings = [("acks", "1"), ("enable.idempotence", "false")];
     let outcomes = Load::new("acks-1", scaled(50_000)).run(configured(cluster, &settings));
@@ -56,7 +54,7 @@ fn with_acks_0_everything_is_written_and_nothing_confirmed() {
     if !kafka::require_or_skip("with_acks_0_everything_is_written_and_nothing_confirmed") {
         return;
     }
-    let cluster = kafka::shared();
+    let cluster = &*kafka::shared();
     cluster.create_topic("acks-0", 3, 3, &[]).unwrap();
     let settings = [("acks", "0"), ("enable.idempotence", "false")];
     let count = scaled(50_000);
@@ -72,7 +70,7 @@ async fn the_brokers_time_is_told_where_the_topic_asks_for_it() {
     if !kafka::require_or_skip("the_brokers_time_is_told_where_the_topic_asks_for_it") {
         return;
     }
-    let cluster = kafka::shared();
+    let cluster = &*kafka::shared();
     let append_time = [("message.timestamp.type", "LogAppendTime")];
     cluster
         .create_topic("append-time", 1, 3, &append_time)
@@ -98,7 +96,7 @@ async fn batches_the_broker_finds_too_large_are_split() {
     if !kafka::require_or_skip("batches_the_broker_finds_too_large_are_split") {
         return;
     }
-    let cluster = kafka::shared();
+    let cluster = &*kafka::shared();
     let small = [("max.message.bytes", "5000")];
     cluster.create_topic("small", 3, 3, &small).unwrap();
     let settings = [("batch.size", "65536"), ("linger.ms", "20")];
@@ -215,7 +213,7 @@ async fn odd_records_arrive(codec: &str) {
     if !kafka::require_or_skip(&format!("every_record_arrives_as_it_is_{codec}")) {
         return;
     }
-    let cluster = kafka::shared();
+    let cluster = &*kafka::shared();
     let topic = format!("odd-{codec}");
     // Brokers bound the future by an hour; the largest request is somewhat more than a batch.
     let far = i64::MAX.to_string();

@@ -1,14 +1,14 @@
 //! One replica of a partition: its log, and what it remembers of producers.
 //!
 //! Kafka 4's rules for idempotent producers (`UnifiedLog.append`, `ProducerAppendInfo`,
-//! `ProducerStateEntry`). `tests/kafka_model.rs` compares them with a real broker, code by code.
+//! `ProducerStateEntry`). `tests/kafka/model.rs` compares them with a real broker, code by code.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 use bytes::Bytes;
 
-use super::batch::Header;
+use crate::batch::Header;
 
 pub mod code {
     pub const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
@@ -65,7 +65,7 @@ pub struct Appended {
 
 /// A broker's part in a partition when a batch comes for it.
 #[derive(Debug, Clone, Copy)]
-pub struct QueueState {
+pub struct ReplicaState {
     pub leads: bool,
     pub replicas: usize,
     pub in_sync: usize,
@@ -79,19 +79,19 @@ impl Log {
     /// What a broker does with a producer's batch. An error is the code of its answer.
     pub fn produce(
         &mut self,
-        standing: QueueState,
+        state: ReplicaState,
         acks: i16,
         bytes: &Bytes,
     ) -> Result<Appended, i16> {
-        if !standing.leads {
+        if !state.leads {
             return Err(code::NOT_LEADER_OR_FOLLOWER);
         }
         // No more can be asked for than there are.
-        let least = standing.min_in_sync.min(standing.replicas);
-        if acks == -1 && standing.in_sync < least {
+        let least = state.min_in_sync.min(state.replicas);
+        if acks == -1 && state.in_sync < least {
             return Err(code::NOT_ENOUGH_REPLICAS);
         }
-        self.append(bytes, standing.max_message)
+        self.append(bytes, state.max_message)
     }
 
     fn append(&mut self, bytes: &Bytes, max_message_bytes: usize) -> Result<Appended, i16> {

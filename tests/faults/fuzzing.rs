@@ -1,11 +1,14 @@
 //! The fuzzers' functions on stable Rust: whatever is kept in `fuzz/corpus`, and random bytes.
 
+#[path = "../../fuzz/src/lib.rs"]
+mod targets;
+
 use std::fs;
 use std::path::Path;
 
 use proptest::prelude::*;
 
-use super::*;
+use targets::TARGETS;
 
 /// Inputs that were worth keeping.
 fn corpus(name: &str) -> Vec<Vec<u8>> {

@@ -59,7 +59,7 @@ async fn play(name: &'static str, broker: &FakeBroker) -> String {
     let servers = broker.bootstrap_servers();
     let running = tokio::process::Command::from({
         let mut command = Command::new(std::env::current_exe().expect("this program"));
-        command.args(["--exact", "child", "--nocapture", "--ignored"]);
+        command.args(["--exact", "ends::child", "--nocapture", "--ignored"]);
         command.env(PLAY, name).env(SERVERS, servers);
         command.stdout(Stdio::null()).stderr(Stdio::piped());
         command

@@ -3,15 +3,13 @@
 //! The producer runs in a process of its own, this test binary once more, so that nothing but the
 //! producer is measured. The two talk in lines.
 
-mod kafka;
-
 use std::collections::HashSet;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use forebay::{Config, Producer, Record, SendError};
-use kafka::{Cluster, ClusterOptions};
+use forebay_kafka_cluster::{self as kafka, Cluster, ClusterOptions};
 
 const PRODUCER: &str = "FOREBAY_TEST_PRODUCER";
 const TOPIC: &str = "stream";
@@ -27,6 +25,7 @@ fn memory_is_bounded_while_all_brokers_hang() {
     if !kafka::require_or_skip("memory_is_bounded_while_all_brokers_hang") {
         return;
     }
+    let _turn = kafka::one_at_a_time();
     let cluster = Cluster::start(ClusterOptions::default()).unwrap();
     cluster.create_topic(TOPIC, PARTITIONS, 3, &[]).unwrap();
     let mut producer = Other::start(&cluster.bootstrap());
@@ -75,7 +74,7 @@ struct Other {
 impl Other {
     fn start(bootstrap: &str) -> Self {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "the_producing_process", "--nocapture"])
+            .args(["--exact", "memory::the_producing_process", "--nocapture"])
             .env(PRODUCER, bootstrap)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -1,0 +1,59 @@
+//! What forebay's own tests, fuzzers and benches need of the inside.
+//!
+//! Only there with the feature `internals`, for nobody else, and without a promise: any of it may
+//! change or go with any version.
+
+use std::sync::Arc;
+
+/// The time as the runtime has it, which tests may pause.
+pub use crate::actors::now;
+/// What a panic said.
+pub use crate::core::panics::message as panic_message;
+
+/// The receipt of a batch's record.
+pub fn receipt(ack: &Arc<batch::Ack>, index: u32, timestamp: i64) -> crate::Receipt {
+    crate::Receipt::new(Arc::clone(ack), index, timestamp)
+}
+
+pub mod faults {
+    //! Panics at chosen messages.
+    pub use crate::actors::faults::{at_each, at_none, plan, stop};
+}
+
+pub mod net {
+    //! Connections that are not sockets, and frames.
+    pub use crate::core::endpoint::Endpoint;
+    pub use crate::net::simulated::{Dialler, Dialling, Halves, dial_with};
+    pub use crate::net::{NetError, split_frame};
+}
+
+pub mod wire {
+    //! Responses, decoded.
+    pub use crate::core::cluster::ClusterView;
+    pub use crate::core::wire::{
+        Api, InitProducerIdResponse, MetadataResponse, ProduceResponse, Versions, VersionsResponse,
+        split_response,
+    };
+}
+
+pub mod batch {
+    //! Batches, the memory they are made of, and where they are filled.
+    pub use crate::core::ack::Ack;
+    pub use crate::core::batch::{HEADER_LEN, OpenBatch, Payload, RecordRef, SealedBatch, Stamp};
+    pub use crate::core::compress::{Compressor, decompress};
+    pub use crate::core::memory::{Budget, Buffer, Lease, Shelf, blank};
+    pub use crate::core::stage::{Append, AppendOptions, Appended, Stage};
+}
+
+pub mod ledger {
+    //! A partition's batches from their sealing to their outcome.
+    pub use crate::core::batch::{Settled, Token};
+    pub use crate::core::identity::{Identities, Identity, NextIdentity};
+    pub use crate::core::ledger::{Attempt, Effects, Ledger, Lent, Load, Readiness, Report, Rules};
+}
+
+pub mod dispatch {
+    //! Batches on their way into a request.
+    pub use crate::core::dispatch::{OutgoingBatch, gather};
+    pub use crate::core::partitioner::Sticky;
+}

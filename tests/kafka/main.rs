@@ -1,0 +1,11 @@
+//! Against real brokers: Apache Kafka as child processes, which need a JDK 17 and Maven.
+//!
+//! `cargo test --test kafka kills::` runs one part. Without Java or Maven each test says that it is
+//! skipped; with `CI` set it fails instead.
+
+mod harness;
+mod kills;
+mod memory;
+mod model;
+mod produce;
+mod topics;

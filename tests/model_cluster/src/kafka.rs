@@ -1,0 +1,336 @@
+//! The cluster as it runs: what it is set to, what it does wrong, and what happens to its brokers.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::Duration;
+
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+use tokio::sync::Notify;
+use tokio::task::spawn_local;
+use tokio::time::sleep;
+
+use crate::broker::listen;
+use crate::cluster::{At, Cluster};
+use crate::network::Cut;
+
+pub(crate) const FIRST_PORT: u16 = 9092;
+
+/// A broker that moves goes round these.
+pub(crate) const PORTS: u16 = 4;
+
+/// What a cluster is like from beginning to end.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// `min.insync.replicas`
+    pub min_in_sync: usize,
+    /// `max.message.bytes`
+    pub max_message: usize,
+    /// Answers a duplicate with DUPLICATE_SEQUENCE_NUMBER, as others than Kafka 4 do.
+    pub names_duplicates: bool,
+    pub newest_produce: i16,
+    /// Tells who leads, with the error that somebody else does.
+    pub hints: bool,
+    /// Bytes that a socket takes before somebody reads.
+    pub socket: usize,
+    /// Producer ids start at this epoch.
+    pub first_epoch: i16,
+}
+
+impl Settings {
+    /// As Kafka 4 has them.
+    pub const FAIR: Self = Self {
+        min_in_sync: 2,
+        max_message: 1 << 20,
+        names_duplicates: false,
+        newest_produce: 13,
+        hints: true,
+        socket: 100_000,
+        first_epoch: 0,
+    };
+}
+
+/// What things are like at the moment.
+#[derive(Debug, Clone, Copy)]
+pub struct Conditions {
+    /// Milliseconds, at most.
+    pub latency: u64,
+    pub replication: u64,
+    /// Of 1,000 answers.
+    pub answers_lost: u32,
+    pub answers_late: u32,
+    pub errors_before: u32,
+    pub errors_after: u32,
+    pub throttles: u32,
+    pub topic_unknown: bool,
+    pub metadata_stale: bool,
+    pub metadata_empty: bool,
+    pub no_producer_ids: bool,
+}
+
+impl Conditions {
+    /// Nothing goes wrong by itself.
+    pub const FAIR: Self = Self {
+        latency: 3,
+        replication: 3,
+        answers_lost: 0,
+        answers_late: 0,
+        errors_before: 0,
+        errors_after: 0,
+        throttles: 0,
+        topic_unknown: false,
+        metadata_stale: false,
+        metadata_empty: false,
+        no_producer_ids: false,
+    };
+}
+
+/// What a broker did wrong, because of the conditions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Misdeed {
+    AnswerLost,
+    AnswerLate,
+    ErrorBefore,
+    ErrorAfter,
+    Throttle,
+    MetadataStale,
+    MetadataEmpty,
+}
+
+/// Whoever wants to know what happens.
+pub trait Observer {
+    fn happened(&self, _what: &str, _numbers: &[i64]) {}
+    fn misbehaved(&self, _how: Misdeed) {}
+}
+
+impl Observer for () {}
+
+/// A cluster whose brokers listen on this thread's network as `broker-0`, `broker-1` and so on.
+pub struct Kafka {
+    pub settings: Settings,
+    pub conditions: Cell<Conditions>,
+    pub cluster: RefCell<Cluster>,
+    pub connections: RefCell<Vec<(usize, Cut)>>,
+    /// All chance comes from here.
+    pub rng: RefCell<SmallRng>,
+    /// Something in the cluster has changed: whoever waits looks again.
+    pub(crate) changed: Notify,
+    pub(crate) next_producer_id: Cell<i64>,
+    observer: Box<dyn Observer>,
+}
+
+/// A generator whose draws are the same every time.
+pub fn rng(seed: u64) -> SmallRng {
+    SmallRng::seed_from_u64(seed)
+}
+
+impl Kafka {
+    /// Starts the brokers. To be called in [`virtual_time`](crate::virtual_time).
+    pub fn start(
+        settings: Settings,
+        cluster: Cluster,
+        rng: SmallRng,
+        observer: impl Observer + 'static,
+    ) -> Rc<Self> {
+        let kafka = Rc::new(Self {
+            settings,
+            conditions: Cell::new(Conditions::FAIR),
+            cluster: RefCell::new(cluster),
+            connections: RefCell::default(),
+            rng: RefCell::new(rng),
+            changed: Notify::new(),
+            next_producer_id: Cell::new(1_000),
+            observer: Box::new(observer),
+        });
+        listen(&kafka);
+        kafka
+    }
+
+    pub fn brokers(&self) -> usize {
+        self.cluster.borrow().brokers.len()
+    }
+
+    pub fn below(&self, end: u64) -> u64 {
+        self.rng.borrow_mut().random_range(0..end.max(1))
+    }
+
+    /// Milliseconds between the two, to the microsecond.
+    pub fn between(&self, least: u64, most: u64) -> Duration {
+        let micros = self
+            .rng
+            .borrow_mut()
+            .random_range(least * 1_000..=most.max(least) * 1_000);
+        Duration::from_micros(micros)
+    }
+
+    pub(crate) fn happens(&self, of_1000: u32) -> bool {
+        of_1000 > 0 && self.below(1_000) < u64::from(of_1000)
+    }
+
+    pub(crate) fn latency(&self) -> Duration {
+        self.between(0, self.conditions.get().latency)
+    }
+
+    fn replication_delay(&self) -> Duration {
+        self.between(0, self.conditions.get().replication)
+    }
+
+    pub fn change(&self, change: impl FnOnce(&mut Conditions)) {
+        let mut conditions = self.conditions.get();
+        change(&mut conditions);
+        self.conditions.set(conditions);
+    }
+
+    pub(crate) fn count(&self, how: Misdeed) {
+        self.observer.misbehaved(how);
+    }
+
+    pub(crate) fn note(&self, what: &str, numbers: &[i64]) {
+        self.observer.happened(what, numbers);
+    }
+
+    /// Ends a broker's connections.
+    fn cut_all(&self, broker: usize) {
+        self.connections.borrow_mut().retain(|(of, cut)| {
+            if *of == broker {
+                cut.cut(usize::MAX, true);
+            }
+            *of != broker && !cut.is_over()
+        });
+    }
+}
+
+/// What happens to brokers, over time.
+impl Kafka {
+    /// Followers fetch after a while, again and again as there is something.
+    pub fn replicate(self: &Rc<Self>, at: At) {
+        for follower in 0..self.brokers() {
+            let delay = self.replication_delay();
+            let kafka = Rc::clone(self);
+            spawn_local(async move {
+                sleep(delay).await;
+                let fetched = kafka.cluster.borrow_mut().fetch(follower, at);
+                if fetched {
+                    kafka.changed.notify_waiters();
+                }
+            });
+        }
+    }
+
+    /// Every broker learns of the controller's decision, each in its own time.
+    pub fn publish(self: &Rc<Self>, at: At) {
+        for broker in 0..self.brokers() {
+            let delay = self.between(1, 60);
+            let kafka = Rc::clone(self);
+            spawn_local(async move {
+                sleep(delay).await;
+                kafka.cluster.borrow_mut().learn(broker, at);
+                let view = kafka.cluster.borrow().view(broker, at).clone();
+                let leader = view.leader.map_or(-1, |leader| leader as i64);
+                let what = [broker, at.0, at.1].map(|n| n as i64);
+                kafka.note(
+                    "learns",
+                    &[what[0], what[1], what[2], leader, i64::from(view.epoch)],
+                );
+                kafka.changed.notify_waiters();
+                kafka.replicate(at);
+            });
+        }
+    }
+
+    pub fn publish_all(self: &Rc<Self>) {
+        let everywhere = self.cluster.borrow().everywhere();
+        everywhere.into_iter().for_each(|at| self.publish(at));
+    }
+
+    pub fn move_leader(self: &Rc<Self>, at: At) -> bool {
+        let moved = {
+            let mut rng = self.rng.borrow_mut();
+            self.cluster.borrow_mut().move_leader(at, &mut *rng)
+        };
+        if moved {
+            self.publish(at);
+        }
+        moved
+    }
+
+    /// The controller notices that a broker is silent, if it still is after this long.
+    fn notice(self: &Rc<Self>, broker: usize, after: Duration) {
+        let kafka = Rc::clone(self);
+        let life = self.cluster.borrow().brokers[broker].life;
+        spawn_local(async move {
+            sleep(after).await;
+            let everywhere = {
+                let cluster = kafka.cluster.borrow();
+                let it = &cluster.brokers[broker];
+                if it.works() || it.life != life {
+                    return;
+                }
+                cluster.everywhere()
+            };
+            for at in everywhere {
+                kafka.cluster.borrow_mut().give_up(broker, at);
+                kafka.publish(at);
+            }
+        });
+    }
+
+    /// The broker's process ends. With `forgets` it loses what its followers do not have.
+    pub fn kill(self: &Rc<Self>, broker: usize, forgets: bool) {
+        self.note("kill", &[broker as i64, i64::from(forgets)]);
+        {
+            let mut cluster = self.cluster.borrow_mut();
+            let it = &mut cluster.brokers[broker];
+            it.alive = false;
+            it.life += 1;
+            cluster.know_nothing(broker);
+            if forgets {
+                for at in cluster.everywhere() {
+                    cluster.partition(at).forget(broker);
+                }
+            }
+        }
+        self.cut_all(broker);
+        self.changed.notify_waiters();
+        self.notice(broker, self.between(50, 600));
+    }
+
+    pub fn restart(self: &Rc<Self>, broker: usize, moves: bool) {
+        self.note("restart", &[broker as i64, i64::from(moves)]);
+        {
+            let mut cluster = self.cluster.borrow_mut();
+            let it = &mut cluster.brokers[broker];
+            it.alive = true;
+            it.frozen = false;
+            if moves {
+                it.port = FIRST_PORT + (it.port - FIRST_PORT + 1) % PORTS;
+            }
+        }
+        self.is_back(broker);
+    }
+
+    pub fn freeze(self: &Rc<Self>, broker: usize) {
+        self.note("freeze", &[broker as i64]);
+        self.cluster.borrow_mut().brokers[broker].frozen = true;
+        self.notice(broker, self.between(50, 1_500));
+    }
+
+    pub fn thaw(self: &Rc<Self>, broker: usize) {
+        self.note("thaw", &[broker as i64]);
+        self.cluster.borrow_mut().brokers[broker].frozen = false;
+        self.changed.notify_waiters();
+        self.is_back(broker);
+    }
+
+    fn is_back(self: &Rc<Self>, broker: usize) {
+        let everywhere = self.cluster.borrow().everywhere();
+        for at in everywhere {
+            self.cluster.borrow_mut().welcome(broker, at);
+        }
+        self.publish_all();
+        // Whoever is away may be waited for by a leader that has just become one.
+        for other in 0..self.brokers() {
+            self.notice(other, self.between(50, 600));
+        }
+    }
+}

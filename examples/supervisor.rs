@@ -24,7 +24,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 const MOST: u32 = 3;
 
 struct Supervisor {
-    /// takes no part in keeping the producer alive: it is the runtime's address.
+    /// Does not keep the producer open, as a handle would.
     supervision: Recipient<Supervise>,
     restarted: HashMap<Component, u32>,
 }

@@ -385,7 +385,7 @@ async fn past_its_budget_a_partition_fails_alone_and_can_be_restarted_by_hand() 
     let Unconfirmed::NotWritten(Reason::Failed { component, why }) = &undelivered else {
         panic!("{undelivered:?}");
     };
-    assert_eq!(&**component, "the partition t-0");
+    assert_eq!(component.to_string(), "the partition t-0");
     assert!(why.contains("injected"), "{why}");
     assert_eq!(faults::stop(), [3]);
     let down = send(0).await.expect_err("refused");

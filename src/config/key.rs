@@ -73,6 +73,7 @@ pub enum Status {
     /// forebay does what Kafka's documentation says.
     Served,
     /// Known, but what it asks for is not built yet: setting it is an error.
+    #[non_exhaustive]
     NotServedYet {
         /// What is missing.
         what: &'static str,

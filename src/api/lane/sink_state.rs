@@ -17,13 +17,31 @@ use crate::intake::error::SendError;
 pub enum SinkError {
     /// A record was not accepted.
     #[error("a record was refused: {0}")]
-    Refused(#[from] SendError),
+    Refused(SendError),
     /// A record was accepted and not confirmed.
     #[error("a record was not confirmed: {0}")]
-    Unconfirmed(#[from] Unconfirmed),
+    Unconfirmed(Unconfirmed),
     /// The producer ended before everything had its outcome.
     #[error("the flush did not end: {0}")]
-    Flush(#[from] CloseError),
+    Flush(CloseError),
+}
+
+impl From<SendError> for SinkError {
+    fn from(error: SendError) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl From<Unconfirmed> for SinkError {
+    fn from(unconfirmed: Unconfirmed) -> Self {
+        Self::Unconfirmed(unconfirmed)
+    }
+}
+
+impl From<CloseError> for SinkError {
+    fn from(error: CloseError) -> Self {
+        Self::Flush(error)
+    }
 }
 
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;

@@ -78,7 +78,7 @@ impl Ledger {
                 }
                 let last = self.entries[at].last_error.clone();
                 let last = last.unwrap_or_else(|| "no answer".into());
-                let fate = Unconfirmed::Unknown(Reason::AfterUnresolved(last));
+                let fate = Unconfirmed::Unknown(Reason::AfterUnresolved { last });
                 self.remove(at, Settlement::Failed(fate), effects);
             }
             self.broken = false;

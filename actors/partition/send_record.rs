@@ -34,7 +34,7 @@ impl SendRecord {
 
 impl std::fmt::Debug for SendRecord {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Produce").field(&self.record).finish()
+        f.debug_tuple("SendRecord").field(&self.record).finish()
     }
 }
 

@@ -11,7 +11,24 @@ use crate::core::outcome::Unconfirmed;
 use crate::core::receipts::Receipts;
 use crate::intake::error::SendError;
 
-/// Why a lane used as a sink does not go on.
+/// Why a [`Lane`](crate::Lane) used as a sink does not go on.
+///
+/// ```no_run
+/// # async fn example(mut lane: forebay::Lane) {
+/// use forebay::{Record, SinkError};
+/// use futures_util::SinkExt;
+///
+/// let mut sent = lane.feed(Record::to("orders").value("shoes")).await;
+/// if sent.is_ok() {
+///     sent = lane.flush().await;
+/// }
+/// match sent {
+///     Ok(()) => println!("all is written"),
+///     Err(SinkError::Refused(error)) => println!("not accepted: {error}"),
+///     Err(error) => println!("{error}"),
+/// }
+/// # }
+/// ```
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum SinkError {

@@ -88,10 +88,10 @@ impl Handler<Stop> for DeliveryActor {
 }
 
 /// Sends each [`BatchOutcome`] to an actor of the application.
-pub struct ToRecipient(Recipient<BatchOutcome>);
+pub(crate) struct ToRecipient(Recipient<BatchOutcome>);
 
 impl ToRecipient {
-    pub(crate) fn new(recipient: Recipient<BatchOutcome>) -> Self {
+    pub fn new(recipient: Recipient<BatchOutcome>) -> Self {
         Self(recipient)
     }
 }

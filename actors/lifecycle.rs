@@ -7,8 +7,28 @@ use actix::Message;
 
 use crate::core::supervision::Component;
 
-/// Something has befallen a component; see
-/// [`Producer::subscribe`](crate::Producer::subscribe).
+/// Something has befallen a component; see [`Producer::subscribe`](crate::Producer::subscribe).
+///
+/// ```
+/// use actix::prelude::*;
+/// use forebay::{Lifecycle, LifecycleEvent};
+///
+/// struct Watcher;
+///
+/// impl Actor for Watcher {
+///     type Context = Context<Self>;
+/// }
+///
+/// impl Handler<Lifecycle> for Watcher {
+///     type Result = ();
+///
+///     fn handle(&mut self, told: Lifecycle, _: &mut Context<Self>) {
+///         if let LifecycleEvent::Failed { why, .. } = &told.event {
+///             println!("{} has failed: {why}", told.component);
+///         }
+///     }
+/// }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Message)]
 #[rtype(result = "()")]
 #[non_exhaustive]
@@ -19,13 +39,14 @@ pub struct Lifecycle {
     pub event: LifecycleEvent,
 }
 
-/// What can befall a component.
+/// What can befall a component; see [`Lifecycle`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LifecycleEvent {
     /// It runs.
     Started,
     /// It panicked and goes on.
+    #[non_exhaustive]
     Restarted {
         /// What the panic said.
         why: Arc<str>,
@@ -37,19 +58,31 @@ pub enum LifecycleEvent {
     /// It panicked more often than `forebay.restart.max` in `forebay.restart.window.ms` allows, and
     /// everything in its care has its outcome. A partition or a sender stays so until it is
     /// restarted by hand; any other component takes the producer with it.
+    #[non_exhaustive]
     Failed {
         /// What the last panic said.
         why: Arc<str>,
     },
-    /// It had failed or was retired, and was restarted by hand, with a fresh budget.
+    /// It had failed or was retired, and was restarted by hand. Its restarts count from 0 again.
     Recovered,
     /// It was retired by hand; see [`Supervise::Retire`].
     Retired,
 }
 
 /// Asks for something to be done to a component by hand: a message to
-/// [`Producer::supervision`](crate::Producer::supervision). What came of it is told by
-/// [`Lifecycle`]; nothing does for a component there is not, nor once the producer is closing.
+/// [`Producer::supervision`](crate::Producer::supervision).
+///
+/// What came of it is told by [`Lifecycle`]. Nothing comes of it for a component that does not exist, or
+/// once the producer is closing.
+///
+/// ```no_run
+/// # fn example(producer: &forebay::Producer) {
+/// use forebay::{Component, Supervise, TopicPartition};
+///
+/// let partition = Component::Partition(TopicPartition::new("orders", 3));
+/// producer.supervision().do_send(Supervise::Restart(partition));
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Message)]
 #[rtype(result = "()")]
 #[non_exhaustive]
@@ -64,11 +97,25 @@ pub enum Supervise {
     Retire(Component),
 }
 
-/// `flush` or `close` could not do all of its work.
+/// Why [`Producer::flush`](crate::Producer::flush), [`Producer::close`](crate::Producer::close) or
+/// [`Producer::figures`](crate::Producer::figures) could not do all of its work.
+///
+/// ```no_run
+/// # async fn example(producer: forebay::Producer) {
+/// use std::time::Duration;
+/// use forebay::CloseError;
+///
+/// match producer.close(Duration::from_secs(10)).await {
+///     Ok(()) => println!("all is delivered"),
+///     Err(CloseError::TimedOut) => println!("some records were not delivered"),
+///     Err(error) => println!("{error}"),
+/// }
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CloseError {
-    /// The time given to `close` ran out: what was left has its outcome, but was not delivered.
+    /// The time given to `close` ran out. What was left has its outcome, but was not delivered.
     #[error(
         "the timeout ran out; the records that were left are settled as not written or unknown"
     )]

@@ -26,6 +26,7 @@ use crate::core::ledger::{Effects, Ledger, Readiness, Report};
 use crate::core::outcome::Reason;
 use crate::core::record::TopicPartition;
 use crate::core::stage::Stage;
+use crate::core::supervision::Component;
 use crate::intake::Intake;
 use crate::intake::topics::Gauge;
 use crate::meters::TopicMeters;
@@ -54,8 +55,8 @@ impl Drop for Shared {
 /// Owns what the rules of one partition need: its stage (shared with callers), its ledger, and
 /// who leads it.
 ///
-/// Applications meet it through its address, [`Producer::partition`](crate::Producer::partition),
-/// to send it [`SendRecord`].
+/// Applications meet it through its address, to send it [`SendRecord`]; see
+/// [`Producer::partition_actor`](crate::Producer::partition_actor).
 pub struct PartitionActor {
     guard: Guard,
     topic_partition: TopicPartition,
@@ -299,9 +300,9 @@ impl Guarded for PartitionActor {
     fn fail(&mut self, why: &Arc<str>, ctx: &mut Context<Self>) {
         self.shared.stage.close();
         self.collect(|_| true);
-        let component: Arc<str> = format!("the partition {}", self.topic_partition).into();
+        let component = Component::Partition(self.topic_partition.clone());
         let reason = |_| Reason::Failed {
-            component: Arc::clone(&component),
+            component: component.clone(),
             why: Arc::clone(why),
         };
         let effects = self.ledger().abandon(reason);

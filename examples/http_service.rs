@@ -53,9 +53,8 @@ async fn produce(
         Err(undelivered @ Unconfirmed::NotWritten(_)) => {
             problem(StatusCode::SERVICE_UNAVAILABLE, &undelivered)
         }
-        Err(undelivered @ Unconfirmed::Unknown(_)) => {
-            problem(StatusCode::GATEWAY_TIMEOUT, &undelivered)
-        }
+        // It may be in the log: whoever sends it again may make a duplicate.
+        Err(undelivered) => problem(StatusCode::GATEWAY_TIMEOUT, &undelivered),
     }
 }
 

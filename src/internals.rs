@@ -15,6 +15,16 @@ pub fn receipt(ack: &Arc<batch::Ack>, index: u32, timestamp: i64) -> crate::Rece
     crate::Receipt::new(Arc::clone(ack), index, timestamp)
 }
 
+/// Which batch a record is in.
+pub fn batch_of(id: crate::RecordId) -> u64 {
+    id.batch
+}
+
+/// What a record says that was not written before the producer closed.
+pub fn closed(last: Option<Arc<str>>) -> crate::Reason {
+    crate::Reason::Closed { last }
+}
+
 pub mod faults {
     //! Panics at chosen messages.
     pub use crate::actors::faults::{at_each, at_none, plan, stop};

@@ -1,7 +1,7 @@
 //! forebay: an actor-based Kafka producer runtime for actix.
 //!
 //! An application starts a [`Producer`], sends [`Record`]s to it from wherever it likes, and gets
-//! one truthful outcome for every record: [`Acked`], or
+//! one truthful [`Outcome`] for every record: [`Acked`], or
 //! [`NotWritten`](Unconfirmed::NotWritten), or [`Unknown`](Unconfirmed::Unknown).
 //!
 //! ```no_run
@@ -16,6 +16,31 @@
 //!     Ok(())
 //! }
 //! ```
+//!
+//! # Where to find what
+//!
+//! - **Send a record**: [`Producer::send`], [`send_with`](Producer::send_with) a callback,
+//!   [`try_send`](Producer::try_send) without waiting.
+//! - **Send many records**: [`Producer::send_slice`]; a [`Lane`], where one task sends them alone;
+//!   [`Receipts`] for their outcomes.
+//! - **Send values of your own types**: [`TypedProducer`], with a [`Serializer`] each for keys and values.
+//! - **Send from actors, and be told by messages**: [`SendRecord`], [`Producer::outcomes_to`],
+//!   [`BatchOutcome`].
+//! - **Configure**: [`config`], under Kafka's own key names; [`ProducerBuilder`] for what is code.
+//! - **Choose partitions**: [`partitioner`].
+//! - **See and change records on their way**: [`Interceptor`].
+//! - **See how it goes**: [`Producer::figures`], [`Producer::subscribe`]; the crates `metrics` and
+//!   `tracing` are told, too.
+//! - **Restart or retire a partition or a sender**: [`Producer::restart`], [`Producer::retire`],
+//!   [`Supervise`].
+//!
+//! # Errors
+//!
+//! The text of an error says all of it, its cause included, and `source()` is `None`: so neither a log
+//! line nor a printed chain of errors says anything twice. Causes are there as values, too, such as
+//! [`SliceError::error`] or [`Unconfirmed::reason`].
+//!
+//! Types that may grow are `#[non_exhaustive]`: a `match` needs an arm for what later versions add.
 
 // A test may unwrap, panic and read a clock; the library may not.
 #![cfg_attr(
@@ -56,7 +81,7 @@ pub mod partitioner {
     //! Who chooses the partition of a record that names none.
 
     pub use crate::core::partitioner::{
-        Partitioner, RoundRobin, TopicPartitions, murmur2, partition_for_key, to_positive,
+        Partitioner, RoundRobin, TopicPartitions, murmur2, partition_for_key,
     };
 }
 
@@ -71,14 +96,16 @@ pub use crate::core::record::{AsRecord, BorrowedRecord, Record, TopicPartition};
 pub use crate::core::supervision::Component;
 pub use actors::lifecycle::{CloseError, Lifecycle, LifecycleEvent, Supervise};
 pub use actors::{PartitionActor, SendRecord};
+pub use api::builder::ProducerBuilder;
 pub use api::error::StartError;
 pub use api::lane::{Lane, SinkError};
-pub use api::producer::{Placement, Producer, ProducerBuilder};
+pub use api::placement::Placement;
+pub use api::producer::Producer;
 pub use api::serializer::{BigEndian, FromFn, SerializeError, Serializer, Utf8};
 pub use api::typed_producer::TypedProducer;
 pub use config::{Config, ConfigError};
 pub use intake::SliceError;
-pub use intake::error::{SendError, TrySendError};
+pub use intake::error::{RecordPart, SendError, TrySendError, WaitsFor};
 pub use intake::interceptor::Interceptor;
 
 /// The examples in the README compile.

@@ -114,7 +114,7 @@ impl Books {
         let (count, settled) = match outcome {
             Ok(acked) => (&self.acked, Settled::Acked(acked.offset)),
             Err(Unconfirmed::NotWritten(_)) => (&self.not_written, Settled::NotWritten),
-            Err(Unconfirmed::Unknown(_)) => (&self.unknown, Settled::Unknown),
+            Err(_) => (&self.unknown, Settled::Unknown),
         };
         count.fetch_add(1, Relaxed);
         stream.settle(settled);

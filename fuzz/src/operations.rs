@@ -12,7 +12,7 @@ use forebay::internals::ledger::{
     Attempt, Effects, Identities, Identity, Ledger, Lent, NextIdentity, Readiness, Report, Rules,
     Token,
 };
-use forebay::{BrokerError, Reason, Receipt, Unconfirmed, internals};
+use forebay::{BrokerError, Receipt, Unconfirmed, internals};
 
 const BATCH: usize = 256;
 
@@ -247,7 +247,7 @@ pub fn ledger(data: &[u8]) {
     if first & 0x80 == 0 {
         line.settle_down();
     } else {
-        let effects = line.ledger.abandon(|last| Reason::Closed { last });
+        let effects = line.ledger.abandon(internals::closed);
         line.note(effects);
         let lent = std::mem::take(&mut line.lent);
         line.check();
@@ -393,7 +393,7 @@ pub fn stage(data: &[u8]) {
         "all that was accepted, once"
     );
     // One ack for each batch: runs of receipts are as long as the batches were.
-    let runs = accepted.chunk_by(|a, b| a.id().batch == b.id().batch);
+    let runs = accepted.chunk_by(|a, b| internals::batch_of(a.id()) == internals::batch_of(b.id()));
     let runs: Vec<u64> = runs
         .flat_map(|run| vec![run.len() as u64; run.len()])
         .collect();

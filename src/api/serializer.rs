@@ -4,10 +4,34 @@ use bytes::Bytes;
 
 use crate::core::batch::Header;
 
-/// Turns keys or values of one type into bytes.
+/// Turns keys or values of one type into bytes; Java's `Serializer`. For
+/// [`TypedProducer`](crate::TypedProducer).
 ///
 /// Runs on the caller. An error or a panic refuses the record with
 /// [`SendError::Serialize`](crate::SendError::Serialize).
+///
+/// ```
+/// use bytes::Bytes;
+/// use forebay::{Header, SerializeError, Serializer};
+///
+/// struct Order {
+///     number: u64,
+/// }
+///
+/// struct Json;
+///
+/// impl Serializer<Order> for Json {
+///     fn serialize(
+///         &self,
+///         _topic: &str,
+///         headers: &mut Vec<Header>,
+///         order: &Order,
+///     ) -> Result<Option<Bytes>, SerializeError> {
+///         headers.push(Header::new("content-type", "application/json"));
+///         Ok(Some(format!(r#"{{"number":{}}}"#, order.number).into()))
+///     }
+/// }
+/// ```
 pub trait Serializer<T: ?Sized>: Send + Sync + 'static {
     /// The bytes for `value`, or `None` for Kafka's null. `headers` are those of the record, and
     /// may be added to.
@@ -19,10 +43,12 @@ pub trait Serializer<T: ?Sized>: Send + Sync + 'static {
     ) -> Result<Option<Bytes>, SerializeError>;
 }
 
-/// What a serializer has to say when it cannot.
+/// What a serializer has to say when it cannot: any error, or a text.
 pub type SerializeError = Box<dyn std::error::Error + Send + Sync>;
 
-/// UTF-8 text as it stands, as Java's `StringSerializer` does.
+/// UTF-8 text as it stands, as Java's `StringSerializer` does. [`TypedProducer`](crate::TypedProducer)
+/// has an example.
+// A unit: it is its own constructor, and has nothing to set.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Utf8;
 
@@ -37,7 +63,9 @@ impl<T: AsRef<str> + ?Sized> Serializer<T> for Utf8 {
     }
 }
 
-/// Whole numbers, big-endian, as Java's `IntegerSerializer` and its siblings do.
+/// Numbers, big-endian, as Java's `IntegerSerializer` and its siblings do: `i16`, `i32`, `i64`, `f32`
+/// and `f64`. [`TypedProducer`](crate::TypedProducer) has an example.
+// A unit: it is its own constructor, and has nothing to set.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct BigEndian;
 
@@ -58,7 +86,17 @@ macro_rules! big_endian {
 
 big_endian!(i16 i32 i64 f32 f64);
 
-/// A closure as a serializer: `FromFn(|order: &Order| serde_json::to_vec(order))`.
+/// A closure as a serializer.
+///
+/// ```no_run
+/// # fn example(producer: forebay::Producer) {
+/// use forebay::{FromFn, TypedProducer, Utf8};
+///
+/// let json = FromFn(|order: &serde_json::Value| serde_json::to_vec(order));
+/// let orders = TypedProducer::<str, serde_json::Value>::new(producer, Utf8, json);
+/// # }
+/// ```
+// Its field is public so that it can be written around a closure.
 #[derive(Debug, Clone, Copy)]
 pub struct FromFn<F>(pub F);
 

@@ -10,7 +10,7 @@ use crate::api::serializer::Serializer;
 use crate::core::ack::Receipt;
 use crate::core::panics;
 use crate::core::record::Record;
-use crate::intake::error::SendError;
+use crate::intake::error::{RecordPart, SendError};
 
 /// A [`Producer`] for keys of type `K` and values of type `V`; made with
 /// [`TypedProducer::new`].
@@ -59,15 +59,19 @@ impl<K: ?Sized + 'static, V: ?Sized + 'static> TypedProducer<K, V> {
     }
 
     /// Serializes and sends. `record` carries everything but key and value: the topic, and if
-    /// wanted partition, headers, timestamp.
+    /// wanted partition, headers, timestamp. `None` is Kafka's null.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Serialize`] if a serializer fails or panics, and those of [`Producer::send`].
     pub async fn send(
         &self,
         mut record: Record,
         key: Option<&K>,
         value: Option<&V>,
     ) -> Result<Receipt, SendError> {
-        record.key = serialize(&*self.key, &mut record, "key", key)?;
-        record.value = serialize(&*self.value, &mut record, "value", value)?;
+        record.key = serialize(&*self.key, &mut record, RecordPart::Key, key)?;
+        record.value = serialize(&*self.value, &mut record, RecordPart::Value, value)?;
         self.producer.send(record).await
     }
 }
@@ -75,7 +79,7 @@ impl<K: ?Sized + 'static, V: ?Sized + 'static> TypedProducer<K, V> {
 fn serialize<T: ?Sized + 'static>(
     serializer: &dyn Serializer<T>,
     record: &mut Record,
-    part: &'static str,
+    part: RecordPart,
     value: Option<&T>,
 ) -> Result<Option<Bytes>, SendError> {
     let Some(value) = value else { return Ok(None) };

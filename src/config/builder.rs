@@ -18,6 +18,10 @@ use crate::core::compress::Compression;
 
 impl Config {
     /// The defaults, with these bootstrap servers: `host:port`, separated by commas.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`], as from every function here: everything that is wrong at once.
     pub fn new(bootstrap_servers: &str) -> Result<Self, ConfigError> {
         Self::builder().bootstrap_servers(bootstrap_servers).build()
     }
@@ -51,6 +55,20 @@ impl Config {
 /// the later one overrides.
 ///
 /// Problems of every source are kept until [`build`](Self::build), which tells them all.
+///
+/// ```
+/// use std::time::Duration;
+/// use forebay::Config;
+///
+/// let config = Config::builder()
+///     .set("linger.ms", 20)
+///     .env_vars([("KAFKA_BOOTSTRAP_SERVERS", "localhost:9092"), ("KAFKA_LINGER_MS", "10")])
+///     .properties("linger.ms = 5\nbatch.size = 65536")
+///     .build()?;
+/// assert_eq!(config.linger, Duration::from_millis(20));
+/// assert_eq!(config.batch_size, 65_536);
+/// # Ok::<(), forebay::ConfigError>(())
+/// ```
 #[derive(Clone, Default)]
 #[must_use]
 pub struct ConfigBuilder {
@@ -168,7 +186,11 @@ impl ConfigBuilder {
         }
     }
 
-    /// The configuration, or everything that is wrong with it.
+    /// The configuration.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] with everything that is wrong, in whatever source.
     pub fn build(self) -> Result<Config, ConfigError> {
         let mut flat = self.texts;
         flat.extend(self.env);

@@ -7,14 +7,28 @@ use super::origin::Origin;
 /// A configuration that cannot be used, with everything that is wrong with it.
 ///
 /// Prints one problem per line.
+///
+/// ```
+/// use forebay::Config;
+/// use forebay::config::{Origin, ProblemKind};
+///
+/// let error = Config::builder()
+///     .toml("linger.mss = 5")
+///     .set("acks", "some")
+///     .bootstrap_servers("localhost:9092")
+///     .build()
+///     .expect_err("two keys are wrong");
+/// let kinds: Vec<_> = error.problems().iter().map(|problem| problem.kind).collect();
+/// assert!(kinds.contains(&ProblemKind::UnknownKey) && kinds.contains(&ProblemKind::WrongValue));
+/// assert!(error.problems().iter().any(|problem| problem.origin == Origin::Builder));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}", lines(.problems))]
-#[non_exhaustive]
 pub struct ConfigError {
     problems: Vec<Problem>,
 }
 
-/// One thing that is wrong.
+/// One thing that is wrong; see [`ConfigError::problems`]. [`ConfigError`] has an example.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Problem {
@@ -22,7 +36,7 @@ pub struct Problem {
     pub kind: ProblemKind,
     /// The key that it is about; `None` if a whole source could not be read.
     pub key: Option<String>,
-    /// Where the value was set.
+    /// Where the value was set. [`ConfigError`] has an example.
     pub origin: Origin,
     /// The value, unless it could be a secret.
     pub seen: Option<String>,
@@ -32,7 +46,7 @@ pub struct Problem {
     pub advice: String,
 }
 
-/// What sort of problem it is.
+/// What sort of problem it is; see [`Problem::kind`]. [`ConfigError`] has an example.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ProblemKind {

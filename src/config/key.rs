@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// One configuration key.
+/// One configuration key; [`KEYS`](super::KEYS) has them all, and an example.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Key {
@@ -18,7 +18,7 @@ pub struct Key {
     pub doc: &'static str,
 }
 
-/// The form of a key's value.
+/// The form of a key's value; see [`Key::kind`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Kind {
@@ -36,7 +36,7 @@ pub enum Kind {
     List,
 }
 
-/// What a number counts.
+/// What a number counts; see [`Kind::Number`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Unit {
@@ -52,7 +52,7 @@ pub enum Unit {
     Level,
 }
 
-/// The numbers that a key accepts.
+/// The numbers that a key accepts; see [`Kind::Number`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Bounds {
@@ -66,13 +66,14 @@ pub struct Bounds {
     pub why: &'static str,
 }
 
-/// Whether forebay supports a key.
+/// Whether forebay supports a key; see [`Key::status`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Status {
     /// forebay does what Kafka's documentation says.
     Served,
     /// Known but not supported yet. Setting it is an error.
+    #[non_exhaustive]
     NotServedYet {
         /// What is missing.
         what: &'static str,

@@ -4,6 +4,13 @@
 use super::key::{Bounds, Key, Kind, Status, Unit};
 
 /// Every key that forebay knows.
+///
+/// ```
+/// use forebay::config::KEYS;
+///
+/// let linger = KEYS.iter().find(|key| key.name == "linger.ms").expect("a key of Kafka's");
+/// assert_eq!(linger.default, Some("5"));
+/// ```
 #[rustfmt::skip] // A row of the long tail is one line.
 pub static KEYS: &[Key] = &[
     // Where the cluster is.

@@ -45,7 +45,7 @@ pub use types::{DnsLookup, MetadataRecovery, PartitionerKind, SerializerKind};
 
 use values::Values;
 
-/// A producer's configuration, complete and without contradictions.
+/// A producer's configuration, complete and without contradictions. The [module](self) has an example.
 ///
 /// Fields are named after Kafka's keys, without their units. Times longer than a century are cut
 /// to one, so that they can be added to any clock. [`KEYS`] has more on each.

@@ -3,13 +3,14 @@
 use std::fmt;
 use std::sync::Arc;
 
-/// Where a value was set.
+/// Where a value was set; see [`Problem::origin`](super::Problem::origin).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Origin {
     /// Nowhere: it is the key's default.
     Default,
     /// In a file, or in a text handed over.
+    #[non_exhaustive]
     Text {
         /// The file's path, or what sort of text it was.
         name: Arc<str>,

@@ -2,7 +2,20 @@
 
 use serde::Deserialize;
 
-/// `partitioner.class`: who chooses the partition of a record that names none.
+/// `partitioner.class`: who chooses the partition of a record that names none. See
+/// [`Config::partitioner`](super::Config::partitioner).
+///
+/// ```
+/// use forebay::Config;
+/// use forebay::config::PartitionerKind;
+///
+/// let config = Config::builder()
+///     .bootstrap_servers("localhost:9092")
+///     .set("partitioner.class", "org.apache.kafka.clients.producer.RoundRobinPartitioner")
+///     .build()?;
+/// assert_eq!(config.partitioner, PartitionerKind::RoundRobin);
+/// # Ok::<(), forebay::ConfigError>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize)]
 #[non_exhaustive]
 pub enum PartitionerKind {
@@ -19,7 +32,16 @@ pub enum PartitionerKind {
     RoundRobin,
 }
 
-/// `metadata.recovery.strategy`: what to do when no known broker answers any more.
+/// `metadata.recovery.strategy`: what to do when no known broker answers any more. See
+/// [`Config::metadata_recovery`](super::Config::metadata_recovery).
+///
+/// ```
+/// use forebay::Config;
+/// use forebay::config::MetadataRecovery;
+///
+/// assert_eq!(Config::new("localhost:9092")?.metadata_recovery, MetadataRecovery::Rebootstrap);
+/// # Ok::<(), forebay::ConfigError>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize)]
 #[non_exhaustive]
 #[serde(rename_all = "lowercase")]
@@ -31,7 +53,16 @@ pub enum MetadataRecovery {
     Rebootstrap,
 }
 
-/// `client.dns.lookup`: what to do with a name that has several addresses.
+/// `client.dns.lookup`: what to do with a name that has several addresses. See
+/// [`Config::dns_lookup`](super::Config::dns_lookup).
+///
+/// ```
+/// use forebay::Config;
+/// use forebay::config::DnsLookup;
+///
+/// assert_eq!(Config::new("localhost:9092")?.dns_lookup, DnsLookup::UseAllDnsIps);
+/// # Ok::<(), forebay::ConfigError>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize)]
 #[non_exhaustive]
 #[serde(rename_all = "snake_case")]
@@ -47,6 +78,18 @@ pub enum DnsLookup {
 ///
 /// Records are serialized by what is given in code; the names are only read so that a
 /// configuration made for Java can be used as it stands.
+///
+/// ```
+/// use forebay::Config;
+/// use forebay::config::SerializerKind;
+///
+/// let config = Config::from_properties(
+///     "bootstrap.servers = localhost:9092
+///      key.serializer = org.apache.kafka.common.serialization.LongSerializer",
+/// )?;
+/// assert_eq!(config.key_serializer, Some(SerializerKind::Long));
+/// # Ok::<(), forebay::ConfigError>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
 #[non_exhaustive]
 pub enum SerializerKind {

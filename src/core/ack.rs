@@ -11,6 +11,134 @@ use crate::core::broker_error::BrokerError;
 use crate::core::outcome::{Acked, Outcome, Reason, Unconfirmed};
 use crate::core::panics;
 
+/// A future of the one [`Outcome`] of an accepted record.
+///
+/// It costs nothing until it is polled, and may be dropped: the record is delivered all the same.
+/// It resolves within `delivery.timeout.ms` of the record's acceptance, give or take a scheduling
+/// delay.
+///
+/// ```no_run
+/// # async fn example(producer: forebay::Producer) -> Result<(), Box<dyn std::error::Error>> {
+/// use forebay::Record;
+///
+/// let receipt = producer.send(Record::to("orders").value("shoes")).await?;
+/// println!("goes to partition {}", receipt.partition());
+/// println!("written at offset {:?}", receipt.await?.offset);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+#[must_use = "a receipt holds the record's outcome; drop it only if nobody needs to know"]
+pub struct Receipt {
+    ack: Arc<Ack>,
+    index: u32,
+    timestamp: i64,
+}
+
+impl Receipt {
+    #[inline]
+    pub(crate) fn new(ack: Arc<Ack>, index: u32, timestamp: i64) -> Self {
+        Self {
+            ack,
+            index,
+            timestamp,
+        }
+    }
+
+    /// The outcome, if it is known by now.
+    pub fn outcome(&self) -> Option<Outcome> {
+        self.ack.outcome(self.index, self.timestamp)
+    }
+
+    /// The partition the record went to.
+    pub fn partition(&self) -> i32 {
+        self.ack.partition
+    }
+
+    /// The record's timestamp in milliseconds since 1970-01-01 UTC, as it was sent.
+    pub fn timestamp(&self) -> i64 {
+        self.timestamp
+    }
+
+    /// Names the record in [`BatchOutcome`](crate::BatchOutcome) messages.
+    pub fn id(&self) -> RecordId {
+        self.ack.record(self.index)
+    }
+
+    pub(crate) fn into_latest(self) -> Latest {
+        let Self {
+            ack,
+            index,
+            timestamp,
+        } = self;
+        Latest {
+            partition: ack.partition,
+            ack,
+            index,
+            timestamp,
+        }
+    }
+}
+
+impl Future for Receipt {
+    type Output = Outcome;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Outcome> {
+        if let Some(outcome) = self.outcome() {
+            return Poll::Ready(outcome);
+        }
+        self.ack.register(self.index, context.waker());
+        Poll::Pending
+    }
+}
+
+/// A record that a [`Lane`](crate::Lane) has sent: accepted, its outcome to come. The lane has an
+/// example.
+///
+/// It may be dropped, and costs nothing unless a [`Receipt`] is made of it, or it is kept in
+/// [`Receipts`](crate::Receipts).
+#[derive(Debug, Clone, Copy)]
+pub struct BorrowedReceipt<'a>(pub(crate) &'a Latest);
+
+impl BorrowedReceipt<'_> {
+    #[inline]
+    pub(crate) fn latest(&self) -> &Latest {
+        self.0
+    }
+
+    /// A future of the record's outcome.
+    pub fn receipt(&self) -> Receipt {
+        Receipt::new(Arc::clone(&self.0.ack), self.0.index, self.0.timestamp)
+    }
+
+    /// The partition the record went to.
+    pub fn partition(&self) -> i32 {
+        self.0.partition
+    }
+
+    /// The record's timestamp in milliseconds since 1970-01-01 UTC, as it was sent.
+    pub fn timestamp(&self) -> i64 {
+        self.0.timestamp
+    }
+
+    /// Names the record in [`BatchOutcome`](crate::BatchOutcome) messages.
+    pub fn id(&self) -> RecordId {
+        self.0.ack.record(self.0.index)
+    }
+}
+
+/// Names a record among all those a process has sent; see [`Receipt::id`].
+///
+/// What it is made of is nobody's business: it can be compared, and be the key of a map. The example
+/// `examples/actor.rs` has such a map.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RecordId {
+    /// The batch the record was appended to.
+    pub(crate) batch: u64,
+    /// Its place in that batch, from 0.
+    pub(crate) index: u32,
+}
+
 /// How a batch ended, for all its records at once.
 #[derive(Debug, Clone)]
 pub enum Settlement {
@@ -264,119 +392,6 @@ impl Latest {
         }
         self.partition = ack.partition;
         Some(std::mem::replace(&mut self.ack, Arc::clone(ack)))
-    }
-}
-
-/// A record that a [`Lane`](crate::Lane) has sent: accepted, its outcome to come.
-///
-/// It may be dropped, and costs nothing unless a [`Receipt`] is made of it, or it is kept in
-/// [`Receipts`](crate::Receipts).
-#[derive(Debug, Clone, Copy)]
-pub struct BorrowedReceipt<'a>(pub(crate) &'a Latest);
-
-impl BorrowedReceipt<'_> {
-    #[inline]
-    pub(crate) fn latest(&self) -> &Latest {
-        self.0
-    }
-
-    /// A future of the record's outcome.
-    pub fn receipt(&self) -> Receipt {
-        Receipt::new(Arc::clone(&self.0.ack), self.0.index, self.0.timestamp)
-    }
-
-    /// The partition the record went to.
-    pub fn partition(&self) -> i32 {
-        self.0.partition
-    }
-
-    /// The record's timestamp in milliseconds since the epoch, as it was sent.
-    pub fn timestamp(&self) -> i64 {
-        self.0.timestamp
-    }
-
-    /// Names the record in [`BatchOutcome`](crate::BatchOutcome) messages.
-    pub fn id(&self) -> RecordId {
-        self.0.ack.record(self.0.index)
-    }
-}
-
-/// Names a record among all those a process has sent; see [`Receipt::id`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct RecordId {
-    /// The batch the record was appended to.
-    pub batch: u64,
-    /// Its place in that batch, from 0.
-    pub index: u32,
-}
-
-/// A future of the one [`Outcome`] of an accepted record.
-///
-/// It costs nothing until it is polled, and may be dropped: the record is delivered all the same.
-/// It resolves within `delivery.timeout.ms` of the record's acceptance, give or take a scheduling
-/// delay.
-#[derive(Debug, Clone)]
-#[must_use = "a receipt holds the record's outcome; drop it only if nobody needs to know"]
-pub struct Receipt {
-    ack: Arc<Ack>,
-    index: u32,
-    timestamp: i64,
-}
-
-impl Receipt {
-    #[inline]
-    pub(crate) fn new(ack: Arc<Ack>, index: u32, timestamp: i64) -> Self {
-        Self {
-            ack,
-            index,
-            timestamp,
-        }
-    }
-
-    /// The outcome, if it is known by now.
-    pub fn outcome(&self) -> Option<Outcome> {
-        self.ack.outcome(self.index, self.timestamp)
-    }
-
-    /// The partition the record went to.
-    pub fn partition(&self) -> i32 {
-        self.ack.partition
-    }
-
-    /// The record's timestamp in milliseconds since the epoch, as it was sent.
-    pub fn timestamp(&self) -> i64 {
-        self.timestamp
-    }
-
-    /// Names the record in [`BatchOutcome`](crate::BatchOutcome) messages.
-    pub fn id(&self) -> RecordId {
-        self.ack.record(self.index)
-    }
-
-    pub(crate) fn into_latest(self) -> Latest {
-        let Self {
-            ack,
-            index,
-            timestamp,
-        } = self;
-        Latest {
-            partition: ack.partition,
-            ack,
-            index,
-            timestamp,
-        }
-    }
-}
-
-impl Future for Receipt {
-    type Output = Outcome;
-
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Outcome> {
-        if let Some(outcome) = self.outcome() {
-            return Poll::Ready(outcome);
-        }
-        self.ack.register(self.index, context.waker());
-        Poll::Pending
     }
 }
 

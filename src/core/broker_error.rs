@@ -1,4 +1,4 @@
-//! Every error code of a produce answer, classed once.
+//! Error codes of brokers, those of produce answers classed once.
 //!
 //! The classes answer one question: after this answer, is the batch in the log? Brokers send
 //! several codes after the local append has happened, so those are "may be", and every code not
@@ -10,7 +10,16 @@ use std::sync::Arc;
 use kafka_protocol::ResponseError;
 
 /// An error code as a broker sent it.
+///
+/// ```
+/// use forebay::BrokerError;
+///
+/// let error = BrokerError::new(6);
+/// assert_eq!(error.name().as_deref(), Some("NOT_LEADER_OR_FOLLOWER"));
+/// assert_eq!(error.to_string(), "NOT_LEADER_OR_FOLLOWER (6)");
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct BrokerError {
     /// The code on the wire.
     pub code: i16,
@@ -35,6 +44,8 @@ impl BrokerError {
         }
     }
 }
+
+impl std::error::Error for BrokerError {}
 
 /// `NotLeaderOrFollower` as Kafka writes it: `NOT_LEADER_OR_FOLLOWER`.
 fn screaming(camel: &str) -> String {

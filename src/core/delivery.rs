@@ -7,18 +7,32 @@ use crate::core::ack::{Receipt, RecordId, Settlement};
 use crate::core::outcome::{Outcome, Reason, Unconfirmed};
 use crate::core::record::TopicPartition;
 
-/// Called with a record's outcome, on the runtime's arbiter.
-pub(crate) type Callback = Box<dyn FnOnce(Outcome) + Send>;
-
-/// Something that is told of whole batches.
-pub trait Listener: Send + Sync {
-    /// `delivered` has its outcome. Called on the runtime's arbiter, in partition order.
-    fn delivered(&self, delivered: &BatchOutcome);
-}
-
 /// A run of records of one partition has its outcome: one message per batch.
 ///
-/// A batch may hold records of other senders too; look up your own by [`Receipt::id`].
+/// It goes to whom [`Producer::outcomes_to`](crate::Producer::outcomes_to) names, and to interceptors. A
+/// batch may hold records of other senders too; look up your own by [`Receipt::id`].
+///
+/// ```
+/// use actix::prelude::*;
+/// use forebay::BatchOutcome;
+///
+/// struct Shop;
+///
+/// impl Actor for Shop {
+///     type Context = Context<Self>;
+/// }
+///
+/// impl Handler<BatchOutcome> for Shop {
+///     type Result = ();
+///
+///     fn handle(&mut self, batch: BatchOutcome, _: &mut Context<Self>) {
+///         match &batch.result {
+///             Ok(offset) => println!("{}: written from {offset:?} on", batch.topic_partition),
+///             Err(unconfirmed) => println!("{}: {unconfirmed}", batch.topic_partition),
+///         }
+///     }
+/// }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BatchOutcome {
@@ -34,28 +48,6 @@ pub struct BatchOutcome {
 }
 
 impl BatchOutcome {
-    pub(crate) fn new(
-        topic_partition: TopicPartition,
-        first: RecordId,
-        count: i32,
-        settlement: &Settlement,
-    ) -> Option<Self> {
-        let result = match settlement {
-            Settlement::Acked { base_offset, .. } => Ok(*base_offset),
-            Settlement::Failed(undelivered) => Err(undelivered.clone()),
-            Settlement::Invalid { error, .. } => {
-                Err(Unconfirmed::NotWritten(Reason::Broker(error.clone())))
-            }
-            Settlement::Split(_) => return None, // the parts will tell
-        };
-        Some(Self {
-            topic_partition,
-            first,
-            count: count.unsigned_abs(),
-            result,
-        })
-    }
-
     /// Whether the run holds this record.
     pub fn contains(&self, id: RecordId) -> bool {
         id.batch == self.first.batch
@@ -80,6 +72,37 @@ impl BatchOutcome {
         self.contains(id)
             .then(|| base + i64::from(id.index - self.first.index))
     }
+
+    pub(crate) fn new(
+        topic_partition: TopicPartition,
+        first: RecordId,
+        count: i32,
+        settlement: &Settlement,
+    ) -> Option<Self> {
+        let result = match settlement {
+            Settlement::Acked { base_offset, .. } => Ok(*base_offset),
+            Settlement::Failed(undelivered) => Err(undelivered.clone()),
+            Settlement::Invalid { error, .. } => {
+                Err(Unconfirmed::NotWritten(Reason::Broker(error.clone())))
+            }
+            Settlement::Split(_) => return None, // the parts will tell
+        };
+        Some(Self {
+            topic_partition,
+            first,
+            count: count.unsigned_abs(),
+            result,
+        })
+    }
+}
+
+/// Called with a record's outcome, on the runtime's arbiter.
+pub type Callback = Box<dyn FnOnce(Outcome) + Send>;
+
+/// Something that is told of whole batches.
+pub trait Listener: Send + Sync {
+    /// `delivered` has its outcome. Called on the runtime's arbiter, in partition order.
+    fn delivered(&self, delivered: &BatchOutcome);
 }
 
 /// Callbacks and listeners of one batch. Most have none, and take a word for them.

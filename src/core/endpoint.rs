@@ -8,7 +8,16 @@ use std::str::FromStr;
 ///
 /// The host is not resolved, and is kept in lower case so that two spellings of one name compare
 /// equal.
+///
+/// ```
+/// use forebay::config::Endpoint;
+///
+/// let endpoint: Endpoint = "Broker-1:9092".parse()?;
+/// assert_eq!(endpoint, Endpoint::new("broker-1", 9092));
+/// # Ok::<(), forebay::config::EndpointError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
 pub struct Endpoint {
     /// A name or an IP address; an IPv6 address stands here without its brackets.
     pub host: String,
@@ -17,6 +26,12 @@ pub struct Endpoint {
 }
 
 /// Why a text is no [`Endpoint`].
+///
+/// ```
+/// use forebay::config::{Endpoint, EndpointError};
+///
+/// assert_eq!("broker-1".parse::<Endpoint>(), Err(EndpointError::PortMissing));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EndpointError {
@@ -44,7 +59,7 @@ pub enum EndpointError {
 }
 
 impl Endpoint {
-    /// A host, taken as it stands, and a port.
+    /// A host, taken as it stands, and a port. Nothing is checked; [`parse`](str::parse) does.
     pub fn new(host: impl Into<String>, port: u16) -> Self {
         let host = host.into();
         Self { host, port }

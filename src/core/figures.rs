@@ -8,10 +8,22 @@ use crate::core::record::TopicPartition;
 
 /// A snapshot of a producer; see [`Producer::figures`](crate::Producer::figures). Serialized, its
 /// times are milliseconds.
+///
+/// ```no_run
+/// # async fn example(producer: forebay::Producer) -> Result<(), forebay::CloseError> {
+/// let figures = producer.figures().await?;
+/// println!("{} records queued", figures.queued_records());
+/// println!("{} bytes free", figures.pool.available_bytes);
+/// for broker in figures.brokers.iter().filter(|broker| !broker.connected) {
+///     println!("{} is not connected: {:?}", broker.address, broker.last_error);
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Default, Serialize)]
 #[non_exhaustive]
 pub struct Figures {
-    /// Memory.
+    /// The memory for records.
     pub pool: PoolFigures,
     /// Every partition that is known, by topic and number.
     pub partitions: Vec<PartitionFigures>,
@@ -37,7 +49,7 @@ impl Figures {
     }
 }
 
-/// The buffer pool.
+/// The buffer pool of a producer; see [`Figures::pool`].
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 #[non_exhaustive]
 pub struct PoolFigures {
@@ -54,7 +66,7 @@ pub struct PoolFigures {
     pub exhausted: u64,
 }
 
-/// One partition.
+/// One partition of a producer; see [`Figures::partitions`].
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct PartitionFigures {
@@ -65,9 +77,9 @@ pub struct PartitionFigures {
     pub leader: Option<i32>,
     /// Records accepted that have no outcome yet.
     pub queued_records: usize,
-    /// Their bytes.
+    /// Their size in bytes.
     pub queued_bytes: usize,
-    /// Age of the oldest batch without an outcome.
+    /// Age of the oldest batch without an outcome; `None` if there is no such batch.
     #[serde(serialize_with = "as_optional_millis")]
     pub oldest: Option<Duration>,
     /// Batches sent and not yet answered.
@@ -78,7 +90,7 @@ pub struct PartitionFigures {
     pub splits: u64,
 }
 
-/// One broker.
+/// One broker of a producer; see [`Figures::brokers`].
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct BrokerFigures {
@@ -92,7 +104,7 @@ pub struct BrokerFigures {
     pub requests_in_flight: usize,
     /// Whether it has asked for a pause that is not over.
     pub throttled: bool,
-    /// What went wrong last, until an answer comes.
+    /// What went wrong last. `None` again as soon as an answer comes.
     pub last_error: Option<String>,
 }
 

@@ -4,22 +4,55 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::core::broker_error::BrokerError;
+use crate::core::supervision::Component;
 
-/// The record is in the log.
+/// The one outcome of an accepted record.
+///
+/// ```
+/// use forebay::{Outcome, Unconfirmed};
+///
+/// fn tell(outcome: Outcome) -> String {
+///     match outcome {
+///         Ok(acked) => format!("partition {} offset {:?}", acked.partition, acked.offset),
+///         Err(Unconfirmed::NotWritten(reason)) => format!("send it again: {reason}"),
+///         // Also what is right for outcomes that later versions add.
+///         Err(unconfirmed) => format!("it may be in the log, or not: {unconfirmed}"),
+///     }
+/// }
+/// # tell(Ok(forebay::Acked::new(0, Some(7), 0)));
+/// ```
+pub type Outcome = Result<Acked, Unconfirmed>;
+
+/// The record is in the log; Java's `RecordMetadata`. See [`Outcome`] for an example.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Acked {
     /// The partition it is in.
     pub partition: i32,
     /// Its offset. `None` when the broker confirmed the record without saying where it is, as it
     /// does for a batch it had already appended on an earlier attempt.
     pub offset: Option<i64>,
-    /// Its timestamp in milliseconds since the epoch: the record's own, or the broker's where the
+    /// Its timestamp in milliseconds since 1970-01-01 UTC: the record's own, or the broker's where the
     /// topic has `message.timestamp.type=LogAppendTime`.
     pub timestamp: i64,
 }
 
-/// An accepted record of which no broker has confirmed that it is in the log.
+impl Acked {
+    /// What a producer would tell, for tests of an application.
+    pub fn new(partition: i32, offset: Option<i64>, timestamp: i64) -> Self {
+        Self {
+            partition,
+            offset,
+            timestamp,
+        }
+    }
+}
+
+/// An accepted record of which no broker has confirmed that it is in the log. See [`Outcome`] for an
+/// example.
+// What transactions bring will be further outcomes: aborted, and kept for later.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum Unconfirmed {
     /// Certainly not in the log: it may be sent again without making a duplicate.
     #[error("not written: {0}")]
@@ -38,10 +71,21 @@ impl Unconfirmed {
     }
 }
 
-/// The one outcome of an accepted record.
-pub type Outcome = Result<Acked, Unconfirmed>;
-
-/// Why a record was not confirmed.
+/// Why a record was not confirmed; see [`Unconfirmed::reason`].
+///
+/// ```
+/// use forebay::{Reason, Unconfirmed};
+///
+/// /// Whether the brokers, and not the record, are to blame.
+/// fn is_outage(unconfirmed: &Unconfirmed) -> bool {
+///     match unconfirmed.reason() {
+///         Reason::Expired { .. } | Reason::Connection { .. } => true,
+///         Reason::Broker(error) => error.name().as_deref() == Some("NOT_ENOUGH_REPLICAS"),
+///         _ => false,
+///     }
+/// }
+/// # assert!(!is_outage(&Unconfirmed::Unknown(Reason::NotRequested)));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Reason {
@@ -53,14 +97,16 @@ pub enum Reason {
     BatchMate(BrokerError),
     /// The broker refused this very record.
     #[error("the broker refused the record with {error}: {message}")]
+    #[non_exhaustive]
     InvalidRecord {
         /// The code of the answer.
         error: BrokerError,
         /// What the broker said of this record.
         message: Arc<str>,
     },
-    /// `delivery.timeout.ms` ran out; the last thing that went wrong stands in `last`.
+    /// `delivery.timeout.ms` ran out.
     #[error("delivery.timeout.ms ({timeout:?}) ran out{}", last_error(last))]
+    #[non_exhaustive]
     Expired {
         /// The configured `delivery.timeout.ms`.
         timeout: Duration,
@@ -69,15 +115,17 @@ pub enum Reason {
     },
     /// The producer was closed before the record could be delivered.
     #[error("the producer was closed first{}", last_error(last))]
+    #[non_exhaustive]
     Closed {
         /// The error of the last attempt, if there was one.
         last: Option<Arc<str>>,
     },
     /// The component of the runtime that held the record panicked too often and was given up.
     #[error("{component} was given up after too many panics, the last one: {why}")]
+    #[non_exhaustive]
     Failed {
         /// Which component.
-        component: Arc<str>,
+        component: Component,
         /// What the last panic said.
         why: Arc<str>,
     },
@@ -86,14 +134,22 @@ pub enum Reason {
     NotRequested,
     /// An earlier batch of the partition ended without an answer, so this one, sent behind it,
     /// cannot be told from it any more.
-    #[error("an earlier batch of the partition stayed unresolved: {0}")]
-    AfterUnresolved(Arc<str>),
+    #[error("an earlier batch of the partition stayed unresolved: {last}")]
+    #[non_exhaustive]
+    AfterUnresolved {
+        /// The error of this batch's last attempt.
+        last: Arc<str>,
+    },
     /// The component of the runtime that held the record is gone.
     #[error("the part of the runtime that held the record is gone")]
     RuntimeGone,
     /// The connection failed and `retries` allows no further attempt.
-    #[error("no retries left: {0}")]
-    Connection(Arc<str>),
+    #[error("no retries left: {why}")]
+    #[non_exhaustive]
+    Connection {
+        /// What happened to the connection.
+        why: Arc<str>,
+    },
 }
 
 fn last_error(last: &Option<Arc<str>>) -> String {

@@ -15,8 +15,8 @@ use crate::core::outcome::{Acked, Outcome, Unconfirmed};
 /// The receipts of many records: a stream of their outcomes, in the order in which they were put
 /// in.
 ///
-/// Records of one batch that follow one another take as much room as one, 8 bytes, and 16 more wherever
-/// the time changes. It is a stream that ends when it is empty and may go on when something is put in.
+/// The stream ends when it is empty, and goes on when something is put in again. Records of one batch
+/// that follow one another take as much memory as one: 8 bytes, and 16 more wherever the time changes.
 ///
 /// ```no_run
 /// # async fn example(lane: &mut forebay::Lane) -> Result<(), Box<dyn std::error::Error>> {
@@ -53,61 +53,6 @@ pub struct Receipts {
     free: Vec<u32>,
     /// By partition, the piece of its last record: most likely that of its next one.
     recent: Vec<u32>,
-}
-
-/// Acked records of one batch that follow one another.
-#[derive(Debug, Default)]
-struct Known {
-    told: u32,
-    count: u32,
-    partition: i32,
-    /// Of the first one.
-    offset: Option<i64>,
-    timestamp: i64,
-}
-
-/// So many records, the next ones of a piece.
-#[derive(Debug, Clone, Copy, Default)]
-struct Run {
-    piece: u32,
-    count: u32,
-}
-
-/// So many records that follow one another, of whatever batches, have the same time: mostly all that
-/// were sent in a tick of the clock.
-#[derive(Debug)]
-struct Time {
-    timestamp: i64,
-    count: usize,
-}
-
-/// Records of one batch at consecutive indices, put in one after the other, others perhaps in
-/// between. An ack's owners are counted by pieces, because an atomic addition for each record would
-/// cost as much as the rest.
-#[derive(Debug)]
-struct Piece {
-    ack: Arc<Ack>,
-    /// Index of the next one to tell, and behind the last one.
-    next: u32,
-    end: u32,
-}
-
-/// What the receipts of records join that were just accepted. Not an enum, which would be written to
-/// the stack in parts and read as a whole: the processor waits for that.
-#[derive(Debug)]
-pub(crate) struct Joins {
-    /// The piece that they go on with.
-    piece: u32,
-    /// They begin a piece of this ack instead.
-    begins: Option<Arc<Ack>>,
-}
-
-/// What the next record's outcome is, where it is not among those known.
-enum Next {
-    /// It is now.
-    Known,
-    Failed(Box<Unconfirmed>),
-    Open,
 }
 
 impl Receipts {
@@ -333,6 +278,61 @@ impl Stream for Receipts {
     fn size_hint(&self) -> (usize, Option<usize>) {
         (self.len, Some(self.len))
     }
+}
+
+/// Acked records of one batch that follow one another.
+#[derive(Debug, Default)]
+struct Known {
+    told: u32,
+    count: u32,
+    partition: i32,
+    /// Of the first one.
+    offset: Option<i64>,
+    timestamp: i64,
+}
+
+/// So many records, the next ones of a piece.
+#[derive(Debug, Clone, Copy, Default)]
+struct Run {
+    piece: u32,
+    count: u32,
+}
+
+/// So many records that follow one another, of whatever batches, have the same time: mostly all that
+/// were sent in a tick of the clock.
+#[derive(Debug)]
+struct Time {
+    timestamp: i64,
+    count: usize,
+}
+
+/// Records of one batch at consecutive indices, put in one after the other, others perhaps in
+/// between. An ack's owners are counted by pieces, because an atomic addition for each record would
+/// cost as much as the rest.
+#[derive(Debug)]
+struct Piece {
+    ack: Arc<Ack>,
+    /// Index of the next one to tell, and behind the last one.
+    next: u32,
+    end: u32,
+}
+
+/// What the receipts of records join that were just accepted. Not an enum, which would be written to
+/// the stack in parts and read as a whole: the processor waits for that.
+#[derive(Debug)]
+pub(crate) struct Joins {
+    /// The piece that they go on with.
+    piece: u32,
+    /// They begin a piece of this ack instead.
+    begins: Option<Arc<Ack>>,
+}
+
+/// What the next record's outcome is, where it is not among those known.
+enum Next {
+    /// It is now.
+    Known,
+    Failed(Box<Unconfirmed>),
+    Open,
 }
 
 #[cfg(test)]

@@ -9,6 +9,13 @@ use bytes::Bytes;
 use crate::core::batch::{Header, RecordRef};
 
 /// One partition of one topic.
+///
+/// ```
+/// use forebay::TopicPartition;
+///
+/// assert_eq!(TopicPartition::new("orders", 3).to_string(), "orders-3");
+/// ```
+// Exhaustive: it is a name, and these two are all of it.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TopicPartition {
     /// The topic's name.
@@ -39,40 +46,7 @@ impl fmt::Debug for TopicPartition {
     }
 }
 
-/// The name of a record's topic. A static one is copied without a count of its holders.
-#[derive(Clone)]
-pub(crate) enum TopicName {
-    Static(&'static str),
-    Shared(Arc<str>),
-}
-
-impl Deref for TopicName {
-    type Target = str;
-
-    #[inline]
-    fn deref(&self) -> &str {
-        match self {
-            Self::Static(name) => name,
-            Self::Shared(name) => name,
-        }
-    }
-}
-
-impl fmt::Debug for TopicName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&**self, f)
-    }
-}
-
-impl PartialEq for TopicName {
-    fn eq(&self, other: &Self) -> bool {
-        **self == **other
-    }
-}
-
-impl Eq for TopicName {}
-
-/// A record on its way to a topic.
+/// A record on its way to a topic; Java's `ProducerRecord`.
 ///
 /// ```
 /// use forebay::Record;
@@ -126,14 +100,17 @@ impl Record {
         }
     }
 
-    /// Fixes the partition. Out of range is refused by `send`.
+    /// Fixes the partition. Default: the partitioner's choice.
+    ///
+    /// `send` refuses a number that the topic does not have, with
+    /// [`SendError::PartitionOutOfRange`](crate::SendError::PartitionOutOfRange).
     #[must_use]
     pub fn partition(mut self, partition: i32) -> Self {
         self.partition = Some(partition);
         self
     }
 
-    /// Sets the key: records of one key go to one partition.
+    /// Sets the key. Records of one key go to one partition. Default: null.
     #[must_use]
     #[inline]
     pub fn key(self, key: impl Into<Bytes>) -> Self {
@@ -143,7 +120,7 @@ impl Record {
         }
     }
 
-    /// Sets the value.
+    /// Sets the value. Default: null.
     #[must_use]
     #[inline]
     pub fn value(self, value: impl Into<Bytes>) -> Self {
@@ -156,27 +133,22 @@ impl Record {
     /// Adds a header behind those already there.
     #[must_use]
     pub fn header(mut self, key: impl Into<Arc<str>>, value: impl Into<Bytes>) -> Self {
-        self.headers.push(Header {
-            key: key.into(),
-            value: Some(value.into()),
-        });
+        self.headers.push(Header::new(key, value));
         self
     }
 
     /// Adds a header with a null value.
     #[must_use]
     pub fn null_header(mut self, key: impl Into<Arc<str>>) -> Self {
-        self.headers.push(Header {
-            key: key.into(),
-            value: None,
-        });
+        self.headers.push(Header::null(key));
         self
     }
 
     /// Sets the record's time, in milliseconds since 1970-01-01 UTC, not negative.
     ///
-    /// Without it the time of `send` is taken, to the resolution of the system's coarse clock
-    /// (1 to 4 ms on Linux).
+    /// Default: the time of `send`, to the resolution of the system's coarse clock (1 to 4 ms on
+    /// Linux). `send` refuses a negative one, with
+    /// [`SendError::NegativeTimestamp`](crate::SendError::NegativeTimestamp).
     #[must_use]
     pub fn timestamp(mut self, millis: i64) -> Self {
         self.timestamp = Some(millis);
@@ -230,7 +202,7 @@ impl Record {
     }
 }
 
-/// A record whose bytes belong to somebody else: they are copied once, into the batch.
+/// A record whose bytes belong to somebody else. They are copied once, into the batch.
 ///
 /// ```
 /// use forebay::BorrowedRecord;
@@ -265,7 +237,10 @@ impl<'a> BorrowedRecord<'a> {
         }
     }
 
-    /// Fixes the partition. Out of range is refused by `send`.
+    /// Fixes the partition. Default: the partitioner's choice.
+    ///
+    /// `send` refuses a number that the topic does not have, with
+    /// [`SendError::PartitionOutOfRange`](crate::SendError::PartitionOutOfRange).
     #[must_use]
     #[inline]
     pub fn partition(mut self, partition: i32) -> Self {
@@ -273,7 +248,7 @@ impl<'a> BorrowedRecord<'a> {
         self
     }
 
-    /// Sets the key: records of one key go to one partition.
+    /// Sets the key. Records of one key go to one partition. Default: null.
     #[must_use]
     #[inline]
     pub fn key(mut self, key: &'a (impl AsRef<[u8]> + ?Sized)) -> Self {
@@ -281,7 +256,7 @@ impl<'a> BorrowedRecord<'a> {
         self
     }
 
-    /// Sets the value.
+    /// Sets the value. Default: null.
     #[must_use]
     #[inline]
     pub fn value(mut self, value: &'a (impl AsRef<[u8]> + ?Sized)) -> Self {
@@ -289,7 +264,7 @@ impl<'a> BorrowedRecord<'a> {
         self
     }
 
-    /// Sets the headers.
+    /// Sets the headers. Default: none.
     #[must_use]
     pub fn headers(mut self, headers: &'a [Header]) -> Self {
         self.fields.headers = headers;
@@ -355,12 +330,10 @@ impl<'a> BorrowedRecord<'a> {
     }
 }
 
-/// A timestamp before 1970, which no record may have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct NegativeTimestamp(pub i64);
-
-/// What `send_slice` takes: [`Record`]s, or [`BorrowedRecord`]s. Nobody else can implement it, since it
-/// is called while a batch is held.
+/// What `send_slice` takes: [`Record`]s, or [`BorrowedRecord`]s.
+///
+/// Nobody else can implement it, since it is called while a batch is held. For an example see
+/// [`Producer::send_slice`](crate::Producer::send_slice).
 pub trait AsRecord: sealed::Sealed {
     /// The record, its bytes borrowed.
     fn as_record(&self) -> BorrowedRecord<'_>;
@@ -387,6 +360,43 @@ impl AsRecord for BorrowedRecord<'_> {
         *self
     }
 }
+
+/// A timestamp before 1970, which no record may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct NegativeTimestamp(pub i64);
+
+/// The name of a record's topic. A static one is copied without a count of its holders.
+#[derive(Clone)]
+pub(crate) enum TopicName {
+    Static(&'static str),
+    Shared(Arc<str>),
+}
+
+impl Deref for TopicName {
+    type Target = str;
+
+    #[inline]
+    fn deref(&self) -> &str {
+        match self {
+            Self::Static(name) => name,
+            Self::Shared(name) => name,
+        }
+    }
+}
+
+impl fmt::Debug for TopicName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&**self, f)
+    }
+}
+
+impl PartialEq for TopicName {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for TopicName {}
 
 /// Whether two names are equal: for short ones without the call that `==` is.
 #[inline]

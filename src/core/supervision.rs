@@ -1,4 +1,4 @@
-//! How often a component may fall and get up again.
+//! The components of a runtime, and how often each may be restarted.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -6,23 +6,30 @@ use std::time::{Duration, Instant};
 
 use crate::core::record::TopicPartition;
 
-/// A component of the runtime, as lifecycle events name it.
+/// A component of the runtime, as lifecycle events name it. Each is an actor.
+///
+/// ```
+/// use forebay::{Component, TopicPartition};
+///
+/// let partition = Component::Partition(TopicPartition::new("orders", 3));
+/// assert_eq!(partition.to_string(), "the partition orders-3");
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Component {
-    /// The clock that every deadline hangs on.
+    /// What every deadline hangs on.
     Clock,
-    /// The actor that tells the application of outcomes.
+    /// What tells the application of outcomes, by callbacks and messages.
     Delivery,
-    /// Producer id and epoch.
+    /// What asks the brokers for a producer id.
     Identity,
-    /// The picture of the cluster.
+    /// What asks the brokers for topics, partitions and leaders.
     Metadata,
-    /// One partition.
+    /// One partition, with its batches.
     Partition(TopicPartition),
-    /// Memory.
+    /// What hands out memory, `buffer.memory` in all.
     Pool,
-    /// The actor that creates and retires all others.
+    /// What creates and retires all others.
     Runtime,
     /// The sender to one broker, by the broker's id.
     Sender(i32),
@@ -61,7 +68,7 @@ impl Restarts {
         }
     }
 
-    /// Counts a fall. Whether the component may get up again.
+    /// Counts a failure. Whether the component may be restarted.
     pub fn allow(&mut self, now: Instant) -> bool {
         let window = self.window;
         self.recent

@@ -1,17 +1,33 @@
 //! Why a record was not accepted.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::core::broker_error::BrokerError;
 use crate::core::record::{NegativeTimestamp, Record};
 
-/// A record that was refused: it was never accepted, and is certainly not in the log.
+/// Why a record was refused. It was never accepted, and is certainly not in the log.
+///
+/// ```no_run
+/// # async fn example(producer: forebay::Producer) -> Result<(), Box<dyn std::error::Error>> {
+/// use forebay::{Record, SendError};
+///
+/// match producer.send(Record::to("orders").value("shoes")).await {
+///     Ok(receipt) => println!("written at offset {:?}", receipt.await?.offset),
+///     Err(SendError::NoMemory { .. }) => println!("the brokers are too slow"),
+///     Err(SendError::Closed) => println!("too late"),
+///     Err(error) => println!("{error}"),
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum SendError {
     /// The topic could not be looked up within `max.block.ms`.
     #[error("the topic {topic:?} is not known after {waited:?} (max.block.ms): {why}")]
+    #[non_exhaustive]
     TopicUnknown {
         /// The record's topic.
         topic: Arc<str>,
@@ -25,6 +41,7 @@ pub enum SendError {
     },
     /// A broker refuses the topic for good: its name is not legal, or access is denied.
     #[error("the topic {topic:?} cannot be used: the broker answered {error}")]
+    #[non_exhaustive]
     TopicRefused {
         /// The record's topic.
         topic: Arc<str>,
@@ -33,16 +50,18 @@ pub enum SendError {
     },
     /// A serializer failed or panicked.
     #[error("the {part} of a record for {topic:?} could not be serialized: {why}")]
+    #[non_exhaustive]
     Serialize {
         /// The record's topic.
         topic: Arc<str>,
-        /// "key" or "value".
-        part: &'static str,
+        /// Which of its parts.
+        part: RecordPart,
         /// What the serializer said.
         why: Arc<str>,
     },
     /// The record, or the partitioner, names a partition the topic does not have.
     #[error("partition {partition} of {topic:?} is out of range: the topic has {count}")]
+    #[non_exhaustive]
     PartitionOutOfRange {
         /// The record's topic.
         topic: Arc<str>,
@@ -53,23 +72,25 @@ pub enum SendError {
     },
     /// An interceptor or a partitioner of the application panicked.
     #[error("{what} panicked: {why}")]
+    #[non_exhaustive]
     Panicked {
-        /// Which piece of user code.
+        /// Which piece of user code, for people to read.
         what: &'static str,
         /// The panic's message.
         why: Arc<str>,
     },
     /// The record is larger than `max.request.size` or `buffer.memory` allows.
     #[error("the record takes {size} bytes, more than {key} ({limit}) allows")]
+    #[non_exhaustive]
     TooLarge {
         /// Bytes the record takes, its batch's header included.
         size: usize,
-        /// The configuration key that bounds it.
+        /// The configuration key that bounds it, as [`KEYS`](crate::config::KEYS) has it.
         key: &'static str,
-        /// The configured bound.
+        /// The configured bound, in bytes.
         limit: usize,
     },
-    /// A timestamp before 1970.
+    /// A timestamp before 1970; it is given in milliseconds.
     #[error("the timestamp {0} is negative; use milliseconds since 1970-01-01 UTC")]
     NegativeTimestamp(i64),
     /// No memory came free within `max.block.ms`.
@@ -78,23 +99,25 @@ pub enum SendError {
          records that wait for brokers{}",
         last(why)
     )]
+    #[non_exhaustive]
     NoMemory {
         /// How long was waited.
         waited: Duration,
-        /// The configured `buffer.memory`.
+        /// The configured `buffer.memory`, in bytes.
         total: usize,
         /// The last trouble with a broker, if there was any.
         why: Option<Arc<str>>,
     },
-    /// `try_send` would have to wait, for the topic to be looked up or for memory.
+    /// [`try_send`](crate::Producer::try_send) would have to wait.
     #[error("sending now would have to wait for {0}")]
-    WouldBlock(&'static str),
-    /// The partition has failed, or was retired: it takes no records until it is restarted by
-    /// hand. Other partitions do.
+    WouldBlock(WaitsFor),
+    /// The partition has failed, or was retired. It takes no records until it is restarted by hand;
+    /// other partitions do.
     #[error(
         "partition {partition} of {topic:?} has failed or was retired; \
          Producer::restart has it work again"
     )]
+    #[non_exhaustive]
     PartitionDown {
         /// The record's topic.
         topic: Arc<str>,
@@ -106,18 +129,34 @@ pub enum SendError {
     Closed,
 }
 
+/// What a record would have to wait for; see [`SendError::WouldBlock`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum WaitsFor {
+    /// The metadata of its topic, which has been asked for.
+    Topic,
+    /// Memory: the next portion of `buffer.memory`.
+    Memory,
+}
+
+/// A part of a record that is serialized; see [`SendError::Serialize`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum RecordPart {
+    /// The record's key.
+    Key,
+    /// The record's value.
+    Value,
+}
+
 /// A record that [`Producer::try_send`](crate::Producer::try_send) refused, as it was handed in, and
-/// why.
+/// why. The method has an example.
 // Boxed, because whoever sends moves the result of every record.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{}", .0.1)]
 pub struct TrySendError(Box<(Record, SendError)>);
 
 impl TrySendError {
-    pub(crate) fn new(record: Record, error: SendError) -> Self {
-        Self(Box::new((record, error)))
-    }
-
     /// Why it was refused.
     pub fn error(&self) -> &SendError {
         &self.0.1
@@ -126,6 +165,28 @@ impl TrySendError {
     /// The record, to be sent again, and why it was refused.
     pub fn into_parts(self) -> (Record, SendError) {
         *self.0
+    }
+
+    pub(crate) fn new(record: Record, error: SendError) -> Self {
+        Self(Box::new((record, error)))
+    }
+}
+
+impl fmt::Display for WaitsFor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Topic => "the topic's metadata",
+            Self::Memory => "memory",
+        })
+    }
+}
+
+impl fmt::Display for RecordPart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Key => "key",
+            Self::Value => "value",
+        })
     }
 }
 

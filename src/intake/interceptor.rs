@@ -8,7 +8,8 @@ use crate::core::panics;
 use crate::core::record::Record;
 use crate::intake::error::SendError;
 
-/// Sees records when they are sent, and batches when they have their outcome.
+/// Sees records when they are sent, and batches when they have their outcome; Java's
+/// `ProducerInterceptor`. Set by [`ProducerBuilder::interceptor`](crate::ProducerBuilder::interceptor).
 ///
 /// Interceptors are called in the order in which they were given. A panic in one is caught: in
 /// `on_send` it refuses the record with [`SendError::Panicked`], elsewhere it is logged.
@@ -25,13 +26,13 @@ use crate::intake::error::SendError;
 /// }
 /// ```
 pub trait Interceptor: Send + Sync + 'static {
-    /// A record is about to be sent; what is returned goes on in its place. Runs on the caller.
+    /// A record is about to be sent. What is returned goes on in its place. Runs on the caller.
     fn on_send(&self, record: Record) -> Record {
         record
     }
 
     /// A run of records has its outcome. Unlike in Java this is one call per batch, not per
-    /// record. Runs on the runtime's arbiter: be brief.
+    /// record. Runs on the runtime's arbiter, where everything stands still meanwhile: be brief.
     fn on_acknowledgement(&self, _delivered: &BatchOutcome) {}
 
     /// A record was refused; it was never accepted. Runs on the caller.

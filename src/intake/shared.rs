@@ -8,7 +8,7 @@ use super::{Accepted, Admission, Entry, Intake, Later, Missing};
 use crate::core::ack::{Ack, Receipt};
 use crate::core::record::{BorrowedRecord, Record};
 use crate::core::stage::AppendOptions;
-use crate::intake::error::{SendError, TrySendError};
+use crate::intake::error::{SendError, TrySendError, WaitsFor};
 use crate::intake::topics::{Topic, TopicCache, Topics};
 use crate::intake::wall_clock;
 
@@ -99,11 +99,11 @@ impl Intake {
                 let (topic, asked) = (Arc::from(record.topic()), self.backend.now());
                 let deadline = asked + self.config.max_block;
                 drop(self.backend.want_topic(&topic, asked, deadline));
-                SendError::WouldBlock("the topic's metadata")
+                SendError::WouldBlock(WaitsFor::Topic)
             }
             Missing::Memory(..) => {
                 self.shelf.ask();
-                SendError::WouldBlock("memory")
+                SendError::WouldBlock(WaitsFor::Memory)
             }
         }
     }

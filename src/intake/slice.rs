@@ -22,7 +22,6 @@ pub struct SliceError {
     pub at: usize,
     /// Why. Of a lane that is used as a sink, too, it may be what is to be said of the record that the
     /// sink took last; then this one was not tried either.
-    #[source]
     pub error: SendError,
 }
 

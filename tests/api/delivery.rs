@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use forebay::{BigEndian, Config, FromFn, Producer, Record, SendError, TypedProducer};
+use forebay::{BigEndian, Config, FromFn, Producer, Record, RecordPart, SendError, TypedProducer};
 use krafka::testing::FakeBroker;
 
 #[actix::test]
@@ -46,7 +46,13 @@ async fn typed_records_are_serialized_and_a_serializer_may_fail_or_panic() {
             .send(Record::to("orders"), Some(&7), Some(&refused))
             .await;
         assert!(
-            matches!(sent, Err(SendError::Serialize { part: "value", .. })),
+            matches!(
+                sent,
+                Err(SendError::Serialize {
+                    part: RecordPart::Value,
+                    ..
+                })
+            ),
             "{sent:?}"
         );
     }

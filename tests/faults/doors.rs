@@ -111,7 +111,7 @@ async fn flushes_and_faults_under_load_leave_nothing_behind() {
                 assert!(at.insert((acked.partition, offset)), "two at one place");
             }
             Err(Unconfirmed::Unknown(_)) => unknown += 1,
-            Err(Unconfirmed::NotWritten(reason)) => panic!("{reason}"),
+            Err(other) => panic!("{other}"),
         }
     }
     let written = broker.all_records("wide").expect("a log").len();

@@ -21,10 +21,7 @@ async fn each_record_arrives_as_it_was_and_tells_where() {
     broker.create_topic("wide", 3);
     let producer = producer(&broker, &[("batch.size", "300")]);
     let mut lane = producer.lane();
-    let headers = [Header {
-        key: "trace".into(),
-        value: None,
-    }];
+    let headers = [Header::null("trace")];
     let mut receipts = Receipts::default();
     let mut partitions = Vec::new();
     for i in 0..200 {

@@ -1,6 +1,6 @@
 //! Memory that runs out.
 
-use forebay::SendError;
+use forebay::{SendError, WaitsFor};
 use futures_util::future::join_all;
 use krafka::testing::{ApiKey, Control};
 
@@ -206,7 +206,10 @@ async fn whoever_only_tries_gets_all_the_memory_there_is() {
                 Ok(_) => accepted += 1,
                 Err(refused) => {
                     let error = refused.error();
-                    assert!(matches!(error, SendError::WouldBlock(_)), "{error}");
+                    assert!(
+                        matches!(error, SendError::WouldBlock(WaitsFor::Memory)),
+                        "{error}"
+                    );
                     tokio::time::sleep(Duration::from_millis(1)).await;
                 }
             }

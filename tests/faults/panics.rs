@@ -382,10 +382,15 @@ async fn past_its_budget_a_partition_fails_alone_and_can_be_restarted_by_hand() 
             break undelivered;
         }
     };
-    let Unconfirmed::NotWritten(Reason::Failed { component: part, why }) = &undelivered else {
+    let Unconfirmed::NotWritten(Reason::Failed {
+        component: part,
+        why,
+        ..
+    }) = &undelivered
+    else {
         panic!("{undelivered:?}");
     };
-    assert_eq!(&**part, "the partition t-0");
+    assert_eq!(part.to_string(), "the partition t-0");
     assert!(why.contains("injected"), "{why}");
     assert_eq!(faults::stop(), [3]);
     let down = send(0).await.expect_err("refused");

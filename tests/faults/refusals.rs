@@ -1,6 +1,6 @@
 //! Records that are never accepted, each with its reason.
 
-use forebay::SendError;
+use forebay::{SendError, WaitsFor};
 use futures_util::FutureExt;
 use krafka::error::ErrorCode;
 use krafka::testing::{ApiKey, Control};
@@ -22,6 +22,7 @@ async fn a_topic_nobody_knows() {
             waited,
             why,
             error,
+            ..
         } => {
             assert_eq!((&*topic, waited.as_millis()), ("nowhere", 100));
             assert!(why.contains("UNKNOWN_TOPIC_OR_PARTITION"), "{why}");
@@ -100,7 +101,9 @@ async fn a_record_that_is_too_large_or_too_old() {
         &[("max.request.size", "2000"), ("batch.size", "1000")],
     );
     match refusal(&producer, to("x".repeat(2000))).await {
-        SendError::TooLarge { key, limit, size } => {
+        SendError::TooLarge {
+            key, limit, size, ..
+        } => {
             assert_eq!((key, limit), ("max.request.size", 2000));
             assert!(size > 2000);
         }
@@ -147,7 +150,10 @@ async fn what_would_have_to_wait() {
         .try_send(to("x"))
         .expect_err("refused")
         .into_parts();
-    assert!(matches!(refused, SendError::WouldBlock(_)), "{refused:?}");
+    assert!(
+        matches!(refused, SendError::WouldBlock(WaitsFor::Topic)),
+        "{refused:?}"
+    );
     assert_eq!(record, to("x"), "it comes back");
     // The refusal has asked for the topic.
     let sent = async {

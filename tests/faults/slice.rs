@@ -58,10 +58,7 @@ async fn each_record_arrives_as_it_was_and_in_its_order() {
         broker.create_topic("wide", 3);
         let producer = producer(&broker, &[("batch.size", "600"), ("linger.ms", "1")]);
         let mut door = door(&producer);
-        let headers = [Header {
-            key: "trace".into(),
-            value: None,
-        }];
+        let headers = [Header::null("trace")];
         const RECORDS: usize = 500;
         let texts: Vec<_> = (0..RECORDS)
             .map(|i| (format!("k{}", i % 11), format!("v{i}")))

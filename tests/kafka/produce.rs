@@ -199,7 +199,7 @@ fn is_same(sent: &Record, timestamp: i64, found: &Consumed) -> bool {
     let headers: Vec<_> = sent
         .headers()
         .iter()
-        .map(|h| (h.key.to_string(), h.value.as_deref().map(bytes)))
+        .map(|h| (h.key().to_owned(), h.value().map(|value| bytes(value))))
         .collect();
     found.key == sent.key_bytes().map(|k| bytes(k))
         && found.value == sent.value_bytes().map(|v| bytes(v))

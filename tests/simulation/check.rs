@@ -119,6 +119,7 @@ pub(super) fn check(
             Some(Ok(_)) => tally.acked += 1,
             Some(Err(Unconfirmed::NotWritten(_))) => tally.not_written += 1,
             Some(Err(Unconfirmed::Unknown(_))) => tally.unknown += 1,
+            Some(Err(other)) => unreachable!("no such outcome is known here: {other:?}"),
             None => {}
         }
     }

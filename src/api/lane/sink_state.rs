@@ -11,19 +11,54 @@ use crate::core::outcome::Unconfirmed;
 use crate::core::receipts::Receipts;
 use crate::intake::error::SendError;
 
-/// Why a lane used as a sink does not go on.
+/// Why a [`Lane`](crate::Lane) used as a sink does not go on.
+///
+/// ```no_run
+/// # async fn example(mut lane: forebay::Lane) {
+/// use forebay::{Record, SinkError};
+/// use futures_util::SinkExt;
+///
+/// let mut sent = lane.feed(Record::to("orders").value("shoes")).await;
+/// if sent.is_ok() {
+///     sent = lane.flush().await;
+/// }
+/// match sent {
+///     Ok(()) => println!("all is written"),
+///     Err(SinkError::Refused(error)) => println!("not accepted: {error}"),
+///     Err(error) => println!("{error}"),
+/// }
+/// # }
+/// ```
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum SinkError {
     /// A record was not accepted.
     #[error("a record was refused: {0}")]
-    Refused(#[from] SendError),
+    Refused(SendError),
     /// A record was accepted and not confirmed.
     #[error("a record was not confirmed: {0}")]
-    Unconfirmed(#[from] Unconfirmed),
+    Unconfirmed(Unconfirmed),
     /// The producer ended before everything had its outcome.
     #[error("the flush did not end: {0}")]
-    Flush(#[from] CloseError),
+    Flush(CloseError),
+}
+
+impl From<SendError> for SinkError {
+    fn from(error: SendError) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl From<Unconfirmed> for SinkError {
+    fn from(unconfirmed: Unconfirmed) -> Self {
+        Self::Unconfirmed(unconfirmed)
+    }
+}
+
+impl From<CloseError> for SinkError {
+    fn from(error: CloseError) -> Self {
+        Self::Flush(error)
+    }
 }
 
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;

@@ -232,12 +232,7 @@ mod tests {
         let records = (0..count)
             .map(|i| {
                 let (number, key, value) = source.next();
-                let acked = Acked {
-                    partition: 0,
-                    offset: Some(i as i64),
-                    timestamp: 0,
-                };
-                places.set(number, &acked);
+                places.set(number, &Acked::new(0, Some(i as i64), 0));
                 (key, value)
             })
             .collect();

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use forebay::{Outcome, Producer, Record, SendError};
+use forebay::{Outcome, Producer, Record};
 use serde_json::json;
 use tokio::sync::mpsc;
 
@@ -192,19 +192,21 @@ impl Pump {
     async fn all(&mut self) {
         loop {
             while let Some(line) = self.pending.front() {
-                let sent = match line {
+                match line {
                     Line::Whole(line) => {
                         let record = self.record(line.clone());
-                        self.follower.send(&mut self.handle, record, ()).await
+                        let sent = self.follower.send(&mut self.handle, record, ()).await;
+                        if let Err(error) = sent {
+                            self.refused.refused(&error);
+                        }
                     }
-                    Line::TooLong(len) => Err(SendError::TooLarge {
-                        size: usize::try_from(*len).unwrap_or(usize::MAX),
-                        key: "max.request.size",
-                        limit: self.longest,
-                    }),
-                };
-                if let Err(error) = sent {
-                    self.refused.refused(&error);
+                    Line::TooLong(len) => {
+                        let limit = self.longest;
+                        let why = format!(
+                            "the record takes {len} bytes, more than max.request.size ({limit}) allows"
+                        );
+                        self.refused.not_written(1, why);
+                    }
                 }
                 self.pending.pop_front();
             }

@@ -32,7 +32,7 @@ impl Tally {
                         self.unknown += 1;
                         self.not_requested += 1;
                     }
-                    Unconfirmed::Unknown(_) => self.unknown += 1,
+                    _ => self.unknown += 1,
                 }
                 self.because(undelivered.to_string());
             }

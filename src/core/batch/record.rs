@@ -6,13 +6,48 @@ use bytes::{BufMut, Bytes};
 
 use super::varint;
 
-/// A header of a record. The same key may stand several times; order is kept.
+/// A header of a record. The same key may stand several times in a record; order is kept.
+///
+/// ```
+/// use forebay::Header;
+///
+/// let header = Header::new("trace", "4bf92f35");
+/// assert_eq!(header.key(), "trace");
+/// assert_eq!(header.value().map(|value| &value[..]), Some(&b"4bf92f35"[..]));
+/// ```
+// Its fields are private because how a key is held may change: a static one need not be counted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Header {
-    /// The header's name; Kafka wants UTF-8 here.
-    pub key: Arc<str>,
-    /// The header's value, or null.
-    pub value: Option<Bytes>,
+    pub(crate) key: Arc<str>,
+    pub(crate) value: Option<Bytes>,
+}
+
+impl Header {
+    /// A header with a value.
+    pub fn new(key: impl Into<Arc<str>>, value: impl Into<Bytes>) -> Self {
+        Self {
+            key: key.into(),
+            value: Some(value.into()),
+        }
+    }
+
+    /// A header with a null value.
+    pub fn null(key: impl Into<Arc<str>>) -> Self {
+        Self {
+            key: key.into(),
+            value: None,
+        }
+    }
+
+    /// The header's name.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// The header's value; `None` is Kafka's null.
+    pub fn value(&self) -> Option<&Bytes> {
+        self.value.as_ref()
+    }
 }
 
 /// What is written of a record, borrowed from the caller.
@@ -299,7 +334,6 @@ pub(crate) fn renumber<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bytes::Bytes;
 
     fn encode(record: &RecordRef<'_>, offset_delta: i32, timestamp_delta: i64) -> Vec<u8> {
         let mut out = vec![0xaa; record.upper_bound() + SPILL];
@@ -399,16 +433,7 @@ mod tests {
 
     #[test]
     fn duplicate_headers_keep_their_order() {
-        let headers = [
-            Header {
-                key: "a".into(),
-                value: Some(Bytes::from_static(b"1")),
-            },
-            Header {
-                key: "a".into(),
-                value: None,
-            },
-        ];
+        let headers = [Header::new("a", "1"), Header::null("a")];
         let record = RecordRef {
             key: None,
             value: None,

@@ -22,7 +22,19 @@ use codec::{CompressError, Encode, grow};
 /// The bits of a batch's attributes that name its codec.
 const CODEC_MASK: i16 = 0b111;
 
-/// The codec and its level, from `compression.type` and the level keys.
+/// What `compression.type` and the level keys choose. Default: [`Compression::None`].
+///
+/// ```
+/// use forebay::Config;
+/// use forebay::config::Compression;
+///
+/// let gzip = Compression::Gzip { level: 6 };
+/// if gzip.is_built_in() {
+///     let builder = Config::builder().bootstrap_servers("localhost:9092");
+///     assert_eq!(builder.compression(gzip).build()?.compression, gzip);
+/// }
+/// # Ok::<(), forebay::ConfigError>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Compression {

@@ -37,11 +37,11 @@ impl Ledger {
                 entry.last_error = Some(Arc::clone(&error));
                 if written {
                     entry.doubt();
-                    self.retry(at, Reason::Connection(error), now, &mut effects);
+                    self.retry(at, Reason::Connection { why: error }, now, &mut effects);
                 } else {
                     entry.attempts -= 1;
                     if entry.batch.is_settled() {
-                        self.fail(at, Reason::Connection(error), &mut effects);
+                        self.fail(at, Reason::Connection { why: error }, &mut effects);
                     }
                     self.unstamp_tail();
                 }

@@ -73,7 +73,7 @@ impl Ledger {
             while let Some(at) = self.entries.iter().position(|entry| entry.unresolved) {
                 let last = self.entries[at].last_error.clone();
                 let last = last.unwrap_or_else(|| "no answer".into());
-                let fate = Unconfirmed::Unknown(Reason::AfterUnresolved(last));
+                let fate = Unconfirmed::Unknown(Reason::AfterUnresolved { last });
                 self.remove(at, Settlement::Failed(fate), effects);
             }
             self.broken = false;

@@ -9,19 +9,18 @@ mod murmur2;
 mod round_robin;
 mod sticky;
 
-pub use murmur2::{murmur2, partition_for_key, to_positive};
+pub use murmur2::{murmur2, partition_for_key};
 pub use round_robin::RoundRobin;
 pub use sticky::{Load, Sticky};
 
-/// What is known of a topic's partitions when a record is sent.
+/// What is known of a topic's partitions when a record is sent. [`Partitioner`] has an example.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TopicPartitions<'a> {
     /// How many the topic has, more than 0: they are `0..total`.
     pub total: i32,
-    /// Those that have a leader. It may be empty, in no particular order, and
-    /// is seldom the same for the whole life of a topic: not for a choice that
-    /// has to last, such as a key's.
+    /// Those that have a leader, in no particular order. There may be none. Leaders come and go: it is
+    /// not for a choice that has to last, such as a key's.
     pub available: &'a [i32],
 }
 
@@ -40,10 +39,12 @@ impl<'a> TopicPartitions<'a> {
     }
 }
 
-/// An application's own choice of partition.
+/// An application's own choice of partition; Java's `Partitioner`. Set by
+/// [`ProducerBuilder::partitioner`](crate::ProducerBuilder::partitioner).
 ///
 /// It runs on the thread that sends, for every record that names no partition,
-/// so it should be quick and must not block.
+/// so it should be quick and must not block. A panic in it refuses the record with
+/// [`SendError::Panicked`](crate::SendError::Panicked).
 ///
 /// ```
 /// use forebay::partitioner::{Partitioner, TopicPartitions, partition_for_key};
@@ -74,8 +75,8 @@ impl<'a> TopicPartitions<'a> {
 /// assert_eq!(pick("order-17"), pick("order-17"));
 /// ```
 pub trait Partitioner: Send + Sync + 'static {
-    /// The partition for one record, in `0..cluster.total`. Any other answer
-    /// refuses the record: `send` returns a typed error. Asked once per record.
+    /// The partition for one record, in `0..cluster.total`. Any other answer refuses the record with
+    /// [`SendError::PartitionOutOfRange`](crate::SendError::PartitionOutOfRange). Asked once per record.
     fn partition(
         &self,
         topic: &str,

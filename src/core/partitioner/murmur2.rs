@@ -6,6 +6,12 @@ const M: u32 = 0x5bd1_e995;
 const R: u32 = 24;
 
 /// Kafka's murmur2 of `data`: Java's `Utils.murmur2`, bit for bit.
+///
+/// ```
+/// use forebay::partitioner::murmur2;
+///
+/// assert_eq!(murmur2(b"21"), -973_932_308);
+/// ```
 pub fn murmur2(data: &[u8]) -> i32 {
     let mut hash = SEED ^ data.len() as u32;
     let (words, tail) = data.as_chunks::<4>();
@@ -26,23 +32,22 @@ pub fn murmur2(data: &[u8]) -> i32 {
     hash as i32
 }
 
-/// Java's `Utils.toPositive`: clears the sign, which is not the absolute value.
-pub fn to_positive(number: i32) -> i32 {
-    number & i32::MAX
-}
-
-/// Where Java's default partitioner sends `key` in a topic of `partitions`
-/// partitions. Partitions without a leader count: a key never moves for them.
+/// Where Java's default partitioner sends `key` in a topic of `partitions` partitions; Java's
+/// `BuiltInPartitioner.partitionForKey`. Partitions without a leader count: a key never moves for
+/// them. A topic has at least one partition; for less, the answer is 0.
 ///
 /// ```
 /// use forebay::partitioner::partition_for_key;
 ///
 /// assert_eq!(partition_for_key(b"user-42", 12), 4);
 /// ```
-///
-/// A topic has at least one partition; for less, the answer is 0.
 pub fn partition_for_key(key: &[u8], partitions: i32) -> i32 {
     to_positive(murmur2(key)) % partitions.max(1)
+}
+
+/// Java's `Utils.toPositive`: clears the sign, which is not the absolute value.
+fn to_positive(number: i32) -> i32 {
+    number & i32::MAX
 }
 
 #[cfg(test)]

@@ -6,12 +6,12 @@ use dashmap::DashMap;
 
 use super::{Partitioner, TopicPartitions};
 
-/// Deals the records of each topic out over its available partitions, whatever
-/// their keys. Each topic counts for itself, and counts every record once, so
-/// the hands are even. (Java asks its partitioner a second time when a record
-/// opens a batch, which skips partitions: KAFKA-9965.)
+/// Sends the records of each topic to its available partitions in turn, whatever their keys. Each topic
+/// counts for itself, and counts every record once, so that partitions get equally many. (Java asks its
+/// partitioner a second time when a record opens a batch, which skips partitions: KAFKA-9965.)
 ///
-/// It makes many small batches; [`Sticky`](super::Sticky) is the one for throughput.
+/// It makes many small batches. For throughput there is the default partitioner, which goes on to
+/// another partition with each batch.
 ///
 /// ```
 /// use forebay::partitioner::{Partitioner, RoundRobin, TopicPartitions};

@@ -205,7 +205,7 @@ impl Outcomes {
         match outcome {
             Ok(acked) => self.acked.push((counter, acked)),
             Err(Unconfirmed::NotWritten(why)) => self.not_written.push((counter, why.to_string())),
-            Err(Unconfirmed::Unknown(why)) => self.unknown.push((counter, why.to_string())),
+            Err(unknown) => self.unknown.push((counter, unknown.reason().to_string())),
         }
     }
 

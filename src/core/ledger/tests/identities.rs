@@ -105,7 +105,7 @@ fn an_expired_unresolved_head_takes_unresolved_successors_with_it_and_no_others(
     assert!(head.is_unknown());
     assert!(matches!(
         sent[0].outcome(),
-        Err(Unconfirmed::Unknown(Reason::AfterUnresolved(_)))
+        Err(Unconfirmed::Unknown(Reason::AfterUnresolved { .. }))
     ));
     assert_eq!(line.told, [head.batch, sent[0].batch]);
     assert_eq!(line.bumps, [FIRST]);

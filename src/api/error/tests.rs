@@ -1,0 +1,198 @@
+//! What holds for every error of the library.
+
+use std::error::Error;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::StartError;
+use crate::actors::lifecycle::CloseError;
+use crate::api::lane::SinkError;
+use crate::config::Config;
+use crate::core::broker_error::BrokerError;
+use crate::core::endpoint::Endpoint;
+use crate::core::outcome::{Reason, Unconfirmed};
+use crate::core::record::{Record, TopicPartition};
+use crate::core::supervision::Component;
+use crate::intake::SliceError;
+use crate::intake::error::{RecordPart, SendError, TrySendError, WaitsFor};
+
+fn broker_error() -> BrokerError {
+    BrokerError {
+        code: 87,
+        message: Some("what the broker said".into()),
+    }
+}
+
+fn reasons() -> Vec<Reason> {
+    let why = || Arc::from("what went wrong");
+    let all = vec![
+        Reason::Broker(broker_error()),
+        Reason::BatchMate(broker_error()),
+        Reason::InvalidRecord {
+            error: broker_error(),
+            message: why(),
+        },
+        Reason::Expired {
+            timeout: Duration::from_secs(1),
+            last: Some(why()),
+        },
+        Reason::Closed { last: Some(why()) },
+        Reason::Failed {
+            component: Component::Partition(TopicPartition::new("orders", 3)),
+            why: why(),
+        },
+        Reason::NotRequested,
+        Reason::AfterUnresolved { last: why() },
+        Reason::RuntimeGone,
+        Reason::Connection { why: why() },
+    ];
+    // A variant that is missing here is most likely missing above.
+    all.iter().for_each(|reason| match reason {
+        Reason::Broker(_)
+        | Reason::BatchMate(_)
+        | Reason::InvalidRecord { .. }
+        | Reason::Expired { .. }
+        | Reason::Closed { .. }
+        | Reason::Failed { .. }
+        | Reason::NotRequested
+        | Reason::AfterUnresolved { .. }
+        | Reason::RuntimeGone
+        | Reason::Connection { .. } => {}
+    });
+    all
+}
+
+fn refusals() -> Vec<SendError> {
+    let (topic, why) = (|| Arc::from("orders"), || Arc::from("what went wrong"));
+    let waited = Duration::from_secs(60);
+    let all = vec![
+        SendError::TopicUnknown {
+            topic: topic(),
+            waited,
+            why: why(),
+            error: Some(broker_error()),
+        },
+        SendError::TopicRefused {
+            topic: topic(),
+            error: broker_error(),
+        },
+        SendError::Serialize {
+            topic: topic(),
+            part: RecordPart::Key,
+            why: why(),
+        },
+        SendError::PartitionOutOfRange {
+            topic: topic(),
+            partition: 7,
+            count: 3,
+        },
+        SendError::Panicked {
+            what: "the partitioner",
+            why: why(),
+        },
+        SendError::TooLarge {
+            size: 2_000,
+            key: "max.request.size",
+            limit: 1_000,
+        },
+        SendError::NegativeTimestamp(-1),
+        SendError::NoMemory {
+            waited,
+            total: 1_000,
+            why: Some(why()),
+        },
+        SendError::WouldBlock(WaitsFor::Memory),
+        SendError::PartitionDown {
+            topic: topic(),
+            partition: 1,
+        },
+        SendError::Closed,
+    ];
+    all.iter().for_each(|error| match error {
+        SendError::TopicUnknown { .. }
+        | SendError::TopicRefused { .. }
+        | SendError::Serialize { .. }
+        | SendError::PartitionOutOfRange { .. }
+        | SendError::Panicked { .. }
+        | SendError::TooLarge { .. }
+        | SendError::NegativeTimestamp(_)
+        | SendError::NoMemory { .. }
+        | SendError::WouldBlock(_)
+        | SendError::PartitionDown { .. }
+        | SendError::Closed => {}
+    });
+    all
+}
+
+/// Each error, and the text of what caused it, if that is an error too.
+fn errors() -> Vec<(Box<dyn Error>, Option<String>)> {
+    let mut all: Vec<(Box<dyn Error>, Option<String>)> = Vec::new();
+    let no_thread = || io::Error::other("no thread to be had");
+    all.push((
+        Box::new(StartError::Thread(no_thread())),
+        Some(no_thread().to_string()),
+    ));
+    all.push((Box::new(StartError::NoArbiter), None));
+    all.push((Box::new(StartError::PanicAbort), None));
+    all.push((Box::new(broker_error()), None));
+    for reason in reasons() {
+        let text = reason.to_string();
+        for fate in [Unconfirmed::NotWritten, Unconfirmed::Unknown] {
+            let unconfirmed = fate(reason.clone());
+            let caused = unconfirmed.to_string();
+            all.push((Box::new(SinkError::from(unconfirmed.clone())), Some(caused)));
+            all.push((Box::new(unconfirmed), Some(text.clone())));
+        }
+        all.push((Box::new(reason), None));
+    }
+    for error in refusals() {
+        let text = Some(error.to_string());
+        let refused = TrySendError::new(Record::to("orders"), error.clone());
+        all.push((Box::new(refused), text.clone()));
+        let error_at = SliceError {
+            at: 7,
+            error: error.clone(),
+        };
+        all.push((Box::new(error_at), text.clone()));
+        all.push((Box::new(SinkError::from(error.clone())), text));
+        all.push((Box::new(error), None));
+    }
+    for error in [CloseError::TimedOut, CloseError::Gone] {
+        let text = error.to_string();
+        all.push((Box::new(SinkError::from(error)), Some(text)));
+        all.push((Box::new(error), None));
+    }
+    let endpoint = "broker-1".parse::<Endpoint>().expect_err("no port");
+    let config = Config::new("broker-1").expect_err("no port");
+    all.push((Box::new(config), Some(endpoint.to_string())));
+    all.push((Box::new(endpoint), None));
+    all
+}
+
+/// The texts of an error, of its source, and so on.
+fn texts(error: &dyn Error) -> Vec<String> {
+    let mut all = vec![error.to_string()];
+    all.extend(error.source().map(texts).into_iter().flatten());
+    all
+}
+
+#[test]
+fn a_chain_of_errors_says_nothing_twice() {
+    for (error, _) in errors() {
+        let texts = texts(&*error);
+        for (at, text) in texts.iter().enumerate() {
+            let others = texts[..at].iter().find(|other| other.contains(text));
+            assert_eq!(others, None, "{error:?} says {text:?} twice");
+        }
+    }
+}
+
+#[test]
+fn the_text_of_an_error_has_its_cause() {
+    for (error, cause) in errors() {
+        let text = error.to_string();
+        let said = cause.is_none_or(|cause| text.contains(&cause));
+        assert!(said, "{error:?} is told as {text:?}");
+    }
+}

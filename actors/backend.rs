@@ -1,4 +1,4 @@
-//! The actors, as the intake sees them.
+//! Connects the intake to the actors: it implements [`Backend`] by messages.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,7 +13,7 @@ use crate::intake::backend::Backend;
 use crate::intake::error::SendError;
 use crate::intake::topics::Topic;
 
-/// Turns the intake's questions into messages.
+/// Turns the calls of the intake into messages to the actors.
 pub(crate) struct ActorBackend {
     pub pool: Addr<PoolActor>,
     pub metadata: Addr<MetadataActor>,
@@ -27,14 +27,14 @@ impl Backend for ActorBackend {
         asked: Instant,
         deadline: Instant,
     ) -> oneshot::Receiver<Result<Arc<Topic>, SendError>> {
-        let (reply, answer) = oneshot::channel();
+        let (reply, topic_known) = oneshot::channel();
         self.metadata.do_send(WantTopic {
             topic: Arc::clone(topic),
             asked,
             deadline,
             reply,
         });
-        answer
+        topic_known
     }
 
     fn lease_memory(

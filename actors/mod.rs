@@ -1,5 +1,5 @@
-//! The actors: one file each. An actor owns a piece of state from `src/core`, turns messages into
-//! calls and calls into messages, and decides nothing itself.
+//! The actors, one file each. An actor owns a piece of state from `src/core`. It turns messages
+//! into calls of that state, and the results into messages. The decisions are made in `src/core`.
 //!
 //! ```text
 //!  callers ──▶ stage ──▶ ready queue ─ WakeSender, Tick ─▶ SenderActor ──▶ socket
@@ -10,7 +10,7 @@
 //!                                                     (Offer(loan), or Ready)
 //! ```
 //!
-//! Their protocol stands on one page: `messages.rs`.
+//! `messages.rs` has all messages between them.
 
 mod backend;
 mod clock;
@@ -37,7 +37,7 @@ pub(crate) use runtime::{GetPartition, Runtime, RuntimeActor, RuntimeSpec};
 
 use std::time::Instant;
 
-/// The time as the runtime's arbiter has it: tokio's, so that tests may pause it.
+/// The present time by tokio's clock, which tests can pause.
 pub fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }

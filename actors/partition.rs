@@ -1,4 +1,5 @@
-//! The PartitionActor: one per TopicPartition, owner of its batch deque.
+//! The PartitionActor: one per topic partition. It owns the partition's deque of batches, from
+//! their sealing to their outcome, and lends them in order to the sender of the partition's leader.
 
 mod flush;
 mod leader;
@@ -34,29 +35,31 @@ use crate::meters::TopicMeters;
 use notify::SenderNotifier;
 pub use send_record::SendRecord;
 
-/// What a partition's actor shares: with callers, and with whoever comes after it.
+/// The batches of a partition. Callers share the stage and the gauge. When this is dropped, the
+/// stage is closed.
 pub(crate) struct Shared {
     pub stage: Arc<Stage>,
-    /// Outside the actor's value, so that a panic cannot take it along.
+    /// Sealed batches without an outcome. It stays usable when a handler of the actor panics.
     pub ledger: Rc<RefCell<Ledger>>,
     pub gauge: Arc<Gauge>,
 }
 
 impl Drop for Shared {
-    /// However the actor ended, nobody looks at the stage from here on: its arbiter may be gone.
+    /// However the actor ended, no actor collects batches from the stage any more, and the arbiter
+    /// may be gone. So the stage is closed, and its batches are settled here.
     fn drop(&mut self) {
         self.stage.close();
         let mut full = VecDeque::new();
         let (open, _) = self.stage.collect(|_| true, &mut full);
-        drop((full, open)); // which settles them
+        drop((full, open)); // this settles them
     }
 }
 
-/// Owns what the rules of one partition need: its stage (shared with callers), its ledger, and
-/// who leads it.
+/// The actor of one partition. It owns the ledger, which has the sealed batches, and knows the
+/// partition's leader. It shares the stage, where batches are filled, with the callers.
 ///
-/// Applications meet it through its address, to send it [`SendRecord`]; see
-/// [`Producer::partition_actor`](crate::Producer::partition_actor).
+/// [`Producer::partition_actor`](crate::Producer::partition_actor) gives its address to applications,
+/// which can send it a [`SendRecord`].
 pub struct PartitionActor {
     guard: Guard,
     topic_partition: TopicPartition,
@@ -65,21 +68,24 @@ pub struct PartitionActor {
     services: Rc<SharedServices>,
     meters: Rc<TopicMeters>,
     intake: Arc<Intake>,
-    /// Its own address, from the first look on.
+    /// Its own address, set when it is first needed.
     me: OnceCell<Arc<Addr<Self>>>,
-    /// On their way from the stage to the ledger; empty between two calls.
+    /// Batches that move from the stage to the ledger. Empty between two calls.
     full: VecDeque<OpenBatch>,
-    /// When the batch that was open at the last look at the stage took its first record.
+    /// When the open batch took its first record. `None` if no batch was open when the stage was
+    /// last checked.
     open_since: Option<Instant>,
     leader: Option<LeaderLink>,
-    /// Its place with the leader's sender.
+    /// Tells the leader's sender of the partition's batches.
     notifier: Option<Arc<SenderNotifier>>,
-    /// The leader's sender knows that there is something to take.
+    /// The leader's sender knows that there is a batch to take.
     announced: bool,
-    /// The incarnation of the sender that holds loans, if any are out.
-    lender: u64,
+    /// The incarnation of the sender that has the lent batches, if there are any.
+    lent_to: u64,
+    /// An identity was asked for and has not come yet.
     asked_identity: bool,
-    /// What stands in the way of batches that have not been tried; a time-out carries it.
+    /// What keeps batches from being sent. If they expire before they were tried, this is given as
+    /// the cause.
     blocked_by: Option<Arc<str>>,
     alarm: Alarm,
 }
@@ -107,7 +113,7 @@ impl PartitionActor {
             leader: None,
             notifier: None,
             announced: false,
-            lender: 0,
+            lent_to: 0,
             asked_identity: false,
             blocked_by: None,
             alarm: Alarm::default(),
@@ -122,8 +128,8 @@ impl PartitionActor {
         Arc::clone(self.me.get_or_init(|| Arc::new(ctx.address())))
     }
 
-    /// Moves what is sealed from the stage to the deque, and the open batch if it `leaves`, which is
-    /// asked with the time when it was opened.
+    /// Moves the full batches from the stage to the ledger. The open batch moves too if `leaves`
+    /// returns true for the time when it was opened.
     fn collect(&mut self, leaves: impl FnOnce(Instant) -> bool) {
         let (stage, full) = (&self.shared.stage, &mut self.full);
         let (open, stays_since) = stage.collect(leaves, full);
@@ -138,8 +144,8 @@ impl PartitionActor {
         open.into_iter().for_each(keep);
     }
 
-    /// Looks at everything, the stage too, and does what follows.
-    fn look(&mut self, now: Instant, ctx: &mut Context<Self>) {
+    /// Collects the full batches from the stage, and acts on all that is there.
+    fn collect_and_act(&mut self, now: Instant, ctx: &mut Context<Self>) {
         self.collect(|_| false);
         self.act(now, ctx);
     }
@@ -150,8 +156,9 @@ impl PartitionActor {
         self.alarm.set(&self.services.clock, at, who);
     }
 
-    /// Lends or announces what is ready, asks for what is missing, sets the alarm for what is to
-    /// come. Of the stage it knows what was seen last.
+    /// Lends or announces what is ready, asks for an identity if one is missing, and sets the alarm
+    /// for the next deadline. It does not check the stage: it knows what was last collected from
+    /// it.
     fn act(&mut self, now: Instant, ctx: &mut Context<Self>) {
         self.expire(now, ctx);
         while self.offers_unasked(now, ctx) {}
@@ -166,8 +173,8 @@ impl PartitionActor {
                 ledger.next_expiry(),
             )
         };
-        let something = batches > 0 || self.open_since.is_some();
-        if wants_identity && something && !std::mem::replace(&mut self.asked_identity, true) {
+        let has_batches = batches > 0 || self.open_since.is_some();
+        if wants_identity && has_batches && !std::mem::replace(&mut self.asked_identity, true) {
             let left = self.ledger().left();
             self.services.identity.do_send(WantIdentity {
                 partition: self.topic_partition.clone(),
@@ -182,12 +189,12 @@ impl PartitionActor {
             _ => None,
         };
         let lingering = self.open_since.filter(|_| !self.is_due(now));
-        let lingers_until = lingering.filter(|since| !self.entrust(*since));
+        let lingers_until = lingering.filter(|since| !self.leave_linger_to_sender(*since));
         let lingers_until = lingers_until.map(|since| since + self.services.linger);
-        let outlived = self
+        let open_expiry = self
             .open_since
             .map(|since| since + self.services.rules.delivery_timeout);
-        if let Some(at) = [later, lingers_until, expiry, outlived]
+        if let Some(at) = [later, lingers_until, expiry, open_expiry]
             .into_iter()
             .flatten()
             .min()
@@ -196,10 +203,10 @@ impl PartitionActor {
         }
     }
 
-    /// Settles what has run out of time, staged or not.
+    /// Settles all batches whose `delivery.timeout.ms` is over, also the open one.
     fn expire(&mut self, now: Instant, ctx: &mut Context<Self>) {
-        let outlived = |since| since + self.services.rules.delivery_timeout <= now;
-        if self.open_since.is_some_and(outlived) {
+        let is_over = |since| since + self.services.rules.delivery_timeout <= now;
+        if self.open_since.is_some_and(is_over) {
             self.collect(|_| true);
         }
         if self.ledger().next_expiry().is_some_and(|at| at <= now) {
@@ -209,7 +216,8 @@ impl PartitionActor {
         self.apply(expired, ctx);
     }
 
-    /// Batches that were never tried are about to expire: they are to say why they were not.
+    /// Notes why batches were not sent. Called when batches are about to fail that were never
+    /// tried.
     fn note_blocked(&self) {
         let no_leader = || "no leader of the partition is known".into();
         let blocked_by = match (&self.blocked_by, &self.leader) {
@@ -222,12 +230,12 @@ impl PartitionActor {
         }
     }
 
-    /// Takes nothing for granted that others were told.
+    /// Announces and asks everything again, because any message may have been lost.
     fn resync(&mut self, ctx: &mut Context<Self>) {
         self.set_announced(None);
         self.asked_identity = false;
         self.alarm = Alarm::default();
-        self.look(now(), ctx);
+        self.collect_and_act(now(), ctx);
     }
 
     fn apply(&mut self, effects: Effects, ctx: &mut Context<Self>) {
@@ -276,7 +284,7 @@ impl Actor for PartitionActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        self.look(now(), ctx);
+        self.collect_and_act(now(), ctx);
     }
 }
 
@@ -329,27 +337,27 @@ impl On<Retire> for PartitionActor {
         self.shared.stage.close();
         self.collect(|_| true);
         self.guard.retired();
-        self.look(now(), ctx);
+        self.collect_and_act(now(), ctx);
     }
 }
 
 impl On<WakePartition> for PartitionActor {
     fn on(&mut self, _: WakePartition, ctx: &mut Context<Self>) {
-        self.look(now(), ctx);
+        self.collect_and_act(now(), ctx);
     }
 }
 
 impl On<Tick> for PartitionActor {
     fn on(&mut self, _: Tick, ctx: &mut Context<Self>) {
         self.alarm.rang();
-        self.look(now(), ctx);
+        self.collect_and_act(now(), ctx);
     }
 }
 
 impl On<LoanReturned> for PartitionActor {
     fn on(&mut self, back: LoanReturned, ctx: &mut Context<Self>) {
         let LoanReturned { id, report, alive } = back;
-        // What holds up one batch holds up those behind it.
+        // What delays one batch delays those behind it.
         self.blocked_by = match &report {
             Report::Answered(attempt) if attempt.error.code == 0 => None,
             Report::Answered(attempt) => Some(attempt.error.to_string().into()),
@@ -370,7 +378,7 @@ impl On<SetIdentity> for PartitionActor {
         let effects = self.ledger().adopt(identity);
         self.identified();
         self.apply(effects, ctx);
-        self.look(now(), ctx);
+        self.collect_and_act(now(), ctx);
     }
 }
 

@@ -1,4 +1,5 @@
-//! The RuntimeActor: creates and retires every other actor, and nothing else does.
+//! The RuntimeActor: one per producer. It starts and stops all other actors, tells partitions their
+//! leaders, and handles flush, close and the failure of components.
 
 mod ending;
 mod figures;
@@ -33,18 +34,18 @@ use crate::intake::topics::{PartitionRoute, Topics};
 
 pub(crate) use start::{Runtime, RuntimeSpec};
 
-/// A partition that there is.
+/// A partition whose actor runs.
 struct PartitionEntry {
     addr: Addr<PartitionActor>,
     route: PartitionRoute,
-    /// What the partition was told last.
+    /// The leader that the partition was told last.
     told: Option<SetLeader>,
 }
 
-/// A sender that there is.
+/// A sender whose actor runs.
 struct SenderEntry {
     addr: Addr<SenderActor>,
-    /// The same, as partitions are told of it.
+    /// The same address, as the partitions get it.
     shared: SenderAddr,
     endpoint: Endpoint,
     incarnation: u64,
@@ -52,13 +53,13 @@ struct SenderEntry {
     ready_queue: Arc<ReadyQueue>,
 }
 
-/// Who waits for the end, and how long.
+/// The close that is under way: the callers that wait for it, and the timer that limits it.
 struct Closing {
     replies: Vec<oneshot::Sender<Result<(), CloseError>>>,
     timer: SpawnHandle,
 }
 
-/// Owns the lists of what there is, and the writes to the routes.
+/// Owns the lists of partitions and senders, and writes the table of topics.
 pub(crate) struct RuntimeActor {
     guard: Guard,
     watch: Rc<Watch>,
@@ -66,22 +67,26 @@ pub(crate) struct RuntimeActor {
     client_id: Arc<str>,
     topics: Arc<Topics>,
     intake: Arc<Intake>,
+    /// Alive while there is a handle.
     handles: Weak<()>,
     shelf: Arc<Shelf>,
     services: Rc<SharedServices>,
     pool: Addr<PoolActor>,
     started: Instant,
-    /// Seeds whatever makes choices or waits at random.
+    /// Gives the seeds for all random choices and waits.
     rng: SmallRng,
 
-    /// Partitions outlive the metadata that named them: a topic that vanishes and returns goes on
-    /// counting its sequences.
+    /// The partitions of each topic. They stay when the topic disappears from the metadata. If it
+    /// comes back, its partitions continue with their sequence numbers.
     partitions: BTreeMap<Arc<str>, Vec<PartitionEntry>>,
+    /// The partitioners of each topic. They stay when the topic's entry is replaced.
     partitioners: BTreeMap<Arc<str>, (Arc<Sticky>, Arc<RoundRobin>)>,
     senders: BTreeMap<i32, SenderEntry>,
+    /// The incarnation of the next sender that is started.
     next_incarnation: u64,
 
     closing: Option<Closing>,
+    /// Sent when every actor has stopped.
     ended: Option<oneshot::Sender<()>>,
 }
 
@@ -91,12 +96,13 @@ impl RuntimeActor {
         self.partitions.get(&named.topic)?.get(at)
     }
 
+    /// Has the other actors announce themselves again, because any message may have been lost.
     fn resync_all(&mut self) {
         self.services.metadata.do_send(Resync);
         self.services.identity.do_send(Resync);
         self.pool.do_send(Resync);
         for sender in self.senders.values() {
-            // The lost message may have told it where its broker is now.
+            // The lost message may have had the broker's present address.
             sender.addr.do_send(MoveTo(sender.endpoint.clone()));
             sender.addr.do_send(Resync);
         }
@@ -118,9 +124,10 @@ impl Guarded for RuntimeActor {
         &mut self.guard
     }
 
-    /// The lists stay; what a lost picture would have added comes again. Nobody says a second time
-    /// that everything is delivered, that the last handle is gone, or that a component failed without
-    /// which the producer must end.
+    /// The lists stay. If the lost message had a new view of the cluster, that view comes again.
+    /// Three other messages would not come again: that everything is delivered, that the last
+    /// handle was dropped, and that a component failed without which the producer has to end. So
+    /// their causes are checked here.
     fn restart(&mut self, ctx: &mut Context<Self>) -> usize {
         if self.watch.is_lost() {
             self.give_up(ctx);
@@ -138,15 +145,18 @@ impl Guarded for RuntimeActor {
 }
 
 impl On<ComponentFell> for RuntimeActor {
-    /// The message that panicked is lost, whatever it was. Instead of telling which loss matters to
-    /// whom, everybody takes a fresh look; that is rare, and bounded by the budget of restarts.
+    /// The message that panicked is lost, and it may have been any. It would be hard to tell which
+    /// actors need it, so all actors resync. That is rare, and the number of restarts is limited.
     fn on(&mut self, ComponentFell { component, failed }: ComponentFell, ctx: &mut Context<Self>) {
         match (component, failed) {
             (_, None) | (Component::Partition(_) | Component::Sender(_), Some(_)) => {
                 self.resync_all()
             }
             (component, Some(why)) => {
-                tracing::error!(%component, %why, "the producer cannot go on without this component");
+                tracing::error!(
+                    %component, %why,
+                    "the producer cannot go on without this component"
+                );
                 self.give_up(ctx);
             }
         }
@@ -191,7 +201,7 @@ impl Handler<Subscribe> for RuntimeActor {
     }
 }
 
-/// Asks for the actor of a partition.
+/// Asks for the address of a partition's actor. Sent by a handle to the RuntimeActor.
 #[derive(Message)]
 #[rtype(result = "Option<Addr<PartitionActor>>")]
 pub(crate) struct GetPartition(pub TopicPartition);

@@ -1,8 +1,9 @@
-//! The SenderActor: one per broker. Gathers ready batches of many partitions into requests, at most
-//! `max.in.flight` of them unanswered, and gives each batch back with its answer.
+//! The SenderActor: one per broker. It gathers ready batches of many partitions into requests,
+//! keeps at most `max.in.flight.requests.per.connection` of them in flight, and gives each batch
+//! back to its partition with the broker's response.
 //!
-//! What it sends and when is decided by its [`Dispatcher`]; here are messages, the connection's task
-//! and the log.
+//! Its [`Dispatcher`] decides what is sent and when. This file turns messages into calls of the
+//! dispatcher, and its decisions into messages.
 
 mod connection;
 
@@ -23,7 +24,7 @@ use crate::core::figures::BrokerFigures;
 use crate::meters::NodeMeters;
 use crate::net::{ConnectOptions, LinkEvent, NetError};
 
-/// The connection of this number says something.
+/// An event of the connection with this number. Sent by the connection's task.
 #[derive(Message)]
 #[rtype(result = "()")]
 struct FromLink {
@@ -31,7 +32,7 @@ struct FromLink {
     event: LinkEvent,
 }
 
-/// Owns the connection to one broker, and what its [`Dispatcher`] decides by.
+/// Owns the connection to one broker, and the [`Dispatcher`], which decides what is sent over it.
 pub(crate) struct SenderActor {
     guard: Guard,
     node: i32,
@@ -41,7 +42,9 @@ pub(crate) struct SenderActor {
     services: Rc<SharedServices>,
     meters: NodeMeters,
     connect: ConnectOptions,
+    /// Requests for the connection's task.
     outbox: Option<UnboundedSender<OutgoingRequest>>,
+    /// The connection's task.
     task: Option<SpawnHandle>,
     alarm: Alarm,
 }
@@ -72,7 +75,7 @@ impl SenderActor {
         }
     }
 
-    /// Does what the dispatcher has decided.
+    /// Does what the dispatcher decided.
     fn act(&mut self, ctx: &mut Context<Self>) {
         let incarnation = self.incarnation;
         while let Some(action) = self.dispatcher.next_action() {
@@ -114,7 +117,7 @@ impl SenderActor {
         }
     }
 
-    /// Gives the other actors a turn of the arbiter.
+    /// Lets the other actors of the arbiter run once, then goes on.
     fn yield_once(&self, ctx: &mut Context<Self>) {
         let turn = tokio::task::yield_now();
         guard::spawn(ctx, turn, |sender: &mut Self, (), ctx| {
@@ -143,8 +146,8 @@ impl Guarded for SenderActor {
         &mut self.guard
     }
 
-    /// The connection cannot be trusted any more. Every loan goes back, and the partitions, told to
-    /// resync, announce themselves again.
+    /// Drops the connection, which cannot be trusted any more. So every loan goes back. The
+    /// partitions announce themselves again when they resync.
     fn restart(&mut self, ctx: &mut Context<Self>) -> usize {
         let loans = self.dispatcher.loans();
         self.dispatcher.reset();

@@ -1,4 +1,4 @@
-//! What partitions and senders work with: one of each, shared by all of them.
+//! What all partitions and senders of a producer share.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -15,6 +15,7 @@ use crate::core::compress::Compressor;
 use crate::core::ledger::Rules;
 use crate::core::memory::Shelf;
 
+/// What all partitions and senders of a producer share. There is one of each.
 pub(crate) struct SharedServices {
     pub shelf: Arc<Shelf>,
     pub compressor: Rc<RefCell<Compressor>>,

@@ -1,4 +1,4 @@
-//! A flush, as a partition has it.
+//! Flushes a partition: the open batch is sealed, and the flush waits for all batches.
 
 use std::sync::Arc;
 
@@ -18,6 +18,6 @@ impl On<FlushPartition> for PartitionActor {
             self.ledger().tie(&token);
         }
         message.0 = None;
-        self.look(now(), ctx);
+        self.collect_and_act(now(), ctx);
     }
 }

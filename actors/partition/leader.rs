@@ -1,4 +1,5 @@
-//! Who leads the partition, and what its sender is told.
+//! Follows the partition's leader, and keeps the partition's entry in the ready queue of its
+//! sender.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,22 +15,22 @@ use crate::actors::now;
 use crate::core::stage::BatchObserver;
 
 impl PartitionActor {
-    /// Leaves the former leader's sender for that of the present one.
+    /// Detaches from the former leader's sender, and attaches to that of the present one.
     pub(super) fn change_sender(&mut self, ctx: &Context<Self>) {
         if let Some(former) = self.notifier.take() {
-            // It may have rung there, announced or not: a broker that is gone would be dialled for ever
-            // on behalf of those that left it.
+            // The handle may be in that sender's queue, even if it was not announced. If it stayed
+            // attached, the sender would try for ever to connect to a broker that may be gone.
             former.handle.detach();
         }
         self.set_announced(None);
-        let looks = self.looks_at_each();
+        let wakes_partition = self.wakes_for_open();
         self.notifier = self.leader.as_ref().map(|leader| {
             Arc::new(SenderNotifier {
                 ready_queue: Arc::clone(&leader.ready_queue),
                 sender: Arc::clone(&leader.sender),
                 handle: ReadyHandle::new(self.me(ctx)),
                 shelf: Arc::clone(&self.services.shelf),
-                looks: AtomicBool::new(looks),
+                wakes_partition: AtomicBool::new(wakes_partition),
             })
         });
         let observer = self
@@ -39,20 +40,22 @@ impl PartitionActor {
         self.shared.stage.set_observer(observer);
     }
 
-    fn looks_at_each(&self) -> bool {
+    /// Whether the partition has to be woken for each batch that is opened: there is no linger, or
+    /// it has to ask for an identity.
+    fn wakes_for_open(&self) -> bool {
         self.services.linger.is_zero() || self.ledger().wants_identity()
     }
 
-    /// It has got an identity.
+    /// Notes that the partition has received an identity.
     pub(super) fn identified(&self) {
         if let Some(notifier) = &self.notifier {
             notifier
-                .looks
-                .store(self.looks_at_each(), Ordering::Relaxed);
+                .wakes_partition
+                .store(self.wakes_for_open(), Ordering::Relaxed);
         }
     }
 
-    /// Notes since when the partition stands in its sender's ring, and knows it.
+    /// Notes since when the partition has been announced to its leader's sender. `None`: it is not.
     pub(super) fn set_announced(&mut self, since: Option<Instant>) {
         self.announced = since.is_some();
         match since {
@@ -61,10 +64,10 @@ impl PartitionActor {
         }
     }
 
-    /// Leaves the open batch's linger to the leader's sender, and returns whether that has it. It is
-    /// told of a batch that it could have at once: those that come along should not have to be asked in
-    /// vain.
-    pub(super) fn entrust(&self, opened: Instant) -> bool {
+    /// Leaves it to the leader's sender to ask for the open batch when its linger is over. Returns
+    /// whether the sender has it in its list. Only a batch that could be lent at once is listed.
+    /// Otherwise a sender that wants it as piggyback would ask in vain.
+    pub(super) fn leave_linger_to_sender(&self, opened: Instant) -> bool {
         let Some(notifier) = &self.notifier else {
             return false;
         };
@@ -84,7 +87,7 @@ impl On<QueueState> for PartitionActor {
         if leader == Some(state.incarnation) {
             self.set_announced(state.queued.then_some(now));
         }
-        self.look(now, ctx);
+        self.collect_and_act(now, ctx);
     }
 }
 
@@ -101,6 +104,6 @@ impl On<SetLeader> for PartitionActor {
                 self.change_sender(ctx);
             }
         }
-        self.look(now(), ctx);
+        self.collect_and_act(now(), ctx);
     }
 }

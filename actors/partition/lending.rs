@@ -1,4 +1,4 @@
-//! What a partition lends to its leader's sender, and when.
+//! Decides which batches a partition lends to its leader's sender, and when.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -10,17 +10,17 @@ use super::PartitionActor;
 use crate::actors::guard::On;
 use crate::actors::messages::{LeaderLink, Loan, Offer, Ready, Take};
 use crate::actors::now;
-
 use crate::core::dispatch::OutgoingBatch;
 use crate::core::ledger::Readiness;
 use crate::core::stage::due;
 
 impl PartitionActor {
+    /// Decides whether an open batch is due, from the time when it was opened.
     fn due(&self, now: Instant) -> impl Fn(Instant) -> bool + use<> {
         due(self.services.linger, self.services.shelf.pressure(), now)
     }
 
-    /// Whether the open batch need not wait for more records.
+    /// Whether the open batch is due: it does not wait for more records.
     pub(super) fn is_due(&self, now: Instant) -> bool {
         self.open_since.is_some_and(self.due(now))
     }
@@ -37,15 +37,15 @@ impl PartitionActor {
         ledger.all_lent() && ledger.has_room() && !ledger.wants_identity()
     }
 
-    /// Whether nothing is lent to another sender than this one.
+    /// Whether no batch is lent to another sender than this one.
     pub(super) fn may_lend_to(&self, incarnation: u64) -> bool {
-        self.lender == incarnation || !self.ledger().is_lent()
+        self.lent_to == incarnation || !self.ledger().is_lent()
     }
 
-    /// Hands a batch to a sender that would send it at once.
+    /// Lends a batch to the leader's sender if that could send it at once. Returns whether it did.
     pub(super) fn offers_unasked(&mut self, now: Instant, ctx: &Context<Self>) -> bool {
-        let hungry = self.leader.as_ref().filter(|it| it.demand.is_some());
-        let Some(incarnation) = hungry.map(|leader| leader.incarnation) else {
+        let demanding = self.leader.as_ref().filter(|it| it.demand.is_some());
+        let Some(incarnation) = demanding.map(|leader| leader.incarnation) else {
             return false;
         };
         if self.announced || !self.may_lend_to(incarnation) {
@@ -59,7 +59,7 @@ impl PartitionActor {
         true
     }
 
-    /// Tells the sender once that there is something to take.
+    /// Tells the leader's sender once that there is a batch to take.
     pub(super) fn announce(&mut self, now: Instant) {
         if self.announced || !self.is_ready(now) {
             return;
@@ -72,8 +72,9 @@ impl PartitionActor {
         }
     }
 
-    /// A batch for the sender of that incarnation, if there is one.
-    fn lend(&mut self, lender: u64, now: Instant, ctx: &Context<Self>) -> Option<Box<Loan>> {
+    /// Takes the next batch from the ledger as a loan for the sender of this incarnation, if a
+    /// batch is ready.
+    fn lend(&mut self, lent_to: u64, now: Instant, ctx: &Context<Self>) -> Option<Box<Loan>> {
         let compressor = Rc::clone(&self.services.compressor);
         let mut compressor = compressor.borrow_mut();
         let mut lent = self.ledger().take(now, &mut compressor);
@@ -82,14 +83,14 @@ impl PartitionActor {
             lent = self.ledger().take(now, &mut compressor);
         }
         let lent = lent?;
-        self.lender = lender;
+        self.lent_to = lent_to;
         self.meters.taken(&lent);
-        let home = self.me(ctx);
+        let owner = self.me(ctx);
         Some(Loan::new(
             self.topic_partition.clone(),
             self.topic_id,
             lent,
-            home,
+            owner,
         ))
     }
 }
@@ -98,7 +99,8 @@ impl On<Take> for PartitionActor {
     fn on(&mut self, take: Take, ctx: &mut Context<Self>) {
         let leads = |leader: &&LeaderLink| leader.incarnation == take.incarnation;
         let Some(leader) = self.leader.as_ref().filter(leads) else {
-            // A sender that no longer leads, or not yet again: it gets nothing.
+            // The sender's broker does not lead the partition any more, or the partition does not
+            // know yet that it does.
             return;
         };
         let sender = Arc::clone(&leader.sender);
@@ -107,7 +109,7 @@ impl On<Take> for PartitionActor {
             self.set_announced(None);
         }
         let lends = self.may_lend_to(take.incarnation);
-        // An open batch comes by itself, or not at all.
+        // The open batch may only leave if no other batch has to be lent before it.
         let open = lends && self.would_lend_open() && self.shared.stage.queued() == 0;
         let due = self.due(now);
         self.collect(|opened| open && (take.open || due(opened)));
@@ -118,7 +120,7 @@ impl On<Take> for PartitionActor {
             else {
                 break;
             };
-            // It stays in the ring if there is more than was asked for.
+            // If there is more than was asked for, the partition stays in the sender's ready queue.
             let mut more = None;
             if left == 0 && !self.announced && self.ledger().readiness(now) == Readiness::Now {
                 self.set_announced(Some(now));

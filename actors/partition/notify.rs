@@ -1,4 +1,4 @@
-//! Tells the leader's sender of the batches that callers fill and open.
+//! Tells the leader's sender of the batches that callers fill and open, on the callers' threads.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,19 +8,21 @@ use crate::actors::messages::*;
 use crate::core::memory::Shelf;
 use crate::core::stage::BatchObserver;
 
-/// Rings for a partition.
+/// Puts one partition into the ready queue of its leader's sender, and wakes the sender.
 pub(super) struct SenderNotifier {
     pub ready_queue: Arc<ReadyQueue>,
     pub sender: SenderAddr,
     pub handle: Arc<ReadyHandle>,
     pub shelf: Arc<Shelf>,
-    /// The partition is to look at each batch that is opened: nothing lingers, or it has no identity yet,
-    /// which takes a while to get.
-    pub looks: AtomicBool,
+    /// The partition is woken for each batch that is opened, instead of the sender. It is set if
+    /// there is no linger, or if the partition has no identity yet. To get one takes some time, so
+    /// the partition asks for it early.
+    pub wakes_partition: AtomicBool,
 }
 
 impl SenderNotifier {
-    /// Has the sender see to it that a batch opened then goes when it has lingered.
+    /// Lists the batch that was opened at this time. The sender will ask for it when its linger is
+    /// over.
     pub fn list(&self, opened: Instant) {
         if self.ready_queue.batch_opened(opened, &self.handle) {
             self.sender.do_send(WakeSender);
@@ -37,7 +39,7 @@ impl BatchObserver for SenderNotifier {
     }
 
     fn opened(&self, at: Instant) {
-        if self.looks.load(Ordering::Relaxed) || self.shelf.pressure() {
+        if self.wakes_partition.load(Ordering::Relaxed) || self.shelf.pressure() {
             self.handle.partition.do_send(WakePartition);
         } else {
             self.list(at);

@@ -1,4 +1,4 @@
-//! The door for those who think in actors.
+//! Sends a record by a message to a partition's actor.
 
 use std::sync::Arc;
 
@@ -12,11 +12,11 @@ use crate::core::stage::AppendOptions;
 use crate::intake::error::SendError;
 use crate::intake::topics::TopicCache;
 
-/// A record for this partition, as a message: the door for those who think in actors.
+/// A record for this partition, as a message. It is for applications that work with actors.
 ///
-/// The answer is that of [`Producer::send`](crate::Producer::send): a [`Receipt`] once the record is
-/// accepted. The partition's topic and number override those of the record. A message per record costs
-/// about ten times what `send` costs: use `send` where that matters.
+/// The result is the same as that of [`Producer::send`](crate::Producer::send): a [`Receipt`] once
+/// the record is accepted. The topic and partition of the actor replace those of the record. One
+/// message per record costs about ten times as much as `send`, so use `send` where that matters.
 #[derive(Message)]
 #[rtype(result = "Result<Receipt, SendError>")]
 pub struct SendRecord {
@@ -25,7 +25,7 @@ pub struct SendRecord {
 }
 
 impl SendRecord {
-    /// A record whose outcome is known by its receipt.
+    /// Makes the message for a record. The receipt will tell the record's outcome.
     pub fn new(record: Record) -> Self {
         let listeners = None;
         Self { record, listeners }
@@ -41,11 +41,11 @@ impl std::fmt::Debug for SendRecord {
 impl Handler<SendRecord> for PartitionActor {
     type Result = ResponseFuture<Result<Receipt, SendError>>;
 
-    fn handle(&mut self, produce: SendRecord, _: &mut Context<Self>) -> Self::Result {
+    fn handle(&mut self, message: SendRecord, _: &mut Context<Self>) -> Self::Result {
         let SendRecord {
             mut record,
             listeners,
-        } = produce;
+        } = message;
         record.topic = TopicName::Shared(Arc::clone(&self.topic_partition.topic));
         record.partition = Some(self.topic_partition.partition);
         let intake = Arc::clone(&self.intake);

@@ -1,4 +1,4 @@
-//! Flush, close, and the end: what waits until everything has its outcome.
+//! Flush and close: both wait until all accepted records have their outcome.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -14,7 +14,8 @@ use crate::actors::lifecycle::CloseError;
 use crate::actors::messages::*;
 
 impl RuntimeActor {
-    /// Has every partition flush; `done` hears when all have, and is dropped if one has missed it.
+    /// Flushes every partition. `done` is sent when all of them are flushed. It is dropped if one
+    /// partition missed the flush.
     fn barrier(&self, done: oneshot::Sender<()>) {
         let barrier = Barrier::new(done);
         let addrs = self.partitions.values().flatten().map(|entry| &entry.addr);
@@ -23,7 +24,8 @@ impl RuntimeActor {
         }
     }
 
-    /// Waits until everything has its outcome, and ends.
+    /// Waits until all records have their outcome, then ends the producer. If a partition missed
+    /// the flush, it is repeated.
     pub(super) fn deliver_and_end(&mut self, ctx: &mut Context<Self>) {
         let (done, delivered) = oneshot::channel();
         self.barrier(done);
@@ -37,6 +39,8 @@ impl RuntimeActor {
         );
     }
 
+    /// Accepts no more records, and ends the producer when the accepted ones have their outcome, or
+    /// when the time is over.
     fn close(&mut self, close: Close, ctx: &mut Context<Self>) {
         let Close { within, reply } = close;
         if let Some(closing) = &mut self.closing {
@@ -58,23 +62,25 @@ impl RuntimeActor {
         self.deliver_and_end(ctx);
     }
 
-    /// Ends the producer when what it holds has its outcome.
+    /// Ends the producer when all accepted records have their outcome.
     pub(super) fn drain(&mut self, ctx: &mut Context<Self>) {
         let (within, reply) = (self.config.delivery_timeout, None);
         self.close(Close { within, reply }, ctx);
     }
 
-    /// Ends the producer at once: everything that is accepted has its outcome.
+    /// Ends the producer at once. All accepted records get their outcome, even if they were not
+    /// sent.
     pub(super) fn give_up(&mut self, ctx: &mut Context<Self>) {
         if self.closing.is_some() {
-            // What is still waited for may never come.
+            // The flush that the close waits for may never end.
             return self.end(Err(CloseError::Gone), ctx);
         }
         let (within, reply) = (Duration::ZERO, None);
         self.close(Close { within, reply }, ctx);
     }
 
-    /// Stops everything: partitions first, so that what they settle is still told.
+    /// Stops all actors. The partitions stop first, so that the outcomes of their last batches are
+    /// still delivered.
     fn end(&mut self, outcome: Result<(), CloseError>, ctx: &mut Context<Self>) {
         let Some(Closing { replies, timer }) = self.closing.take() else {
             return;
@@ -105,7 +111,7 @@ impl RuntimeActor {
                 let _ = ended.send(());
             }
         };
-        // Not a future of this actor: it stops too, and that would drop it.
+        // This actor stops too. A future of its own would be dropped with it.
         actix_rt::spawn(stopping);
         ctx.stop();
     }

@@ -1,4 +1,4 @@
-//! The figures of the whole producer.
+//! Collects the figures of the whole producer from its actors.
 
 use std::sync::Arc;
 
@@ -13,12 +13,12 @@ impl Handler<GetFigures> for RuntimeActor {
     type Result = ResponseFuture<Figures>;
 
     fn handle(&mut self, _: GetFigures, _: &mut Context<Self>) -> Self::Result {
-        let routes = self
+        let addrs = self
             .partitions
             .values()
             .flatten()
             .map(|entry| entry.addr.clone());
-        let routes: Vec<_> = routes.collect();
+        let addrs: Vec<_> = addrs.collect();
         let senders: Vec<_> = self
             .senders
             .values()
@@ -28,7 +28,7 @@ impl Handler<GetFigures> for RuntimeActor {
         let total_bytes = self.config.buffer_memory;
         Box::pin(async move {
             let partitions =
-                join_all(routes.iter().map(|route| route.send(GetPartitionFigures))).await;
+                join_all(addrs.iter().map(|addr| addr.send(GetPartitionFigures))).await;
             let brokers =
                 join_all(senders.iter().map(|sender| sender.send(GetBrokerFigures))).await;
             let mut pool_figures = PoolFigures {

@@ -1,4 +1,5 @@
-//! What the picture of the cluster makes: senders, partitions, and the routes to them.
+//! Applies a new view of the cluster: starts senders and partitions, tells partitions their
+//! leaders, and updates the table of topics.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -29,6 +30,7 @@ use crate::intake::topics::{Gauge, PartitionRoute, Topic};
 use crate::meters::{NodeMeters, TopicMeters};
 
 impl RuntimeActor {
+    /// Starts the sender of a broker, or tells it the broker's new address.
     fn install_sender(&mut self, node: i32, endpoint: &Endpoint) {
         if let Some(sender) = self.senders.get_mut(&node) {
             if sender.endpoint != *endpoint {
@@ -67,6 +69,7 @@ impl RuntimeActor {
         );
     }
 
+    /// Starts a partition's actor.
     fn start_partition(
         &self,
         topic: &Arc<str>,
@@ -103,6 +106,7 @@ impl RuntimeActor {
         }
     }
 
+    /// Starts the partitions of a topic that are new, and tells all of them their leaders.
     fn install_topic(&mut self, view: &TopicView) {
         let mut entries = self.partitions.remove(&view.name).unwrap_or_default();
         if entries.len() < view.leaders.len() {
@@ -137,7 +141,7 @@ impl RuntimeActor {
         self.partitions.insert(Arc::clone(&view.name), entries);
     }
 
-    /// Makes the topic known to those who send.
+    /// Puts the topic into the table that callers read, if it has changed.
     fn route(&mut self, view: &TopicView, entries: &[PartitionEntry]) {
         let available: Vec<i32> = (0i32..)
             .zip(&view.leaders)
@@ -159,6 +163,7 @@ impl RuntimeActor {
         }
     }
 
+    /// The partitioners of a topic. They are made when the topic is first seen.
     fn partitioners(&mut self, topic: &Arc<str>) -> (Arc<Sticky>, Arc<RoundRobin>) {
         let (config, rng) = (&self.config, &mut self.rng);
         let made = || {

@@ -1,4 +1,5 @@
-//! The start: one function for each actor, in the order in which they need each other.
+//! Starts all actors of a producer, in the order in which they need each other, and turns the
+//! configuration into their rules.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -35,32 +36,33 @@ use crate::intake::topics::Topics;
 use crate::meters::PoolMeters;
 use crate::net::{ConnectOptions, ControlClient};
 
-/// What a runtime is made of.
+/// What a runtime is started with.
 pub(crate) struct RuntimeSpec {
     pub config: Arc<Config>,
     pub interceptors: Arc<[Arc<dyn Interceptor>]>,
     pub partitioner: Option<Arc<dyn Partitioner>>,
-    /// Of everything that the runtime leaves to chance.
+    /// The seed of all random choices of the runtime.
     pub seed: u64,
 }
 
-/// What a handle needs, once the actors run.
+/// A started runtime, as a handle needs it.
 pub(crate) struct Runtime {
     pub runtime: Addr<RuntimeActor>,
     pub intake: Arc<Intake>,
-    /// Held by whoever sends [`LastHandleDropped`](crate::actors::messages::LastHandleDropped), and
-    /// dropped before.
+    /// Kept while there is a handle. It has to be dropped before
+    /// [`LastHandleDropped`](crate::actors::messages::LastHandleDropped) is sent.
     pub handles: Arc<()>,
     /// Resolves when every actor has stopped.
     pub ended: oneshot::Receiver<()>,
 }
 
 impl RuntimeSpec {
-    /// Starts all actors on the arbiter it is called on.
+    /// Starts all actors on the present arbiter.
     pub fn start(self) -> Runtime {
         let config = Arc::clone(&self.config);
         let mut rng = SmallRng::seed_from_u64(self.seed);
-        // Children need the runtime's address before the RuntimeActor can be made of them.
+        // The RuntimeActor needs the other actors, and they need its address. So its address is
+        // made first.
         let ctx = Context::new();
         let runtime: Addr<RuntimeActor> = ctx.address();
         let topics = Topics::new();
@@ -169,7 +171,8 @@ fn start_identity(
     IdentityActor::new(dial(config, seed), clock.clone(), guard).start()
 }
 
-/// Makes connections for requests that must not queue behind a frozen broker's produce requests.
+/// Makes clients for metadata and producer ids. They have connections of their own, so that their
+/// requests do not wait behind produce requests to a broker that hangs.
 fn dial(config: &Arc<Config>, seed: u64) -> impl Fn() -> ControlClient + 'static {
     let config = Arc::clone(config);
     move || {

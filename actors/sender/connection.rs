@@ -1,4 +1,4 @@
-//! A sender's connection: how it comes about, what it says, and its end.
+//! A sender's connection: starts and stops its task, writes requests to it, and handles its events.
 
 use std::panic::AssertUnwindSafe;
 
@@ -27,7 +27,7 @@ impl SenderActor {
         } = connect;
         let me = ctx.address();
         let (outbox, inbox) = mpsc::unbounded_channel();
-        let tell = {
+        let report = {
             let me = me.clone();
             move |event| me.do_send(FromLink { number, event })
         };
@@ -39,7 +39,7 @@ impl SenderActor {
         let link = async move {
             #[cfg(feature = "internals")]
             guard::faults::strike::<Self, guard::faults::Link>();
-            net::run_link(endpoint, options, inbox, tell).await;
+            net::run_link(endpoint, options, inbox, report).await;
         };
         let endpoint = self.endpoint.clone();
         let task = AssertUnwindSafe(link).catch_unwind().map(move |ended| {
@@ -53,6 +53,7 @@ impl SenderActor {
         self.outbox = Some(outbox);
     }
 
+    /// Cancels the connection's task.
     pub(super) fn disconnect(&mut self, ctx: &mut Context<Self>) {
         if let Some(task) = self.task.take() {
             ctx.cancel_future(task);
@@ -60,16 +61,17 @@ impl SenderActor {
         self.outbox = None;
     }
 
+    /// Hands a request to the connection's task.
     pub(super) fn write(&mut self, request: OutgoingRequest, batches: usize) {
         self.meters.sent(batches);
         self.meters.in_flight(self.dispatcher.in_flight());
         if let Some(outbox) = &self.outbox {
-            // A closed outbox says `Lost` in a message of its own; the loans wait for that.
+            // If the task has ended, a `Lost` event is on its way. The loans go back then.
             let _ = outbox.send(request);
         }
     }
 
-    /// The connection cannot be trusted any more.
+    /// Drops the connection, because it cannot be trusted any more.
     pub(super) fn fault(&mut self, fault: Fault, ctx: &mut Context<Self>) {
         let endpoint = self.endpoint.clone();
         let error = match fault {
@@ -88,7 +90,7 @@ impl SenderActor {
         self.lost(&error, ctx);
     }
 
-    /// The connection is gone.
+    /// Handles the loss of the connection.
     pub(super) fn lost(&mut self, error: &NetError, ctx: &mut Context<Self>) {
         let text = error.to_string().into();
         let lost = self.dispatcher.lost(&text, error.is_closed(), now());
@@ -136,7 +138,7 @@ impl On<FromLink> for SenderActor {
                 self.meters.in_flight(self.dispatcher.in_flight());
                 self.act(ctx);
             }
-            // Some brokers answer acks=0 too; nothing waits for that.
+            // Some brokers respond even with `acks=0`. No request waits for these responses.
             LinkEvent::Answers(_) if !self.dispatcher.wants_responses() => {}
             LinkEvent::Answers(frames) => self.responses(frames, ctx),
             LinkEvent::Lost(error) => self.lost(&error, ctx),
@@ -147,7 +149,8 @@ impl On<FromLink> for SenderActor {
 impl On<MoveTo> for SenderActor {
     fn on(&mut self, MoveTo(endpoint): MoveTo, ctx: &mut Context<Self>) {
         if endpoint != self.endpoint {
-            tracing::info!(node = self.node, from = %self.endpoint, to = %endpoint, "a broker moved");
+            let (node, from) = (self.node, &self.endpoint);
+            tracing::info!(node, %from, to = %endpoint, "a broker moved");
             let error = NetError::Moved {
                 from: self.endpoint.clone(),
                 to: endpoint.clone(),

@@ -1,4 +1,4 @@
-//! The exclusive handle: for one task that sends a great many records.
+//! The lane: a handle for one task that sends a great many records.
 
 mod sink;
 mod sink_state;
@@ -21,18 +21,18 @@ use crate::intake::topics::{Topic, Topics};
 use crate::intake::wall_clock;
 use crate::intake::{Accepted, Admission, Entry, Later};
 
-/// Sends records from one place, for four to nine tenths of what [`Producer::send`] costs where
-/// records are small.
+/// A handle for one task that sends a great many records. If they are small, a send costs four to
+/// nine tenths of what [`Producer::send`] costs.
 ///
-/// A lane is a [`Producer`] that knows that nobody else uses it: it takes borrowed bytes, copies
-/// them once, into the batch, and keeps what it knows of topics and batches at hand. In everything
-/// else both handles are alike: guarantees, outcomes, errors, interceptors, and the open batch of a
-/// partition, which they share. So records in an idle lane go out at `linger.ms`, and
-/// [`Producer::flush`] covers them.
+/// Unlike a [`Producer`], a lane is used by one task at a time. It takes borrowed bytes, copies
+/// them once, into the batch, and remembers topics and batches for the next record. In everything
+/// else both handles are alike: guarantees, outcomes, errors and interceptors. They also share the
+/// open batch of each partition. So records of an idle lane are sent when `linger.ms` is over, and
+/// [`Producer::flush`] includes them.
 ///
 /// Records that one lane sends to one partition are written in the order in which its `send` calls
-/// returned. Make as many lanes as there are tasks that send; each may be moved to any thread. A
-/// lane keeps the producer open, as any handle does.
+/// returned. Make one lane for each task that sends. A lane may be moved to any thread. It keeps
+/// the producer open, as every handle does.
 ///
 /// ```no_run
 /// # async fn example(producer: forebay::Producer) -> Result<(), Box<dyn std::error::Error>> {
@@ -51,16 +51,18 @@ use crate::intake::{Accepted, Admission, Entry, Later};
 /// ```
 pub struct Lane {
     producer: Producer,
-    /// Nobody is to see the records beside the holders of their receipts.
+    /// There are no interceptors and no listeners. So only receipts tell the outcomes of records.
     plain: bool,
     routes: Routes,
+    /// The state of the lane when it is used as a sink.
     sunk: sink_state::SinkState,
 }
 
+/// The topics that the lane has sent to.
 #[derive(Default)]
 struct Routes {
     all: Vec<Route>,
-    /// Where the last record went.
+    /// The index of the last record's topic in `all`.
     last: usize,
     by_name: HashMap<Arc<str>, usize>,
 }
@@ -68,18 +70,18 @@ struct Routes {
 /// A topic, and the last record to each of its partitions.
 struct Route {
     topic: Arc<Topic>,
-    /// One for each of the topic's partitions; of no batch where nothing has been sent.
+    /// One for each of the topic's partitions. If nothing was sent to a partition, it has no batch.
     latest: Vec<Latest>,
 }
 
 impl Producer {
-    /// An exclusive handle, for a task that sends a great many records.
+    /// Makes a handle for one task that sends a great many records.
     pub fn lane(&self) -> Lane {
         Lane::new(self.clone())
     }
 }
 
-/// Where a lane keeps what it knows of a record it has sent.
+/// Where a lane keeps the last record that it has sent: indices into [`Routes`].
 struct Slot {
     route: usize,
     partition: usize,
@@ -96,9 +98,9 @@ impl Lane {
         }
     }
 
-    /// Sends a record. What [`Producer::send`] says of waits and errors holds here too.
+    /// Sends a record. It waits and fails in the same cases as [`Producer::send`].
     ///
-    /// Where there are interceptors the record is copied for them.
+    /// If there are interceptors, the record is copied for them.
     #[inline]
     pub fn send<'a>(
         &'a mut self,
@@ -111,8 +113,8 @@ impl Lane {
         }
     }
 
-    /// Sends a record to the topic of the last one, if its batch is open: what nearly every record
-    /// needs. `None`, and nothing is done, if it takes more than that.
+    /// Sends a record if it goes to the topic of the last one and the open batch has room for it.
+    /// That is enough for nearly every record. Otherwise returns `None` and sends nothing.
     #[inline]
     fn send_at_once(&mut self, record: &mut BorrowedRecord<'_>) -> Option<Slot> {
         let intake = self.producer.intake();
@@ -132,7 +134,7 @@ impl Lane {
         Some(Slot { route, partition })
     }
 
-    /// Sends a record, or returns what has to be waited for.
+    /// Sends a record, or returns the future to wait for.
     fn send_or_wait<'a>(
         &'a mut self,
         mut record: BorrowedRecord<'a>,
@@ -156,6 +158,7 @@ impl Lane {
         }
     }
 
+    /// Waits until the record before this one is accepted, then sends this one.
     async fn send_when_clear(
         &mut self,
         record: BorrowedRecord<'_>,
@@ -179,12 +182,12 @@ impl Lane {
     }
 }
 
-/// A record on its way into a lane. Written out, because an `async fn` would move the record twice
-/// before it looks at it, and that costs as much as the rest of a send that need not wait.
+/// The future of a send. It is not an `async fn`, because that would move the record twice before
+/// it reads it. The moves cost as much as the rest of a send that does not wait.
 struct Sending<'a> {
     lane: Option<&'a mut Lane>,
     record: BorrowedRecord<'a>,
-    /// It has to wait.
+    /// Set if the record has to wait.
     later: Option<Later<'a, BorrowedReceipt<'a>>>,
 }
 
@@ -204,8 +207,8 @@ impl<'a> Future for Sending<'a> {
 }
 
 impl<'a> Sending<'a> {
-    /// Boxes its errors, so that what is inlined into the sender moves a pointer or two and not an
-    /// error's worth of memory.
+    /// Polls a send that needs more than the fast path. It boxes its errors: so the code that is
+    /// inlined into the caller moves a pointer or two, not a whole error.
     #[inline(never)]
     fn poll_slowly(
         &mut self,
@@ -214,17 +217,18 @@ impl<'a> Sending<'a> {
         if let Some(lane) = self.lane.take() {
             match lane.send_or_wait(self.record) {
                 Ok(sent) => return Poll::Ready(sent.map_err(Box::new)),
-                Err(waits) => self.later = Some(waits),
+                Err(waiting) => self.later = Some(waiting),
             }
         }
         match &mut self.later {
             Some(later) => later.as_mut().poll(context).map_err(Box::new),
-            None => Poll::Pending, // it has been ready before
+            None => Poll::Pending, // polled again after it was ready
         }
     }
 }
 
 impl Routes {
+    /// The index of a topic, if it is known. It becomes the topic of the last record.
     fn find(&mut self, name: &str, topics: &Topics) -> Option<usize> {
         match self.by_name.get(name) {
             Some(&at) if self.all[at].topic.is(name) => {
@@ -235,6 +239,7 @@ impl Routes {
         }
     }
 
+    /// Adds a topic, or replaces an older version of it. Returns its index.
     fn learn(&mut self, topic: Arc<Topic>) -> usize {
         let next = self.all.len();
         let at = *self.by_name.entry(Arc::clone(&topic.name)).or_insert(next);
@@ -266,8 +271,8 @@ impl Entry for Routes {
     }
 
     fn keep(&mut self, topic: Arc<Topic>, accepted: Accepted, timestamp: i64) -> Slot {
-        let at_hand = self.all.get(self.last);
-        let route = match at_hand.is_some_and(|route| Arc::ptr_eq(&route.topic, &topic)) {
+        let last = self.all.get(self.last);
+        let route = match last.is_some_and(|route| Arc::ptr_eq(&route.topic, &topic)) {
             true => self.last,
             false => self.learn(topic),
         };

@@ -1,7 +1,8 @@
-//! The rules: plain synchronous structs that take the time as an argument and return what should happen.
+//! The rules of the producer, as plain synchronous structs. They take the time as an argument and
+//! return what has to be done.
 //!
-//! Architecture invariant: nothing in here knows actix, tokio, a clock, a thread, or an actor. A `for`
-//! loop can test each rule. `tests/structure.rs` computes the import graph and keeps it so.
+//! Invariant: nothing in here uses actix, tokio, a clock, a thread or an actor. So a test can call
+//! each rule in a simple loop. `tests/structure` checks all imports for this.
 
 pub(crate) mod ack;
 pub(crate) mod acks;

@@ -1,4 +1,5 @@
-//! How far a record came on its way into a batch, and what it misses.
+//! The result of an attempt to accept a record without waiting: it is accepted, or something is
+//! missing.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -7,34 +8,35 @@ use super::error::SendError;
 use super::topics::{Topic, Topics};
 use crate::core::ack::Ack;
 
-/// What each way in has of its own.
+/// What differs between the ways to send: how a known topic is found, and what is kept of an
+/// accepted record.
 pub(crate) trait Entry {
-    /// What it keeps of a record that was accepted.
+    /// What is kept of an accepted record.
     type Kept;
 
     /// The topic, if it is known.
     fn topic(&mut self, name: &str, topics: &Topics) -> Option<Arc<Topic>>;
 
-    /// Keeps what there is to keep.
+    /// Makes what is kept of an accepted record.
     fn keep(&mut self, topic: Arc<Topic>, accepted: Accepted, timestamp: i64) -> Self::Kept;
 }
 
-/// Where a record goes.
+/// The partition that a record goes to.
 #[derive(Clone, Copy)]
 pub(crate) struct Target {
     pub partition: usize,
-    /// Chosen by the sticky partitioner, which may be asked once more.
+    /// The sticky partitioner chose it, and may still switch to another one.
     pub sticky: bool,
 }
 
-/// Where an accepted record is.
+/// Where an accepted record is: its partition, its batch's ack, and its index in the batch.
 pub(crate) struct Accepted {
     pub partition: usize,
     pub index: u32,
     pub ack: Arc<Ack>,
 }
 
-/// How far a record came without waiting.
+/// The result of an attempt to accept a record without waiting.
 pub(crate) enum Admission<T> {
     Accepted(T),
     Missing(Missing),
@@ -44,9 +46,9 @@ pub(crate) enum Admission<T> {
 pub(crate) enum Missing {
     /// Its topic's metadata.
     Topic,
-    /// So many bytes, for a new batch.
+    /// Memory of this many bytes, for a new batch or for the open one to grow.
     Memory(Arc<Topic>, Target, usize),
 }
 
-/// A record that has to wait.
+/// The future of a record that has to wait.
 pub(crate) type Later<'a, T> = Pin<Box<dyn Future<Output = Result<T, SendError>> + Send + 'a>>;

@@ -1,4 +1,4 @@
-//! What the intake needs of the runtime once a record cannot be appended at once.
+//! What the intake asks the runtime for when a record cannot be appended at once.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -9,16 +9,17 @@ use super::error::SendError;
 use super::topics::Topic;
 use crate::core::memory::{Buffer, Refusal};
 
-/// Where a caller's topic goes.
+/// Sends a topic to the caller that waits for it.
 pub(crate) type TopicReply = oneshot::Sender<Result<Arc<Topic>, SendError>>;
 
-/// The actors, as the intake sees them.
+/// The runtime, as the intake uses it.
 ///
-/// A question is on its way when the method returns. Its receiver says that the question was lost, with
-/// an actor's restart or with the producer's end; [`is_running`](Self::is_running) tells which.
+/// When a method returns, its request has been sent. If the reply is dropped instead of sent, the
+/// request was lost: an actor restarted, or the producer ended. [`is_running`](Self::is_running)
+/// tells which.
 pub(crate) trait Backend: Send + Sync {
-    /// Asks for a topic that is not among the routes. Whoever drops the receiver does not wait, and
-    /// wants to find the topic there when it comes again.
+    /// Asks for a topic that is not known yet. `asked` is when the caller began to wait for it. A
+    /// caller that does not wait drops the receiver. It finds the topic when it tries again later.
     fn want_topic(
         &self,
         topic: &Arc<str>,
@@ -33,12 +34,12 @@ pub(crate) trait Backend: Send + Sync {
         deadline: Instant,
     ) -> oneshot::Receiver<Result<Buffer, Refusal>>;
 
-    /// Has the brokers asked for the topics again.
+    /// Asks the brokers for the metadata of all topics again.
     fn refresh_metadata(&self);
 
-    /// Whether the actors that answer are there.
+    /// Whether the actors that reply still run.
     fn is_running(&self) -> bool;
 
-    /// The time as the runtime has it.
+    /// The present time by the runtime's clock.
     fn now(&self) -> Instant;
 }

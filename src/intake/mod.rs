@@ -1,4 +1,5 @@
-//! The first steps of a record's life: everything up to its acceptance.
+//! The intake: what happens to a record on the caller's thread until it is accepted. Interceptors
+//! see it, its topic and partition are found, its size is checked, and it is appended to a batch.
 
 mod admission;
 pub(crate) mod backend;
@@ -32,7 +33,7 @@ use crate::intake::error::SendError;
 use crate::intake::interceptor::{Acknowledge, Interceptor};
 use crate::intake::topics::{Topic, Topics};
 
-/// What every handle shares. Unlike a handle, it does not keep the producer open.
+/// What all handles of a producer share. Unlike a handle, it does not keep the producer open.
 pub(crate) struct Intake {
     pub config: Arc<Config>,
     pub topics: Arc<Topics>,
@@ -40,20 +41,22 @@ pub(crate) struct Intake {
     pub backend: Box<dyn Backend>,
     pub interceptors: Arc<[Arc<dyn Interceptor>]>,
     pub choice: PartitionChoice,
-    /// What every handle's records are told to: the interceptors.
+    /// The listeners for the records of every handle: the interceptors.
     pub listeners: Arc<[Arc<dyn Listener>]>,
+    /// A handle has closed the producer.
     pub closed: AtomicBool,
-    /// Bytes that a record may take, alone in a batch: the lesser of `max.request.size` and
+    /// The largest size of a batch with a single record: the lesser of `max.request.size` and
     /// `buffer.memory`.
     pub largest: usize,
 }
 
-/// Who chooses the partition of a record that names none.
+/// How the partition is chosen for a record that names none.
 pub(crate) enum PartitionChoice {
-    /// The application.
+    /// By a partitioner of the application.
     Own(Arc<dyn Partitioner>),
     RoundRobin,
-    /// The sticky partitioner; with `keys` only for records without a key.
+    /// By the sticky partitioner. With `keys`, records with a key go by the hash of their key
+    /// instead.
     Sticky {
         keys: bool,
     },
@@ -96,7 +99,7 @@ impl Intake {
         }
     }
 
-    /// The record as the interceptors leave it.
+    /// The record after all interceptors have seen it. Each of them may change it.
     pub fn intercepted(&self, mut record: Record) -> Result<Record, SendError> {
         for interceptor in self.interceptors.iter() {
             let name = record.topic.clone();
@@ -124,10 +127,10 @@ impl Intake {
         }
     }
 
-    /// Appends a record to its partition's open batch: what nearly every record needs, and all
-    /// that is inlined into whoever sends. `None`, and nothing is done, if it takes more than that,
-    /// or is refused: `step` will know. `receipt` is handed the partition, the batch's ack, and the
-    /// record's index.
+    /// Appends a record to its partition's open batch. That is enough for nearly every record, and
+    /// it is all that is inlined into the caller. If it is not enough or the record is refused,
+    /// returns `None` and appends nothing. Then [`step`](Self::step) finds out what is needed.
+    /// `receipt` makes the return value from the partition, the batch's ack and the record's index.
     #[inline]
     pub fn append_at_once<R>(
         &self,
@@ -144,8 +147,8 @@ impl Intake {
         route.stage.append_to_open(&record.fields, sticky, receipt)
     }
 
-    /// Which partition a record goes to, and whether the sticky partitioner says so, where that
-    /// takes no more than a look.
+    /// The partition of a record, and whether the sticky partitioner chose it. `None` if the fast
+    /// path cannot tell.
     #[inline]
     pub fn target_at_once(
         &self,
@@ -167,13 +170,13 @@ impl Intake {
         (at < topic.partitions.len()).then_some((at, sticky))
     }
 
-    /// Whether a batch may have room for it.
+    /// Whether the record is small enough to be sent.
     #[inline]
     pub fn fits(&self, record: &BorrowedRecord<'_>) -> bool {
         HEADER_LEN + record.fields.upper_bound() <= self.largest
     }
 
-    /// Goes as far as it goes without waiting.
+    /// Appends a record if that is possible without waiting.
     #[inline(never)]
     pub fn step(
         &self,
@@ -185,7 +188,7 @@ impl Intake {
         self.append(topic, record, target, options, None)
     }
 
-    /// A topic, waited for if it is not known yet.
+    /// The topic with this name. Waits for it if it is not known yet.
     pub async fn known_topic(&self, name: &Arc<str>) -> Result<Arc<Topic>, SendError> {
         match self.topics.get(name) {
             Some(topic) => Ok(topic),
@@ -193,13 +196,13 @@ impl Intake {
         }
     }
 
-    /// Waits for a topic to be known.
+    /// Asks for a topic and waits until it is known.
     async fn topic(&self, name: &Arc<str>, asked: Instant) -> Result<Arc<Topic>, SendError> {
         loop {
             let deadline = asked + self.config.max_block;
             match self.backend.want_topic(name, asked, deadline).await {
                 Ok(topic) => return topic,
-                // The question was lost in a restart; it is asked again.
+                // The request was lost when an actor restarted. It is repeated.
                 Err(_) if self.backend.is_running() && !self.is_closed() => {}
                 Err(_) => return Err(SendError::Closed),
             }
@@ -218,11 +221,12 @@ impl Intake {
         self.closed.load(Ordering::Relaxed)
     }
 
+    /// Asks for memory and waits until it is granted.
     async fn memory(&self, size: usize, asked: Instant) -> Result<Buffer, SendError> {
         let deadline = asked + self.config.max_block;
         let granted = loop {
             match self.backend.lease_memory(size, deadline).await {
-                // The request was lost in a restart; it is made again.
+                // The request was lost when an actor restarted. It is repeated.
                 Err(_) if self.backend.is_running() && !self.is_closed() => {}
                 granted => break granted,
             }
@@ -239,8 +243,9 @@ impl Intake {
         }
     }
 
-    /// Why a partition's stage takes nothing: with the producer's end the topics go, too.
-    fn shut(&self, topic: &Topic, partition: usize) -> SendError {
+    /// Why a partition's stage is closed: the producer ended, or only the partition failed or was
+    /// retired. When the producer ends, its topics are removed.
+    fn closed_stage(&self, topic: &Topic, partition: usize) -> SendError {
         let ends = self.is_closed() || !self.backend.is_running();
         match ends || self.topics.get(&topic.name).is_none() {
             true => SendError::Closed,
@@ -260,6 +265,7 @@ impl Intake {
         SendError::TooLarge { size, key, limit }
     }
 
+    /// Chooses the partition of a record and checks its size.
     fn target(&self, topic: &Topic, record: &BorrowedRecord<'_>) -> Result<Target, SendError> {
         topic.mark_used();
         let (partition, sticky) = match record.partition {
@@ -281,7 +287,8 @@ impl Intake {
 
     #[cold]
     fn out_of_range(&self, topic: &Topic, partition: i32) -> SendError {
-        // Partitions may have been added that we do not know of; the next record will see.
+        // The partition may have been added a short time ago. After a refresh, later records find
+        // it.
         self.backend.refresh_metadata();
         SendError::PartitionOutOfRange {
             topic: Arc::clone(&topic.name),
@@ -290,6 +297,8 @@ impl Intake {
         }
     }
 
+    /// Chooses the partition of a record that names none. Also returns whether the sticky
+    /// partitioner chose it.
     fn choose(&self, topic: &Topic, record: &RecordRef<'_>) -> Result<(i32, bool), SendError> {
         let cluster = TopicPartitions::new(topic.partitions.len() as i32, &topic.available);
         let RecordRef { key, value, .. } = *record;
@@ -311,7 +320,7 @@ impl Intake {
         }
     }
 
-    /// Calls the application's partitioner.
+    /// Calls the application's partitioner, which may panic.
     #[cold]
     fn ask(&self, partitioner: impl FnOnce() -> i32) -> Result<i32, SendError> {
         catch_unwind(AssertUnwindSafe(partitioner)).map_err(|panic| SendError::Panicked {
@@ -320,7 +329,8 @@ impl Intake {
         })
     }
 
-    /// Appends, to a new batch if it has to be, with memory off the shelf.
+    /// Appends a record to its partition. If that takes memory, uses `memory`, which was granted
+    /// before, or takes it from the shelf.
     fn append(
         &self,
         topic: &Arc<Topic>,
@@ -336,7 +346,7 @@ impl Intake {
             let fields = &record.fields;
             let (size, begins) =
                 match stage.append(fields, &mut memory, options, || self.backend.now()) {
-                    Append::Closed => return Err(self.shut(topic, partition)),
+                    Append::Closed => return Err(self.closed_stage(topic, partition)),
                     Append::Done(Appended { index, ack }) => {
                         return Ok(Admission::Accepted(Accepted {
                             partition,
@@ -365,7 +375,8 @@ impl Intake {
         }
     }
 
-    /// A batch begins: the moment for the sticky partitioner to go on to another partition.
+    /// Called when a batch begins. Returns the partition that the sticky partitioner switches to,
+    /// if it does so now.
     fn other_partition(&self, topic: &Topic, partition: usize, run: usize) -> Option<usize> {
         topic.batch_full(
             self.backend.now(),

@@ -1,4 +1,4 @@
-//! The handle that any number of threads may share: owned records, a receipt for each.
+//! Sends owned records for a handle that several threads may share. Each record gets a receipt.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ impl Intake {
         }
     }
 
-    /// Sends a record, which is copied for the interceptors where there are any.
+    /// Sends a borrowed record. If there are interceptors, it is copied for them.
     pub async fn send_borrowed(
         &self,
         recent: &TopicCache,
@@ -46,7 +46,7 @@ impl Intake {
             .await
     }
 
-    /// Sends a record if nothing has to be waited for.
+    /// Sends a record if that is possible without waiting.
     #[inline]
     pub fn try_send(
         &self,
@@ -71,7 +71,8 @@ impl Intake {
     ) -> Result<Receipt, TrySendError> {
         let sent = match self.interceptors.is_empty() {
             true => self.try_now(recent, &record, &mut options),
-            // Handed back is what was handed in, so that nobody intercepts it twice.
+            // The interceptors get a copy. If the record is refused, the caller gets the original
+            // back, so it is not intercepted twice.
             false => self.intercepted(record.clone()).and_then(|seen| {
                 let sent = self.try_now(recent, &seen, &mut options);
                 sent.inspect_err(|error| self.refused(seen.topic(), error))
@@ -92,10 +93,12 @@ impl Intake {
         }
     }
 
+    /// Starts what the record would have to wait for, so that it can succeed when the caller tries
+    /// it again.
     fn would_block(&self, record: &Record, missing: &Missing) -> SendError {
         match missing {
             Missing::Topic => {
-                // Whoever tries again later finds it.
+                // The reply is not awaited. The topic is known later all the same.
                 let (topic, asked) = (Arc::from(record.topic()), self.backend.now());
                 let deadline = asked + self.config.max_block;
                 drop(self.backend.want_topic(&topic, asked, deadline));
@@ -108,19 +111,21 @@ impl Intake {
         }
     }
 
-    /// Sends a record to the topic of the last one, if its batch is open: what nearly every record
-    /// needs. `None`, and nothing is done, if it takes more than that.
+    /// Sends a record if its topic is cached and the open batch has room for it. That is enough for
+    /// nearly every record. Otherwise returns `None` and sends nothing.
     #[inline]
     fn send_at_once(&self, recent: &TopicCache, record: &Record) -> Option<Receipt> {
         let timestamp = record.borrowed().time(wall_clock::millis).ok()?;
-        // The receipt is made where it goes: a copy would wait until all of it is in the cache.
-        let (ack, index) = self.append_one_at_hand(recent, record, timestamp)?;
+        // The receipt is made in its final place. A copy right after would have to wait until all
+        // its parts are in the cache.
+        let (ack, index) = self.append_to_cached(recent, record, timestamp)?;
         Some(Receipt::new(ack, index, timestamp))
     }
 
-    /// The batch that took a record, and its index there: no more than fits in registers.
+    /// Appends a record to the open batch of a cached topic. Returns the batch's ack and the
+    /// record's index, which fit in registers.
     #[inline(never)]
-    fn append_one_at_hand(
+    fn append_to_cached(
         &self,
         recent: &TopicCache,
         record: &Record,
@@ -136,7 +141,7 @@ impl Intake {
         })
     }
 
-    /// Sends a record, or returns what has to be waited for.
+    /// Sends a record, or returns the future to wait for.
     #[inline(never)]
     fn send_or_wait<'a>(
         &'a self,
@@ -174,14 +179,14 @@ impl Entry for &TopicCache {
     }
 }
 
-/// A record on its way in. Written out, because an `async fn` would move the record twice before
-/// it looks at it, and that costs as much as the rest of a send that need not wait.
+/// The future of a send. It is not an `async fn`, because that would move the record twice before
+/// it reads it. The moves cost as much as the rest of a send that does not wait.
 pub(crate) struct Sending<'a> {
     intake: &'a Intake,
     recent: &'a TopicCache,
     record: Option<Record>,
     options: AppendOptions<'a>,
-    /// It has to wait.
+    /// Set if the record has to wait.
     later: Option<Later<'a, Receipt>>,
 }
 
@@ -209,11 +214,11 @@ impl Future for Sending<'_> {
             return Poll::Ready(Ok(receipt));
         }
         let Some(record) = record.take() else {
-            return Poll::Pending; // it has been ready before
+            return Poll::Pending; // polled again after it was ready
         };
         match intake.send_or_wait(recent, record, std::mem::take(options)) {
             Ok(sent) => Poll::Ready(sent),
-            Err(waits) => later.insert(waits).as_mut().poll(context),
+            Err(waiting) => later.insert(waiting).as_mut().poll(context),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Many records at once.
+//! Sends a slice of records with less work for each record.
 
 use std::iter;
 use std::sync::Arc;
@@ -18,15 +18,16 @@ use crate::intake::wall_clock;
 #[error("record {at} of the slice was refused: {error}")]
 #[non_exhaustive]
 pub struct SliceError {
-    /// Which record was refused. All before it were accepted, those behind it were not tried.
+    /// The index of the refused record. All records before it were accepted, and those after it
+    /// were not tried.
     pub at: usize,
-    /// Why. Of a lane that is used as a sink, too, it may be what is to be said of the record that the
-    /// sink took last; then this one was not tried either.
+    /// Why it was refused. If a lane is also used as a sink, this may be the error of the record
+    /// that the sink took last. Then the record at this index was not tried either.
     pub error: SendError,
 }
 
 impl Intake {
-    /// Sends records of a handle; see [`Producer::send_slice`](crate::Producer::send_slice).
+    /// Sends a slice of records; see [`Producer::send_slice`](crate::Producer::send_slice).
     pub async fn send_slice(
         &self,
         recent: &TopicCache,
@@ -38,7 +39,7 @@ impl Intake {
         let mut at = 0;
         loop {
             if plain {
-                at += self.append_at_hand(recent, &records[at..], receipts);
+                at += self.append_cached_slice(recent, &records[at..], receipts);
             }
             let Some(record) = records.get(at) else {
                 return Ok(());
@@ -55,9 +56,9 @@ impl Intake {
         }
     }
 
-    /// Sends what goes to the first record's topic, if that is at hand and as far as batches are open,
-    /// and returns how many records that were.
-    fn append_at_hand(
+    /// Appends records as [`append_slice`](Self::append_slice) does, if the topic of the first one
+    /// is cached. Returns how many were appended.
+    fn append_cached_slice(
         &self,
         recent: &TopicCache,
         records: &[impl AsRecord],
@@ -66,12 +67,14 @@ impl Intake {
         let Some(first) = records.first() else {
             return 0;
         };
-        // Counted, so that nobody who sends to another topic meanwhile has to do without.
+        // The topic is cloned, so that the cache is not locked during the append. Other threads may
+        // use the cache for another topic.
         let topic = recent.with(first.as_record().topic, |topic| Some(Arc::clone(topic)));
         topic.map_or(0, |topic| self.append_slice(&topic, records, receipts))
     }
 
-    /// Sends what goes to `topic`, as far as batches are open, and returns how many records that were.
+    /// Appends records from the start of the slice, while they go to `topic` and the open batches
+    /// have room for them. Returns how many were appended.
     pub fn append_slice(
         &self,
         topic: &Topic,

@@ -1,4 +1,4 @@
-//! The routes: which topics are known, and where a record for one of their partitions goes.
+//! The table of known topics, and the routes to their partitions.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -11,15 +11,17 @@ use crate::core::partitioner::{Load, RoundRobin, Sticky};
 use crate::core::record::same;
 use crate::core::stage::Stage;
 
-/// Every topic that is known, read by every send and written when a topic's partitions change.
+/// All known topics. A send reads the table unless its handle has cached the topic. It is written
+/// when a topic's partitions change, and when a topic is no longer used.
 #[derive(Debug)]
 pub(crate) struct Topics {
     by_name: DashMap<Arc<str>, Arc<Topic>>,
-    /// What keeps brokers from being asked, for those who wait in vain.
+    /// Why the last metadata request failed. Callers that wait in vain get it with their error.
     last_error: Mutex<Option<Arc<str>>>,
 }
 
-/// One topic with its partitions: a snapshot that is replaced when partitions are added.
+/// One topic with its partitions. It does not change: when partitions are added or leaders come or
+/// go, a newer version takes its place.
 #[derive(Debug)]
 pub(crate) struct Topic {
     pub name: Arc<str>,
@@ -28,24 +30,28 @@ pub(crate) struct Topic {
     pub available: Vec<i32>,
     pub sticky: Arc<Sticky>,
     pub round_robin: Arc<RoundRobin>,
+    /// A record was sent to the topic since [`was_used`](Self::was_used) was last called.
     used: AtomicBool,
-    /// No newer one has taken its place.
+    /// No newer version has taken its place.
     current: AtomicBool,
-    sealed: AtomicU32,
+    /// How often [`batch_full`](Self::batch_full) was called.
+    full_batches: AtomicU32,
 }
 
-/// The topics that a handle has sent to: at hand without the map, and without a count.
+/// The topics that a handle has sent to. To find one here takes no look-up in the table and does
+/// not change a reference count.
 #[derive(Default)]
 pub(crate) struct TopicCache {
-    /// Most handles send to one topic, and see one picture of it. Read without a lock, and never
-    /// replaced: the next picture is the `last`.
+    /// The first topic that was found. Most handles send to one topic and use one version of it. It
+    /// is read without a lock and never replaced: a newer version goes to `last`.
     first: OnceLock<Arc<Topic>>,
-    /// The last of the others. Only ever tried: whoever finds it taken asks the map.
+    /// The last of the other topics. No thread waits for the lock: if it is taken, the thread uses
+    /// the table.
     last: SpinMutex<Option<Arc<Topic>>>,
 }
 
 impl TopicCache {
-    /// Calls `work` with the topic, if it is at hand.
+    /// Calls `work` with the topic, if it is cached.
     #[inline]
     pub fn with<R>(&self, name: &str, work: impl FnOnce(&Arc<Topic>) -> Option<R>) -> Option<R> {
         let last;
@@ -59,7 +65,7 @@ impl TopicCache {
         work(topic)
     }
 
-    /// The topic, if it is known; it is at hand from now on.
+    /// Finds a topic in the table, and caches it.
     pub fn find(&self, name: &str, topics: &Topics) -> Option<Arc<Topic>> {
         let topic = topics.get(name)?;
         let first = self.first.get_or_init(|| Arc::clone(&topic));
@@ -72,20 +78,22 @@ impl TopicCache {
     }
 }
 
-/// How to reach a partition.
+/// How a caller reaches a partition.
 #[derive(Debug, Clone)]
 pub(crate) struct PartitionRoute {
     pub stage: Arc<Stage>,
     pub gauge: Arc<Gauge>,
 }
 
-/// What the partitioner wants to know of a partition, written by its actor: which looks at full batches
-/// that nobody takes a tenth of a second after they would have lingered, at the latest.
+/// What the partitioner needs to know of a partition. The partition's actor writes it. If batches
+/// wait for a sender that cannot take them, the actor knows of it at the latest 100 ms after their
+/// linger would be over.
 #[derive(Debug)]
 pub(crate) struct Gauge {
     started: Instant,
     batches: AtomicU32,
-    /// Milliseconds since `started` at which it became ready and was not taken from, plus one.
+    /// Since when batches have been ready and not taken: milliseconds since `started`, plus one. 0
+    /// if none are ready.
     ready_since: AtomicU64,
 }
 
@@ -98,7 +106,7 @@ impl Gauge {
         }
     }
 
-    /// Batches without an outcome.
+    /// Notes the number of batches without an outcome.
     pub fn queued(&self, batches: usize) {
         self.batches.store(
             u32::try_from(batches).unwrap_or(u32::MAX),
@@ -106,16 +114,18 @@ impl Gauge {
         );
     }
 
+    /// Notes since when batches have been ready for the sender.
     pub fn ready_since(&self, now: Instant) {
         let since = now.saturating_duration_since(self.started).as_millis() as u64 + 1;
         self.ready_since.store(since, Ordering::Relaxed);
     }
 
+    /// Notes that the sender knows of no batch that is ready.
     pub fn not_ready(&self) {
         self.ready_since.store(0, Ordering::Relaxed);
     }
 
-    /// Whether its broker has taken nothing for `timeout` although there was something.
+    /// Whether batches have been ready for longer than `timeout` and the sender took none.
     fn is_stuck(&self, now: Instant, timeout: Duration) -> bool {
         let since = self.ready_since.load(Ordering::Relaxed);
         let now = now.saturating_duration_since(self.started);
@@ -123,8 +133,8 @@ impl Gauge {
     }
 }
 
-/// Batches of a topic between two looks at its partitions' queues.
-const LOOK_EVERY: u32 = 32;
+/// After this many full batches of a topic, the queues of its partitions are checked again.
+const CHECK_EVERY: u32 = 32;
 
 impl Topics {
     pub fn new() -> Arc<Self> {
@@ -194,21 +204,22 @@ impl Topic {
             round_robin,
             used,
             current,
-            sealed: AtomicU32::new(0),
+            full_batches: AtomicU32::new(0),
         }
     }
 
-    /// Whether this is the topic of that name, and the newest picture of it.
+    /// Whether this is the topic with that name, in its newest version.
     #[inline]
     pub fn is(&self, name: &str) -> bool {
         same(&self.name, name) && self.current.load(Ordering::Relaxed)
     }
 
+    /// Notes that a newer version took its place, or that the topic was removed.
     fn retire(&self) {
         self.current.store(false, Ordering::Relaxed);
     }
 
-    /// Marks that somebody sends to it; a plain read once it is marked.
+    /// Notes that a record is sent to the topic. If that was noted before, it is only a plain read.
     #[inline]
     pub fn mark_used(&self) {
         if !self.used.load(Ordering::Relaxed) {
@@ -216,17 +227,18 @@ impl Topic {
         }
     }
 
-    /// Whether somebody has sent to it since the last call.
+    /// Whether a record was sent to the topic since the last call.
     pub fn was_used(&self) -> bool {
         self.used.swap(false, Ordering::Relaxed)
     }
 
-    /// A batch of the topic is full: now and then the partitioner looks at all queues.
+    /// Notes that a batch of the topic is full. From time to time the partitioner then gets the
+    /// lengths of all queues.
     pub fn batch_full(&self, now: Instant, availability_timeout: Option<Duration>) {
         if self
-            .sealed
+            .full_batches
             .fetch_add(1, Ordering::Relaxed)
-            .is_multiple_of(LOOK_EVERY)
+            .is_multiple_of(CHECK_EVERY)
         {
             let loads = self.partitions.iter().zip(0..).map(|(route, partition)| {
                 let stuck = availability_timeout.is_some_and(|t| route.gauge.is_stuck(now, t));

@@ -1,5 +1,4 @@
-//! How a record is admitted that could not be appended at once: it waits for its topic and for memory.
-//! Every way in shares this.
+//! The slow path of every send: a record waits for its topic and for memory until it is accepted.
 
 use super::error::SendError;
 use super::{Admission, Entry, Intake, Missing, wall_clock};
@@ -7,7 +6,7 @@ use crate::core::record::BorrowedRecord;
 use crate::core::stage::AppendOptions;
 
 impl Intake {
-    /// Admits a record if nothing has to be waited for.
+    /// Admits a record if that is possible without waiting.
     pub fn admit_now<E: Entry>(
         &self,
         entry: &mut E,
@@ -27,7 +26,7 @@ impl Intake {
         })
     }
 
-    /// Waits for what the record is missing until it is accepted.
+    /// Waits for what is missing until the record is accepted.
     pub async fn admit_later<E: Entry>(
         &self,
         entry: &mut E,
@@ -59,7 +58,7 @@ impl Intake {
         }
     }
 
-    /// Admits a record that the interceptors have seen, and tells them if it is refused.
+    /// Admits a record that the interceptors have seen. They are told if it is refused.
     pub async fn admit<E: Entry>(
         &self,
         entry: &mut E,

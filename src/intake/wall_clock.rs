@@ -1,9 +1,9 @@
-//! The time that records carry.
+//! The clock for the timestamps of records.
 
 /// Milliseconds since 1970-01-01 UTC.
 ///
-/// On Linux this is the kernel's coarse clock, which is read without a system call in about 5 ns
-/// and moves every 1 to 4 ms; elsewhere the exact one.
+/// On Linux this is the kernel's coarse clock. To read it takes about 5 ns and no system call, and
+/// it advances every 1 to 4 ms. On other systems it is the exact clock.
 #[inline]
 pub(crate) fn millis() -> i64 {
     #[cfg(target_os = "linux")]

@@ -1,4 +1,4 @@
-//! A lane as a sink of records.
+//! Implements [`Sink`] for a lane.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -11,11 +11,12 @@ use crate::core::record::Record;
 use crate::core::stage::AppendOptions;
 use crate::intake::Admission;
 
-/// Takes records, and says at a flush whether all of them are written.
+/// Takes records, and reports at a flush whether all of them were written.
 ///
-/// A record that has to wait, for its topic or for memory, makes the sink wait. `flush` has
-/// everything go out at once and waits for the outcomes; the first failure is the error of whatever
-/// is called next, and the sink goes on after it. Closing is flushing: the producer stays open.
+/// If a record has to wait for its topic or for memory, the sink is not ready until the record is
+/// accepted. `flush` sends all records at once and waits for their outcomes. The first failure is
+/// the error of the next call, whichever that is, and the sink can be used after it. `close` is the
+/// same as `flush`: the producer stays open.
 impl Sink<Record> for Lane {
     type Error = SinkError;
 
@@ -24,7 +25,7 @@ impl Sink<Record> for Lane {
         context: &mut Context<'_>,
     ) -> Poll<Result<(), SinkError>> {
         ready!(self.sunk.poll_accepted(context))?;
-        self.sunk.look()?;
+        self.sunk.check_outcomes()?;
         Poll::Ready(Ok(()))
     }
 
@@ -71,7 +72,7 @@ impl Sink<Record> for Lane {
             sunk.flush = None;
             flushed?;
         }
-        sunk.look()?;
+        sunk.check_outcomes()?;
         Poll::Ready(Ok(()))
     }
 

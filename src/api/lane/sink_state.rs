@@ -1,4 +1,4 @@
-//! What has been put into a lane as a sink.
+//! The state of a lane that is used as a sink, and its errors.
 
 use std::fmt;
 use std::future::Future;
@@ -63,10 +63,10 @@ impl From<CloseError> for SinkError {
 
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// What has been put into a lane as a sink.
+/// The records that a lane took as a sink and that are not reported yet.
 #[derive(Default)]
 pub(super) struct SinkState {
-    /// The record that has to wait to be accepted.
+    /// The record that has to wait until it is accepted.
     pub waiting: Option<Boxed<Result<Receipt, SendError>>>,
     pub flush: Option<Boxed<Result<(), CloseError>>>,
     pub receipts: Receipts,
@@ -77,7 +77,7 @@ impl SinkState {
         self.waiting.is_some()
     }
 
-    /// Waits until the record that has to wait is accepted.
+    /// Waits until the waiting record is accepted, if there is one.
     pub async fn accepted(&mut self) -> Result<(), SendError> {
         std::future::poll_fn(|context| self.poll_accepted(context)).await
     }
@@ -91,8 +91,8 @@ impl SinkState {
         Poll::Ready(Ok(()))
     }
 
-    /// Lets go of what is confirmed.
-    pub fn look(&mut self) -> Result<(), Unconfirmed> {
+    /// Drops the receipts of records whose outcome is known. Returns the first failure.
+    pub fn check_outcomes(&mut self) -> Result<(), Unconfirmed> {
         while let Some(outcome) = self.receipts.try_next() {
             outcome?;
         }

@@ -1,4 +1,4 @@
-//! Many records at once.
+//! Sends a slice of records through a lane.
 
 use super::{Lane, Route};
 use crate::core::receipts::Receipts;
@@ -6,13 +6,14 @@ use crate::core::record::AsRecord;
 use crate::intake::SliceError;
 
 impl Lane {
-    /// Sends records one behind the other, as [`send`](Self::send) would, for two thirds of what that
-    /// costs its caller where they are small: what is the same for all of them is looked at once.
+    /// Sends records one after the other, as [`send`](Self::send) does. If they are small, it costs
+    /// the caller two thirds as much as `send`, because what is the same for all of them is checked
+    /// once.
     ///
-    /// The records are [`BorrowedRecord`](crate::BorrowedRecord)s, or [`Record`](crate::Record)s.
-    /// Their receipts go into `receipts` as the records are accepted. So they tell how many were,
-    /// also after an error, or when the future is dropped. Records without a time of their own may
-    /// share one, the time of the call.
+    /// The records are [`BorrowedRecord`](crate::BorrowedRecord)s or [`Record`](crate::Record)s.
+    /// When a record is accepted, its receipt is added to `receipts`. So the number of receipts
+    /// tells how many records were accepted, even after an error, or if the future is dropped.
+    /// Records without a timestamp may get the same one, the time of the call.
     ///
     /// ```no_run
     /// # async fn example(mut lane: forebay::Lane) -> Result<(), Box<dyn std::error::Error>> {
@@ -48,8 +49,8 @@ impl Lane {
         }
     }
 
-    /// Sends what goes to the topic of the last record, as far as batches are open, and returns how
-    /// many records that were.
+    /// Appends records from the start of the slice, while they go to the topic of the last record
+    /// and the open batches have room for them. Returns how many were appended.
     fn append_slice(&self, records: &[impl AsRecord], receipts: &mut Receipts) -> usize {
         if !self.plain || self.sunk.is_waiting() {
             return 0;

@@ -1,4 +1,4 @@
-//! What a sender sends, and when. `asking.rs` has whom it asks for batches.
+//! Decides what a sender sends, and when. `asking.rs` decides which partitions it asks for batches.
 
 mod asking;
 
@@ -19,7 +19,7 @@ use crate::core::memory::Shelf;
 use crate::core::record::TopicPartition;
 use crate::core::wire::{self, Api, LeaderHint, Node, ProduceResponse, Versions, WireError};
 
-/// What the configuration says to senders.
+/// The configuration that applies to senders.
 #[derive(Debug, Clone)]
 pub(crate) struct DispatchRules {
     pub client_id: String,
@@ -32,24 +32,25 @@ pub(crate) struct DispatchRules {
     pub link: LinkRules,
 }
 
-/// When a connection is looked at again that is past its idle time and yet has something to do.
-const IDLE_LOOK: Duration = Duration::from_secs(1);
+/// When a connection is checked again whose idle time is over but that still has something to do.
+const IDLE_CHECK: Duration = Duration::from_secs(1);
 
-/// What the sender is to do for its dispatcher, in this order.
+/// What the sender's actor has to do. The order of actions matters.
 pub(crate) enum Action<P> {
-    /// Asks a partition for batches, at most this many; `open` asks for the open one, too.
+    /// Asks a partition for batches, at most this many. With `open`, the open batch may be lent
+    /// before it is due.
     Take {
         partition: Arc<ReadyHandle<P>>,
         batches: usize,
         open: bool,
     },
-    /// The partition's batch is due and cannot be asked for: the partition has to look itself.
+    /// Wakes the partition: its open batch is due, but the sender cannot ask for it soon.
     Wake(Arc<ReadyHandle<P>>),
-    /// Tells the partition whether it stands in the ready queue.
+    /// Tells the partition whether it is in the ready queue.
     TellQueued(Arc<ReadyHandle<P>>, bool),
     /// Tells the partition what keeps its batches from being sent.
     TellBlocked(Arc<ReadyHandle<P>>, Arc<str>),
-    /// Gives the other actors a turn, then calls [`Dispatcher::turn_over`].
+    /// Lets the other actors run once, then calls [`Dispatcher::turn_over`].
     Yield,
     Connect(Connect),
     Disconnect,
@@ -57,7 +58,7 @@ pub(crate) enum Action<P> {
         request: OutgoingRequest,
         batches: usize,
     },
-    /// Calls [`Dispatcher::tick`] then.
+    /// Calls [`Dispatcher::tick`] at this time.
     Alarm(Instant),
     /// A response names a new leader (KIP-951).
     LeaderMoved {
@@ -65,7 +66,7 @@ pub(crate) enum Action<P> {
         leader: LeaderHint,
         nodes: Vec<Node>,
     },
-    /// What is known of the cluster may be old.
+    /// The view of the cluster may be out of date.
     RefreshMetadata,
 }
 
@@ -73,7 +74,7 @@ pub(crate) enum Action<P> {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     Wire(WireError),
-    /// A response that is not for the oldest request.
+    /// A response is not for the oldest request.
     Correlation {
         expected: Option<i32>,
         got: i32,
@@ -87,37 +88,41 @@ impl From<WireError> for Fault {
     }
 }
 
-/// The times of a response.
+/// What is measured of a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Response {
     pub latency: Duration,
     pub throttle: Duration,
 }
 
-/// Decides for one sender. Each method returns nothing but [`Action`]s, which are taken with
-/// [`next_action`](Self::next_action).
+/// Makes the decisions of one sender. Its methods queue [`Action`]s, which the sender's actor takes
+/// by [`next_action`](Self::next_action).
 ///
 /// Invariants:
-/// - a partition that said it is ready stands in `ready`, is asked, or is told otherwise;
-/// - a batch that was taken is in `taken`, in a request that is in flight, or has gone back: a loan goes
-///   back by being dropped;
-/// - while `yielding`, no partition is asked and nothing is sent, so a gather waits for one turn only.
+/// - a partition that announced itself is in `ready`, is asked, or is told that it is no longer in
+///   the queue;
+/// - a batch that was lent is in `taken`, in a request in flight, or back at its partition. A loan
+///   goes back when it is dropped;
+/// - while `yielding`, no partition is asked and nothing is sent. So a request waits for one turn
+///   of the other actors at most.
 pub(crate) struct Dispatcher<P: LoanHome> {
     rules: DispatchRules,
     link: LinkState,
-    /// Given up or retired, and why: nothing is sent until it is restarted by hand.
+    /// Why nothing is sent, if the sender was given up or retired. The application can restart it.
     stopped: Option<Arc<str>>,
-    /// Knows whether memory is used up.
+    /// It tells whether memory is used up.
     shelf: Arc<Shelf>,
+    /// Where callers and partitions list the partitions that have batches.
     queue: Arc<ReadyQueue<P>>,
     demand: Demand,
-    /// Partitions with something to take, in the order of their turns.
+    /// The sender's own end of the ready queue: partitions that have a batch to take, in the order
+    /// in which they will be asked.
     ready: VecDeque<Arc<ReadyHandle<P>>>,
-    /// From then on partitions are to know that they stand in `ready`.
+    /// At this time the partitions in `ready` have to be told that they are in it.
     unaware_until: Option<Instant>,
-    /// Batches taken and not yet in a request.
+    /// Lent batches that are not in a request yet.
     taken: VecDeque<Box<Loan<P>>>,
-    /// The other actors have their turn.
+    /// The other actors run once before anything more is done.
     yielding: bool,
     sizing: RequestSizing,
     in_flight: InFlight<Box<Loan<P>>>,
@@ -152,42 +157,46 @@ impl<P: LoanHome> Dispatcher<P> {
         }
     }
 
-    /// What is to be done next.
+    /// Takes the next action.
     pub fn next_action(&mut self) -> Option<Action<P>> {
         self.actions.pop_front()
     }
 
-    /// A partition has something to take.
+    /// A partition has announced that it has a batch to take.
     pub fn ready(&mut self, partition: Arc<ReadyHandle<P>>, now: Instant) {
         self.ready.push_back(partition);
         self.dispatch(now);
     }
 
-    /// A partition has lent a batch. With `more` it stays in the ready queue.
+    /// A partition has lent a batch. With `more`, it has more batches and goes back into the ready
+    /// queue.
     pub fn offered(&mut self, loan: Box<Loan<P>>, more: Option<Arc<ReadyHandle<P>>>, now: Instant) {
         self.ready.extend(more);
         if !self.link.is_up() {
             loan.give_back(&"the connection was lost before the batch was sent".into());
-            // With `more` the partition stands in the ready queue, and no other may come by.
+            // With `more`, the partition is in the ready queue now. No other event may follow that
+            // would take it from there.
             return self.dispatch(now);
         }
         self.sizing.lent(loan.len());
         self.taken.push_back(loan);
-        // More partitions may lend by the end of the turn.
+        // Other partitions may lend batches in the same turn.
         self.yield_once(0);
     }
 
-    /// The other actors have had their turn: what they lent goes before others are asked.
+    /// The other actors have run once. What they have lent is sent before others are asked.
     pub fn turn_over(&mut self, now: Instant) {
         self.yielding = false;
         self.work(true, now);
         self.dispatch(now);
     }
 
-    /// Does what can be done now: connect, ask partitions, send. Then sets what it would send besides.
+    /// Does what can be done now: connects, asks partitions, sends requests. Then sets the demand:
+    /// how many bytes it could send besides.
     pub fn dispatch(&mut self, now: Instant) {
         self.link.throttled(now);
-        // First of all: records that no other part knows of have to run out of time, too.
+        // This comes first, in whatever state the connection is. The partition may not know of its
+        // open batch, which also has to expire in time.
         self.queue_lingered(now);
         loop {
             self.queue.drain_into(&mut self.ready);
@@ -207,10 +216,12 @@ impl<P: LoanHome> Dispatcher<P> {
         }
     }
 
-    /// A deadline has passed, or none that still counts. An error means that the connection is to end.
+    /// An alarm is over. Its reason may be gone, so every deadline is checked. An error means that
+    /// the connection has to end.
     pub fn tick(&mut self, now: Instant) -> Result<(), Fault> {
         if let Some(at) = self.in_flight.deadline(self.rules.request_timeout) {
-            // With acks=0 it is the socket that takes too long: what is written is not kept.
+            // With `acks=0`, only requests that are not written yet are kept. Then it is the socket
+            // that takes too long.
             if at <= now {
                 return Err(Fault::RequestTimeout);
             }
@@ -220,14 +231,15 @@ impl<P: LoanHome> Dispatcher<P> {
                 self.link.disconnect();
                 self.actions.push_back(Action::Disconnect);
             } else {
-                self.alarm(at.max(now + IDLE_LOOK));
+                self.alarm(at.max(now + IDLE_CHECK));
             }
         }
         self.dispatch(now);
         Ok(())
     }
 
-    /// The connection is up. An error means that the broker does not speak Produce as we do.
+    /// The connection is up. An error means that the broker and this client have no version of
+    /// Produce in common.
     pub fn connected(&mut self, versions: &Versions, now: Instant) -> Result<(), Fault> {
         let version = versions.best(Api::Produce)?;
         if let Some(idle) = self.link.connected(version, now) {
@@ -237,8 +249,8 @@ impl<P: LoanHome> Dispatcher<P> {
         Ok(())
     }
 
-    /// So many requests, the oldest that were not yet reported, are with the kernel. With `acks=0`
-    /// nothing more will be heard of them.
+    /// The kernel has taken `count` more requests, oldest first. With `acks=0` they are done,
+    /// because no response will come.
     pub fn wrote(&mut self, count: usize, now: Instant) {
         self.in_flight.wrote(count);
         if self.rules.acks == Acks::None {
@@ -250,12 +262,12 @@ impl<P: LoanHome> Dispatcher<P> {
         self.dispatch(now);
     }
 
-    /// Whether responses are waited for.
+    /// Whether requests wait for responses.
     pub fn wants_responses(&self) -> bool {
         self.rules.acks != Acks::None
     }
 
-    /// A response came. Its batches go back with what the broker said of each.
+    /// A response has arrived. Its batches go back to their partitions with their results.
     pub fn response(&mut self, frame: Bytes, now: Instant) -> Result<Response, Fault> {
         let got = wire::correlation_id(&frame)?;
         let request = self.in_flight.answered(got);
@@ -263,7 +275,7 @@ impl<P: LoanHome> Dispatcher<P> {
             expected: unexpected.expected,
             got,
         })?;
-        // Whatever goes wrong from here on drops the loans: they go back as written, unanswered.
+        // Any error from here on drops the loans. They go back as written, without a response.
         let version = request.version;
         let (_, body) = wire::split_response(Api::Produce, version, frame)?;
         let response = ProduceResponse::decode(version, &body)?;
@@ -279,29 +291,31 @@ impl<P: LoanHome> Dispatcher<P> {
         Ok(times)
     }
 
+    /// Gives the batches of a request back with the results in its response.
     fn settle(&mut self, request: Request<Box<Loan<P>>>, response: ProduceResponse) {
         let ProduceResponse {
             partitions, nodes, ..
         } = response;
-        for (loan, answer) in match_responses(request.loans, partitions) {
-            let Some(answer) = answer else {
-                tracing::warn!(partition = %loan.topic_partition, "the response leaves a batch out");
+        for (loan, result) in match_responses(request.loans, partitions) {
+            let Some(result) = result else {
+                let partition = &loan.topic_partition;
+                tracing::warn!(%partition, "the response leaves a batch out");
                 loan.give_back(&"the broker's response left the batch out".into());
                 continue;
             };
-            if let Some(leader) = answer.leader {
+            if let Some(leader) = result.leader {
                 self.actions.push_back(Action::LeaderMoved {
                     topic_partition: loan.topic_partition.clone(),
                     leader,
                     nodes: nodes.clone(),
                 });
             }
-            loan.settle(Report::Answered(answer.into()));
+            loan.settle(Report::Answered(result.into()));
         }
     }
 
-    /// The connection is gone: what was on it goes back, in the order of its batches. `closed` says that
-    /// the broker closed it.
+    /// The connection is gone. The batches of its requests go back, in their order. `closed`: the
+    /// broker closed it.
     pub fn lost(&mut self, error: &Arc<str>, closed: bool, now: Instant) -> Ended {
         self.actions.push_back(Action::Disconnect);
         let idle = self.in_flight.is_empty() && self.taken.is_empty();
@@ -326,32 +340,34 @@ impl<P: LoanHome> Dispatcher<P> {
         ended
     }
 
-    /// The broker is somewhere else, and its old connection is gone.
+    /// The broker has another address. The connection to the old one is gone.
     pub fn moved(&mut self, now: Instant) {
         self.link.moved();
         self.dispatch(now);
     }
 
-    /// Nothing is sent from here on, and why.
+    /// Sends nothing from now on, because of `why`.
     pub fn stop(&mut self, why: Arc<str>) {
         self.stopped = Some(why);
     }
 
-    /// It works again.
+    /// Sends again after [`stop`](Self::stop).
     pub fn resume(&mut self, now: Instant) {
         self.stopped = None;
         self.dispatch(now);
     }
 
-    /// A panic may have broken off anything: forgets what was to be done, and has partitions announce
-    /// themselves again.
+    /// Called after a panic, which may have interrupted anything. Drops the actions that are not
+    /// done, and tells the partitions that they are not in the queue. So they announce themselves
+    /// again.
     pub fn reset(&mut self) {
         self.yielding = false;
         self.actions.clear();
         self.clear_ready();
     }
 
-    /// Takes nothing for granted that partitions were told, and asks for its alarms anew.
+    /// Called when messages may have been lost. Has the partitions announce themselves again, and
+    /// asks for its alarms again.
     pub fn resync(&mut self, now: Instant) {
         self.clear_ready();
         let deadline = self.in_flight.deadline(self.rules.request_timeout);
@@ -362,7 +378,8 @@ impl<P: LoanHome> Dispatcher<P> {
         self.dispatch(now);
     }
 
-    /// Whether it is the connection of this number that is heard.
+    /// Whether this is the number of the present connection. Events of other connections are
+    /// ignored.
     pub fn is_current(&self, number: u64) -> bool {
         self.link.is_current(number)
     }
@@ -372,36 +389,39 @@ impl<P: LoanHome> Dispatcher<P> {
         &self.link
     }
 
-    /// Requests without a response.
+    /// The number of requests in flight.
     pub fn in_flight(&self) -> usize {
         self.in_flight.len()
     }
 
-    /// Batches taken or in flight.
+    /// The number of lent batches, in requests or not.
     pub fn loans(&self) -> usize {
         self.in_flight.loans() + self.taken.len()
     }
 
-    /// Whether a request could go at once.
+    /// Whether a request could be sent at once.
     fn is_free(&self) -> bool {
         self.link.is_up() && self.link.throttled_until().is_none() && self.in_flight.has_room()
     }
 
-    /// How many bytes of full batches are worth waking this sender for.
+    /// How many bytes of full batches are enough to wake the sender.
     fn worth_waking(&self) -> usize {
-        let looks_by_itself = match self.link.is_up() {
+        // The sender checks for full batches by itself soon.
+        let at_work = match self.link.is_up() {
             _ if self.stopped.is_some() => false,
             true => self.yielding || !self.is_free(),
-            // With no partition in the queue nothing is under way; else there is an alarm.
+            // While it connects, an event will follow. If the connection is down and partitions are
+            // in the queue, an alarm is set for the next attempt. Without partitions, nothing
+            // follows.
             false => !self.link.is_down() || !self.ready.is_empty(),
         };
         let in_flight = !self.in_flight.is_empty();
         let slots = self.in_flight.slots();
-        self.sizing.worth_waking(slots, looks_by_itself, in_flight)
+        self.sizing.worth_waking(slots, at_work, in_flight)
     }
 
-    /// Sends what was lent, and asks for more. With `lent`, what partitions lent goes before others are
-    /// asked.
+    /// Sends the lent batches, and asks for more. With `lent`, all lent batches are sent before
+    /// partitions are asked.
     fn work(&mut self, mut lent: bool, now: Instant) {
         if self.ready.is_empty() && self.taken.is_empty() {
             return;
@@ -435,6 +455,7 @@ impl<P: LoanHome> Dispatcher<P> {
         }
     }
 
+    /// Connects, or sets an alarm for when that is allowed. Does neither if no partition waits.
     fn connect(&mut self, now: Instant) {
         self.ready.retain(|partition| partition.is_attached());
         if self.ready.is_empty() {
@@ -446,8 +467,9 @@ impl<P: LoanHome> Dispatcher<P> {
         }
     }
 
-    /// A gather never waits for a partition: one turn lets each lend that is alive. So many batches have
-    /// been asked for.
+    /// Lets the other actors run once, before the next request is sent. In this turn, every
+    /// partition that is able to can lend its batches. The sender never waits longer for them.
+    /// `asked` is how many batches it has asked for.
     fn yield_once(&mut self, asked: usize) {
         if !std::mem::replace(&mut self.yielding, true) {
             self.ask_for_piggyback(asked);
@@ -455,7 +477,7 @@ impl<P: LoanHome> Dispatcher<P> {
         }
     }
 
-    /// Sends one request with what has been taken.
+    /// Sends one request with lent batches.
     fn send(&mut self, now: Instant) {
         let Some(version) = self.link.version() else {
             return;
@@ -507,7 +529,7 @@ impl<P: LoanHome> Dispatcher<P> {
 }
 
 impl<P: LoanHome> Drop for Dispatcher<P> {
-    /// Nothing is to be lent to it any more.
+    /// Without a demand, partitions lend nothing more.
     fn drop(&mut self) {
         self.demand.set(0);
     }

@@ -1,39 +1,39 @@
-//! The connection to one broker, as its sender knows it: whether it is up, when it may be tried again,
-//! how long it is throttled, and since when it is idle.
+//! The state of the connection to one broker: whether it is up, when it may be tried again, until
+//! when it is throttled, and since when it is idle.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::core::backoff::Backoff;
 
-/// What the configuration says of connections.
+/// The configuration that applies to connections.
 #[derive(Debug, Clone)]
 pub(crate) struct LinkRules {
     /// `reconnect.backoff.ms`, `reconnect.backoff.max.ms`
     pub reconnect_backoff: (Duration, Duration),
     /// `socket.connection.setup.timeout.ms`, `socket.connection.setup.timeout.max.ms`
     pub setup_timeout: (Duration, Duration),
-    /// `connections.max.idle.ms`; `None` keeps idle connections.
+    /// `connections.max.idle.ms`. With `None`, idle connections are kept.
     pub max_idle: Option<Duration>,
-    /// Of the waits' jitter.
+    /// The seed of the random part of the waits.
     pub seed: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// Nothing to send, or not yet tried again.
+    /// There is nothing to send, or it may not be tried again yet.
     Down,
     Connecting,
-    /// Produce requests go in this version.
+    /// Produce requests are sent in this version.
     Up {
         version: i16,
     },
 }
 
-/// A connection is to be made.
+/// How to make the next connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Connect {
-    /// Whatever another connection says is not heard.
+    /// The number of this connection. Events of a connection with another number are ignored.
     pub number: u64,
     /// How long it may take.
     pub setup_timeout: Duration,
@@ -44,13 +44,13 @@ pub(crate) struct Connect {
 pub(crate) struct Ended {
     /// It was up.
     pub was_up: bool,
-    /// A connection with nothing on it was closed, which is no fault.
+    /// The broker closed a connection on which nothing was sent or awaited. That is not an error.
     pub quiet: bool,
-    /// The error is another one than the last.
+    /// The error differs from the last one.
     pub is_news: bool,
 }
 
-/// The state of a connection that is made when there is something to send.
+/// The state of the connection to one broker. It is connected only when there is something to send.
 #[derive(Debug)]
 pub(crate) struct LinkState {
     phase: Phase,
@@ -96,12 +96,12 @@ impl LinkState {
         }
     }
 
-    /// Whether this is the connection that is heard.
+    /// Whether this is the number of the present connection.
     pub fn is_current(&self, number: u64) -> bool {
         self.number == number
     }
 
-    /// Begins to connect, or says when it may.
+    /// Begins to connect. The error is the time from which that is allowed.
     pub fn connect(&mut self, now: Instant) -> Result<Connect, Instant> {
         if let Some(at) = self.not_before.filter(|at| *at > now) {
             return Err(at);
@@ -114,7 +114,7 @@ impl LinkState {
         })
     }
 
-    /// The connection is up. Returns when it has been idle for too long.
+    /// The connection is up. Returns when it will have been idle for too long.
     pub fn connected(&mut self, version: i16, now: Instant) -> Option<Instant> {
         self.phase = Phase::Up { version };
         self.setup_timeout.reset();
@@ -128,7 +128,7 @@ impl LinkState {
         self.last_used = now;
     }
 
-    /// A response came. Returns until when the broker wants a pause, if it does.
+    /// A response arrived. If the broker throttles, returns until when nothing may be sent.
     pub fn answered(&mut self, throttle: Duration, now: Instant) -> Option<Instant> {
         self.last_used = now;
         self.reconnect.reset();
@@ -140,18 +140,20 @@ impl LinkState {
         self.throttled_until
     }
 
-    /// Until when nothing may be sent, if the broker asked for a pause that is not over at `now`.
+    /// Until when nothing may be sent, if the broker throttles at `now`. Ends a throttling that is
+    /// over.
     pub fn throttled(&mut self, now: Instant) -> Option<Instant> {
         self.throttled_until.take_if(|until| *until <= now);
         self.throttled_until
     }
 
-    /// The pause that was asked for, as far as it is known to be over.
+    /// Until when nothing may be sent, by the last call of [`throttled`](Self::throttled).
     pub fn throttled_until(&self) -> Option<Instant> {
         self.throttled_until
     }
 
-    /// The connection is gone. `idle` says that nothing was on it, `closed` that the broker closed it.
+    /// The connection is gone. `idle`: nothing was sent or awaited on it. `closed`: the broker
+    /// closed it.
     pub fn lost(&mut self, error: &Arc<str>, idle: bool, closed: bool, now: Instant) -> Ended {
         let was_up = self.is_up();
         self.disconnect();
@@ -168,24 +170,25 @@ impl LinkState {
         }
     }
 
-    /// Gives the connection up. What it still says is not heard.
+    /// Gives the connection up. Its later events are ignored.
     pub fn disconnect(&mut self) {
         self.phase = Phase::Down;
         self.number += 1;
     }
 
-    /// The broker is somewhere else: it may be tried at once.
+    /// The broker has another address, which may be tried at once.
     pub fn moved(&mut self) {
         self.not_before = None;
     }
 
-    /// When the connection has been idle for too long, if it is up and may end for that.
+    /// When the connection will have been idle for too long. `None` if it is down, or if idle
+    /// connections are kept.
     pub fn idle_at(&self) -> Option<Instant> {
         let idle = self.max_idle.filter(|_| self.is_up())?;
         Some(self.last_used + idle)
     }
 
-    /// What went wrong last, until a response comes.
+    /// The last error, if no response has arrived since.
     pub fn last_error(&self) -> Option<&Arc<str>> {
         self.last_error.as_ref()
     }
@@ -223,13 +226,13 @@ mod tests {
         let second = link.connect(at).expect("the backoff is over");
         assert!(
             second.number > first.number,
-            "what the first says is not heard"
+            "events of the first are ignored"
         );
         assert!(second.setup_timeout > first.setup_timeout, "it doubles");
     }
 
     #[test]
-    fn the_same_error_again_is_no_news() {
+    fn the_same_error_again_is_not_news() {
         let now = Instant::now();
         let mut link = link(now);
         assert!(link.lost(&error("refused"), true, false, now).is_news);
@@ -261,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_lasts_as_long_as_the_broker_asked_for() {
+    fn throttling_lasts_as_long_as_the_broker_asked_for() {
         let now = Instant::now();
         let mut link = link(now);
         assert_eq!(link.answered(Duration::ZERO, now), None);

@@ -1,4 +1,5 @@
-//! Whom a sender asks for batches: the partitions in its ready queue, and those whose open batch is due.
+//! Decides which partitions a sender asks for batches: those in its ready queue, and those whose
+//! open batch is due or can go along as piggyback.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -8,13 +9,13 @@ use super::{Action, Dispatcher};
 use crate::core::dispatch::{LoanHome, OutgoingBatch};
 use crate::core::stage::due;
 
-/// A batch whose linger is over may wait this long for the sender to ask for it. After that its
-/// partition has to know, since it is the partition that settles what runs out of time.
+/// How long a partition may wait in the ready queue without being told, after the linger of its
+/// open batch is over. Then it is told, since it has to settle the batch if its time runs out.
 pub(super) const UNAWARE: Duration = Duration::from_millis(100);
 
 impl<P: LoanHome> Dispatcher<P> {
-    /// Asks partitions in the ready queue for as many batches as are likely to fill each request that
-    /// could go. Returns how many.
+    /// Asks partitions in the ready queue for as many batches as are likely to fill all requests
+    /// that may be sent. Returns how many batches it asked for.
     pub(super) fn ask(&mut self) -> usize {
         let slots = self.in_flight.slots();
         let wanted = self.sizing.batches(slots, self.taken.len());
@@ -22,7 +23,8 @@ impl<P: LoanHome> Dispatcher<P> {
         if asked == 0 {
             return 0;
         }
-        // A request takes one batch of a partition.
+        // A request carries one batch of a partition. So a partition is asked for one batch for
+        // each request at most.
         let batches = (wanted / asked).clamp(1, slots);
         for partition in self.ready.drain(..asked) {
             self.actions.push_back(Action::Take {
@@ -34,14 +36,15 @@ impl<P: LoanHome> Dispatcher<P> {
         asked * batches
     }
 
-    /// Asks for open batches, to go along in the request that goes now.
+    /// Asks for open batches as piggyback: they go along in the request that is sent next. `asked`
+    /// is how many other batches were asked for.
     pub(super) fn ask_for_piggyback(&mut self, asked: usize) {
         if !self.is_free() {
             return;
         }
         let gathered: usize = self.taken.iter().map(|loan| loan.len()).sum();
-        let under_way = gathered + self.in_flight.bytes();
-        let most = self.sizing.piggyback(under_way, asked);
+        let bytes = gathered + self.in_flight.bytes();
+        let most = self.sizing.piggyback(bytes, asked);
         for partition in self.queue.take_piggyback(most) {
             self.actions.push_back(Action::Take {
                 partition,
@@ -51,7 +54,8 @@ impl<P: LoanHome> Dispatcher<P> {
         }
     }
 
-    /// Queues the partitions whose open batches are due, and asks for an alarm for the next ones.
+    /// Moves the partitions whose open batch is due to the ready queue, and sets an alarm for the
+    /// next ones. If the sender cannot ask them soon, wakes these partitions instead.
     pub(super) fn queue_lingered(&mut self, now: Instant) {
         let (linger, pressure) = (self.rules.linger, self.shelf.pressure());
         let (lingered, next) = self.queue.take_due(due(linger, pressure, now));
@@ -70,8 +74,8 @@ impl<P: LoanHome> Dispatcher<P> {
         }
     }
 
-    /// Tells partitions that they stand in the ready queue, if they have done so for long without
-    /// having to know.
+    /// Tells the partitions in the ready queue that they are in it, if they have waited there for
+    /// [`UNAWARE`] without being told.
     pub(super) fn tell_unaware(&mut self, now: Instant) {
         if self.ready.is_empty() {
             self.unaware_until = None;
@@ -80,13 +84,14 @@ impl<P: LoanHome> Dispatcher<P> {
         }
     }
 
-    /// Forgets the ready queue; partitions announce themselves again.
+    /// Clears the ready queue, and tells its partitions. They announce themselves again.
     pub(super) fn clear_ready(&mut self) {
         self.unaware_until = None;
         self.tell_queued(false);
         self.ready.clear();
     }
 
+    /// Tells all partitions in the ready queue whether they are in it from now on.
     fn tell_queued(&mut self, queued: bool) {
         self.tidy_ready();
         let told = self.ready.iter().map(Arc::clone);
@@ -94,7 +99,8 @@ impl<P: LoanHome> Dispatcher<P> {
         self.actions.extend(told);
     }
 
-    /// A partition that was not asked for long may stand in the queue twice, or have left.
+    /// Removes partitions that are in the queue twice or have detached. Both can happen while they
+    /// wait there.
     pub(super) fn tidy_ready(&mut self) {
         let mut seen = HashSet::new();
         self.ready

@@ -13,8 +13,8 @@ const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 const LINGER: Duration = Duration::from_millis(5);
 
-/// A partition that keeps what comes back to it: whether each batch was written, or the error code of
-/// the broker's answer.
+/// A partition that notes what comes back to it: whether each batch was written, or the error code
+/// in the broker's response.
 #[derive(Debug, Clone, Default)]
 struct Partition {
     number: i32,
@@ -104,7 +104,7 @@ impl World {
     }
 
     fn offer(&mut self, number: usize) {
-        let home = self.partitions[number].0.clone();
+        let owner = self.partitions[number].0.clone();
         let lent = Lent {
             id: 1,
             header: [0; HEADER_LEN],
@@ -113,12 +113,12 @@ impl World {
             again: false,
             alive: Arc::default(),
         };
-        let topic_partition = TopicPartition::new("t", home.number);
-        let loan = Loan::new(topic_partition, Uuid::nil(), lent, home);
+        let topic_partition = TopicPartition::new("t", owner.number);
+        let loan = Loan::new(topic_partition, Uuid::nil(), lent, owner);
         self.dispatcher.offered(loan, None, self.now);
     }
 
-    /// Everything that is to be done, in words.
+    /// Takes all actions, as text.
     fn actions(&mut self) -> Vec<String> {
         std::iter::from_fn(|| self.dispatcher.next_action())
             .map(|action| {
@@ -152,7 +152,7 @@ impl World {
             .collect()
     }
 
-    /// Has a batch of each of these partitions sent in one request.
+    /// Sends a batch of each of these partitions in one request.
     fn send(&mut self, numbers: &[usize]) {
         numbers.iter().for_each(|number| self.ready(*number));
         numbers.iter().for_each(|number| self.offer(*number));
@@ -187,11 +187,11 @@ fn a_connection_is_made_when_there_is_something_to_send() {
     world.ready(0);
     assert_eq!(world.actions(), ["connect"]);
     world.ready(1);
-    assert!(world.actions().is_empty(), "it is on its way");
+    assert!(world.actions().is_empty(), "it connects already");
 }
 
 #[test]
-fn a_partition_that_left_is_no_reason_to_connect() {
+fn a_detached_partition_is_no_reason_to_connect() {
     let mut world = World::new(rules());
     world.handle(0).detach();
     world.ready(0);
@@ -199,7 +199,7 @@ fn a_partition_that_left_is_no_reason_to_connect() {
 }
 
 #[test]
-fn a_gather_waits_for_one_turn_and_takes_what_is_there() {
+fn a_request_waits_for_one_turn_and_takes_what_was_lent() {
     let mut world = World::up(rules());
     world.ready(0);
     assert_eq!(world.actions(), ["take 0", "yield"]);
@@ -228,7 +228,7 @@ fn batches_of_many_partitions_go_in_one_request() {
 }
 
 #[test]
-fn no_more_requests_are_unanswered_than_allowed() {
+fn no_more_requests_are_in_flight_than_allowed() {
     let mut world = World::up(rules());
     world.send(&[0]);
     world.dispatcher.wrote(1, world.now);
@@ -255,7 +255,7 @@ fn a_sender_that_could_send_has_a_demand() {
 }
 
 #[test]
-fn a_throttled_broker_gets_nothing_until_its_pause_is_over() {
+fn a_broker_that_throttles_gets_nothing_until_that_is_over() {
     let mut world = World::up(rules());
     world.send(&[0]);
     world.dispatcher.wrote(1, world.now);
@@ -271,7 +271,7 @@ fn a_throttled_broker_gets_nothing_until_its_pause_is_over() {
 }
 
 #[test]
-fn what_was_on_a_lost_connection_goes_back_and_the_rest_hears_why() {
+fn the_batches_of_a_lost_connection_go_back_and_other_partitions_are_told_why() {
     let mut world = World::up(rules());
     world.send(&[0]);
     world.ready(1);
@@ -290,7 +290,9 @@ fn what_was_on_a_lost_connection_goes_back_and_the_rest_hears_why() {
     );
     world.dispatcher.turn_over(world.now);
     let actions = world.actions();
-    let alarm = actions[0].strip_prefix("alarm ").expect("it waits");
+    let alarm = actions[0]
+        .strip_prefix("alarm ")
+        .expect("an alarm for the backoff");
     let wait: u64 = alarm.parse().expect("milliseconds");
     world.now += Duration::from_millis(wait + 1);
     assert_eq!(world.dispatcher.tick(world.now), Ok(()));
@@ -323,7 +325,7 @@ fn an_offer_after_the_connection_was_lost_goes_back() {
 }
 
 #[test]
-fn a_request_that_is_not_answered_in_time_is_a_fault() {
+fn a_request_without_a_response_in_time_is_a_fault() {
     let mut world = World::up(rules());
     world.send(&[0]);
     world.now += 30 * SECOND - MS;
@@ -333,21 +335,21 @@ fn a_request_that_is_not_answered_in_time_is_a_fault() {
 }
 
 #[test]
-fn a_response_out_of_turn_or_torn_is_a_fault() {
+fn a_response_out_of_order_or_cut_short_is_a_fault() {
     let mut world = World::up(rules());
     let none = world.dispatcher.response(response(7, 0, 0), world.now);
     let (expected, got) = (None, 7);
     assert_eq!(none, Err(Fault::Correlation { expected, got }));
     world.send(&[0]);
     world.dispatcher.wrote(1, world.now);
-    let torn = response(0, 0, 0);
-    let torn = world.dispatcher.response(torn.slice(..20), world.now);
-    assert!(matches!(torn, Err(Fault::Wire(_))), "{torn:?}");
+    let short = response(0, 0, 0).slice(..20);
+    let short = world.dispatcher.response(short, world.now);
+    assert!(matches!(short, Err(Fault::Wire(_))), "{short:?}");
     assert_eq!(world.partitions[0].0.returned().len(), 1, "it went back");
 }
 
 #[test]
-fn a_batch_that_the_response_leaves_out_goes_back_unanswered() {
+fn a_batch_that_the_response_omits_goes_back() {
     let mut world = World::up(rules());
     world.send(&[0, 1]);
     world.dispatcher.wrote(1, world.now);
@@ -385,7 +387,7 @@ fn a_batch_whose_linger_is_over_is_asked_for() {
 }
 
 #[test]
-fn a_partition_that_cannot_be_asked_soon_looks_itself() {
+fn a_partition_that_cannot_be_asked_soon_is_woken() {
     let mut world = World::new(rules());
     world.queue.batch_opened(world.now, &world.handle(0));
     world.now += LINGER;
@@ -394,7 +396,7 @@ fn a_partition_that_cannot_be_asked_soon_looks_itself() {
 }
 
 #[test]
-fn a_partition_that_waits_for_long_hears_that_it_is_queued() {
+fn a_partition_that_waits_for_long_is_told_that_it_is_queued() {
     let mut world = World::up(rules());
     world.send(&[0]);
     world.dispatcher.wrote(1, world.now);
@@ -415,7 +417,7 @@ fn a_partition_that_waits_for_long_hears_that_it_is_queued() {
 }
 
 #[test]
-fn open_batches_go_along_with_what_goes() {
+fn open_batches_go_along_in_a_request_that_is_sent_anyway() {
     let mut world = World::up(rules());
     world.queue.batch_opened(world.now, &world.handle(1));
     world.ready(0);
@@ -442,7 +444,7 @@ fn a_connection_that_is_idle_ends() {
     let mut world = World::up(rules());
     world.now += 60 * SECOND - MS;
     assert_eq!(world.dispatcher.tick(world.now), Ok(()));
-    assert_eq!(world.actions(), ["alarm 1000"], "it is looked at again");
+    assert_eq!(world.actions(), ["alarm 1000"], "it is checked again");
     world.now += MS;
     assert_eq!(world.dispatcher.tick(world.now), Ok(()));
     assert_eq!(world.actions(), ["disconnect"]);
@@ -467,7 +469,7 @@ fn after_a_resync_partitions_announce_themselves_again() {
 }
 
 #[test]
-fn an_old_connection_is_not_heard() {
+fn events_of_an_old_connection_are_ignored() {
     let mut world = World::new(rules());
     world.ready(0);
     let Some(Action::Connect(connect)) = world.dispatcher.next_action() else {

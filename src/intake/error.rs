@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::core::broker_error::BrokerError;
+use crate::core::cluster::TopicRefusal;
 use crate::core::record::{NegativeTimestamp, Record};
 
 /// A record that was refused: it was never accepted, and is certainly not in the log.
@@ -132,6 +133,25 @@ impl TrySendError {
 impl From<TrySendError> for SendError {
     fn from(refused: TrySendError) -> Self {
         refused.0.1
+    }
+}
+
+impl From<TopicRefusal> for SendError {
+    fn from(refusal: TopicRefusal) -> Self {
+        match refusal {
+            TopicRefusal::Unknown {
+                topic,
+                waited,
+                why,
+                error,
+            } => Self::TopicUnknown {
+                topic,
+                waited,
+                why,
+                error,
+            },
+            TopicRefusal::Refused { topic, error } => Self::TopicRefused { topic, error },
+        }
     }
 }
 

@@ -1,10 +1,18 @@
-//! What the producer knows of the cluster, and which broker it asks.
+//! What the producer knows of the cluster, and what it asks brokers for: which topics, when, and of
+//! which broker.
 //!
-//! [`ClusterView`] belongs to the MetadataActor, [`BrokerRotation`] to each connection for metadata
-//! and producer ids.
+//! [`ProducerMetadata`] holds the rules and belongs to the MetadataActor. [`BrokerRotation`] belongs
+//! to each connection for metadata and producer ids.
 
 mod broker_rotation;
+mod interests;
+mod metadata;
+mod refresh;
 mod view;
 
 pub(crate) use broker_rotation::BrokerRotation;
-pub(crate) use view::{ClusterView, TopicView};
+pub(crate) use interests::{TopicRefusal, Wanted, Wish};
+pub(crate) use metadata::{MetadataRules, ProducerMetadata};
+#[cfg(any(test, fuzzing))]
+pub(crate) use view::ClusterView;
+pub(crate) use view::TopicView;

@@ -9,7 +9,6 @@ use super::clock::{Alarm, ClockActor};
 use super::guard::{self, Guard, Guarded, On, guarded};
 use super::messages::*;
 use super::now;
-use crate::core::broker_error::BrokerError;
 use crate::core::endpoint::Endpoint;
 use crate::core::identity::{Identities, Identity, NextIdentity};
 use crate::core::record::TopicPartition;
@@ -90,27 +89,19 @@ impl IdentityActor {
         answer: Result<InitProducerIdResponse, NetError>,
         ctx: &mut Context<Self>,
     ) {
-        let trouble = match answer {
-            Ok(InitProducerIdResponse {
-                error_code: 0,
-                producer_id,
-                epoch,
-                ..
-            }) => {
-                if let Some(identity) = Identity::given(producer_id, epoch) {
-                    tracing::debug!(?identity, "a broker gave a producer id");
-                    self.identities.obtained(identity);
-                    return self.tell_all(identity);
-                }
-                format!("no producer id: the broker gave {producer_id} with epoch {epoch}")
+        let given = match answer {
+            Ok(response) => {
+                let given = self.identities.answered(response);
+                given.map_err(|why| why.to_string())
             }
-            Ok(answer) => {
-                format!(
-                    "no producer id: the broker answered {}",
-                    BrokerError::new(answer.error_code)
-                )
+            Err(error) => Err(error.to_string()),
+        };
+        let trouble = match given {
+            Ok(identity) => {
+                tracing::debug!(?identity, "a broker gave a producer id");
+                return self.tell_all(identity);
             }
-            Err(error) => format!("no producer id: {error}"),
+            Err(why) => format!("no producer id: {why}"),
         };
         tracing::warn!(trouble, "batches wait for a producer id");
         for member in self.members.values() {

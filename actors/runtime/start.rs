@@ -18,11 +18,12 @@ use crate::actors::delivery::DeliveryActor;
 use crate::actors::guard::Watch;
 use crate::actors::identity::IdentityActor;
 use crate::actors::messages::Restock;
-use crate::actors::metadata::{MetadataActor, MetadataRules};
+use crate::actors::metadata::MetadataActor;
 use crate::actors::now;
 use crate::actors::pool::PoolActor;
 use crate::actors::services::SharedServices;
 use crate::config::{Config, MetadataRecovery};
+use crate::core::cluster::MetadataRules;
 use crate::core::compress::Compressor;
 use crate::core::dispatch::{DispatchRules, LinkRules};
 use crate::core::endpoint::Endpoint;
@@ -78,7 +79,7 @@ impl RuntimeSpec {
         let dial = dial(&config, rng.random());
         let rules = metadata_rules(&config, rng.random());
         let metadata = MetadataActor::new(
-            rules,
+            &rules,
             dial,
             Arc::clone(&topics),
             clock.clone(),

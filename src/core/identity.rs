@@ -1,5 +1,10 @@
 //! Producer id and epoch: who we are to the brokers (KIP-98, KIP-360).
 
+use std::fmt;
+
+use crate::core::broker_error::BrokerError;
+use crate::core::wire::InitProducerIdResponse;
+
 /// A producer id with its epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Identity {
@@ -7,11 +12,24 @@ pub struct Identity {
     pub epoch: i16,
 }
 
-impl Identity {
-    /// What a broker gave. With anything below 0 brokers take batches for those of a producer that
-    /// is not idempotent, and append them again with every retry.
-    pub fn given(producer_id: i64, epoch: i16) -> Option<Self> {
-        (producer_id >= 0 && epoch >= 0).then_some(Self { producer_id, epoch })
+/// Why a broker's response gives no identity.
+#[derive(Debug, PartialEq, Eq)]
+pub enum NoIdentity {
+    /// It is an error.
+    Refused(BrokerError),
+    /// It is below 0. Brokers take such batches for those of a producer that is not idempotent, and
+    /// append them again with every retry.
+    Nonsense { producer_id: i64, epoch: i16 },
+}
+
+impl fmt::Display for NoIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(error) => write!(f, "the broker answered {error}"),
+            Self::Nonsense { producer_id, epoch } => {
+                write!(f, "the broker gave {producer_id} with epoch {epoch}")
+            }
+        }
     }
 }
 
@@ -63,6 +81,26 @@ impl Identities {
             },
             _ => self.want(),
         }
+    }
+
+    /// A broker answered. If it gave no identity, nobody is asked again before
+    /// [`failed`](Self::failed).
+    pub fn answered(&mut self, response: InitProducerIdResponse) -> Result<Identity, NoIdentity> {
+        let InitProducerIdResponse {
+            error_code,
+            producer_id,
+            epoch,
+            ..
+        } = response;
+        if error_code != 0 {
+            return Err(NoIdentity::Refused(BrokerError::new(error_code)));
+        }
+        if producer_id < 0 || epoch < 0 {
+            return Err(NoIdentity::Nonsense { producer_id, epoch });
+        }
+        let identity = Identity { producer_id, epoch };
+        self.obtained(identity);
+        Ok(identity)
     }
 
     /// A broker gave an identity.
@@ -139,6 +177,48 @@ mod tests {
         };
         identities.obtained(fresh);
         assert_eq!(identities.bump(last), NextIdentity::Use(fresh));
+    }
+
+    fn response(error_code: i16, producer_id: i64, epoch: i16) -> InitProducerIdResponse {
+        InitProducerIdResponse {
+            throttle: std::time::Duration::ZERO,
+            error_code,
+            producer_id,
+            epoch,
+        }
+    }
+
+    #[test]
+    fn what_a_broker_gives_is_used_from_then_on() {
+        for (producer_id, epoch) in [(0, 0), (9, 3), (i64::MAX, i16::MAX)] {
+            let mut identities = Identities::default();
+            assert_eq!(identities.want(), NextIdentity::Ask);
+            let given = Identity { producer_id, epoch };
+            assert_eq!(
+                identities.answered(response(0, producer_id, epoch)),
+                Ok(given)
+            );
+            assert!(!identities.is_asking());
+            assert_eq!(identities.want(), NextIdentity::Use(given));
+        }
+    }
+
+    #[test]
+    fn an_answer_without_an_identity_is_asked_for_again_but_not_at_once() {
+        let refused = |code| NoIdentity::Refused(BrokerError::new(code));
+        let nonsense = |producer_id, epoch| NoIdentity::Nonsense { producer_id, epoch };
+        for (response, why) in [
+            (response(14, 9, 0), refused(14)),
+            (response(-1, -1, -1), refused(-1)),
+            (response(0, -1, 0), nonsense(-1, 0)),
+            (response(0, 9, -1), nonsense(9, -1)),
+        ] {
+            let mut identities = Identities::default();
+            assert_eq!(identities.want(), NextIdentity::Ask);
+            assert_eq!(identities.answered(response), Err(why));
+            assert_eq!(identities.want(), NextIdentity::Wait);
+            assert_eq!(identities.failed(), NextIdentity::Ask);
+        }
     }
 
     #[test]

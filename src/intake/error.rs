@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::core::broker_error::BrokerError;
+use crate::core::cluster::TopicRefusal;
 use crate::core::record::{NegativeTimestamp, Record};
 
 /// Why a record was refused. It was never accepted, and is certainly not in the log.
@@ -193,6 +194,25 @@ impl fmt::Display for RecordPart {
 impl From<TrySendError> for SendError {
     fn from(refused: TrySendError) -> Self {
         refused.0.1
+    }
+}
+
+impl From<TopicRefusal> for SendError {
+    fn from(refusal: TopicRefusal) -> Self {
+        match refusal {
+            TopicRefusal::Unknown {
+                topic,
+                waited,
+                why,
+                error,
+            } => Self::TopicUnknown {
+                topic,
+                waited,
+                why,
+                error,
+            },
+            TopicRefusal::Refused { topic, error } => Self::TopicRefused { topic, error },
+        }
     }
 }
 

@@ -3,18 +3,14 @@
 //! These requests must not wait behind the Produce requests to a broker that hangs. So this
 //! connection carries nothing else. If its broker fails, another one is used.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
-use rand::SeedableRng;
-use rand::rngs::SmallRng;
-use rand::seq::SliceRandom;
 use tokio::time::timeout;
 
 use super::connection::{Call, Connection, connect, exchange};
 use super::{ConnectOptions, NetError};
-use crate::core::backoff::Backoff;
+use crate::core::cluster::BrokerRotation;
 use crate::core::endpoint::Endpoint;
 use crate::core::wire::{self, Api, InitProducerIdResponse, MetadataResponse, WireError};
 
@@ -22,19 +18,8 @@ use crate::core::wire::{self, Api, InitProducerIdResponse, MetadataResponse, Wir
 const REBOOTSTRAP_REQUIRED: i16 = 129;
 
 pub struct ControlClient {
-    bootstrap: Vec<Endpoint>,
-    nodes: Vec<Endpoint>,
+    rotation: BrokerRotation,
     options: ConnectOptions,
-    backoff: Backoff,
-    random: SmallRng,
-    /// The brokers that are still to be tried in this round.
-    round: VecDeque<Endpoint>,
-    /// Whether the next round tries `nodes`. Otherwise all of them failed, and it tries
-    /// `bootstrap`.
-    nodes_next: bool,
-    /// Whether to return to the bootstrap list when all known nodes have failed
-    /// (`metadata.recovery.strategy`).
-    rebootstraps: bool,
     live: Option<Live>,
     correlation_id: i32,
 }
@@ -54,14 +39,8 @@ impl ControlClient {
         seed: u64,
     ) -> Self {
         Self {
-            bootstrap,
-            nodes: Vec::new(),
+            rotation: BrokerRotation::new(bootstrap, backoff, seed),
             options,
-            backoff: Backoff::new(backoff.0, backoff.1, seed),
-            random: SmallRng::seed_from_u64(seed),
-            round: VecDeque::new(),
-            nodes_next: true,
-            rebootstraps: true,
             live: None,
             correlation_id: 0,
         }
@@ -69,22 +48,13 @@ impl ControlClient {
 
     /// Sets the brokers of the cluster, from the newest metadata.
     pub fn set_nodes(&mut self, nodes: Vec<(i32, Endpoint)>) {
-        let mut endpoints: Vec<Endpoint> = Vec::with_capacity(nodes.len());
-        for (_, endpoint) in nodes {
-            if !endpoints.contains(&endpoint) {
-                endpoints.push(endpoint);
-            }
-        }
-        if endpoints != self.nodes {
-            self.nodes = endpoints;
-            self.round.clear();
-            self.nodes_next = true;
-        }
+        let endpoints = nodes.into_iter().map(|(_, endpoint)| endpoint);
+        self.rotation.set_nodes(endpoints);
     }
 
     /// Sets whether to return to the bootstrap list when all known nodes have failed. Default: yes.
     pub fn rebootstraps(mut self, rebootstraps: bool) -> Self {
-        self.rebootstraps = rebootstraps;
+        self.rotation.set_rebootstraps(rebootstraps);
         self
     }
 
@@ -93,12 +63,7 @@ impl ControlClient {
     /// it from the shortest again. Call this once for each failure.
     pub fn next_delay(&mut self) -> Duration {
         // A broker that responds, even with a refusal, is asked again after a wait.
-        let another = self.live.is_none() && !self.round.is_empty();
-        if another {
-            Duration::ZERO
-        } else {
-            self.backoff.next()
-        }
+        self.rotation.next_delay(self.live.is_some())
     }
 
     /// Makes one attempt, on the live connection or with the next broker.
@@ -136,7 +101,7 @@ impl ControlClient {
     ) -> Result<A, NetError> {
         let outcome = self.try_attempt(api, encode, decode).await;
         if outcome.is_ok() {
-            self.backoff.reset();
+            self.rotation.answered();
         }
         outcome
     }
@@ -156,15 +121,14 @@ impl ControlClient {
                 // request.
                 Err(error) if proven && error.is_closed_unsaid() => {}
                 outcome => {
-                    if self.live.is_none() && self.round.is_empty() {
-                        self.begin_round();
-                        self.round.retain(|other| *other != endpoint);
+                    if outcome.is_err() {
+                        self.rotation.lost(&endpoint);
                     }
                     return outcome;
                 }
             }
         }
-        let endpoint = self.next_endpoint().ok_or(NetError::NoBrokers)?;
+        let endpoint = self.rotation.next().ok_or(NetError::NoBrokers)?;
         let connection = connect(&endpoint, &self.options).await?;
         let live = Live {
             connection,
@@ -217,35 +181,12 @@ impl ControlClient {
         Ok(answer)
     }
 
-    fn next_endpoint(&mut self) -> Option<Endpoint> {
-        if self.round.is_empty() {
-            self.begin_round();
-        }
-        self.round.pop_front()
-    }
-
-    /// Starts a round: the known nodes in random order, then the bootstrap list, and so on
-    /// (KIP-899).
-    fn begin_round(&mut self) {
-        let to_nodes = (self.nodes_next || !self.rebootstraps) && !self.nodes.is_empty();
-        let brokers = if to_nodes {
-            &self.nodes
-        } else {
-            &self.bootstrap
-        };
-        let mut round = brokers.clone();
-        round.shuffle(&mut self.random);
-        self.round = round.into();
-        self.nodes_next = !to_nodes;
-    }
-
     fn rebootstrap(&mut self) -> NetError {
         let endpoint = self
             .live
             .take()
             .map(|live| live.connection.reader.endpoint().clone());
-        self.nodes.clear();
-        self.round.clear();
+        self.rotation.rebootstrap();
         match endpoint {
             Some(endpoint) => NetError::RebootstrapRequired { endpoint },
             None => NetError::NoBrokers,
@@ -415,9 +356,9 @@ mod tests {
             read_request(&mut stream).await.expect("another request");
             stream.write_all(&[0xff; 4]).await.expect("open");
         });
-        let mut client = client(&[falls.await]);
+        let fallen = falls.await;
+        let mut client = client(std::slice::from_ref(&fallen));
         client.init_producer_id().await.expect("an answer");
-        let fallen = client.bootstrap[0].clone();
         client.set_nodes(vec![(1, fallen), (2, closed_port())]);
         client.init_producer_id().await.expect_err("nonsense");
         assert!(client.next_delay().is_zero());
@@ -563,10 +504,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_broker_may_send_the_client_back_to_bootstrap() {
-        let broker = listen(|number, mut stream| async move {
-            if number > 0 {
-                return serve(stream, 5).await;
-            }
+        let sends_back = |_, mut stream: TcpStream| async move {
             shake_hands(&mut stream).await;
             let request = read_request(&mut stream).await.expect("a request");
             let answer = MetadataResponse::default().with_error_code(REBOOTSTRAP_REQUIRED);
@@ -578,19 +516,18 @@ mod tests {
             let answer = frame(request.correlation_id, &body);
             stream.write_all(&answer).await.expect("open");
             assert!(read_request(&mut stream).await.is_none());
-        })
-        .await;
-        let mut client = client(std::slice::from_ref(&broker));
-        client.set_nodes(vec![(1, broker), (2, closed_port())]);
-        client.round = client.nodes.clone().into();
+        };
+        let bootstrap = listen(|_, stream| serve(stream, 5)).await;
+        let mut client = client(&[bootstrap]);
+        let nodes = (listen(sends_back).await, listen(sends_back).await);
+        client.set_nodes(vec![(1, nodes.0), (2, nodes.1)]);
         let error = client.metadata(&[]).await.expect_err("sent back");
         assert!(
             matches!(error, NetError::RebootstrapRequired { .. }),
             "{error:?}"
         );
-        assert!(client.nodes.is_empty());
         let answer = client.init_producer_id().await.expect("bootstrap answers");
-        assert_eq!(answer.producer_id, 5);
+        assert_eq!(answer.producer_id, 5, "the other node is not asked");
     }
 
     #[tokio::test]

@@ -127,7 +127,10 @@ impl<L> InFlight<L> {
 
     /// Takes the front request if nothing will be heard of it (`acks=0`).
     pub fn pop_written(&mut self) -> Option<Request<L>> {
-        self.requests.pop_front_if(|request| request.written)
+        if !self.requests.front()?.written {
+            return None;
+        }
+        self.requests.pop_front()
     }
 
     /// When the oldest request has waited for `timeout`.

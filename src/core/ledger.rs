@@ -43,7 +43,7 @@ pub(crate) struct Lent {
     pub count: i32,
     /// Not the batch's first attempt.
     pub again: bool,
-    /// Held by whatever carries the loan or the news of it; see [`Ledger::mend`].
+    /// Held by whatever carries the loan or the news of it; see [`Ledger::recover`].
     pub alive: Arc<()>,
 }
 

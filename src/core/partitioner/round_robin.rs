@@ -11,7 +11,7 @@ use super::{Partitioner, TopicPartitions};
 /// the hands are even. (Java asks its partitioner a second time when a record
 /// opens a batch, which skips partitions: KAFKA-9965.)
 ///
-/// It makes many small batches; [`Sticky`](super::Sticky) is the one for throughput.
+/// It makes many small batches; the partitioner used by default makes large ones.
 ///
 /// ```
 /// use forebay::partitioner::{Partitioner, RoundRobin, TopicPartitions};

@@ -95,18 +95,8 @@ impl RuntimeActor {
         let watch = Watch::new(config.restart_max, config.restart_window);
         let clock = ClockActor::new(watch.guard(Component::Clock)).start();
         let meters = PoolMeters::new(&client_id, config.buffer_memory);
-        let pool = PoolActor::new(
-            config.buffer_memory,
-            config.batch_size,
-            Arc::clone(shelf),
-            clock.clone(),
-            meters,
-            watch.guard(Component::Pool),
-        )
-        .start();
-        let waker = pool.clone();
-        shelf.wake_with(move || waker.do_send(Restock));
-        pool.do_send(Restock);
+        let guard = watch.guard(Component::Pool);
+        let pool = start_pool(config, shelf, clock.clone(), meters, guard);
 
         let mut rng = SmallRng::seed_from_u64(seed);
         let mut dial = || {
@@ -116,16 +106,8 @@ impl RuntimeActor {
         let (dial_identity, dial_metadata) = (dial(), dial());
         let guard = watch.guard(Component::Identity);
         let identity = IdentityActor::new(dial_identity, clock.clone(), guard).start();
-        let bootstrap = config.bootstrap_servers.iter().map(Endpoint::to_string);
-        let rules = MetadataRules {
-            bootstrap: bootstrap.collect::<Vec<_>>().join(","),
-            max_age: config.metadata_max_age,
-            max_idle: config.metadata_max_idle,
-            backoff: (config.retry_backoff, config.retry_backoff_max),
-            seed: rng.random(),
-        };
         let metadata = MetadataActor::new(
-            rules,
+            metadata_rules(config, rng.random()),
             dial_metadata,
             Arc::clone(topics),
             clock.clone(),
@@ -137,15 +119,7 @@ impl RuntimeActor {
             shelf: Arc::clone(shelf),
             compressor: Rc::new(RefCell::new(Compressor::new(config.compression))),
             linger: config.linger,
-            rules: Rc::new(Rules {
-                idempotent: config.enable_idempotence,
-                max_in_flight: config.max_in_flight,
-                retries: config.retries,
-                backoff: config.retry_backoff,
-                backoff_max: config.retry_backoff_max,
-                delivery_timeout: config.delivery_timeout,
-                codec: config.compression,
-            }),
+            rules: Rc::new(ledger_rules(config)),
             clock,
             identity,
             metadata: metadata.clone(),
@@ -173,18 +147,7 @@ impl RuntimeActor {
             closing: None,
             ended: Some(end),
         };
-        let runtime = Self::create(|ctx| {
-            // The intake needs our address, and partitions need the intake.
-            ctx.wait(
-                intake
-                    .into_actor(&actor)
-                    .map(|intake, actor, ctx| match intake {
-                        Ok(intake) => actor.intake = Some(intake),
-                        Err(_) => ctx.stop(),
-                    }),
-            );
-            actor
-        });
+        let runtime = actor.start_with(intake);
         metadata.do_send(Serve(runtime.clone()));
         watch.report_to(runtime.clone());
         Runtime {
@@ -194,6 +157,21 @@ impl RuntimeActor {
             handles,
             ended,
         }
+    }
+
+    /// The intake needs our address, and partitions need the intake.
+    fn start_with(self, intake: oneshot::Receiver<Arc<Intake>>) -> Addr<Self> {
+        Self::create(|ctx| {
+            ctx.wait(
+                intake
+                    .into_actor(&self)
+                    .map(|intake, actor, ctx| match intake {
+                        Ok(intake) => actor.intake = Some(intake),
+                        Err(_) => ctx.stop(),
+                    }),
+            );
+            self
+        })
     }
 
     fn resync_all(&mut self) {
@@ -220,6 +198,44 @@ fn connect_options(config: &Config) -> ConnectOptions {
         request_timeout: config.request_timeout,
         send_buffer: config.send_buffer,
         receive_buffer: config.receive_buffer,
+    }
+}
+
+fn start_pool(
+    config: &Config,
+    shelf: &Arc<Shelf>,
+    clock: Addr<ClockActor>,
+    meters: PoolMeters,
+    guard: Guard,
+) -> Addr<PoolActor> {
+    let (total, batch) = (config.buffer_memory, config.batch_size);
+    let pool = PoolActor::new(total, batch, Arc::clone(shelf), clock, meters, guard).start();
+    let waker = pool.clone();
+    shelf.wake_with(move || waker.do_send(Restock));
+    pool.do_send(Restock);
+    pool
+}
+
+fn metadata_rules(config: &Config, seed: u64) -> MetadataRules {
+    let bootstrap = config.bootstrap_servers.iter().map(Endpoint::to_string);
+    MetadataRules {
+        bootstrap: bootstrap.collect::<Vec<_>>().join(","),
+        max_age: config.metadata_max_age,
+        max_idle: config.metadata_max_idle,
+        backoff: (config.retry_backoff, config.retry_backoff_max),
+        seed,
+    }
+}
+
+fn ledger_rules(config: &Config) -> Rules {
+    Rules {
+        idempotent: config.enable_idempotence,
+        max_in_flight: config.max_in_flight,
+        retries: config.retries,
+        backoff: config.retry_backoff,
+        backoff_max: config.retry_backoff_max,
+        delivery_timeout: config.delivery_timeout,
+        codec: config.compression,
     }
 }
 

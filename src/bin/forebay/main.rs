@@ -1,5 +1,7 @@
 //! The command `forebay`: shows the producer at work, sends lines, measures.
 
+#![warn(clippy::too_many_lines)]
+
 mod check;
 mod demo;
 mod follow;

@@ -52,6 +52,10 @@ impl Ledger {
         effects
     }
 
+    #[expect(
+        clippy::too_many_lines,
+        reason = "a table: what each class of answer does"
+    )]
     fn answered(&mut self, at: usize, attempt: Attempt, now: Instant, effects: &mut Effects) {
         let Attempt {
             error,

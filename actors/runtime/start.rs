@@ -17,7 +17,7 @@ use crate::actors::clock::ClockActor;
 use crate::actors::delivery::DeliveryActor;
 use crate::actors::guard::Watch;
 use crate::actors::identity::IdentityActor;
-use crate::actors::messages::Restock;
+use crate::actors::messages::{InstallMetadata, Restock, SetNodes};
 use crate::actors::metadata::MetadataActor;
 use crate::actors::now;
 use crate::actors::pool::PoolActor;
@@ -68,25 +68,19 @@ impl RuntimeSpec {
         let runtime: Addr<RuntimeActor> = ctx.address();
         let topics = Topics::new();
         let shelf = Shelf::new(config.buffer_memory, config.batch_size);
-        let watch = Watch::new(
-            config.restart_max,
-            config.restart_window,
-            Some(runtime.clone().recipient()),
-        );
+        let (max, window) = (config.restart_max, config.restart_window);
+        let watch = Watch::new(max, window, Some(runtime.clone().recipient()));
         let clock = ClockActor::new(watch.guard(Component::Clock)).start();
         let pool = start_pool(&config, &shelf, &clock, &watch);
         let identity = start_identity(&config, &clock, &watch, rng.random());
-        let dial = dial(&config, rng.random());
-        let rules = metadata_rules(&config, rng.random());
-        let metadata = MetadataActor::new(
-            &rules,
-            dial,
-            Arc::clone(&topics),
-            clock.clone(),
+        let metadata = start_metadata(
+            &config,
+            &topics,
+            &clock,
             (identity.clone().recipient(), runtime.clone().recipient()),
-            watch.guard(Component::Metadata),
-        )
-        .start();
+            &watch,
+            (rng.random(), rng.random()),
+        );
         let backend = ActorBackend {
             pool: pool.clone(),
             metadata: metadata.clone(),
@@ -99,6 +93,7 @@ impl RuntimeSpec {
             self.interceptors,
             self.partitioner,
         ));
+        let delivery = DeliveryActor::new(watch.guard(Component::Delivery)).start();
         let services = Rc::new(SharedServices {
             shelf: Arc::clone(&shelf),
             compressor: Rc::new(RefCell::new(Compressor::new(config.compression))),
@@ -107,7 +102,7 @@ impl RuntimeSpec {
             clock,
             identity,
             metadata,
-            delivery: DeliveryActor::new(watch.guard(Component::Delivery)).start(),
+            delivery,
         });
         let (end, ended) = oneshot::channel();
         let handles = Arc::new(());
@@ -170,6 +165,25 @@ fn start_identity(
 ) -> Addr<IdentityActor> {
     let guard = watch.guard(Component::Identity);
     IdentityActor::new(dial(config, seed), clock.clone(), guard).start()
+}
+
+fn start_metadata(
+    config: &Arc<Config>,
+    topics: &Arc<Topics>,
+    clock: &Addr<ClockActor>,
+    tells: (Recipient<SetNodes>, Recipient<InstallMetadata>),
+    watch: &Rc<Watch>,
+    (dial_seed, backoff_seed): (u64, u64),
+) -> Addr<MetadataActor> {
+    MetadataActor::new(
+        &metadata_rules(config, backoff_seed),
+        dial(config, dial_seed),
+        Arc::clone(topics),
+        clock.clone(),
+        tells,
+        watch.guard(Component::Metadata),
+    )
+    .start()
 }
 
 /// Makes clients for metadata and producer ids. They have connections of their own, so that their

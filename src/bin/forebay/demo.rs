@@ -61,27 +61,9 @@ pub async fn run(args: Demo) -> Result<ExitCode, Failure> {
         .close(TO_CLOSE)
         .await
         .map_err(|e| Failure::Failed(format!("closing the producer: {e}")))?;
-    let Produced {
-        places,
-        tally,
-        latencies,
-        ..
-    } = produced;
-    say(&format!(
-        "produced   {tally} in {:.2} s",
-        took.as_secs_f64()
-    ));
-    let rate = per_second(tally.acked, took);
-    say(&format!(
-        "rate       {} records/s, {:.1} MB/s",
-        Grouped(rate as u64),
-        rate * VALUE_LEN as f64 / MB
-    ));
-    let [p50, p99, p999] = [0.5, 0.99, 0.999].map(|p| percentile(&latencies, p));
-    say(&format!(
-        "latency    p50 {p50:.1} ms, p99 {p99:.1} ms, p99.9 {p999:.1} ms from send to ack"
-    ));
+    say_how_fast(&produced, took);
 
+    let Produced { places, tally, .. } = produced;
     let began = Instant::now();
     let mut check = Check::new(places);
     let bar = progress(records, "reading back")?;
@@ -115,6 +97,26 @@ pub async fn run(args: Demo) -> Result<ExitCode, Failure> {
         check.wrong
     );
     Ok(ExitCode::FAILURE)
+}
+
+fn say_how_fast(produced: &Produced, took: Duration) {
+    let Produced {
+        tally, latencies, ..
+    } = produced;
+    say(&format!(
+        "produced   {tally} in {:.2} s",
+        took.as_secs_f64()
+    ));
+    let rate = per_second(tally.acked, took);
+    say(&format!(
+        "rate       {} records/s, {:.1} MB/s",
+        Grouped(rate as u64),
+        rate * VALUE_LEN as f64 / MB
+    ));
+    let [p50, p99, p999] = [0.5, 0.99, 0.999].map(|p| percentile(latencies, p));
+    say(&format!(
+        "latency    p50 {p50:.1} ms, p99 {p99:.1} ms, p99.9 {p999:.1} ms from send to ack"
+    ));
 }
 
 fn say(line: &str) {

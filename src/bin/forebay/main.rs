@@ -1,5 +1,7 @@
 //! The command `forebay`: demonstrates the producer, sends lines, and measures.
 
+#![warn(clippy::too_many_lines)]
+
 mod check;
 mod demo;
 mod follow;

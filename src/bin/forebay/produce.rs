@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -56,14 +56,7 @@ pub struct Args {
 
 pub async fn run(args: Args) -> Result<ExitCode, Failure> {
     let config = args.settings.config()?;
-    let from: Box<dyn Read + Send> = match &args.file {
-        Some(path) => {
-            let opened = File::open(path);
-            let file = opened.map_err(|e| Failure::Usage(format!("{}: {e}", path.display())))?;
-            Box::new(file)
-        }
-        None => Box::new(io::stdin()),
-    };
+    let from = open(args.file.as_deref())?;
     let longest = config.max_request_size;
     let producer = Producer::start(config)?;
     let lines = lines::read(from, longest)
@@ -125,15 +118,7 @@ pub async fn run(args: Args) -> Result<ExitCode, Failure> {
     let lines = if read == 1 { "line" } else { "lines" };
     eprintln!("{} {lines} read: {tally} in {seconds:.3} s", Grouped(read));
     if args.json {
-        let summary = json!({
-            "read": read,
-            "acked": tally.acked,
-            "not_written": tally.not_written,
-            "unknown": tally.unknown,
-            "seconds": seconds,
-        });
-        // Standard output may be closed. The exit status tells the result anyway.
-        let _ = writeln!(io::stdout(), "{summary}");
+        print_json(read, &tally, seconds);
     }
     if let Some(error) = broken {
         return Err(Failure::Failed(format!("the input broke off: {error}")));
@@ -142,6 +127,28 @@ pub async fn run(args: Args) -> Result<ExitCode, Failure> {
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,
     })
+}
+
+fn print_json(read: u64, tally: &Tally, seconds: f64) {
+    let summary = json!({
+        "read": read,
+        "acked": tally.acked,
+        "not_written": tally.not_written,
+        "unknown": tally.unknown,
+        "seconds": seconds,
+    });
+    // Standard output may be closed. The exit status tells the result anyway.
+    let _ = writeln!(io::stdout(), "{summary}");
+}
+
+/// The file, or standard input.
+fn open(path: Option<&Path>) -> Result<Box<dyn Read + Send>, Failure> {
+    let Some(path) = path else {
+        return Ok(Box::new(io::stdin()));
+    };
+    let opened = File::open(path);
+    let file = opened.map_err(|e| Failure::Usage(format!("{}: {e}", path.display())))?;
+    Ok(Box::new(file))
 }
 
 /// Waits for the first Ctrl-C. After it, another one ends the process at once.

@@ -127,7 +127,10 @@ impl<L> InFlight<L> {
 
     /// Takes the oldest request if it is written. For `acks=0`, where no response comes.
     pub fn pop_written(&mut self) -> Option<Request<L>> {
-        self.requests.pop_front_if(|request| request.written)
+        if !self.requests.front()?.written {
+            return None;
+        }
+        self.requests.pop_front()
     }
 
     /// When the oldest request will have waited for `timeout`.

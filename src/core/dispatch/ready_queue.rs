@@ -176,7 +176,10 @@ impl<P> Waiting<P> {
     /// Takes the first partition with an open batch, if that batch is `due`.
     fn first_open(&mut self, due: impl Fn(Instant) -> bool) -> Option<Arc<ReadyHandle<P>>> {
         loop {
-            let (_, handle) = self.open.pop_front_if(|(at, _)| due(*at))?;
+            if !due(self.open.front()?.0) {
+                return None;
+            }
+            let (_, handle) = self.open.pop_front()?;
             handle.listed.store(false, Ordering::Relaxed);
             if handle.is_attached() {
                 return Some(handle);

@@ -131,9 +131,11 @@ impl<T> Budget<T> {
     ) -> Option<(T, Box<[u8]>)> {
         while self
             .waiters
-            .pop_front_if(|waiter| gone(&waiter.ticket))
-            .is_some()
-        {}
+            .front()
+            .is_some_and(|waiter| gone(&waiter.ticket))
+        {
+            self.waiters.pop_front();
+        }
         let size = self.waiters.front()?.size;
         let fits = size <= self.available();
         let hurries = |waiter: &Waiter<T>| waiter.deadline <= now;

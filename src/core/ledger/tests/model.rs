@@ -355,7 +355,8 @@ impl World {
 
     /// From now on everything works, until no batch is left.
     fn settle_down(&mut self) {
-        for _ in 0..1000 {
+        // A round is a millisecond, and the longest backoff is 1.2 seconds.
+        for _ in 0..2000 {
             if self.line.ledger.len() == 0 {
                 break;
             }

@@ -283,7 +283,7 @@ impl<P: LoanHome> Dispatcher<P> {
             latency: now.saturating_duration_since(request.sent_at),
             throttle: response.throttle,
         };
-        if let Some(until) = self.link.answered(response.throttle, now) {
+        if let Some(until) = self.link.responded(response.throttle, now) {
             self.in_flight.postpone(response.throttle);
             self.alarm(until);
         }

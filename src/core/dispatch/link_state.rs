@@ -129,7 +129,7 @@ impl LinkState {
     }
 
     /// A response arrived. If the broker throttles, returns until when nothing may be sent.
-    pub fn answered(&mut self, throttle: Duration, now: Instant) -> Option<Instant> {
+    pub fn responded(&mut self, throttle: Duration, now: Instant) -> Option<Instant> {
         self.last_used = now;
         self.reconnect.reset();
         self.last_error = None;
@@ -238,7 +238,7 @@ mod tests {
         assert!(link.lost(&error("refused"), true, false, now).is_news);
         assert!(!link.lost(&error("refused"), true, false, now).is_news);
         assert!(link.lost(&error("reset"), true, false, now).is_news);
-        link.answered(Duration::ZERO, now);
+        link.responded(Duration::ZERO, now);
         assert_eq!(link.last_error(), None);
         assert!(link.lost(&error("reset"), true, false, now).is_news);
     }
@@ -267,8 +267,8 @@ mod tests {
     fn throttling_lasts_as_long_as_the_broker_asked_for() {
         let now = Instant::now();
         let mut link = link(now);
-        assert_eq!(link.answered(Duration::ZERO, now), None);
-        assert_eq!(link.answered(SECOND, now), Some(now + SECOND));
+        assert_eq!(link.responded(Duration::ZERO, now), None);
+        assert_eq!(link.responded(SECOND, now), Some(now + SECOND));
         assert_eq!(link.throttled(now), Some(now + SECOND));
         assert_eq!(link.throttled(now + SECOND), None);
     }

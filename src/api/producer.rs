@@ -222,7 +222,7 @@ impl Producer {
             .collect())
     }
 
-    /// The address of a partition's actor, for [`SendRecord`](crate::SendRecord) messages.
+    /// The address of a partition's actor, for [`SendRecord`] messages.
     ///
     /// Waits up to `max.block.ms` for a topic that is not known yet.
     ///

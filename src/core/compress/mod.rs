@@ -184,7 +184,7 @@ pub struct Compressor {
 
 impl Compressor {
     /// Allocates nothing yet: the context is created with the first batch. A codec that is not
-    /// built in is an error then. [`Compression::check`] reports it earlier.
+    /// built in is an error then. `Compression::check` reports it earlier.
     pub fn new(compression: Compression) -> Self {
         Self {
             compression,

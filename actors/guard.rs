@@ -3,9 +3,8 @@
 //!
 //! If a handler panics, actix drops the actor with its mailbox and notifies no other actor. So
 //! handlers run under `catch_unwind`. After a panic the same value continues with the same mailbox,
-//! once it has repaired its derived state. Other things that a panic can break are outside the
-//! value (a partition's ledger) or settle themselves when they are dropped (a loan, an ack, a
-//! buffer).
+//! once it has repaired its derived state: a partition's ledger, for example, counts its loans anew.
+//! What is dropped settles itself: a loan, an ack, a buffer.
 
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};

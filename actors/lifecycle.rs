@@ -1,4 +1,4 @@
-//! What befalls the components of a runtime, for applications that want to know.
+//! Messages on starts, restarts and failures of components, for applications that want them.
 
 use std::sync::Arc;
 use std::time::Duration;

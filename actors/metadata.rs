@@ -183,7 +183,7 @@ impl On<Resync> for MetadataActor {
 impl On<WantTopic> for MetadataActor {
     fn on(&mut self, message: WantTopic, ctx: &mut Context<Self>) {
         let WantTopic { topic, reply, .. } = message;
-        // It may have come while the message was on its way.
+        // The topic may have become known while this message waited.
         if let Some(known) = self.topics.get(&topic) {
             return drop(reply.send(Ok(known)));
         }

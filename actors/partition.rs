@@ -1,5 +1,8 @@
 //! The PartitionActor: one per topic partition. It owns the partition's deque of batches, from
 //! their sealing to their outcome, and lends them in order to the sender of the partition's leader.
+//!
+//! The deque is its [`Ledger`]. `lending.rs` answers `Take`, `leader.rs` follows `SetLeader`, `notify.rs`
+//! tells the sender of batches, `flush.rs` flushes.
 
 mod flush;
 mod leader;
@@ -40,7 +43,7 @@ pub use send_record::SendRecord;
 pub(crate) struct Shared {
     pub stage: Arc<Stage>,
     /// Sealed batches without an outcome. It stays usable when a handler of the actor panics.
-    pub ledger: Rc<RefCell<Ledger>>,
+    pub ledger: RefCell<Ledger>,
     pub gauge: Arc<Gauge>,
 }
 

@@ -2,8 +2,9 @@
 //! keeps at most `max.in.flight.requests.per.connection` of them in flight, and gives each batch
 //! back to its partition with the broker's response.
 //!
-//! Its [`Dispatcher`] decides what is sent and when. This file turns messages into calls of the
-//! dispatcher, and its decisions into messages.
+//! Its [`Dispatcher`] decides what is sent and when: `Dispatcher::work` gathers, `InFlight::has_room`
+//! keeps the limit. This file turns messages into calls of the dispatcher, and its decisions into
+//! messages. `connection.rs` has the connection's side.
 
 mod connection;
 

@@ -80,7 +80,7 @@ impl RuntimeActor {
         let plain = config.compression == Compression::None;
         let stage = Arc::new(Stage::new(partition, config.batch_size, plain));
         let ledger = Ledger::new(Rc::clone(&self.services.rules));
-        let ledger = Rc::new(RefCell::new(ledger));
+        let ledger = RefCell::new(ledger);
         let gauge = Arc::new(Gauge::new(self.started));
         let topic_partition = TopicPartition::new(Arc::clone(topic), partition);
         let shared = Shared {

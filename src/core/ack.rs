@@ -196,7 +196,7 @@ impl Ack {
         self.wakers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The first word counts.
+    /// Writes the outcome, and wakes all who wait for it. Only the first call has an effect.
     fn settle(&self, settlement: Settlement) {
         if self.settlement.set(settlement).is_ok() {
             let wakers = std::mem::take(&mut *self.wakers());
@@ -241,8 +241,9 @@ impl Ack {
         }
     }
 
-    /// Who has the outcome of the record at `index`, at which index there, and of how many records from
-    /// it on: this one, of all, unless its batch was cut.
+    /// Finds the ack that has the outcome of the record at `index`: this one, or that of a part if the
+    /// batch was split. Also returns the record's index there, and how many records from it on that ack
+    /// has.
     #[inline]
     pub fn holder(&self, index: u32) -> (&Self, u32, u32) {
         match self.settlement() {

@@ -1,4 +1,7 @@
-//! How long to wait before the next attempt (KIP-580).
+//! The wait before a connection or a metadata request is tried again (KIP-580).
+//!
+//! A batch's wait is in `ledger/answers.rs`. It has no random source, so that a replay has the same
+//! waits.
 
 use std::time::Duration;
 

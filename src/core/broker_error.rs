@@ -95,7 +95,7 @@ pub(crate) enum Class {
     Doubtful,
 }
 
-/// The table.
+/// The class of each error code of a produce response.
 pub(crate) fn class_of(code: i16) -> Class {
     match code {
         0 => Class::Success,
@@ -130,7 +130,7 @@ pub(crate) fn class_of(code: i16) -> Class {
     }
 }
 
-/// Whether the answer says that our picture of the cluster is old.
+/// Whether this code means that the metadata are out of date.
 pub(crate) fn asks_for_metadata(code: i16) -> bool {
     matches!(code, 3 | 5 | 6 | 8 | 9 | 56 | 74 | 75 | 100 | 103)
 }

@@ -99,18 +99,18 @@ impl BatchOutcome {
 /// Called with a record's outcome, on the runtime's arbiter.
 pub type Callback = Box<dyn FnOnce(Outcome) + Send>;
 
-/// Something that is told of whole batches.
+/// What is told of whole batches.
 pub trait Listener: Send + Sync {
     /// `delivered` has its outcome. Called on the runtime's arbiter, in partition order.
     fn delivered(&self, delivered: &BatchOutcome);
 }
 
-/// Callbacks and listeners of one batch. Most have none, and take a word for them.
+/// Callbacks and listeners of one batch. Most batches have none, and then this is one null pointer.
 #[derive(Default)]
-pub struct Listeners(Option<Box<Told>>);
+pub struct Listeners(Option<Box<Audience>>);
 
 #[derive(Default)]
-struct Told {
+struct Audience {
     callbacks: Vec<(Receipt, Callback)>,
     listeners: Vec<Arc<dyn Listener>>,
 }
@@ -120,51 +120,51 @@ impl Listeners {
         self.0.is_none()
     }
 
-    fn told(&mut self) -> &mut Told {
+    fn audience(&mut self) -> &mut Audience {
         self.0.get_or_insert_default()
     }
 
     /// Calls `callback` with the outcome of the record of `receipt`.
     pub fn call_back(&mut self, receipt: Receipt, callback: Callback) {
-        self.told().callbacks.push((receipt, callback));
+        self.audience().callbacks.push((receipt, callback));
     }
 
     /// Tells `listener`, once however often it is added.
     pub fn add(&mut self, listener: &Arc<dyn Listener>) {
-        let listeners = &mut self.told().listeners;
+        let listeners = &mut self.audience().listeners;
         if !listeners.iter().any(|known| Arc::ptr_eq(known, listener)) {
             listeners.push(Arc::clone(listener));
         }
     }
 
     pub fn listeners(&self) -> &[Arc<dyn Listener>] {
-        self.0.as_ref().map_or(&[], |told| &told.listeners)
+        self.0.as_ref().map_or(&[], |audience| &audience.listeners)
     }
 
     /// The callbacks, in the order of their records.
     pub fn into_callbacks(self) -> Vec<(Receipt, Callback)> {
-        self.0.map_or_else(Vec::new, |told| told.callbacks)
+        self.0.map_or_else(Vec::new, |audience| audience.callbacks)
     }
 
     /// Those of the records before `at`, and those of the rest.
     pub fn split(self, at: RecordId) -> (Self, Self) {
-        let Some(told) = self.0 else {
+        let Some(audience) = self.0 else {
             return Default::default();
         };
-        let Told {
+        let Audience {
             callbacks,
             listeners,
-        } = *told;
+        } = *audience;
         let (head, tail) = callbacks
             .into_iter()
             .partition(|(receipt, _)| receipt.id().index < at.index);
         let part = |callbacks: Vec<_>, listeners: Vec<_>| {
             let anybody = !callbacks.is_empty() || !listeners.is_empty();
-            let told = Told {
+            let audience = Audience {
                 callbacks,
                 listeners,
             };
-            Self(anybody.then(|| Box::new(told)))
+            Self(anybody.then(|| Box::new(audience)))
         };
         (part(head, listeners.clone()), part(tail, listeners))
     }
@@ -175,7 +175,7 @@ impl fmt::Debug for Listeners {
         f.debug_struct("Listeners")
             .field(
                 "callbacks",
-                &self.0.as_ref().map_or(0, |told| told.callbacks.len()),
+                &self.0.as_ref().map_or(0, |audience| audience.callbacks.len()),
             )
             .field("listeners", &self.listeners().len())
             .finish()

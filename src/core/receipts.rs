@@ -76,8 +76,8 @@ impl Receipts {
         self.put(joins, partition, indices, latest.timestamp);
     }
 
-    /// What records of a batch join, of which this is the index of the first. Allocates nothing, so
-    /// that it can be asked while the batch's stage is claimed.
+    /// Finds the piece that records from index `first` on continue, or says that they begin a new one.
+    /// Allocates nothing, so that it can be called under the claim of the batch's stage.
     #[inline]
     pub(crate) fn joins(&self, ack: &Arc<Ack>, partition: usize, first: u32) -> Joins {
         let goes_on = |at: &u32| {
@@ -181,7 +181,7 @@ impl Receipts {
         self.len -= 1;
         let known = &mut self.known;
         let at = i64::from(known.told);
-        // All that is written here: what is read beside it is not waited for.
+        // The only write here, so the reads do not wait for it.
         known.told += 1;
         Some(Ok(Acked {
             partition: known.partition,

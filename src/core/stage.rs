@@ -134,9 +134,9 @@ struct Inner {
     observer: Option<Arc<dyn BatchObserver>>,
     closed: bool,
     /// Bytes of sticky records in sealed batches since the partitioner was last told.
-    run: usize,
+    sticky_bytes: usize,
     /// Bytes of records in the open batch that are not sticky.
-    chosen: usize,
+    other_bytes: usize,
     /// The last batch outgrew its first buffer, so the next one begins with a full buffer.
     busy: bool,
 }
@@ -208,7 +208,9 @@ impl Stage {
         receipt: impl FnOnce(&Arc<Ack>, u32) -> R,
     ) -> Option<(R, Range<u32>)> {
         let mut inner = self.claim();
-        let Inner { open, chosen, .. } = &mut *inner;
+        let Inner {
+            open, other_bytes, ..
+        } = &mut *inner;
         let open = open.as_mut()?;
         let (before, first) = (open.len(), open.count() as u32);
         for record in records {
@@ -221,7 +223,7 @@ impl Stage {
             return None;
         }
         if !sticky {
-            *chosen += open.len() - before;
+            *other_bytes += open.len() - before;
         }
         let receipt = receipt(open.ack(), first);
         if inner.unreported {
@@ -277,9 +279,9 @@ impl Stage {
         } else {
             if inner.open.is_some() {
                 self.seal_open(inner, true);
-                if inner.run > 0 {
+                if inner.sticky_bytes > 0 {
                     // A full batch counts as `batch.size`, even if its end stays unused.
-                    inner.run = inner.run.max(self.batch_size);
+                    inner.sticky_bytes = inner.sticky_bytes.max(self.batch_size);
                 }
             }
             let first = match inner.busy {
@@ -406,7 +408,7 @@ impl Inner {
         let before = open.len();
         let index = open.append(record)?;
         if !sticky {
-            self.chosen += open.len() - before;
+            self.other_bytes += open.len() - before;
         }
         Some((index, open))
     }
@@ -416,7 +418,7 @@ impl Inner {
         let open = self.open.as_mut()?;
         open.finish(full);
         self.busy = open.wire_len() > first;
-        self.run += open.len() - std::mem::take(&mut self.chosen);
+        self.sticky_bytes += open.len() - std::mem::take(&mut self.other_bytes);
         self.untold += open.wire_len();
         // An actor that was told of the open batch looks at whichever batch is open then. So it
         // need not be told of the next one.
@@ -465,7 +467,7 @@ impl Inner {
     fn needs(&mut self, size: usize) -> Append {
         Append::NeedsMemory {
             size,
-            begins: Some(std::mem::take(&mut self.run)),
+            begins: Some(std::mem::take(&mut self.sticky_bytes)),
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::core::record::TopicPartition;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Component {
-    /// What every deadline hangs on.
+    /// The actor that keeps all deadlines.
     Clock,
     /// What tells the application of outcomes, by callbacks and messages.
     Delivery,
@@ -77,7 +77,7 @@ impl Restarts {
         self.recent.len() <= self.max
     }
 
-    /// Somebody has seen to it by hand: the count begins anew.
+    /// Restarted by hand: forgets the earlier restarts.
     pub fn forgive(&mut self) {
         self.recent.clear();
     }

@@ -67,11 +67,11 @@ const REACHED: [&str; 46] = [
 
 /// What has a test of its own below, or a reason.
 const ELSEWHERE: [&str; 8] = [
-    "MetadataActor:LeaderMoved", // as `Lead`: what it would have published comes with `Resync`
+    "MetadataActor:LeaderMoved", // as `SetLeader`: what it would have published comes with `Resync`
     "PartitionActor:QueueState", // who has lingered is not asked for long
     "PoolActor:Tick",            // somebody waits for memory in vain
     "RuntimeActor:LastHandleDropped", // nobody calls `close`
-    "SenderActor:MoveTo",        // as a lost connection; the endpoint comes with the next picture
+    "SenderActor:MoveTo",        // as a lost connection; the endpoint comes with the next view
     "SenderActor:Retire",        // as `Restart`
     "SenderActor:Restart",       // a sender restarted by hand
     "SenderActor:Spawned",       // as `Finished`: the future only yields
@@ -169,7 +169,7 @@ async fn deliver_all(handler: &str, every: u32, most: u32, weather: Weather) -> 
     producer.subscribe(ear.clone().recipient());
     faults::plan(handler, every, most);
     // Of these there are none unless something else falls.
-    if handler.contains("Resync") || handler.contains("Republish") || handler.contains("Fell") {
+    if handler.contains("Resync") || handler.contains("Fell") {
         faults::plan("PartitionActor:LoanReturned", 3, most);
     }
     let part = Component::Partition(TopicPartition::new("t", 0));
@@ -368,7 +368,7 @@ impl Handler<Heard> for Ear {
 #[actix::test]
 async fn past_its_budget_a_partition_fails_alone_and_can_be_restarted_by_hand() {
     let broker = broker().await;
-    // Nothing lingers: each batch takes a `Wake`.
+    // Nothing lingers: each batch takes a `WakePartition`.
     let config = config(&broker).set("linger.ms", 0);
     let producer = start(config.set("forebay.restart.max", 2));
     let ear = Ear(Vec::new()).start();

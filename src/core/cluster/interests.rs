@@ -100,17 +100,18 @@ impl<T> Interest<T> {
 #[derive(Debug)]
 pub(crate) struct Interests<T> {
     by_topic: BTreeMap<Arc<str>, Interest<T>>,
-    /// What those hear who wait in vain before any broker has answered.
-    silence: Arc<str>,
+    /// The reason in the error of a caller whose time is over before any broker has responded.
+    no_response_yet: Arc<str>,
 }
 
 impl<T> Interests<T> {
     /// `bootstrap` is what `bootstrap.servers` says.
     pub fn new(bootstrap: &str) -> Self {
-        let silence = format!("no answer yet from {bootstrap}; is a Kafka broker listening there?");
+        let no_response_yet =
+            format!("no answer yet from {bootstrap}; is a Kafka broker listening there?");
         Self {
             by_topic: BTreeMap::new(),
-            silence: silence.into(),
+            no_response_yet: no_response_yet.into(),
         }
     }
 
@@ -229,7 +230,10 @@ impl<T> Interests<T> {
             interest.waiters = waiting;
             let late: Vec<Waiter<T>> = late;
             refused.extend(late.into_iter().map(|waiter| {
-                let why = interest.last_error.as_ref().unwrap_or(&self.silence);
+                let why = interest
+                    .last_error
+                    .as_ref()
+                    .unwrap_or(&self.no_response_yet);
                 let refusal = TopicRefusal::Unknown {
                     topic: Arc::clone(topic),
                     waited: waiter.deadline - waiter.asked,

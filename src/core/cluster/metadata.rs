@@ -12,7 +12,7 @@ use crate::core::wire::{LeaderHint, MetadataResponse, Node};
 /// What the configuration says of metadata.
 #[derive(Debug, Clone)]
 pub(crate) struct MetadataRules {
-    /// `bootstrap.servers`, for those who wait in vain.
+    /// `bootstrap.servers`, for the error of callers whose time is over.
     pub bootstrap: String,
     /// `metadata.max.age.ms`.
     pub max_age: Duration,
@@ -28,8 +28,8 @@ pub(crate) struct MetadataRules {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct MetadataRequest {
     pub topics: Vec<String>,
-    /// Topics nobody sends to any more: they leave the routes, and are looked up anew when somebody
-    /// does.
+    /// Topics that no caller sends to any more. They leave the routes, and are looked up again when a
+    /// caller does.
     pub forgotten: Vec<Arc<str>>,
 }
 
@@ -39,7 +39,7 @@ pub(crate) struct MetadataRequest {
 pub(crate) struct Effects<T> {
     /// Brokers came, went or moved.
     pub nodes_changed: bool,
-    /// Callers that wait in vain.
+    /// Callers that are refused.
     pub refused: Vec<(T, TopicRefusal)>,
     /// The topics the response tells of, as they are now.
     pub topics: Vec<TopicView>,
@@ -49,15 +49,15 @@ pub(crate) struct Effects<T> {
 
 /// The view of the cluster, the callers that wait for a part of it, and when it is renewed.
 ///
-/// Invariant: without a topic that somebody wants or produces to, no request is due.
+/// Invariant: no request is due without a topic that a caller wants or sends to.
 #[derive(Debug)]
 pub(crate) struct ProducerMetadata<T> {
     view: ClusterView,
     interests: Interests<T>,
     schedule: RefreshSchedule,
     max_idle: Duration,
-    /// Why no broker could be asked, until one answers.
-    trouble: Option<Arc<str>>,
+    /// Why no broker could be asked, until one responds.
+    last_error: Option<Arc<str>>,
 }
 
 impl<T> ProducerMetadata<T> {
@@ -68,7 +68,7 @@ impl<T> ProducerMetadata<T> {
             interests: Interests::new(&rules.bootstrap),
             schedule,
             max_idle: rules.max_idle,
-            trouble: None,
+            last_error: None,
         }
     }
 
@@ -96,7 +96,7 @@ impl<T> ProducerMetadata<T> {
         wanted
     }
 
-    /// Somebody was told that the view is old.
+    /// The view may be out of date.
     pub fn refresh(&mut self, now: Instant) {
         self.schedule.ask_by(now);
     }
@@ -107,8 +107,8 @@ impl<T> ProducerMetadata<T> {
         self.schedule.ask_by(now);
     }
 
-    /// The request to send now, if one is due. `was_used` tells whether somebody has sent to a topic
-    /// since it was last asked.
+    /// The request to send now, if one is due. `was_used` tells whether a topic was sent to
+    /// since it was last called for it.
     pub fn next_request(
         &mut self,
         now: Instant,
@@ -129,15 +129,15 @@ impl<T> ProducerMetadata<T> {
         })
     }
 
-    /// A broker answered. `is_routed` tells whether a topic is among the routes: then somebody has to
-    /// look after it.
+    /// A broker responded. `is_routed` tells whether a topic is among the routes: then it has to be kept
+    /// up to date.
     pub fn answered(
         &mut self,
         response: MetadataResponse,
         now: Instant,
         is_routed: impl Fn(&str) -> bool,
     ) -> Effects<T> {
-        self.trouble = None;
+        self.last_error = None;
         let changes = self.view.apply(response);
         let mut effects = Effects {
             nodes_changed: changes.nodes,
@@ -164,17 +164,17 @@ impl<T> ProducerMetadata<T> {
         effects
     }
 
-    /// No broker answered; the next one is to be asked after `delay`. Returns whether the trouble is
-    /// another than last time.
-    pub fn unanswered(&mut self, trouble: &Arc<str>, delay: Duration, now: Instant) -> bool {
-        self.interests.unanswered(trouble);
+    /// No broker responded. The next one is asked after `delay`. Returns whether the error is another one
+    /// than last time.
+    pub fn unanswered(&mut self, last_error: &Arc<str>, delay: Duration, now: Instant) -> bool {
+        self.interests.unanswered(last_error);
         self.schedule.failed(delay, now);
-        let last = self.trouble.replace(Arc::clone(trouble));
-        last.as_ref() != Some(trouble)
+        let last = self.last_error.replace(Arc::clone(last_error));
+        last.as_ref() != Some(last_error)
     }
 
-    /// Refuses those whose time is up, and those whose ticket nobody holds any more. A topic that
-    /// never was, and that nobody wants any more, costs no further requests.
+    /// Refuses the callers whose time is over, and those that do not wait any more (`gone`). A topic that
+    /// was never known, and that no caller wants any more, costs no further requests.
     pub fn expire(
         &mut self,
         now: Instant,
@@ -186,12 +186,12 @@ impl<T> ProducerMetadata<T> {
         self.interests.expire(now, gone, kept)
     }
 
-    /// Nobody is to wait any more; returns all who did.
+    /// No caller is to wait any more. Returns all that did.
     pub fn close(&mut self) -> Vec<T> {
         self.interests.close()
     }
 
-    /// When to look again: a request is due, or somebody's time is up.
+    /// When to check again: a request is due, or the time of a caller is over.
     pub fn next_wake(&self) -> Option<Instant> {
         // Without a topic to ask for, what is due waits for one.
         let due = self.schedule.next().filter(|_| !self.interests.is_empty());

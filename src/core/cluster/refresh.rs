@@ -8,13 +8,13 @@ use crate::core::backoff::Backoff;
 ///
 /// Invariants:
 /// - one request at a time: nothing is due while one is on its way;
-/// - whatever calls for a request, it waits until `retry.backoff.ms` after the last answer, less the
-///   jitter of a wait that is on.
+/// - no request is sent until `retry.backoff.ms` after the last response. The jitter of a wait may
+///   shorten this.
 #[derive(Debug)]
 pub(crate) struct RefreshSchedule {
-    /// When to ask next, if nothing calls for it before.
+    /// When to ask next, unless something asks for it earlier.
     due: Option<Instant>,
-    /// Not before, whatever calls.
+    /// The earliest time of the next request.
     not_before: Instant,
     /// A request is on its way.
     asking: bool,

@@ -1,9 +1,9 @@
 //! Every message that one actor sends to another.
 //!
-//! An actor knows those that are started before it by their addresses. Where that would close a circle
-//! of imports, it knows the other one by the messages that it accepts: as a [`Recipient`], or as one of
-//! the peers below. So all imports run one way. `DESIGN.md` has a table of all messages: who sends it to whom,
-//! when, and what happens if it is lost.
+//! An actor knows those that are started before it by their addresses. Where that would close a
+//! circle of imports, it knows the other one by the messages that it accepts: as a [`Recipient`],
+//! or as one of the peers below. So all imports run one way. `DESIGN.md` has a table of all
+//! messages: who sends it to whom, when, and what happens if it is lost.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

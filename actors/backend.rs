@@ -9,9 +9,7 @@ use tokio::sync::oneshot;
 use super::messages::{LeaseMemory, RefreshMetadata, WantTopic};
 use super::{MetadataActor, PoolActor, RuntimeActor, now};
 use crate::core::memory::{Buffer, Refusal};
-use crate::intake::backend::Backend;
-use crate::intake::error::SendError;
-use crate::intake::topics::Topic;
+use crate::intake::backend::{Backend, TopicReply};
 
 /// Turns the calls of the intake into messages to the actors.
 pub(crate) struct ActorBackend {
@@ -21,20 +19,13 @@ pub(crate) struct ActorBackend {
 }
 
 impl Backend for ActorBackend {
-    fn want_topic(
-        &self,
-        topic: &Arc<str>,
-        asked: Instant,
-        deadline: Instant,
-    ) -> oneshot::Receiver<Result<Arc<Topic>, SendError>> {
-        let (reply, topic_known) = oneshot::channel();
+    fn want_topic(&self, topic: &Arc<str>, asked: Instant, deadline: Instant, reply: TopicReply) {
         self.metadata.do_send(WantTopic {
             topic: Arc::clone(topic),
             asked,
             deadline,
             reply,
         });
-        topic_known
     }
 
     fn lease_memory(

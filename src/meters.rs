@@ -3,6 +3,7 @@
 //! The handles are created once. A batch then costs a few atomic additions, and a record nothing.
 //! The application has to install its recorder before the producer starts.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -76,6 +77,8 @@ pub(crate) struct NodeMeters {
     latency: Histogram,
     throttle: Histogram,
     in_flight: Gauge,
+    /// What this sender has added to the gauge, which producers of one `client.id` share.
+    counted: Cell<usize>,
 }
 
 impl NodeMeters {
@@ -90,6 +93,7 @@ impl NodeMeters {
             latency: metrics::histogram!("request-latency", labels.clone()),
             throttle: metrics::histogram!("produce-throttle-time", labels.clone()),
             in_flight: metrics::gauge!("requests-in-flight", labels),
+            counted: Cell::new(0),
         }
     }
 
@@ -106,14 +110,15 @@ impl NodeMeters {
 
     /// Requests without a response, as of now.
     pub fn in_flight(&self, requests: usize) {
-        self.in_flight.set(requests as f64);
+        let counted = self.counted.replace(requests);
+        self.in_flight.increment(requests as f64 - counted as f64);
     }
 }
 
 impl Drop for NodeMeters {
     /// Requests of a sender that is gone are in flight no more.
     fn drop(&mut self) {
-        self.in_flight.set(0.0);
+        self.in_flight(0);
     }
 }
 

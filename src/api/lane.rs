@@ -263,19 +263,23 @@ impl Routes {
 }
 
 impl Entry for Routes {
+    /// The index of a route.
+    type Found = usize;
     type Kept = Slot;
 
-    fn topic(&mut self, name: &str, topics: &Topics) -> Option<Arc<Topic>> {
-        let at = self.find(name, topics)?;
-        Some(Arc::clone(&self.all[at].topic))
+    fn find_topic(&mut self, name: &str, topics: &Topics) -> Option<usize> {
+        self.find(name, topics)
     }
 
-    fn keep(&mut self, topic: Arc<Topic>, accepted: Accepted, timestamp: i64) -> Slot {
-        let last = self.all.get(self.last);
-        let route = match last.is_some_and(|route| Arc::ptr_eq(&route.topic, &topic)) {
-            true => self.last,
-            false => self.learn(topic),
-        };
+    fn topic<'a>(&'a self, found: &'a usize) -> &'a Arc<Topic> {
+        &self.all[*found].topic
+    }
+
+    fn learn_topic(&mut self, topic: Arc<Topic>) -> usize {
+        self.learn(topic)
+    }
+
+    fn keep(&mut self, route: usize, accepted: Accepted, timestamp: i64) -> Slot {
         let partition = accepted.partition;
         let latest = &mut self.all[route].latest[partition];
         latest.follow(&accepted.ack, accepted.index, timestamp);

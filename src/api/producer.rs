@@ -236,16 +236,17 @@ impl Producer {
     ) -> Result<Addr<PartitionActor>, SendError> {
         let name: Arc<str> = Arc::from(topic);
         let topic = self.intake.known_topic(&name).await?;
-        let asked = TopicPartition::new(Arc::clone(&name), partition);
-        let found = self.last.runtime.send(GetPartition(asked)).await;
-        found.map_err(|_| SendError::Closed)?.ok_or_else(|| {
-            let count = topic.partitions.len();
-            SendError::PartitionOutOfRange {
+        let count = topic.partitions.len();
+        if !usize::try_from(partition).is_ok_and(|at| at < count) {
+            return Err(SendError::PartitionOutOfRange {
                 topic: name,
                 partition,
                 count,
-            }
-        })
+            });
+        }
+        let asked = TopicPartition::new(name, partition);
+        let found = self.last.runtime.send(GetPartition(asked)).await;
+        found.ok().flatten().ok_or(SendError::Closed)
     }
 
     /// Has everything accepted so far go out now, and waits until all of it has its outcome.

@@ -175,7 +175,10 @@ impl fmt::Debug for Listeners {
         f.debug_struct("Listeners")
             .field(
                 "callbacks",
-                &self.0.as_ref().map_or(0, |audience| audience.callbacks.len()),
+                &self
+                    .0
+                    .as_ref()
+                    .map_or(0, |audience| audience.callbacks.len()),
             )
             .field("listeners", &self.listeners().len())
             .finish()

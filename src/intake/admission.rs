@@ -11,14 +11,22 @@ use crate::core::ack::Ack;
 /// What differs between the ways to send: how a known topic is found, and what is kept of an
 /// accepted record.
 pub(crate) trait Entry {
+    /// What leads to a topic. A lane needs no reference count for it.
+    type Found;
     /// What is kept of an accepted record.
     type Kept;
 
-    /// The topic, if it is known.
-    fn topic(&mut self, name: &str, topics: &Topics) -> Option<Arc<Topic>>;
+    /// Finds a topic, if it is known.
+    fn find_topic(&mut self, name: &str, topics: &Topics) -> Option<Self::Found>;
+
+    /// The topic that was found.
+    fn topic<'a>(&'a self, found: &'a Self::Found) -> &'a Arc<Topic>;
+
+    /// Remembers a topic that the record has waited for.
+    fn learn_topic(&mut self, topic: Arc<Topic>) -> Self::Found;
 
     /// Makes what is kept of an accepted record.
-    fn keep(&mut self, topic: Arc<Topic>, accepted: Accepted, timestamp: i64) -> Self::Kept;
+    fn keep(&mut self, found: Self::Found, accepted: Accepted, timestamp: i64) -> Self::Kept;
 }
 
 /// The partition that a record goes to.

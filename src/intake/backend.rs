@@ -1,4 +1,4 @@
-//! What the intake asks the runtime for when a record cannot be appended at once.
+//! What the intake needs of the runtime, as a trait. The actors implement it.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -9,7 +9,7 @@ use super::error::SendError;
 use super::topics::Topic;
 use crate::core::memory::{Buffer, Refusal};
 
-/// Sends a topic to the caller that waits for it.
+/// Where the topic goes that a caller waits for.
 pub(crate) type TopicReply = oneshot::Sender<Result<Arc<Topic>, SendError>>;
 
 /// The runtime, as the intake uses it.
@@ -18,14 +18,11 @@ pub(crate) type TopicReply = oneshot::Sender<Result<Arc<Topic>, SendError>>;
 /// request was lost: an actor restarted, or the producer ended. [`is_running`](Self::is_running)
 /// tells which.
 pub(crate) trait Backend: Send + Sync {
-    /// Asks for a topic that is not known yet. `asked` is when the caller began to wait for it. A
-    /// caller that does not wait drops the receiver. It finds the topic when it tries again later.
-    fn want_topic(
-        &self,
-        topic: &Arc<str>,
-        asked: Instant,
-        deadline: Instant,
-    ) -> oneshot::Receiver<Result<Arc<Topic>, SendError>>;
+    /// Asks for a topic that is not known yet. `asked` is when the caller began to wait for it.
+    ///
+    /// A caller that does not wait drops the receiver of `reply` before. The topic is looked up all
+    /// the same, so that the caller finds it when it tries again before `deadline`.
+    fn want_topic(&self, topic: &Arc<str>, asked: Instant, deadline: Instant, reply: TopicReply);
 
     /// Asks for `size` bytes of memory.
     fn lease_memory(
@@ -34,10 +31,10 @@ pub(crate) trait Backend: Send + Sync {
         deadline: Instant,
     ) -> oneshot::Receiver<Result<Buffer, Refusal>>;
 
-    /// Asks the brokers for the metadata of all topics again.
+    /// Asks the brokers for the topics' metadata again.
     fn refresh_metadata(&self);
 
-    /// Whether the actors that reply still run.
+    /// Whether the actors that answer are there.
     fn is_running(&self) -> bool;
 
     /// The present time by the runtime's clock.

@@ -19,6 +19,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use tokio::sync::oneshot;
+
 use crate::config::{Config, PartitionerKind};
 use crate::core::ack::Ack;
 use crate::core::batch::{HEADER_LEN, RecordRef};
@@ -28,7 +30,7 @@ use crate::core::panics;
 use crate::core::partitioner::{Partitioner, TopicPartitions, partition_for_key};
 use crate::core::record::{BorrowedRecord, Record};
 use crate::core::stage::{Append, AppendOptions, Appended};
-use crate::intake::backend::Backend;
+use crate::intake::backend::{Backend, TopicReply};
 use crate::intake::error::SendError;
 use crate::intake::interceptor::{Acknowledge, Interceptor};
 use crate::intake::topics::{Topic, Topics};
@@ -199,14 +201,20 @@ impl Intake {
     /// Asks for a topic and waits until it is known.
     async fn topic(&self, name: &Arc<str>, asked: Instant) -> Result<Arc<Topic>, SendError> {
         loop {
-            let deadline = asked + self.config.max_block;
-            match self.backend.want_topic(name, asked, deadline).await {
+            let (reply, answer) = oneshot::channel();
+            self.want_topic(name, asked, reply);
+            match answer.await {
                 Ok(topic) => return topic,
                 // The request was lost when an actor restarted. It is repeated.
                 Err(_) if self.backend.is_running() && !self.is_closed() => {}
                 Err(_) => return Err(SendError::Closed),
             }
         }
+    }
+
+    fn want_topic(&self, name: &Arc<str>, asked: Instant, reply: TopicReply) {
+        let deadline = asked + self.config.max_block;
+        self.backend.want_topic(name, asked, deadline, reply);
     }
 
     pub fn check_open(&self) -> Result<(), SendError> {

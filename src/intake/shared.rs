@@ -4,6 +4,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use tokio::sync::oneshot;
+
 use super::{Accepted, Admission, Entry, Intake, Later, Missing};
 use crate::core::ack::{Ack, Receipt};
 use crate::core::record::{BorrowedRecord, Record};
@@ -98,10 +100,11 @@ impl Intake {
     fn would_block(&self, record: &Record, missing: &Missing) -> SendError {
         match missing {
             Missing::Topic => {
-                // The reply is not awaited. The topic is known later all the same.
-                let (topic, asked) = (Arc::from(record.topic()), self.backend.now());
-                let deadline = asked + self.config.max_block;
-                drop(self.backend.want_topic(&topic, asked, deadline));
+                // Nothing waits for the reply, and that has to be so before it is asked for: whether
+                // a caller waits is decided when the question arrives.
+                let (reply, answer) = oneshot::channel();
+                drop(answer);
+                self.want_topic(&Arc::from(record.topic()), self.backend.now(), reply);
                 SendError::WouldBlock(WaitsFor::Topic)
             }
             Missing::Memory(..) => {
@@ -168,10 +171,19 @@ impl Intake {
 }
 
 impl Entry for &TopicCache {
+    type Found = Arc<Topic>;
     type Kept = Receipt;
 
-    fn topic(&mut self, name: &str, topics: &Topics) -> Option<Arc<Topic>> {
+    fn find_topic(&mut self, name: &str, topics: &Topics) -> Option<Arc<Topic>> {
         self.find(name, topics)
+    }
+
+    fn topic<'a>(&'a self, found: &'a Arc<Topic>) -> &'a Arc<Topic> {
+        found
+    }
+
+    fn learn_topic(&mut self, topic: Arc<Topic>) -> Arc<Topic> {
+        topic
     }
 
     fn keep(&mut self, _: Arc<Topic>, accepted: Accepted, timestamp: i64) -> Receipt {
@@ -220,5 +232,62 @@ impl Future for Sending<'_> {
             Ok(sent) => Poll::Ready(sent),
             Err(waiting) => later.insert(waiting).as_mut().poll(context),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::time::Instant;
+
+    use super::*;
+    use crate::Config;
+    use crate::core::memory::{Buffer, Refusal, Shelf};
+    use crate::intake::backend::{Backend, TopicReply};
+
+    /// Notes of each question for a topic whether its caller waits when the question arrives.
+    #[derive(Default)]
+    struct Waits(Arc<Mutex<Vec<bool>>>);
+
+    impl Backend for Waits {
+        fn want_topic(&self, _: &Arc<str>, _: Instant, _: Instant, reply: TopicReply) {
+            let mut waits = self.0.lock().expect("no panic");
+            waits.push(!reply.is_closed());
+        }
+
+        fn lease_memory(&self, _: usize, _: Instant) -> oneshot::Receiver<Result<Buffer, Refusal>> {
+            oneshot::channel().1
+        }
+
+        fn refresh_metadata(&self) {}
+
+        fn is_running(&self) -> bool {
+            false
+        }
+
+        fn now(&self) -> Instant {
+            Instant::now()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_caller_that_does_not_wait_is_known_as_such_when_its_question_arrives() {
+        let backend = Waits::default();
+        let waits = Arc::clone(&backend.0);
+        let config = Arc::new(Config::new("localhost:9092").expect("a configuration"));
+        let shelf = Shelf::new(config.buffer_memory, config.batch_size);
+        let shared = (Topics::new(), shelf);
+        let intake = Intake::new(config, shared, Box::new(backend), Arc::new([]), None);
+        let recent = TopicCache::default();
+        let refused = intake.try_send(&recent, Record::to("t"), AppendOptions::default());
+        let refused = refused.expect_err("the topic is not known");
+        assert!(matches!(
+            refused.error(),
+            SendError::WouldBlock(WaitsFor::Topic)
+        ));
+        assert_eq!(*waits.lock().expect("no panic"), [false]);
+        let refused = intake.send(&recent, Record::to("t"), AppendOptions::default());
+        assert!(matches!(refused.await, Err(SendError::Closed)));
+        assert_eq!(*waits.lock().expect("no panic"), [false, true]);
     }
 }

@@ -15,12 +15,12 @@ impl Intake {
     ) -> Result<Admission<E::Kept>, SendError> {
         self.check_open()?;
         record.resolve_timestamp(wall_clock::millis)?;
-        let Some(topic) = entry.topic(record.topic, &self.topics) else {
+        let Some(found) = entry.find_topic(record.topic, &self.topics) else {
             return Ok(Admission::Missing(Missing::Topic));
         };
-        Ok(match self.step(&topic, record, options)? {
+        Ok(match self.step(entry.topic(&found), record, options)? {
             Admission::Accepted(accepted) => {
-                Admission::Accepted(entry.keep(topic, accepted, record.fields.timestamp))
+                Admission::Accepted(entry.keep(found, accepted, record.fields.timestamp))
             }
             Admission::Missing(missing) => Admission::Missing(missing),
         })
@@ -51,7 +51,8 @@ impl Intake {
             };
             match step {
                 Admission::Accepted(accepted) => {
-                    return Ok(entry.keep(topic, accepted, record.fields.timestamp));
+                    let found = entry.learn_topic(topic);
+                    return Ok(entry.keep(found, accepted, record.fields.timestamp));
                 }
                 Admission::Missing(next) => missing = next,
             }

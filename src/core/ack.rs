@@ -4,12 +4,13 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, LazyLock, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use crate::core::broker_error::BrokerError;
 use crate::core::outcome::{Acked, Outcome, Reason, Unconfirmed};
 use crate::core::panics;
+use crate::core::sync::{Mutex, MutexGuard, OnceLock};
 
 /// A future of the one [`Outcome`] of an accepted record.
 ///

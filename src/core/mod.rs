@@ -26,4 +26,5 @@ pub(crate) mod receipts;
 pub(crate) mod record;
 pub(crate) mod stage;
 pub(crate) mod supervision;
+pub(crate) mod sync;
 pub(crate) mod wire;

@@ -4,17 +4,15 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::ops::Range;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
-
-use spin::mutex::{SpinMutex, SpinMutexGuard};
-use spin::relax::Yield;
 
 use crate::core::ack::Ack;
 use crate::core::batch::{OpenBatch, RecordRef};
 use crate::core::delivery::{Callback, Listener};
 use crate::core::memory::{Buffer, first_size};
+use crate::core::sync::{AtomicUsize, Claim, ClaimGuard};
 
 /// What a caller wants in addition to the append.
 #[derive(Default)]
@@ -114,7 +112,7 @@ pub struct Stage {
     wake: OnceLock<Box<dyn Fn() + Send + Sync>>,
     /// The number of sealed batches, readable without the claim.
     queued: AtomicUsize,
-    inner: SpinMutex<Inner, Yield>,
+    inner: Claim<Inner>,
 }
 
 #[derive(Default)]
@@ -151,7 +149,7 @@ impl Stage {
             plain,
             wake: OnceLock::new(),
             queued: AtomicUsize::new(0),
-            inner: SpinMutex::new(Inner {
+            inner: Claim::new(Inner {
                 unreported: true,
                 ..Inner::default()
             }),
@@ -170,7 +168,7 @@ impl Stage {
     }
 
     #[inline]
-    fn claim(&self) -> SpinMutexGuard<'_, Inner, Yield> {
+    fn claim(&self) -> ClaimGuard<'_, Inner> {
         self.inner.lock()
     }
 

@@ -1,6 +1,8 @@
 //! Decides whether a request is written to the socket.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::Ordering;
+
+use crate::core::sync::AtomicU8;
 
 /// Decides once whether a request is written to the socket. Two sides race for the decision: the
 /// connection's task, which is about to write the request, and the loan, which is given back. The

@@ -1,9 +1,11 @@
 //! How a sender learns which partitions have batches for it, and when it is woken for them.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::Instant;
+
+use crate::core::sync::{AtomicBool, Mutex, MutexGuard};
 
 /// One partition's entry in the ready queue of one sender.
 #[derive(Debug)]
@@ -190,6 +192,8 @@ impl<P> Waiting<P> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+    use std::sync::atomic::AtomicBool;
     use std::time::Duration;
 
     use super::*;

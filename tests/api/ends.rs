@@ -142,7 +142,11 @@ async fn a_system_that_stops_without_a_close_ends_and_is_warned_of() {
         let broker = broker().await;
         let told = play(name, &broker).await;
         assert!(told.contains(WARNING), "{name}: {told}");
-        assert!(log(&broker).is_empty(), "the linger was not over");
+        // The last handle goes with the System. A runtime on a thread of its own then drains for as
+        // long as the process lives, which may or may not be long enough.
+        let delivered = log(&broker);
+        let drained = name == "stop" && delivered == [name];
+        assert!(delivered.is_empty() || drained, "{name}: {delivered:?}");
     }
 }
 

@@ -99,7 +99,7 @@ impl SenderActor {
                 Action::Yield => self.yield_once(ctx),
                 Action::Connect(connect) => self.connect(connect, ctx),
                 Action::Disconnect => self.disconnect(ctx),
-                Action::Write { request, batches } => self.write(request, batches),
+                Action::Write(request) => self.write(request),
                 Action::Alarm(at) => {
                     let clock = &self.services.clock;
                     self.alarm.set(clock, at, || Arc::new(ctx.address()));

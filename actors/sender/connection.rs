@@ -62,8 +62,8 @@ impl SenderActor {
     }
 
     /// Hands a request to the connection's task.
-    pub(super) fn write(&mut self, request: OutgoingRequest, batches: usize) {
-        self.meters.sent(batches);
+    pub(super) fn write(&mut self, request: OutgoingRequest) {
+        self.meters.sent(request.records.len());
         self.meters.in_flight(self.dispatcher.in_flight());
         if let Some(outbox) = &self.outbox {
             // If the task has ended, a `Lost` event is on its way. The loans go back then.

@@ -54,10 +54,7 @@ pub(crate) enum Action<P> {
     Yield,
     Connect(Connect),
     Disconnect,
-    Write {
-        request: OutgoingRequest,
-        batches: usize,
-    },
+    Write(OutgoingRequest),
     /// Calls [`Dispatcher::tick`] at this time.
     Alarm(Instant),
     /// A response names a new leader (KIP-951).
@@ -511,7 +508,6 @@ impl<P: LoanHome> Dispatcher<P> {
         for loan in &mut loans {
             loan.goes_with(&gate);
         }
-        let batches = loans.len();
         self.link.used(now);
         self.in_flight.push(version, loans, bytes, now);
         let request = OutgoingRequest {
@@ -519,7 +515,7 @@ impl<P: LoanHome> Dispatcher<P> {
             records,
             gate,
         };
-        self.actions.push_back(Action::Write { request, batches });
+        self.actions.push_back(Action::Write(request));
         self.alarm(now + self.rules.request_timeout);
     }
 

@@ -140,7 +140,7 @@ impl World {
                     Action::Yield => "yield".to_owned(),
                     Action::Connect(_) => "connect".to_owned(),
                     Action::Disconnect => "disconnect".to_owned(),
-                    Action::Write { batches, .. } => format!("write {batches}"),
+                    Action::Write(request) => format!("write {}", request.records.len()),
                     Action::Alarm(at) => {
                         let wait = at.saturating_duration_since(self.now);
                         format!("alarm {}", wait.as_millis())
@@ -306,7 +306,7 @@ fn a_batch_behind_an_open_gate_counts_as_written() {
     world.offer(0);
     world.dispatcher.turn_over(world.now);
     while let Some(action) = world.dispatcher.next_action() {
-        if let Action::Write { request, .. } = action {
+        if let Action::Write(request) = action {
             assert!(request.gate.pass());
         }
     }

@@ -6,22 +6,43 @@ use std::time::Instant;
 use actix::prelude::*;
 use tokio::sync::oneshot;
 
-use super::messages::{LeaseMemory, RefreshMetadata, WantTopic};
+use super::messages::{LeaseMemory, WantTopic};
 use super::{MetadataActor, PoolActor, RuntimeActor, now};
 use crate::core::memory::{Buffer, Refusal};
 use crate::intake::backend::{Backend, TopicReply};
 
 /// Turns the calls of the intake into messages to the actors.
 pub(crate) struct ActorBackend {
-    pub pool: Addr<PoolActor>,
-    pub metadata: Addr<MetadataActor>,
-    pub runtime: Addr<RuntimeActor>,
+    pool: Addr<PoolActor>,
+    metadata: Addr<MetadataActor>,
+    runtime: Addr<RuntimeActor>,
+}
+
+impl ActorBackend {
+    pub fn new(
+        pool: &Addr<PoolActor>,
+        metadata: &Addr<MetadataActor>,
+        runtime: &Addr<RuntimeActor>,
+    ) -> Self {
+        Self {
+            pool: pool.clone(),
+            metadata: metadata.clone(),
+            runtime: runtime.clone(),
+        }
+    }
 }
 
 impl Backend for ActorBackend {
-    fn want_topic(&self, topic: &Arc<str>, asked: Instant, deadline: Instant, reply: TopicReply) {
+    fn want_topic(
+        &self,
+        topic: &Arc<str>,
+        partition: Option<i32>,
+        (asked, deadline): (Instant, Instant),
+        reply: TopicReply,
+    ) {
         self.metadata.do_send(WantTopic {
             topic: Arc::clone(topic),
+            partition,
             asked,
             deadline,
             reply,
@@ -40,10 +61,6 @@ impl Backend for ActorBackend {
             reply,
         });
         granted
-    }
-
-    fn refresh_metadata(&self) {
-        self.metadata.do_send(RefreshMetadata);
     }
 
     fn is_running(&self) -> bool {

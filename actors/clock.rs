@@ -9,7 +9,7 @@ use std::time::Instant;
 use actix::prelude::*;
 
 use super::guard::{Guard, Guarded, On, guarded, watch_over};
-use super::messages::{Pressure, Sleeper, Stop, Tick, WakeAt};
+use super::messages::{Sleeper, Stop, Tick, WakeAt};
 use super::now;
 
 /// The ticks that one actor has asked for and not received yet, the latest first. It asks for
@@ -74,7 +74,7 @@ impl Actor for ClockActor {
     type Context = Context<Self>;
 }
 
-guarded!(ClockActor: WakeAt, Pressure);
+guarded!(ClockActor: WakeAt);
 
 impl Guarded for ClockActor {
     fn guard(&mut self) -> &mut Guard {
@@ -139,15 +139,6 @@ impl On<WakeAt> for ClockActor {
     fn on(&mut self, WakeAt { at, who }: WakeAt, ctx: &mut Context<Self>) {
         self.heap.push(Reverse(Entry { at, who }));
         self.rearm(ctx);
-    }
-}
-
-impl On<Pressure> for ClockActor {
-    fn on(&mut self, _: Pressure, _: &mut Context<Self>) {
-        // Every actor that waits for the linger of an open batch has an alarm here.
-        for Reverse(entry) in &self.heap {
-            entry.who.pressure();
-        }
     }
 }
 

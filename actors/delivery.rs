@@ -1,29 +1,156 @@
 //! The DeliveryActor: tells the application the outcomes of its records.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::task::{Wake, Waker};
+use std::time::Duration;
 
 use actix::prelude::*;
+use tokio::sync::oneshot;
 
-use super::guard::{Guard, Guarded, On, guarded};
-use super::messages::{Deliver, Stop};
+use super::guard::{self, Guard, Guarded, On, Watch, guarded};
+use super::lifecycle::Lifecycle;
+use super::messages::{AllTold, ComponentFell, Deliver, Stop};
+use super::now;
 use crate::core::batch::Settled;
-use crate::core::delivery::{BatchOutcome, Listener};
-use crate::core::panics;
+use crate::core::delivery::{BatchOutcome, Handled, InTurn, Listener};
+use crate::core::memory::Buffer;
+use crate::core::record::TopicPartition;
+use crate::core::supervision::Component;
+use crate::core::user_code::{HeldUp, holding_up, shielded};
+use crate::intake::deadline::Timer;
 
 impl Message for BatchOutcome {
     type Result = ();
+}
+
+/// User code that took longer for the outcomes of one batch is warned of.
+const LONG: Duration = Duration::from_secs(1);
+
+/// User code that has run for so long is warned of while it runs.
+const STUCK: Duration = Duration::from_secs(10);
+
+/// An outcome that waits for its recipient, and the memory of its batch.
+struct Untold {
+    outcome: BatchOutcome,
+    _memory: Option<Arc<Buffer>>,
+}
+
+/// A recipient that has not handled yet what it was told last.
+struct Line {
+    number: u64,
+    recipient: Arc<dyn Listener>,
+    outcomes: InTurn<Untold>,
 }
 
 /// Runs listeners and callbacks of the application, each under `catch_unwind`. The batches of a
 /// partition keep their order.
 pub(crate) struct DeliveryActor {
     guard: Guard,
+    /// What does not go on while user code runs.
+    held_up: HeldUp,
+    lines: Vec<Line>,
+    /// The number of the next line.
+    next: u64,
+    /// It ends when every recipient has been told.
+    stopping: bool,
+    /// Dropped with the actor.
+    _alive: oneshot::Sender<()>,
+}
+
+/// What is needed to start the DeliveryActor on another thread than that of the runtime.
+pub(crate) struct DeliveryElsewhere {
+    pub restarts: (u32, Duration),
+    pub runtime: Recipient<ComponentFell>,
+    pub subscribers: Recipient<Lifecycle>,
+    pub lost: Arc<AtomicBool>,
+}
+
+impl DeliveryElsewhere {
+    /// Starts the actor on this thread, which does nothing else. Returns what resolves when the actor
+    /// has ended.
+    pub fn start(self) -> (Addr<DeliveryActor>, oneshot::Receiver<()>) {
+        let watch = Watch::of_delivery(self.restarts, self.runtime, self.lost);
+        let guard = watch.guard(Component::Delivery);
+        watch.subscribe(self.subscribers);
+        DeliveryActor::start_with(guard, HeldUp::Delivery)
+    }
 }
 
 impl DeliveryActor {
-    pub fn new(guard: Guard) -> Self {
-        Self { guard }
+    pub fn start_with(guard: Guard, held_up: HeldUp) -> (Addr<Self>, oneshot::Receiver<()>) {
+        let (alive, ended) = oneshot::channel();
+        let actor = Self {
+            guard,
+            held_up,
+            lines: Vec::new(),
+            next: 0,
+            stopping: false,
+            _alive: alive,
+        };
+        (actor.start(), ended)
+    }
+
+    /// Calls interceptors and callbacks.
+    fn call(&self, at: &TopicPartition, call: impl FnOnce()) {
+        let began = now();
+        let told = Arc::new(StillRunning(at.clone()));
+        let timer = Timer::after(STUCK, Waker::from(told));
+        holding_up(self.held_up, call);
+        drop(timer);
+        let took = now().saturating_duration_since(began);
+        if took >= LONG {
+            tracing::warn!(
+                partition = %at, ?took,
+                "callbacks or interceptors took long for the outcomes of one batch, and held up others"
+            );
+        }
+    }
+
+    /// Tells a recipient, or lets the outcome wait until it has handled the one before.
+    fn tell(&mut self, recipient: &Arc<dyn Listener>, untold: Untold, ctx: &mut Context<Self>) {
+        let same = |line: &Line| Arc::ptr_eq(&line.recipient, recipient);
+        let at = self.lines.iter().position(same).unwrap_or_else(|| {
+            self.lines.push(Line {
+                number: self.next,
+                recipient: Arc::clone(recipient),
+                outcomes: InTurn::default(),
+            });
+            self.next += 1;
+            self.lines.len() - 1
+        });
+        if let Some(untold) = self.lines[at].outcomes.offer(untold) {
+            self.hand_over(at, untold, ctx);
+        }
+    }
+
+    fn hand_over(&mut self, at: usize, untold: Untold, ctx: &mut Context<Self>) {
+        let line = &self.lines[at];
+        let number = line.number;
+        let handled = line.recipient.hand_over(untold.outcome);
+        guard::spawn(ctx, handled, move |actor: &mut Self, (), ctx| {
+            actor.handled(number, ctx);
+        });
+    }
+
+    /// A recipient has handled an outcome, or is gone.
+    fn handled(&mut self, number: u64, ctx: &mut Context<Self>) {
+        let Some(at) = self.lines.iter().position(|line| line.number == number) else {
+            return;
+        };
+        match self.lines[at].outcomes.next() {
+            Some(untold) if !self.lines[at].recipient.is_gone() => self.hand_over(at, untold, ctx),
+            _ => {
+                self.lines.remove(at);
+                self.stop_if_told(ctx);
+            }
+        }
+    }
+
+    fn stop_if_told(&mut self, ctx: &mut Context<Self>) {
+        if self.stopping && self.lines.is_empty() {
+            ctx.stop();
+        }
     }
 }
 
@@ -31,15 +158,20 @@ impl Actor for DeliveryActor {
     type Context = Context<Self>;
 }
 
-guarded!(DeliveryActor: Deliver);
+guarded!(DeliveryActor: Deliver, AllTold);
 
 impl Guarded for DeliveryActor {
     fn guard(&mut self) -> &mut Guard {
         &mut self.guard
     }
 
-    /// Each call of user code is guarded by itself, and there is no other state.
-    fn restart(&mut self, _: &mut Context<Self>) -> usize {
+    /// Each call of user code is guarded by itself. The news that a recipient has handled an outcome may
+    /// be lost, so each of them is told the next one.
+    fn restart(&mut self, ctx: &mut Context<Self>) -> usize {
+        let numbers: Vec<_> = self.lines.iter().map(|line| line.number).collect();
+        for number in numbers {
+            self.handled(number, ctx);
+        }
         0
     }
 
@@ -47,7 +179,7 @@ impl Guarded for DeliveryActor {
 }
 
 impl On<Deliver> for DeliveryActor {
-    fn on(&mut self, message: Deliver, _: &mut Context<Self>) {
+    fn on(&mut self, message: Deliver, ctx: &mut Context<Self>) {
         let Deliver {
             topic_partition,
             settled,
@@ -58,24 +190,41 @@ impl On<Deliver> for DeliveryActor {
             settlement,
             listeners,
             tokens,
+            memory,
         } = settled;
-        if let Some(delivered) = BatchOutcome::new(topic_partition, first, count, &settlement) {
-            for listener in listeners.listeners() {
-                shielded("a delivery listener", || listener.delivered(&delivered));
+        let outcome = BatchOutcome::new(topic_partition.clone(), first, count, &settlement);
+        if let Some(outcome) = &outcome {
+            let by_message = listeners.listeners().iter().filter(|it| it.is_recipient());
+            for recipient in by_message {
+                let untold = Untold {
+                    outcome: outcome.clone(),
+                    _memory: memory.clone(),
+                };
+                self.tell(recipient, untold, ctx);
             }
         }
-        for (receipt, callback) in listeners.into_callbacks() {
-            if let Some(outcome) = receipt.outcome() {
-                shielded("a callback", || callback(outcome));
+        self.call(&topic_partition, || {
+            if let Some(outcome) = &outcome {
+                let called = listeners.listeners().iter().filter(|it| !it.is_recipient());
+                called.for_each(|it| shielded("a delivery listener", || it.delivered(outcome)));
             }
-        }
+            for (receipt, callback) in listeners.into_callbacks() {
+                // What the callback owns is dropped in there, too.
+                shielded("a callback", || {
+                    if let Some(outcome) = receipt.outcome() {
+                        callback(outcome);
+                    }
+                });
+            }
+        });
+        drop(memory);
         drop(tokens); // a flush may have waited for these calls
     }
 }
 
-fn shielded(what: &'static str, call: impl FnOnce()) {
-    if let Err(panic) = catch_unwind(AssertUnwindSafe(call)) {
-        tracing::error!(what, panic = panics::message(&*panic), "user code panicked");
+impl On<AllTold> for DeliveryActor {
+    fn on(&mut self, AllTold(done): AllTold, _: &mut Context<Self>) {
+        let _ = done.send(());
     }
 }
 
@@ -83,7 +232,24 @@ impl Handler<Stop> for DeliveryActor {
     type Result = ();
 
     fn handle(&mut self, _: Stop, ctx: &mut Context<Self>) {
-        ctx.stop();
+        self.stopping = true;
+        self.stop_if_told(ctx);
+    }
+}
+
+/// Woken when user code has not returned for long.
+struct StillRunning(TopicPartition);
+
+impl Wake for StillRunning {
+    fn wake(self: Arc<Self>) {
+        // A subscriber that waits would hold up the thread that keeps all deadlines, its own, too.
+        holding_up(HeldUp::Runtime, || {
+            tracing::warn!(
+                partition = %self.0,
+                "callbacks or interceptors have not returned for {STUCK:?}: they hold up the outcomes of \
+                 all records"
+            );
+        });
     }
 }
 
@@ -99,5 +265,56 @@ impl ToRecipient {
 impl Listener for ToRecipient {
     fn delivered(&self, delivered: &BatchOutcome) {
         self.0.do_send(delivered.clone());
+    }
+
+    fn is_recipient(&self) -> bool {
+        true
+    }
+
+    fn is_gone(&self) -> bool {
+        !self.0.connected()
+    }
+
+    fn hand_over(&self, delivered: BatchOutcome) -> Handled {
+        let handled = self.0.send(delivered);
+        Box::pin(async move {
+            // An error says that nobody is left to handle it.
+            let _ = handled.await;
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::mpsc::{Sender, channel};
+
+    use super::*;
+    use crate::core::user_code::must_not_wait;
+
+    /// Tells whether what is logged may wait.
+    struct Probe(Sender<bool>);
+
+    impl io::Write for Probe {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let _ = self.0.send(must_not_wait());
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// It is woken by the thread that would have to end the wait.
+    #[test]
+    fn the_warning_of_user_code_that_is_stuck_may_not_wait() {
+        let (tell, told) = channel();
+        let subscriber = tracing_subscriber::fmt()
+            .with_writer(move || Probe(tell.clone()))
+            .finish();
+        let stuck = Arc::new(StillRunning(TopicPartition::new("t", 0)));
+        tracing::subscriber::with_default(subscriber, || Waker::from(stuck).wake());
+        assert_eq!(told.try_recv(), Ok(true));
     }
 }

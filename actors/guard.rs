@@ -6,10 +6,11 @@
 //! once it has repaired its derived state: a partition's ledger, for example, counts its loans anew.
 //! What is dropped settles itself: a loan, an ack, a buffer.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use actix::fut::wrap_future;
@@ -21,15 +22,18 @@ use super::messages::ComponentFell;
 use super::now;
 use crate::core::panics;
 use crate::core::supervision::{Component, Restarts};
+use crate::core::user_code::{HeldUp, held_up, holding_up, polled};
 
-/// What the guards of all components share.
+/// What the guards of all components on a thread share.
 pub(crate) struct Watch {
     max: u32,
     window: Duration,
     /// The RuntimeActor, which handles the consequences of a panic.
     runtime: Option<Recipient<ComponentFell>>,
+    /// What waits while a component on this thread works. A `tracing` subscriber may do anything then.
+    held_up: HeldUp,
     /// A component that the producer cannot work without has failed.
-    lost: Cell<bool>,
+    lost: Arc<AtomicBool>,
     subscribers: RefCell<Vec<Recipient<Lifecycle>>>,
 }
 
@@ -39,14 +43,36 @@ impl Watch {
             max,
             window,
             runtime,
-            lost: Cell::new(false),
+            held_up: HeldUp::Runtime,
+            lost: Arc::default(),
             subscribers: RefCell::default(),
         })
     }
 
+    /// For the DeliveryActor's own thread, with the mark of the watch on the RuntimeActor's.
+    pub fn of_delivery(
+        (max, window): (u32, Duration),
+        runtime: Recipient<ComponentFell>,
+        lost: Arc<AtomicBool>,
+    ) -> Rc<Self> {
+        Rc::new(Self {
+            max,
+            window,
+            runtime: Some(runtime),
+            held_up: HeldUp::Delivery,
+            lost,
+            subscribers: RefCell::default(),
+        })
+    }
+
+    /// The mark of a component that the producer cannot work without.
+    pub fn lost(&self) -> &Arc<AtomicBool> {
+        &self.lost
+    }
+
     /// Whether a component that the producer cannot work without has failed.
     pub fn is_lost(&self) -> bool {
-        self.lost.get()
+        self.lost.load(Ordering::Relaxed)
     }
 
     pub fn subscribe(&self, recipient: Recipient<Lifecycle>) {
@@ -155,6 +181,15 @@ pub(crate) fn watch_over<A: Guarded>(
     ctx: &mut Context<A>,
     work: impl FnOnce(&mut A, &mut Context<A>),
 ) {
+    let held_up = actor.guard().watch.held_up;
+    holding_up(held_up, || caught(actor, ctx, work));
+}
+
+fn caught<A: Guarded>(
+    actor: &mut A,
+    ctx: &mut Context<A>,
+    work: impl FnOnce(&mut A, &mut Context<A>),
+) {
     let mut fell = catch_unwind(AssertUnwindSafe(|| work(actor, ctx))).err();
     while let Some(panic) = fell.take() {
         let began = now();
@@ -178,7 +213,8 @@ pub(crate) fn spawn<A: Guarded, F: Future + 'static>(
 ) -> SpawnHandle {
     #[cfg(feature = "internals")]
     let future = future.inspect(|_| faults::strike::<A, faults::Spawned>());
-    let caught = AssertUnwindSafe(future).catch_unwind();
+    // It holds up what the handler does that spawns it.
+    let caught = polled(held_up(), AssertUnwindSafe(future).catch_unwind());
     ctx.spawn(wrap_future(caught).map(|caught, actor: &mut A, ctx| {
         watch_over(actor, ctx, |actor, ctx| {
             let output = caught.unwrap_or_else(|panic| resume_unwind(panic));
@@ -211,7 +247,7 @@ fn give_up<A: Guarded>(actor: &mut A, why: &Arc<str>, ctx: &mut Context<A>) {
         return;
     }
     if !matches!(component, Component::Partition(_) | Component::Sender(_)) {
-        guard.watch.lost.set(true);
+        guard.watch.lost.store(true, Ordering::Relaxed);
     }
     guard.watch.tell(
         &component,

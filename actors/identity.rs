@@ -9,10 +9,13 @@ use super::clock::{Alarm, ClockActor};
 use super::guard::{self, Guard, Guarded, On, guarded};
 use super::messages::*;
 use super::now;
+use crate::core::backoff::Backoff;
+use crate::core::cluster::Nodes;
 use crate::core::endpoint::Endpoint;
-use crate::core::identity::{Identities, Identity, NextIdentity};
+use crate::core::identity::{Identities, NextIdentity, NoIdentity, Refusal, Wanted};
 use crate::core::record::TopicPartition;
-use crate::core::wire::InitProducerIdResponse;
+use crate::core::troubles::{Told, Troubles};
+use crate::core::wire::{Api, InitProducerIdResponse};
 use crate::net::{ControlClient, NetError};
 
 /// Owns the identity, and a connection of its own to ask for one.
@@ -20,68 +23,93 @@ pub(crate) struct IdentityActor {
     guard: Guard,
     identities: Identities,
     dial: Box<dyn Fn() -> ControlClient>,
+    /// `None` while a request is on its way.
     control: Option<ControlClient>,
-    nodes: Arc<[(i32, Endpoint)]>,
-    members: BTreeMap<TopicPartition, PartitionAddr>,
+    /// The request on its way.
+    asking: Option<SpawnHandle>,
+    nodes: Arc<Nodes>,
+    /// The connection was told the nodes. It is told once: it may have gone back to the bootstrap list.
+    nodes_told: bool,
+    /// Partitions that asked for an identity and did not get one yet.
+    waiting: BTreeMap<TopicPartition, (PartitionAddr, Wanted)>,
+    troubles: Troubles,
     clock: Addr<ClockActor>,
     alarm: Alarm,
+    /// The wait after refusals.
+    backoff: Backoff,
 }
 
 impl IdentityActor {
     pub fn new(
+        identities: Identities,
         dial: impl Fn() -> ControlClient + 'static,
         clock: Addr<ClockActor>,
+        backoff: Backoff,
         guard: Guard,
     ) -> Self {
         Self {
             guard,
-            identities: Identities::default(),
+            identities,
             control: Some(dial()),
             dial: Box::new(dial),
+            asking: None,
             nodes: Arc::default(),
-            members: BTreeMap::new(),
+            nodes_told: false,
+            waiting: BTreeMap::new(),
+            troubles: Troubles::default(),
             clock,
             alarm: Alarm::default(),
+            backoff,
         }
     }
 
     fn resync(&mut self, ctx: &mut Context<Self>) {
         self.alarm = Alarm::default();
         if self.identities.is_asking() {
-            let step = self.identities.failed();
-            self.step(step, ctx);
+            self.identities.failed();
+            self.serve(ctx);
         }
     }
 
-    fn step(&mut self, step: NextIdentity, ctx: &mut Context<Self>) {
-        match step {
-            NextIdentity::Use(identity) => self.tell_all(identity),
-            NextIdentity::Ask => self.ask(ctx),
-            NextIdentity::Wait => {}
+    /// Gives each partition that waits its identity, or asks a broker for what is missing.
+    fn serve(&mut self, ctx: &mut Context<Self>) {
+        let mut asks = false;
+        let identities = &mut self.identities;
+        self.waiting
+            .retain(|_, (who, wanted)| match identities.want(*wanted) {
+                NextIdentity::Use(identity) => {
+                    who.do_send(SetIdentity(identity));
+                    false
+                }
+                NextIdentity::Ask => {
+                    asks = true;
+                    true
+                }
+                NextIdentity::Wait => true,
+            });
+        if asks {
+            self.ask(ctx);
         }
     }
 
-    /// Every partition learns of it; each adopts it when its old batches are resolved.
-    fn tell_all(&mut self, identity: Identity) {
-        self.members.retain(|_, member| member.is_running());
-        for member in self.members.values() {
-            member.do_send(SetIdentity(identity));
-        }
-    }
-
+    /// Asks a broker, and those that have refused last.
     fn ask(&mut self, ctx: &mut Context<Self>) {
         let Some(mut control) = self.control.take() else {
             return;
         };
-        control.set_nodes(self.nodes.to_vec());
+        if !std::mem::replace(&mut self.nodes_told, true) {
+            control.set_nodes(&self.nodes);
+        }
+        let refused_by = self.identities.refused_by().to_vec();
         let asking = async move {
-            let answer = control.init_producer_id().await;
+            let answer = control.init_producer_id(&refused_by).await;
             (control, answer)
         };
-        guard::spawn(ctx, asking, |actor: &mut Self, (control, answer), ctx| {
+        let asking = guard::spawn(ctx, asking, |actor: &mut Self, (control, answer), ctx| {
             actor.control = Some(control);
             actor.answered(answer, ctx);
         });
+        self.asking = Some(asking);
     }
 
     fn answered(
@@ -89,28 +117,59 @@ impl IdentityActor {
         answer: Result<InitProducerIdResponse, NetError>,
         ctx: &mut Context<Self>,
     ) {
-        let given = match answer {
+        let (given, broker) = match answer {
             Ok(response) => {
-                let given = self.identities.answered(response);
-                given.map_err(|why| why.to_string())
+                let broker = self.control.as_ref().and_then(ControlClient::broker);
+                (self.identities.answered(response), broker.cloned())
             }
-            Err(error) => Err(error.to_string()),
+            Err(error) => {
+                let why = error.to_string().into();
+                match error.not_served(Api::InitProducerId) {
+                    Some(broker) => (Err(NoIdentity::NotServed(why)), Some(broker.clone())),
+                    None => (Err(NoIdentity::Unanswered(why)), None),
+                }
+            }
         };
-        let trouble = match given {
+        match given {
             Ok(identity) => {
                 tracing::debug!(?identity, "a broker gave a producer id");
-                return self.tell_all(identity);
+                self.backoff.reset();
+                self.troubles.over();
+                self.serve(ctx);
             }
-            Err(why) => format!("no producer id: {why}"),
+            Err(why) => self.refused(&why, broker, ctx),
+        }
+    }
+
+    /// There is no identity, as `broker` said, if one did.
+    fn refused(&mut self, why: &NoIdentity, broker: Option<Endpoint>, ctx: &mut Context<Self>) {
+        let refusal = self.identities.refused(why, broker.as_ref(), &self.nodes);
+        let why: Arc<str> = why.to_string().into();
+        if let Some(Told { times, within }) = self.troubles.failed(&why, now()) {
+            tracing::warn!(%why, times, ?within, "there is no producer id");
+        }
+        match refusal {
+            Refusal::AskAnother => return self.ask(ctx),
+            Refusal::Final => {
+                for (partition, _) in std::mem::take(&mut self.waiting).into_values() {
+                    partition.do_send(RefuseIdentity(Arc::clone(&why)));
+                }
+            }
+            Refusal::ForNow => {
+                let blocked_by: Arc<str> = format!("no producer id: {why}").into();
+                for (partition, _) in self.waiting.values() {
+                    partition.do_send(BlockedBy::from(Arc::clone(&blocked_by)));
+                }
+            }
+        }
+        // A broker that refuses is connected, so the connection's own wait would not grow.
+        let own = self.backoff.next();
+        let wait = match &mut self.control {
+            Some(control) if broker.is_none() => control.next_delay(),
+            _ => own,
         };
-        tracing::warn!(trouble, "batches wait for a producer id");
-        for member in self.members.values() {
-            member.do_send(BlockedBy(trouble.as_str().into()));
-        }
-        if let Some(control) = &mut self.control {
-            let at = now() + control.next_delay();
-            self.alarm.set(&self.clock, at, || Arc::new(ctx.address()));
-        }
+        self.alarm
+            .set(&self.clock, now() + wait, || Arc::new(ctx.address()));
     }
 }
 
@@ -120,16 +179,21 @@ impl Actor for IdentityActor {
     type Context = Context<Self>;
 }
 
-guarded!(IdentityActor: WantIdentity, BumpEpoch, Tick, SetNodes, Resync);
+guarded!(IdentityActor: WantIdentity, Tick, SetNodes, Resync);
 
 impl Guarded for IdentityActor {
     fn guard(&mut self) -> &mut Guard {
         &mut self.guard
     }
 
-    /// What was given out stays given out; a question on its way is asked anew.
+    /// What was given out stays given out; a question on its way is cancelled, and asked anew. A
+    /// partition whose request was lost asks again.
     fn restart(&mut self, ctx: &mut Context<Self>) -> usize {
+        if let Some(asking) = self.asking.take() {
+            ctx.cancel_future(asking);
+        }
         self.control = Some((self.dial)());
+        self.nodes_told = false;
         self.resync(ctx);
         0
     }
@@ -148,45 +212,34 @@ impl On<WantIdentity> for IdentityActor {
         let WantIdentity {
             partition,
             who,
-            left,
+            wanted,
         } = message;
-        self.members.insert(partition, who.clone());
-        // A bump that was lost in a restart is made up for here.
-        let step = match left {
-            Some(left) => self.identities.bump(left),
-            None => self.identities.want(),
-        };
-        match step {
+        match self.identities.want(wanted) {
             NextIdentity::Use(identity) => who.do_send(SetIdentity(identity)),
-            step => self.step(step, ctx),
+            step => {
+                self.waiting.insert(partition, (who, wanted));
+                if step == NextIdentity::Ask {
+                    self.ask(ctx);
+                }
+            }
         }
-    }
-}
-
-impl On<BumpEpoch> for IdentityActor {
-    fn on(&mut self, message: BumpEpoch, ctx: &mut Context<Self>) {
-        let BumpEpoch {
-            seen,
-            partition,
-            who,
-        } = message;
-        self.members.insert(partition, who);
-        let step = self.identities.bump(seen);
-        self.step(step, ctx);
     }
 }
 
 impl On<Tick> for IdentityActor {
     fn on(&mut self, _: Tick, ctx: &mut Context<Self>) {
         self.alarm.rang();
-        let step = self.identities.failed();
-        self.step(step, ctx);
+        self.identities.failed();
+        self.serve(ctx);
     }
 }
 
 impl On<SetNodes> for IdentityActor {
     fn on(&mut self, SetNodes(nodes): SetNodes, _: &mut Context<Self>) {
-        self.nodes = nodes;
+        if self.nodes != nodes {
+            self.nodes = nodes;
+            self.nodes_told = false;
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use actix::Message;
 
 use crate::core::supervision::Component;
+use crate::core::tally::Outcomes;
 
 /// Something has befallen a component; see [`Producer::subscribe`](crate::Producer::subscribe).
 ///
@@ -90,7 +91,8 @@ pub enum Supervise {
     /// A partition or a sender that failed or was retired is to work again. For any other component
     /// this does nothing: it restarts by itself, or takes the producer with it.
     Restart(Component),
-    /// A partition takes no more records, and goes on delivering what it holds. A sender gives its
+    /// A partition takes no more records, and goes on delivering what it holds, until it is restarted or
+    /// its topic is let go of because nobody sends to it (`metadata.max.idle.ms`). A sender gives its
     /// connection up and sends nothing: batches go back to their partitions, and wait there for
     /// another leader or until `delivery.timeout.ms` is over. Any other component cannot be retired:
     /// [close](crate::Producer::close) the producer.
@@ -106,8 +108,8 @@ pub enum Supervise {
 /// use forebay::CloseError;
 ///
 /// match producer.close(Duration::from_secs(10)).await {
-///     Ok(()) => println!("all is delivered"),
-///     Err(CloseError::TimedOut) => println!("some records were not delivered"),
+///     Ok(outcomes) if outcomes.all_acked() => println!("all is delivered"),
+///     Ok(outcomes) | Err(CloseError::TimedOut(outcomes)) => println!("{outcomes}"),
 ///     Err(error) => println!("{error}"),
 /// }
 /// # }
@@ -115,13 +117,27 @@ pub enum Supervise {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CloseError {
-    /// The time given to `close` ran out. What was left has its outcome, but was not delivered.
+    /// The time given to `close` ran out, or `delivery.timeout.ms` of a `flush`. This is what became of
+    /// the records that it waited for.
+    ///
+    /// After a `close` every record has its outcome. After a `flush` some may have none that is counted
+    /// here; then callbacks or interceptors are too slow.
+    #[error("the timeout ran out; of the records that were waited for: {0}")]
+    TimedOut(Outcomes),
+    /// The runtime's thread does not answer, though the time is over: it is busy with something else. That
+    /// can be a task that blocks the arbiter, under
+    /// [`Placement::CurrentArbiter`](crate::Placement::CurrentArbiter). What was asked for is done when the
+    /// thread comes to it.
+    #[error("the runtime does not answer: something else keeps its thread busy")]
+    NoAnswer,
+    /// It was called in code that the runtime calls, such as a callback, and would have to wait. The wait
+    /// could be for what this very code holds up. Nothing was done: call it from a task.
     #[error(
-        "the timeout ran out; the records that were left are settled as not written or unknown"
+        "it would have to wait in code that the runtime calls, and holds up; spawn a task for it"
     )]
-    TimedOut,
+    InCallback,
     /// The runtime ended first: its thread or arbiter is gone, or a component of it failed without which
-    /// it cannot go on.
+    /// it cannot go on. Every record has its outcome.
     #[error("the runtime is gone")]
     Gone,
 }

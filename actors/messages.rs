@@ -5,7 +5,7 @@
 //! or as one of the peers below. So all imports run one way. `DESIGN.md` has a table of all
 //! messages: who sends it to whom, when, and what happens if it is lost.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -15,16 +15,18 @@ use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use super::lifecycle::{CloseError, Lifecycle};
-use crate::core::batch::Settled;
-use crate::core::cluster::TopicView;
+use crate::core::batch::{Settled, Token};
+use crate::core::cluster::{Nodes, TopicView};
 use crate::core::dispatch::{self, Demand, LoanHome};
 use crate::core::endpoint::Endpoint;
 use crate::core::figures::{BrokerFigures, Figures, PartitionFigures};
-use crate::core::identity::Identity;
+use crate::core::identity::{Identity, Wanted};
 use crate::core::ledger::Report;
 use crate::core::memory::{Buffer, Refusal};
 use crate::core::record::TopicPartition;
+use crate::core::security::{Certificate, SecurityError};
 use crate::core::supervision::Component;
+use crate::core::tally::{OutcomeCounts, Outcomes};
 use crate::core::wire::{LeaderHint, Node};
 use crate::intake::backend::TopicReply;
 
@@ -53,20 +55,16 @@ pub(crate) trait PartitionPeer:
     + Accepts<BlockedBy>
     + Accepts<LoanReturned>
     + Accepts<SetIdentity>
+    + Accepts<RefuseIdentity>
+    + Accepts<RefuseBatches>
 {
-    /// Whether the actor still runs.
-    fn is_running(&self) -> bool;
 }
 
 /// A sender's actor, as the partitions know it.
 pub(crate) trait SenderPeer: Accepts<WakeSender> + Accepts<Ready> + Accepts<Offer> {}
 
 /// An actor that can ask the clock for a [`Tick`].
-pub(crate) trait Sleeper: Accepts<Tick> {
-    /// Called when memory is used up and a request for memory waits. Then lingering batches should
-    /// be sent now.
-    fn pressure(&self) {}
-}
+pub(crate) trait Sleeper: Accepts<Tick> {}
 
 /// A partition's address. It is shared, because a clone of an `Addr` allocates twice.
 pub(crate) type PartitionAddr = Arc<dyn PartitionPeer>;
@@ -82,14 +80,14 @@ pub(crate) type ReadyQueue = dispatch::ReadyQueue<PartitionAddr>;
 // To a partition and its sender: there are batches.
 
 /// The partition has to check its stage. Sent by the caller's thread that fills or opens a batch,
-/// if no sender is told of it; by a sender that cannot ask soon for a batch that is due; and by the
-/// clock when memory is used up.
+/// if no sender is told of it, and by a sender that cannot ask soon for a batch that is due.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct WakePartition;
 
 /// The sender has to check its [`ReadyQueue`]. Sent by the caller's thread that fills or opens a
-/// batch, by a partition that lists its open batch, and by the clock when memory is used up.
+/// batch, by a partition that lists its open batch, and by the RuntimeActor when memory is used up
+/// and open batches are listed.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct WakeSender;
@@ -148,10 +146,31 @@ pub(crate) struct QueueState {
 }
 
 /// What keeps batches from being sent. Sent by a sender that has no connection or was stopped, and
-/// by the IdentityActor. If a batch expires before it was tried, this is given as the cause.
-#[derive(Message, Clone)]
+/// by the IdentityActor. If a batch expires while it waits, this is given as the cause.
+#[derive(Message, Debug, Clone)]
 #[rtype(result = "()")]
-pub(crate) struct BlockedBy(pub Arc<str>);
+pub(crate) struct BlockedBy {
+    pub why: Arc<str>,
+    /// The broker does not let this client in.
+    pub security: Option<Arc<SecurityError>>,
+}
+
+impl From<Arc<str>> for BlockedBy {
+    fn from(why: Arc<str>) -> Self {
+        let security = None;
+        Self { why, security }
+    }
+}
+
+/// The leader's broker cannot take batches until something is changed, and why. Sent by its sender,
+/// which does not have the partition in its ready queue any more.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct RefuseBatches {
+    /// The sender's incarnation. The partition of another sender ignores the message.
+    pub incarnation: u64,
+    pub why: Arc<str>,
+}
 
 // The leader of a partition, and the identity of the producer.
 
@@ -189,10 +208,14 @@ impl PartialEq for LeaderLink {
     }
 }
 
-/// The broker has another address now. Sent by the RuntimeActor to the broker's sender.
+/// The broker has another address now, or its cluster another id. Sent by the RuntimeActor to the
+/// broker's sender.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct MoveTo(pub Endpoint);
+pub(crate) struct MoveTo {
+    pub endpoint: Endpoint,
+    pub cluster_id: Option<Arc<str>>,
+}
 
 /// A partition has batches and no identity to stamp them with. Sent by the partition to the
 /// IdentityActor.
@@ -201,50 +224,54 @@ pub(crate) struct MoveTo(pub Endpoint);
 pub(crate) struct WantIdentity {
     pub partition: TopicPartition,
     pub who: PartitionAddr,
-    /// The identity that the partition left and cannot use again, if there is one.
-    pub left: Option<Identity>,
+    pub wanted: Wanted,
 }
 
-/// A partition can no longer use the identity that it has `seen`. Sent by the partition to the
-/// IdentityActor.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct BumpEpoch {
-    pub seen: Identity,
-    pub partition: TopicPartition,
-    pub who: PartitionAddr,
-}
-
-/// The identity to use from now on. Sent by the IdentityActor to all partitions that have asked for
-/// one.
+/// The identity to use from now on. Sent by the IdentityActor to the partition that asked for it.
 #[derive(Message, Clone, Copy)]
 #[rtype(result = "()")]
 pub(crate) struct SetIdentity(pub Identity);
 
-/// The brokers of the cluster. Sent by the MetadataActor to the IdentityActor, which asks one of
-/// them for a producer id.
+/// No broker gives an identity until something is changed, and why. Sent by the IdentityActor to the
+/// partitions that asked for one. They may ask again.
 #[derive(Message, Clone)]
 #[rtype(result = "()")]
-pub(crate) struct SetNodes(pub Arc<[(i32, Endpoint)]>);
+pub(crate) struct RefuseIdentity(pub Arc<str>);
+
+/// The brokers of the cluster. Sent by the MetadataActor to the IdentityActor, which asks one of
+/// them for a producer id. It is sent when they change, and when messages may have been lost.
+#[derive(Message, Clone)]
+#[rtype(result = "()")]
+pub(crate) struct SetNodes(pub Arc<Nodes>);
 
 // The view of the cluster.
 
-/// A caller needs a topic that is not known yet. Sent on the caller's thread to the MetadataActor.
+/// A topic is needed that is not among the routes. Sent on a caller's thread to the MetadataActor,
+/// and by the RuntimeActor for a topic that left the routes and of which records wait for their
+/// outcome.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct WantTopic {
     pub topic: Arc<str>,
+    /// The partition that the caller's record names.
+    pub partition: Option<i32>,
     pub asked: Instant,
     pub deadline: Instant,
     pub reply: TopicReply,
 }
 
 /// The view of the cluster may be out of date. Sent to the MetadataActor by a partition or a sender
-/// after an error, and by a caller that names an unknown partition. One request then asks for all
+/// after an error, and by a partition whose batches wait for a leader. One request then asks for all
 /// topics: to note which of them are out of date would cost more.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct RefreshMetadata;
+
+/// A broker says that the connection to it was meant for another (KIP-1242), so no broker is known by a
+/// sure address: they are asked for by the bootstrap list. Sent by a sender to the MetadataActor.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Rebootstrap;
 
 /// A produce response names the new leader of a partition (KIP-951). Sent by a sender to the
 /// MetadataActor.
@@ -252,19 +279,35 @@ pub(crate) struct RefreshMetadata;
 #[rtype(result = "()")]
 pub(crate) struct LeaderMoved {
     pub topic_partition: TopicPartition,
+    /// The id that the request named.
+    pub topic_id: Uuid,
     pub leader: LeaderHint,
     pub nodes: Vec<Node>,
 }
 
-/// The view of the cluster has changed, or callers wait for a topic in it. Sent by the
-/// MetadataActor to the RuntimeActor.
+/// The view of the cluster has changed, callers wait for a topic in it, or topics are no longer
+/// used. Sent by the MetadataActor to the RuntimeActor, which alone writes the routes: so a view
+/// that was sent before a topic was given up cannot put the topic back.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct InstallMetadata {
-    pub nodes: BTreeMap<i32, Endpoint>,
+    pub nodes: Nodes,
     pub topics: Vec<TopicView>,
+    /// Topics that leave the routes: nobody sends to them any more, or they were deleted.
+    pub gone: Vec<Arc<str>>,
     /// The callers that wait for a topic, with its name. They get a reply once it is installed.
     pub ready: Vec<(Arc<str>, TopicReply)>,
+}
+
+/// A TLS handshake is over. Sent from wherever one is made, to the RuntimeActor.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct CertificatesSeen {
+    pub broker: Endpoint,
+    /// What the broker showed.
+    pub shown: Vec<Certificate>,
+    /// What this client shows if it is asked.
+    pub own: Arc<[Certificate]>,
 }
 
 // Memory.
@@ -287,7 +330,8 @@ pub(crate) struct LeaseMemory {
 pub(crate) struct Restock;
 
 /// Memory is used up and a request waits for it, so lingering batches should be sent now. Sent by
-/// the PoolActor to the clock, which knows all actors that wait for a linger.
+/// the PoolActor to the RuntimeActor, which knows the senders with open batches in their queue. A
+/// batch that is in none cannot be lent yet, and its partition looks when that changes.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Pressure;
@@ -325,7 +369,11 @@ pub(crate) struct Deliver {
 /// and the handle asks again.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct Flush(pub oneshot::Sender<()>);
+pub(crate) struct Flush {
+    pub done: oneshot::Sender<()>,
+    /// Where the outcomes are counted that the flush waits for.
+    pub counts: Arc<OutcomeCounts>,
+}
 
 /// Everything that the partition accepted so far has to be sent now. Sent by the RuntimeActor to
 /// each partition. When all of it has its outcome, the last clone of the barrier is dropped. A
@@ -347,23 +395,63 @@ impl Drop for FlushPartition {
 /// caller has to ask again.
 pub(crate) struct Barrier {
     done: Option<oneshot::Sender<()>>,
+    /// To whom `done` goes, so that it arrives behind the outcomes that are being told.
+    delivery: Recipient<AllTold>,
     missed: AtomicBool,
+    counts: Arc<OutcomeCounts>,
 }
 
 impl Barrier {
-    pub fn new(done: oneshot::Sender<()>) -> Arc<Self> {
-        let (done, missed) = (Some(done), AtomicBool::new(false));
-        Arc::new(Self { done, missed })
+    pub fn new(
+        done: oneshot::Sender<()>,
+        counts: Arc<OutcomeCounts>,
+        delivery: Recipient<AllTold>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            done: Some(done),
+            delivery,
+            missed: AtomicBool::new(false),
+            counts,
+        })
+    }
+
+    /// Whether the caller of this flush has left.
+    pub fn is_over(token: &Token) -> bool {
+        let barrier = token.downcast_ref::<Self>();
+        let done = barrier.and_then(|barrier| barrier.done.as_ref());
+        done.is_some_and(oneshot::Sender::is_closed)
+    }
+
+    /// Counts the records of a batch, once for each flush or close that waits for it. Whoever had to
+    /// ask again has several barriers, and one count.
+    pub fn count(settled: &Settled) {
+        let barriers = settled.tokens.iter();
+        let counts = barriers.filter_map(|token| Some(&token.downcast_ref::<Self>()?.counts));
+        let mut counted = BTreeSet::new();
+        for counts in counts {
+            if counted.insert(Arc::as_ptr(counts)) {
+                counts.add(&settled.settlement, settled.count);
+            }
+        }
     }
 }
 
 impl Drop for Barrier {
     fn drop(&mut self) {
         if let Some(done) = self.done.take().filter(|_| !*self.missed.get_mut()) {
-            let _ = done.send(());
+            self.delivery.do_send(AllTold(done));
         }
     }
 }
+
+/// Every batch of a flush has its outcome. Sent by its last barrier to the DeliveryActor, which
+/// replies when all outcomes before this message were told.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct AllTold(pub oneshot::Sender<()>);
+
+/// What became of a close.
+pub(crate) type Closed = Result<Outcomes, CloseError>;
 
 /// The producer has to end. Sent by a handle to the RuntimeActor. Accepted records are delivered if
 /// that takes no longer than `within`. Then all of them have their outcome, and all actors stop.
@@ -371,7 +459,7 @@ impl Drop for Barrier {
 #[rtype(result = "()")]
 pub(crate) struct Close {
     pub within: Duration,
-    pub reply: Option<oneshot::Sender<Result<(), CloseError>>>,
+    pub reply: Option<oneshot::Sender<Closed>>,
 }
 
 /// The last handle (`Producer` or `Lane`) was dropped. Sent by its drop to the RuntimeActor.
@@ -441,11 +529,10 @@ pub(crate) struct GetBrokerFigures;
 #[rtype(result = "PoolState")]
 pub(crate) struct GetPoolState;
 
-/// The PoolActor's part of the [`Figures`]: free bytes, and waiting requests.
+/// The PoolActor's part of the [`Figures`]: free bytes.
 #[derive(Debug, Clone, Copy, MessageResponse)]
 pub(crate) struct PoolState {
     pub available: usize,
-    pub waiting: usize,
 }
 
 impl LoanHome for PartitionAddr {

@@ -10,8 +10,10 @@ use super::guard::{self, Guard, Guarded, On, guarded};
 use super::messages::*;
 use super::now;
 use crate::core::cluster::{
-    MetadataRules, ProducerMetadata, TopicRefusal, TopicView, Wanted, Wish,
+    MetadataRequest, MetadataRules, ProducerMetadata, TopicRefusal, TopicUse, TopicView, Wanted,
+    Wish,
 };
+use crate::core::troubles::Told;
 use crate::core::wire::MetadataResponse;
 use crate::intake::backend::TopicReply;
 use crate::intake::error::SendError;
@@ -25,6 +27,12 @@ pub(crate) struct MetadataActor {
     metadata: ProducerMetadata<TopicReply>,
     /// `None` while a request is on its way.
     control: Option<ControlClient>,
+    /// The request on its way.
+    asking: Option<SpawnHandle>,
+    /// The next request goes to the bootstrap list.
+    rebootstraps: bool,
+    /// `retry.backoff.max.ms`: how long callers that do not wait are told what brokers deny.
+    denied_for: Duration,
     topics: Arc<Topics>,
     clock: Addr<ClockActor>,
     identity: Recipient<SetNodes>,
@@ -45,6 +53,9 @@ impl MetadataActor {
             guard,
             metadata: ProducerMetadata::new(rules, now()),
             control: Some(dial()),
+            asking: None,
+            rebootstraps: false,
+            denied_for: rules.backoff.1,
             dial: Box::new(dial),
             topics,
             clock,
@@ -56,15 +67,15 @@ impl MetadataActor {
 
     /// Asks a broker if it is time, and sets the alarm for what comes next.
     fn work(&mut self, ctx: &mut Context<Self>) {
-        let topics = &self.topics;
-        let was_used = |name: &str| topics.get(name).is_some_and(|topic| topic.was_used());
-        if let Some(request) = self.metadata.next_request(now(), was_used) {
-            for topic in &request.forgotten {
-                topics.remove(topic);
+        let is_used = |name: &str| self.topics.is_used(name);
+        if let Some(mut request) = self.metadata.next_request(now(), is_used) {
+            let forgotten = std::mem::take(&mut request.forgotten);
+            if !forgotten.is_empty() {
+                self.publish(Vec::new(), forgotten, Vec::new());
             }
-            self.ask(request.topics, ctx);
+            self.ask(request, ctx);
         }
-        if let Some(at) = self.metadata.next_wake() {
+        if let Some(at) = self.metadata.next_wake(now()) {
             self.wake_at(at, ctx);
         }
     }
@@ -73,57 +84,108 @@ impl MetadataActor {
         self.alarm.set(&self.clock, at, || Arc::new(ctx.address()));
     }
 
-    fn ask(&mut self, topics: Vec<String>, ctx: &mut Context<Self>) {
+    fn ask(&mut self, request: MetadataRequest, ctx: &mut Context<Self>) {
+        let MetadataRequest {
+            topics, elsewhere, ..
+        } = request;
+        if topics.is_empty() {
+            return;
+        }
         let Some(mut control) = self.control.take() else {
             return;
         };
+        if std::mem::take(&mut self.rebootstraps) {
+            control.rebootstrap();
+        }
         let asking = async move {
-            let answer = control.metadata(&topics).await;
+            let answer = control.metadata(&topics, elsewhere).await;
             (control, answer)
         };
-        guard::spawn(ctx, asking, |actor: &mut Self, (control, answer), ctx| {
+        let asking = guard::spawn(ctx, asking, |actor: &mut Self, (control, answer), ctx| {
             let control = actor.control.insert(control);
+            if control.logged_in() {
+                actor.metadata.let_in();
+            }
             match answer.map_err(|error| (error, control.next_delay())) {
                 Ok(response) => actor.answered(response),
                 Err((error, delay)) => actor.unanswered(&error, delay),
             }
             actor.work(ctx);
         });
+        self.asking = Some(asking);
     }
 
     fn answered(&mut self, response: MetadataResponse) {
         self.topics.set_last_error(None);
-        let is_routed = |name: &str| self.topics.get(name).is_some();
-        let effects = self.metadata.answered(response, now(), is_routed);
+        let now = now();
+        let broker = self.control.as_ref().and_then(ControlClient::broker);
+        self.metadata.heard_from(broker.cloned());
+        let effects = self.metadata.answered(response, now, &*self.topics);
+        self.set_control_nodes();
         if effects.nodes_changed {
             self.tell_nodes();
         }
+        self.topics.deny(effects.denied, now, now + self.denied_for);
         let (version, topics) = (self.metadata.view().version(), effects.topics);
         tracing::debug!(version, topics = topics.len(), "metadata");
+        for topic in &effects.gone {
+            tracing::warn!(%topic, "brokers do not know the topic any more: it was deleted");
+        }
         Self::refuse(effects.refused);
-        self.publish(topics, effects.ready);
+        self.publish(topics, effects.gone, effects.ready);
     }
 
     fn unanswered(&mut self, error: &NetError, delay: Duration) {
         let trouble: Arc<str> = error.to_string().into();
-        if self.metadata.unanswered(&trouble, delay, now()) {
-            tracing::warn!(%error, "the cluster's metadata cannot be had");
+        let told = self.metadata.unanswered(&trouble, delay, now());
+        if let Some(Told { times, within }) = told {
+            tracing::warn!(%error, times, ?within, "the cluster's metadata cannot be had");
         }
         self.topics.set_last_error(Some(trouble));
+        let locked_out = self
+            .metadata
+            .locked_out(error.security(), !delay.is_zero(), now());
+        if let Some((error, waiting)) = locked_out {
+            for reply in waiting {
+                let _ = reply.send(Err(SendError::Security(Arc::clone(&error))));
+            }
+            self.drop_unwanted();
+        }
     }
 
-    fn tell_nodes(&mut self) {
-        let nodes: Vec<_> = self.metadata.view().nodes().clone().into_iter().collect();
+    /// Refuses callers whose time is over, and asks no more for what nobody wants.
+    fn drop_unwanted(&mut self) {
+        let is_routed = |name: &str| self.topics.get(name).is_some();
+        let refused = self
+            .metadata
+            .expire(now(), TopicReply::is_closed, is_routed);
+        Self::refuse(refused);
+    }
+
+    /// Tells the connection the brokers, though they are the same: a broker may have sent it back to the
+    /// bootstrap list.
+    fn set_control_nodes(&mut self) {
+        let nodes = self.metadata.view().nodes();
         if let Some(control) = &mut self.control {
-            control.set_nodes(nodes.clone());
+            control.set_nodes(nodes);
         }
+    }
+
+    fn tell_nodes(&self) {
+        let nodes = self.metadata.view().nodes().clone();
         self.identity.do_send(SetNodes(nodes.into()));
     }
 
-    fn publish(&self, topics: Vec<TopicView>, ready: Vec<(Arc<str>, TopicReply)>) {
+    fn publish(
+        &self,
+        topics: Vec<TopicView>,
+        gone: Vec<Arc<str>>,
+        ready: Vec<(Arc<str>, TopicReply)>,
+    ) {
         self.runtime.do_send(InstallMetadata {
             nodes: self.metadata.view().nodes().clone(),
             topics,
+            gone,
             ready,
         });
     }
@@ -141,22 +203,40 @@ impl MetadataActor {
     }
 }
 
+impl TopicUse for Topics {
+    fn is_routed(&self, topic: &str) -> bool {
+        self.get(topic).is_some()
+    }
+
+    fn waits_for_leader(&self, topic: &str, partition: usize) -> bool {
+        let topic = self.get(topic);
+        let route = topic
+            .as_ref()
+            .and_then(|topic| topic.partitions.get(partition));
+        route.is_some_and(|route| route.gauge.waits_for_leader())
+    }
+}
+
 impl Sleeper for Addr<MetadataActor> {}
 
 impl Actor for MetadataActor {
     type Context = Context<Self>;
 }
 
-guarded!(MetadataActor: WantTopic, RefreshMetadata, LeaderMoved, Tick, Resync);
+guarded!(MetadataActor: WantTopic, RefreshMetadata, Rebootstrap, LeaderMoved, Tick, Resync);
 
 impl Guarded for MetadataActor {
     fn guard(&mut self) -> &mut Guard {
         &mut self.guard
     }
 
-    /// The view stays; a request on its way is sent anew.
+    /// The view stays; a request on its way is cancelled, and sent anew.
     fn restart(&mut self, ctx: &mut Context<Self>) -> usize {
+        if let Some(asking) = self.asking.take() {
+            ctx.cancel_future(asking);
+        }
         self.control = Some((self.dial)());
+        self.set_control_nodes();
         self.tell_nodes();
         self.alarm = Alarm::default();
         self.metadata.request_lost(now());
@@ -170,10 +250,14 @@ impl Guarded for MetadataActor {
 }
 
 impl On<Resync> for MetadataActor {
-    /// The RuntimeActor may have missed a view: it gets all of it again.
+    /// The RuntimeActor may have missed a view: it gets all of it again. The IdentityActor may have missed
+    /// the brokers.
     fn on(&mut self, _: Resync, ctx: &mut Context<Self>) {
-        let topics = self.metadata.view().topics().cloned().collect();
-        self.publish(topics, Vec::new());
+        self.tell_nodes();
+        let view = self.metadata.view();
+        let mut gone = self.topics.names();
+        gone.retain(|name| view.topic(name).is_none());
+        self.publish(view.topics().cloned().collect(), gone, Vec::new());
         self.alarm = Alarm::default();
         self.metadata.refresh(now());
         self.work(ctx);
@@ -182,12 +266,20 @@ impl On<Resync> for MetadataActor {
 
 impl On<WantTopic> for MetadataActor {
     fn on(&mut self, message: WantTopic, ctx: &mut Context<Self>) {
-        let WantTopic { topic, reply, .. } = message;
-        // The topic may have become known while this message waited.
-        if let Some(known) = self.topics.get(&topic) {
+        let WantTopic {
+            topic,
+            partition,
+            reply,
+            ..
+        } = message;
+        // It may have become known while this message waited.
+        let known = self.topics.get(&topic);
+        let known = known.filter(|it| partition.is_none_or(|named| it.place(named).is_some()));
+        if let Some(known) = known {
             return drop(reply.send(Ok(known)));
         }
         let wish = Wish {
+            partition,
             asked: message.asked,
             deadline: message.deadline,
             ticket: (!reply.is_closed()).then_some(reply),
@@ -207,15 +299,29 @@ impl On<RefreshMetadata> for MetadataActor {
     }
 }
 
+impl On<Rebootstrap> for MetadataActor {
+    fn on(&mut self, _: Rebootstrap, ctx: &mut Context<Self>) {
+        self.rebootstraps = true;
+        self.metadata.refresh(now());
+        self.work(ctx);
+    }
+}
+
 impl On<LeaderMoved> for MetadataActor {
     fn on(&mut self, message: LeaderMoved, _: &mut Context<Self>) {
         let LeaderMoved {
             topic_partition: at,
+            topic_id,
             leader,
             nodes,
         } = message;
-        if let Some(topic) = self.metadata.leader_moved(&at, leader, &nodes) {
-            self.publish(vec![topic], Vec::new());
+        let moved = self.metadata.leader_moved(&at, topic_id, leader, &nodes);
+        if let Some((topic, nodes_changed)) = moved {
+            if nodes_changed {
+                self.set_control_nodes();
+                self.tell_nodes();
+            }
+            self.publish(vec![topic], Vec::new(), Vec::new());
         }
     }
 }
@@ -223,11 +329,9 @@ impl On<LeaderMoved> for MetadataActor {
 impl On<Tick> for MetadataActor {
     fn on(&mut self, _: Tick, ctx: &mut Context<Self>) {
         self.alarm.rang();
-        let is_routed = |name: &str| self.topics.get(name).is_some();
-        let refused = self
-            .metadata
-            .expire(now(), TopicReply::is_closed, is_routed);
-        Self::refuse(refused);
+        self.drop_unwanted();
+        let now = now();
+        self.topics.deny([], now, now);
         self.work(ctx);
     }
 }
@@ -240,3 +344,6 @@ impl Handler<Stop> for MetadataActor {
         ctx.stop();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -23,16 +23,19 @@ mod metadata;
 mod partition;
 mod pool;
 mod runtime;
+pub(crate) mod security;
 mod sender;
 mod services;
 
-pub(crate) use delivery::ToRecipient;
+pub(crate) use delivery::{DeliveryActor, DeliveryElsewhere, ToRecipient};
 #[cfg(feature = "internals")]
 pub(crate) use guard::faults;
-pub(crate) use messages::{Close, Flush, GetFigures, LastHandleDropped, Subscribe};
+pub(crate) use messages::{Close, Closed, Flush, GetFigures, LastHandleDropped, Subscribe};
 pub(crate) use metadata::MetadataActor;
 pub use partition::{PartitionActor, SendRecord};
 pub(crate) use pool::PoolActor;
+#[cfg(feature = "cli")]
+pub(crate) use runtime::connect_options;
 pub(crate) use runtime::{GetPartition, Runtime, RuntimeActor, RuntimeSpec};
 
 use std::time::Instant;

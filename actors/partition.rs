@@ -9,6 +9,7 @@ mod leader;
 mod lending;
 mod notify;
 mod send_record;
+mod turns;
 
 use std::cell::{OnceCell, RefCell, RefMut};
 use std::collections::VecDeque;
@@ -26,6 +27,7 @@ use super::now;
 use super::services::SharedServices;
 use crate::core::batch::OpenBatch;
 use crate::core::figures::PartitionFigures;
+use crate::core::identity::Wanted;
 use crate::core::ledger::{Effects, Ledger, Readiness, Report};
 use crate::core::outcome::Reason;
 use crate::core::record::TopicPartition;
@@ -33,10 +35,12 @@ use crate::core::stage::Stage;
 use crate::core::supervision::Component;
 use crate::intake::Intake;
 use crate::intake::topics::Gauge;
+use crate::intake::wall_clock;
 use crate::meters::TopicMeters;
 
 use notify::SenderNotifier;
 pub use send_record::SendRecord;
+use turns::Turns;
 
 /// The batches of a partition. Callers share the stage and the gauge. When this is dropped, the
 /// stage is closed.
@@ -79,17 +83,24 @@ pub struct PartitionActor {
     /// last checked.
     open_since: Option<Instant>,
     leader: Option<LeaderLink>,
+    /// Whether a view of the cluster has come, so that no leader means that none is known.
+    leader_told: bool,
     /// Tells the leader's sender of the partition's batches.
     notifier: Option<Arc<SenderNotifier>>,
     /// The leader's sender knows that there is a batch to take.
     announced: bool,
     /// The incarnation of the sender that has the lent batches, if there are any.
     lent_to: u64,
+    /// How often partitions had been freed when this one was made: see [`Wanted::freed`].
+    freed: u64,
     /// An identity was asked for and has not come yet.
     asked_identity: bool,
-    /// What keeps batches from being sent. If they expire before they were tried, this is given as
-    /// the cause.
-    blocked_by: Option<Arc<str>>,
+    /// There are batches and no leader, and the MetadataActor was told so.
+    waits_for_leader: bool,
+    /// What keeps batches from being sent. If they expire meanwhile, this is given as the cause.
+    blocked_by: Option<BlockedBy>,
+    /// Records that came as messages.
+    turns: Turns,
     alarm: Alarm,
 }
 
@@ -102,6 +113,7 @@ impl PartitionActor {
         intake: Arc<Intake>,
         guard: Guard,
     ) -> Self {
+        let freed = services.freed.get();
         Self {
             guard,
             topic_partition,
@@ -114,11 +126,15 @@ impl PartitionActor {
             full: VecDeque::new(),
             open_since: None,
             leader: None,
+            leader_told: false,
             notifier: None,
             announced: false,
             lent_to: 0,
+            freed,
             asked_identity: false,
+            waits_for_leader: false,
             blocked_by: None,
+            turns: Turns::default(),
             alarm: Alarm::default(),
         }
     }
@@ -138,6 +154,7 @@ impl PartitionActor {
         let (open, stays_since) = stage.collect(leaves, full);
         self.open_since = stays_since;
         let mut ledger = self.shared.ledger.borrow_mut();
+        ledger.wall_clock(wall_clock::millis());
         let mut keep = |batch: OpenBatch| {
             let batch = batch.seal();
             self.meters.sealed(&batch);
@@ -163,7 +180,7 @@ impl PartitionActor {
     /// for the next deadline. It does not check the stage: it knows what was last collected from
     /// it.
     fn act(&mut self, now: Instant, ctx: &mut Context<Self>) {
-        self.expire(now, ctx);
+        self.expire(now);
         while self.offers_unasked(now, ctx) {}
         self.announce(now);
 
@@ -179,13 +196,19 @@ impl PartitionActor {
         let has_batches = batches > 0 || self.open_since.is_some();
         if wants_identity && has_batches && !std::mem::replace(&mut self.asked_identity, true) {
             let left = self.ledger().left();
+            if let Some(left) = left {
+                let partition = &self.topic_partition;
+                tracing::info!(%partition, ?left, "the partition begins anew under another epoch");
+            }
+            let freed = self.freed;
             self.services.identity.do_send(WantIdentity {
                 partition: self.topic_partition.clone(),
                 who: self.me(ctx),
-                left,
+                wanted: Wanted { left, freed },
             });
         }
         self.shared.gauge.queued(batches);
+        self.wait_for_leader(has_batches && self.leader_told && self.leader.is_none());
 
         let later = match readiness {
             Readiness::At(at) => Some(at),
@@ -207,30 +230,46 @@ impl PartitionActor {
     }
 
     /// Settles all batches whose `delivery.timeout.ms` is over, also the open one.
-    fn expire(&mut self, now: Instant, ctx: &mut Context<Self>) {
+    fn expire(&mut self, now: Instant) {
         let is_over = |since| since + self.services.rules.delivery_timeout <= now;
         if self.open_since.is_some_and(is_over) {
             self.collect(|_| true);
         }
         if self.ledger().next_expiry().is_some_and(|at| at <= now) {
-            self.note_blocked();
+            self.note_blocked(Some(now));
         }
         let expired = self.ledger().expire(now);
-        self.apply(expired, ctx);
+        self.apply(expired);
+        self.expire_doubts();
     }
 
-    /// Notes why batches were not sent. Called when batches are about to fail that were never
-    /// tried.
-    fn note_blocked(&self) {
-        let no_leader = || "no leader of the partition is known".into();
-        let blocked_by = match (&self.blocked_by, &self.leader) {
-            (Some(blocked_by), _) => Some(Arc::clone(blocked_by)),
-            (None, None) => Some(no_leader()),
-            (None, Some(_)) => None,
-        };
-        if let Some(blocked_by) = blocked_by {
-            self.ledger().note(&blocked_by);
+    /// Settles doubtful batches that brokers may have forgotten. To be called before any is lent.
+    fn expire_doubts(&mut self) {
+        if self.ledger().is_in_doubt() {
+            let expired = self.ledger().expire_doubts(wall_clock::millis());
+            self.apply(expired);
         }
+    }
+
+    /// Notes why batches are not sent. Called when batches are about to fail that wait: those that
+    /// have `expired`, or all.
+    fn note_blocked(&self, expired: Option<Instant>) {
+        let no_leader = || BlockedBy::from(Arc::from("no leader of the partition is known"));
+        let blocked_by = match (&self.blocked_by, &self.leader) {
+            (Some(blocked_by), _) => blocked_by.clone(),
+            (None, None) => no_leader(),
+            (None, Some(_)) => return,
+        };
+        let BlockedBy { why, security } = blocked_by;
+        self.ledger().note(&why, security.as_ref(), expired);
+    }
+
+    /// Settles all batches, also the open one, for the reason that `why` makes of a batch's last error.
+    fn abandon(&mut self, why: impl Fn(Option<Arc<str>>) -> Reason) {
+        self.collect(|_| true);
+        let effects = self.ledger().abandon(why);
+        self.shared.gauge.queued(0);
+        self.apply(effects);
     }
 
     /// Announces and asks everything again, because any message may have been lost.
@@ -241,14 +280,14 @@ impl PartitionActor {
         self.collect_and_act(now(), ctx);
     }
 
-    fn apply(&mut self, effects: Effects, ctx: &mut Context<Self>) {
+    fn apply(&mut self, effects: Effects) {
         let Effects {
             settled,
-            bump,
             refresh_metadata,
         } = effects;
         for settled in settled {
             self.meters.settled(&settled);
+            Barrier::count(&settled);
             if !settled.listeners.is_empty() {
                 let topic_partition = self.topic_partition.clone();
                 self.services.delivery.do_send(Deliver {
@@ -257,31 +296,15 @@ impl PartitionActor {
                 });
             }
         }
-        if let Some(seen) = bump {
-            tracing::info!(partition = %self.topic_partition, ?seen, "the epoch is to be bumped");
-            self.services.identity.do_send(BumpEpoch {
-                seen,
-                partition: self.topic_partition.clone(),
-                who: self.me(ctx),
-            });
-        }
         if refresh_metadata {
             self.services.metadata.do_send(RefreshMetadata);
         }
     }
 }
 
-impl PartitionPeer for Addr<PartitionActor> {
-    fn is_running(&self) -> bool {
-        self.connected()
-    }
-}
+impl PartitionPeer for Addr<PartitionActor> {}
 
-impl Sleeper for Addr<PartitionActor> {
-    fn pressure(&self) {
-        self.do_send(WakePartition);
-    }
-}
+impl Sleeper for Addr<PartitionActor> {}
 
 impl Actor for PartitionActor {
     type Context = Context<Self>;
@@ -293,7 +316,7 @@ impl Actor for PartitionActor {
 
 guarded!(
     PartitionActor: WakePartition, QueueState, Tick, SetLeader, Take, LoanReturned, SetIdentity,
-    FlushPartition, BlockedBy, Resync, Restart, Retire
+    RefuseIdentity, RefuseBatches, FlushPartition, BlockedBy, Resync, Restart, Retire
 );
 
 impl Guarded for PartitionActor {
@@ -303,21 +326,19 @@ impl Guarded for PartitionActor {
 
     fn restart(&mut self, ctx: &mut Context<Self>) -> usize {
         let effects = self.ledger().recover(now());
-        self.apply(effects, ctx);
+        self.apply(effects);
         self.resync(ctx);
         self.ledger().len()
     }
 
-    fn fail(&mut self, why: &Arc<str>, ctx: &mut Context<Self>) {
+    fn fail(&mut self, why: &Arc<str>, _: &mut Context<Self>) {
         self.shared.stage.close();
-        self.collect(|_| true);
+        self.turns.refuse();
         let component = Component::Partition(self.topic_partition.clone());
-        let reason = |_| Reason::Failed {
+        self.abandon(|_| Reason::Failed {
             component: component.clone(),
             why: Arc::clone(why),
-        };
-        let effects = self.ledger().abandon(reason);
-        self.apply(effects, ctx);
+        });
     }
 }
 
@@ -338,6 +359,7 @@ impl On<Restart> for PartitionActor {
 impl On<Retire> for PartitionActor {
     fn on(&mut self, _: Retire, ctx: &mut Context<Self>) {
         self.shared.stage.close();
+        self.turns.refuse();
         self.collect(|_| true);
         self.guard.retired();
         self.collect_and_act(now(), ctx);
@@ -363,14 +385,17 @@ impl On<LoanReturned> for PartitionActor {
         // What delays one batch delays those behind it.
         self.blocked_by = match &report {
             Report::Answered(attempt) if attempt.error.code == 0 => None,
-            Report::Answered(attempt) => Some(attempt.error.to_string().into()),
-            Report::Returned { error, .. } => Some(Arc::clone(error)),
+            Report::Answered(attempt) => {
+                let why: Arc<str> = attempt.error.to_string().into();
+                Some(why.into())
+            }
+            Report::Returned { error, .. } => Some(Arc::clone(error).into()),
             Report::Unasked => None,
         };
         let now = now();
         let effects = self.ledger().report(id, report, now);
         drop(alive);
-        self.apply(effects, ctx);
+        self.apply(effects);
         self.act(now, ctx);
     }
 }
@@ -378,16 +403,49 @@ impl On<LoanReturned> for PartitionActor {
 impl On<SetIdentity> for PartitionActor {
     fn on(&mut self, SetIdentity(identity): SetIdentity, ctx: &mut Context<Self>) {
         self.asked_identity = false;
-        let effects = self.ledger().adopt(identity);
+        self.ledger().adopt(identity);
         self.identified();
-        self.apply(effects, ctx);
         self.collect_and_act(now(), ctx);
     }
 }
 
+impl On<RefuseIdentity> for PartitionActor {
+    /// What waits was never sent, or certainly not appended: unresolved batches ended when the ledger
+    /// left its identity.
+    fn on(&mut self, RefuseIdentity(why): RefuseIdentity, ctx: &mut Context<Self>) {
+        self.asked_identity = false;
+        if self.ledger().wants_identity() {
+            self.abandon(|_| Reason::NoProducerId {
+                why: Arc::clone(&why),
+            });
+        }
+        self.act(now(), ctx);
+    }
+}
+
+impl On<RefuseBatches> for PartitionActor {
+    /// A batch that is lent, or in doubt, was taken by a leader before. It waits for a leader that
+    /// knows what became of it, and those behind it wait, too.
+    fn on(&mut self, RefuseBatches { incarnation, why }: RefuseBatches, ctx: &mut Context<Self>) {
+        if self.leader.as_ref().map(|leader| leader.incarnation) != Some(incarnation) {
+            return;
+        }
+        self.set_announced(None);
+        let settled_later = self.ledger().is_lent() || self.ledger().is_in_doubt();
+        if settled_later {
+            self.blocked_by = Some(why.into());
+        } else {
+            self.abandon(|_| Reason::NoCommonVersion {
+                why: Arc::clone(&why),
+            });
+        }
+        self.act(now(), ctx);
+    }
+}
+
 impl On<BlockedBy> for PartitionActor {
-    fn on(&mut self, BlockedBy(error): BlockedBy, _: &mut Context<Self>) {
-        self.blocked_by = Some(error);
+    fn on(&mut self, blocked_by: BlockedBy, _: &mut Context<Self>) {
+        self.blocked_by = Some(blocked_by);
     }
 }
 
@@ -395,11 +453,16 @@ impl Handler<Stop> for PartitionActor {
     type Result = ();
 
     fn handle(&mut self, _: Stop, ctx: &mut Context<Self>) {
+        // The handle may be in a sender's queue, and the callers may keep the stage: neither is to
+        // keep a sender that nothing else needs.
+        if let Some(notifier) = self.notifier.take() {
+            notifier.handle.detach();
+        }
+        self.shared.stage.set_observer(None);
         self.shared.stage.close();
         self.collect(|_| true);
-        self.note_blocked();
-        let effects = self.ledger().abandon(|last| Reason::Closed { last });
-        self.apply(effects, ctx);
+        self.note_blocked(None);
+        self.abandon(|last| Reason::Closed { last });
         ctx.stop();
     }
 }

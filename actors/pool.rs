@@ -10,7 +10,7 @@ use super::clock::{Alarm, ClockActor};
 use super::guard::{Guard, Guarded, On, guarded};
 use super::messages::*;
 use super::now;
-use crate::core::memory::{Budget, Buffer, Lease, Refusal, Shelf};
+use crate::core::memory::{Budget, Buffer, Collected, Lease, Refusal, Shelf};
 use crate::meters::PoolMeters;
 
 type Ticket = (oneshot::Sender<Result<Buffer, Refusal>>, Instant);
@@ -25,8 +25,9 @@ pub(crate) struct PoolActor {
     budget: Budget<Ticket>,
     shelf: Arc<Shelf>,
     clock: Addr<ClockActor>,
+    runtime: Recipient<Pressure>,
     alarm: Alarm,
-    meters: PoolMeters,
+    meters: Arc<PoolMeters>,
 }
 
 impl PoolActor {
@@ -34,8 +35,8 @@ impl PoolActor {
         total: usize,
         pooled: usize,
         shelf: Arc<Shelf>,
-        clock: Addr<ClockActor>,
-        meters: PoolMeters,
+        (clock, runtime): (Addr<ClockActor>, Recipient<Pressure>),
+        meters: Arc<PoolMeters>,
         guard: Guard,
     ) -> Self {
         let budget = Budget::new(total, pooled, shelf.size());
@@ -44,6 +45,7 @@ impl PoolActor {
             budget,
             shelf,
             clock,
+            runtime,
             alarm: Alarm::default(),
             meters,
         }
@@ -69,7 +71,9 @@ impl PoolActor {
 
     /// Takes back the buffers that have come back.
     fn collect(&mut self, now: Instant) {
-        for (bytes, size) in self.shelf.collect() {
+        let Collected { returned, charged } = self.shelf.collect();
+        self.budget.charge(charged);
+        for (bytes, size) in returned {
             self.budget.reclaim(bytes, size);
         }
         self.budget.look(self.shelf.waiting(), now);
@@ -89,12 +93,13 @@ impl PoolActor {
             // the shelf and is collected in the next round.
             let _ = reply.send(Ok(self.shelf.buffer(bytes)));
         }
+        self.budget.tidy(self.shelf.callers(), has_left);
         let waiting = self.budget.waiting() > 0;
         let exhausted = self.budget.is_exhausted();
         if exhausted != self.shelf.pressure() {
             self.shelf.set_pressure(exhausted);
             if exhausted {
-                self.clock.do_send(Pressure);
+                self.runtime.do_send(Pressure);
                 // The buffers on the shelf now belong to the waiting requests. Collect them.
                 ctx.notify(Restock);
             }
@@ -117,15 +122,16 @@ impl PoolActor {
         if self.shelf.set_awaited(self.budget.awaited()) {
             ctx.notify(Restock);
         }
-        self.meters.set(self.available(), self.budget.waiting());
-    }
-
-    fn available(&self) -> usize {
-        self.budget.available() + self.shelf.idle_bytes()
     }
 }
 
 impl Sleeper for Addr<PoolActor> {}
+
+impl Drop for PoolActor {
+    fn drop(&mut self) {
+        self.meters.ended();
+    }
+}
 
 impl Actor for PoolActor {
     type Context = Context<Self>;
@@ -189,7 +195,7 @@ impl On<Tick> for PoolActor {
         // Grant what is available before any request is refused.
         let now = now();
         self.serve(now, ctx);
-        let expired = self.budget.expire(now, has_left);
+        let expired = self.budget.expire(now);
         let any = !expired.is_empty();
         for (reply, asked) in expired {
             let in_vain = reply.send(Err(Refusal::TimedOut)).is_ok();
@@ -207,8 +213,7 @@ impl Handler<GetPoolState> for PoolActor {
     fn handle(&mut self, _: GetPoolState, ctx: &mut Context<Self>) -> PoolState {
         self.serve(now(), ctx);
         PoolState {
-            available: self.available(),
-            waiting: self.budget.waiting(),
+            available: self.budget.available() + self.shelf.idle_bytes(),
         }
     }
 }

@@ -1,23 +1,25 @@
 //! The RuntimeActor: one per producer. It starts and stops all other actors, tells partitions their
 //! leaders, and handles flush, close and the failure of components.
 
+mod certificates;
 mod ending;
 mod figures;
 mod install;
+mod leaving;
 mod start;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use actix::prelude::*;
 use rand::rngs::SmallRng;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::PartitionActor;
 use super::guard::{Guard, Guarded, On, Watch, guarded};
-use super::lifecycle::{CloseError, Supervise};
+use super::lifecycle::{Lifecycle, Supervise};
 use super::messages::*;
 use super::pool::PoolActor;
 use super::sender::SenderActor;
@@ -28,10 +30,15 @@ use crate::core::endpoint::Endpoint;
 use crate::core::memory::Shelf;
 use crate::core::partitioner::{RoundRobin, Sticky};
 use crate::core::record::TopicPartition;
+use crate::core::security::Expiries;
 use crate::core::supervision::Component;
+use crate::core::tally::OutcomeCounts;
 use crate::intake::Intake;
 use crate::intake::topics::{PartitionRoute, Topics};
+use crate::net::ConnectOptions;
 
+#[cfg(feature = "cli")]
+pub(crate) use start::connect_options;
 pub(crate) use start::{Runtime, RuntimeSpec};
 
 /// A partition whose actor runs.
@@ -40,6 +47,11 @@ struct PartitionEntry {
     route: PartitionRoute,
     /// The leader that the partition was told last.
     told: Option<SetLeader>,
+    /// Its topic has left the routes, and the stage was closed for that. One that was closed before,
+    /// because the partition failed or was retired, stays closed if the topic comes back.
+    asleep: bool,
+    /// The application has its address, which is good until the end.
+    addressed: bool,
 }
 
 /// A sender whose actor runs.
@@ -48,15 +60,24 @@ struct SenderEntry {
     /// The same address, as the partitions get it.
     shared: SenderAddr,
     endpoint: Endpoint,
+    cluster_id: Option<Arc<str>>,
     incarnation: u64,
     demand: Demand,
     ready_queue: Arc<ReadyQueue>,
 }
 
-/// The close that is under way: the callers that wait for it, and the timer that limits it.
+/// The close that is under way.
 struct Closing {
-    replies: Vec<oneshot::Sender<Result<(), CloseError>>>,
+    /// The callers that wait for it.
+    replies: Vec<oneshot::Sender<Closed>>,
+    /// It limits the close.
     timer: SpawnHandle,
+    /// When the timer is over; `None`: never.
+    until: Option<Instant>,
+    /// The outcomes of the records that it waits for.
+    counts: Arc<OutcomeCounts>,
+    /// Nobody asked for it: a component failed without which the producer cannot go on.
+    gone: bool,
 }
 
 /// Owns the lists of partitions and senders, and writes the table of topics.
@@ -64,6 +85,8 @@ pub(crate) struct RuntimeActor {
     guard: Guard,
     watch: Rc<Watch>,
     config: Arc<Config>,
+    /// How to connect to a broker.
+    connect: ConnectOptions,
     client_id: Arc<str>,
     topics: Arc<Topics>,
     intake: Arc<Intake>,
@@ -76,18 +99,25 @@ pub(crate) struct RuntimeActor {
     /// Gives the seeds for all random choices and waits.
     rng: SmallRng,
 
-    /// The partitions of each topic. They stay when the topic disappears from the metadata. If it
-    /// comes back, its partitions continue with their sequence numbers.
+    /// The partitions of each topic. They stay while records have no outcome, also when the topic
+    /// leaves the routes. If it comes back meanwhile, they continue with their sequence numbers.
     partitions: BTreeMap<Arc<str>, Vec<PartitionEntry>>,
-    /// The partitioners of each topic. They stay when the topic's entry is replaced.
+    /// Topics that have left the routes, and of which records wait for their outcome.
+    unrouted: BTreeSet<Arc<str>>,
+    /// The partitioners of each topic. They stay when the topic's entry is replaced, and go with its
+    /// partitions.
     partitioners: BTreeMap<Arc<str>, (Arc<Sticky>, Arc<RoundRobin>)>,
     senders: BTreeMap<i32, SenderEntry>,
+    /// The senders of brokers that have left. Each ends when its connection has.
+    released: Vec<actix::WeakAddr<SenderActor>>,
     /// The incarnation of the next sender that is started.
     next_incarnation: u64,
+    /// The certificates that brokers and this client show each other.
+    expiries: Expiries,
 
     closing: Option<Closing>,
-    /// Sent when every actor has stopped.
-    ended: Option<oneshot::Sender<()>>,
+    /// Gets what became of the close when every actor has stopped.
+    ended: Option<watch::Sender<Option<Closed>>>,
 }
 
 impl RuntimeActor {
@@ -103,13 +133,17 @@ impl RuntimeActor {
         self.pool.do_send(Resync);
         for sender in self.senders.values() {
             // The lost message may have had the broker's present address.
-            sender.addr.do_send(MoveTo(sender.endpoint.clone()));
+            sender.addr.do_send(MoveTo {
+                endpoint: sender.endpoint.clone(),
+                cluster_id: sender.cluster_id.clone(),
+            });
             sender.addr.do_send(Resync);
         }
         for entry in self.partitions.values_mut().flatten() {
             entry.told = None;
             entry.addr.do_send(Resync);
         }
+        self.close_unrouted();
     }
 }
 
@@ -117,7 +151,8 @@ impl Actor for RuntimeActor {
     type Context = Context<Self>;
 }
 
-guarded!(RuntimeActor: InstallMetadata, Flush, Close, LastHandleDropped, ComponentFell, Supervise);
+guarded!(RuntimeActor: InstallMetadata, CertificatesSeen, Pressure, Flush, Close, LastHandleDropped,
+    ComponentFell, Supervise);
 
 impl Guarded for RuntimeActor {
     fn guard(&mut self) -> &mut Guard {
@@ -141,6 +176,15 @@ impl Guarded for RuntimeActor {
 
     fn fail(&mut self, _: &Arc<str>, ctx: &mut Context<Self>) {
         self.give_up(ctx);
+    }
+}
+
+impl On<Pressure> for RuntimeActor {
+    fn on(&mut self, _: Pressure, _: &mut Context<Self>) {
+        let senders = self.senders.values();
+        for sender in senders.filter(|sender| sender.ready_queue.any_open()) {
+            sender.addr.do_send(WakeSender);
+        }
     }
 }
 
@@ -193,6 +237,28 @@ impl On<Supervise> for RuntimeActor {
     }
 }
 
+impl Handler<Lifecycle> for RuntimeActor {
+    type Result = ();
+
+    /// News of a component on another thread.
+    fn handle(&mut self, told: Lifecycle, _: &mut Context<Self>) {
+        self.watch.tell(&told.component, told.event);
+    }
+}
+
+impl Drop for RuntimeActor {
+    fn drop(&mut self) {
+        if self.ended.is_some() {
+            tracing::warn!(
+                client_id = &*self.client_id,
+                "the arbiter of a producer ended without a close of it: what was not delivered is settled \
+                 as not written or unknown; await Producer::close before the arbiter or its System stops, \
+                 or give the producer a thread of its own (Placement::OwnThread)"
+            );
+        }
+    }
+}
+
 impl Handler<Subscribe> for RuntimeActor {
     type Result = ();
 
@@ -210,6 +276,9 @@ impl Handler<GetPartition> for RuntimeActor {
     type Result = Option<Addr<PartitionActor>>;
 
     fn handle(&mut self, GetPartition(asked): GetPartition, _: &mut Context<Self>) -> Self::Result {
-        self.partition(&asked).map(|entry| entry.addr.clone())
+        let at = usize::try_from(asked.partition).ok()?;
+        let entry = self.partitions.get_mut(&asked.topic)?.get_mut(at)?;
+        entry.addressed = true;
+        Some(entry.addr.clone())
     }
 }

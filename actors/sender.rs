@@ -19,9 +19,11 @@ use super::guard::{self, Guard, Guarded, On, guarded};
 use super::messages::*;
 use super::now;
 use super::services::SharedServices;
+use crate::core::dial::Learned;
 use crate::core::dispatch::{Action, Demand, DispatchRules, Dispatcher, OutgoingRequest};
 use crate::core::endpoint::Endpoint;
 use crate::core::figures::BrokerFigures;
+use crate::core::security::SecurityError;
 use crate::meters::NodeMeters;
 use crate::net::{ConnectOptions, LinkEvent, NetError};
 
@@ -38,11 +40,15 @@ pub(crate) struct SenderActor {
     guard: Guard,
     node: i32,
     endpoint: Endpoint,
+    cluster_id: Option<Arc<str>>,
     incarnation: u64,
     dispatcher: Dispatcher<PartitionAddr>,
     services: Rc<SharedServices>,
     meters: NodeMeters,
     connect: ConnectOptions,
+    learned: Learned,
+    /// The broker did not let the last connection in.
+    locked_out: Option<Arc<SecurityError>>,
     /// Requests for the connection's task.
     outbox: Option<UnboundedSender<OutgoingRequest>>,
     /// The connection's task.
@@ -52,7 +58,7 @@ pub(crate) struct SenderActor {
 
 impl SenderActor {
     pub fn new(
-        (node, endpoint): (i32, Endpoint),
+        (node, endpoint, cluster_id): (i32, Endpoint, Option<Arc<str>>),
         (incarnation, demand, ready_queue): (u64, Demand, Arc<ReadyQueue>),
         (rules, connect): (DispatchRules, ConnectOptions),
         services: Rc<SharedServices>,
@@ -65,11 +71,14 @@ impl SenderActor {
             guard,
             node,
             endpoint,
+            cluster_id,
             incarnation,
             dispatcher,
             services,
             meters,
             connect,
+            learned: Learned::default(),
+            locked_out: None,
             outbox: None,
             task: None,
             alarm: Alarm::default(),
@@ -95,7 +104,13 @@ impl SenderActor {
                     incarnation,
                     queued,
                 }),
-                Action::TellBlocked(partition, why) => partition.partition.do_send(BlockedBy(why)),
+                Action::TellBlocked(partition, why) => partition.partition.do_send(BlockedBy {
+                    why,
+                    security: self.locked_out.clone(),
+                }),
+                Action::Refuse(partition, why) => partition
+                    .partition
+                    .do_send(RefuseBatches { incarnation, why }),
                 Action::Yield => self.yield_once(ctx),
                 Action::Connect(connect) => self.connect(connect, ctx),
                 Action::Disconnect => self.disconnect(ctx),
@@ -106,10 +121,12 @@ impl SenderActor {
                 }
                 Action::LeaderMoved {
                     topic_partition,
+                    topic_id,
                     leader,
                     nodes,
                 } => self.services.metadata.do_send(LeaderMoved {
                     topic_partition,
+                    topic_id,
                     leader,
                     nodes,
                 }),
@@ -130,11 +147,7 @@ impl SenderActor {
 
 impl SenderPeer for Addr<SenderActor> {}
 
-impl Sleeper for Addr<SenderActor> {
-    fn pressure(&self) {
-        self.do_send(WakeSender);
-    }
-}
+impl Sleeper for Addr<SenderActor> {}
 
 impl Actor for SenderActor {
     type Context = Context<Self>;

@@ -1,6 +1,6 @@
 //! What all partitions and senders of a producer share.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +21,9 @@ pub(crate) struct SharedServices {
     pub compressor: Rc<RefCell<Compressor>>,
     pub linger: Duration,
     pub rules: Rc<Rules>,
+    /// How often the RuntimeActor has freed partitions. It counts before it makes one again:
+    /// see [`Wanted::freed`](crate::core::identity::Wanted::freed).
+    pub freed: Cell<u64>,
     pub clock: Addr<ClockActor>,
     pub identity: Addr<IdentityActor>,
     pub metadata: Addr<MetadataActor>,

@@ -7,7 +7,6 @@
 //! No receipt is awaited here: the `Shop` notes which record carries which order, and receives one
 //! `BatchOutcome` message for each batch. At the end, a record is sent to a partition's own address
 //! as a typed message.
-//! partition's own address as a typed message.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -94,7 +94,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .set("delivery.timeout.ms", 20_000)
         .build()?;
 
-    // One producer for all workers: its clones share its batches.
+    // One producer for all workers: its clones share its batches. It has a thread of its own, for a
+    // worker's arbiter ends before the producer can be closed.
     let producer = Producer::start(config)?;
     let data = web::Data::new(producer.clone());
     let server = HttpServer::new(move || {
@@ -110,7 +111,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     server.run().await?;
 
     // No request is left, so no record is left to deliver either.
-    producer.close(Duration::from_secs(5)).await?;
-    println!("closed");
+    let outcomes = producer.close(Duration::from_secs(5)).await?;
+    println!("closed: {outcomes}");
     Ok(())
 }

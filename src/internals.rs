@@ -46,10 +46,18 @@ pub mod wire {
     };
 }
 
+pub mod security {
+    //! Logins as brokers may answer them, and files with certificates and keys as they may be.
+    pub use crate::core::security::exchange as scram_exchange;
+    pub use crate::core::wire::sasl::{AuthenticateResponse, HandshakeResponse};
+    #[cfg(feature = "tls")]
+    pub use crate::net::open_bytes as open_key_material;
+}
+
 pub mod batch {
     //! Batches, the memory they are made of, and where they are filled.
     pub use crate::core::ack::Ack;
-    pub use crate::core::batch::{HEADER_LEN, OpenBatch, Payload, RecordRef, SealedBatch, Stamp};
+    pub use crate::core::batch::{HEADER_LEN, OpenBatch, RecordRef, SealedBatch, Stamp};
     pub use crate::core::compress::{Compressor, decompress};
     pub use crate::core::memory::{Budget, Buffer, Lease, Shelf, blank};
     pub use crate::core::stage::{Append, AppendOptions, Appended, Stage};
@@ -58,7 +66,7 @@ pub mod batch {
 pub mod ledger {
     //! A partition's batches from their sealing to their outcome.
     pub use crate::core::batch::{Settled, Token};
-    pub use crate::core::identity::{Identities, Identity, NextIdentity};
+    pub use crate::core::identity::{Identities, Identity, NextIdentity, Wanted};
     pub use crate::core::ledger::{Attempt, Effects, Ledger, Lent, Load, Readiness, Report, Rules};
 }
 

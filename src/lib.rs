@@ -69,6 +69,9 @@
 #[path = "../actors/mod.rs"]
 mod actors;
 mod api;
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod check;
 pub mod config;
 mod core;
 mod intake;
@@ -90,11 +93,18 @@ pub use crate::core::ack::{BorrowedReceipt, Receipt, RecordId};
 pub use crate::core::batch::Header;
 pub use crate::core::broker_error::BrokerError;
 pub use crate::core::delivery::BatchOutcome;
-pub use crate::core::figures::{BrokerFigures, Figures, PartitionFigures, PoolFigures};
+pub use crate::core::figures::{
+    BrokerFigures, CertificateFigures, Figures, PartitionFigures, PoolFigures,
+};
 pub use crate::core::outcome::{Acked, Outcome, Reason, Unconfirmed};
 pub use crate::core::receipts::Receipts;
 pub use crate::core::record::{AsRecord, BorrowedRecord, Record, TopicPartition};
+pub use crate::core::security::{
+    AwsCredentialSource, AwsCredentials, KeyMaterialError, LoginRefusal, SecurityError, Token,
+    TokenError, TokenSource,
+};
 pub use crate::core::supervision::Component;
+pub use crate::core::tally::Outcomes;
 pub use actors::lifecycle::{CloseError, Lifecycle, LifecycleEvent, Supervise};
 pub use actors::{PartitionActor, SendRecord};
 pub use api::builder::ProducerBuilder;
@@ -105,9 +115,13 @@ pub use api::producer::Producer;
 pub use api::serializer::{BigEndian, FromFn, SerializeError, Serializer, Utf8};
 pub use api::typed_producer::TypedProducer;
 pub use config::{Config, ConfigError};
-pub use intake::SliceError;
 pub use intake::error::{RecordPart, SendError, TrySendError, WaitsFor};
 pub use intake::interceptor::Interceptor;
+pub use intake::{SliceError, check_topic_name};
+
+/// The TLS library, in the version that [`ProducerBuilder::tls`] takes.
+#[cfg(feature = "tls")]
+pub use rustls;
 
 /// The examples in the README compile.
 #[cfg(doctest)]

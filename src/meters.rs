@@ -11,7 +11,9 @@ use metrics::{Counter, Gauge, Histogram};
 
 use crate::core::ack::Settlement;
 use crate::core::batch::{SealedBatch, Settled};
+use crate::core::endpoint::Endpoint;
 use crate::core::ledger::Lent;
+use crate::core::memory::MemoryObserver;
 use crate::core::outcome::{Reason, Unconfirmed};
 
 /// The metrics of one topic: `producer-topic-metrics`, and those of `producer-metrics` that count
@@ -122,8 +124,28 @@ impl Drop for NodeMeters {
     }
 }
 
-/// The metrics of the memory pool.
+/// When a certificate expires, in milliseconds since 1970; 0 once it is out of use. `None`: this client's.
+pub(crate) fn certificate_expiry(
+    client_id: &Arc<str>,
+    broker: Option<&Endpoint>,
+    not_after: Duration,
+) {
+    let client_id = metrics::Label::new("client-id", client_id.to_string());
+    let gauge = match broker {
+        Some(broker) => {
+            let broker = metrics::Label::new("broker", broker.to_string());
+            metrics::gauge!("broker-certificate-expiry-time-ms", vec![client_id, broker])
+        }
+        None => metrics::gauge!("client-certificate-expiry-time-ms", vec![client_id]),
+    };
+    gauge.set(not_after.as_millis() as f64);
+}
+
+/// The metrics of the memory pool. Producers of one `client.id` share them, so each adds its part.
+/// That is done as it happens, since in steady state no actor hears of it.
 pub(crate) struct PoolMeters {
+    bytes: usize,
+    total: Gauge,
     available: Gauge,
     waiting: Gauge,
     waited: Counter,
@@ -131,25 +153,41 @@ pub(crate) struct PoolMeters {
 }
 
 impl PoolMeters {
-    pub fn new(client_id: &Arc<str>, total: usize) -> Self {
+    pub fn new(client_id: &Arc<str>, bytes: usize) -> Self {
         let labels = vec![metrics::Label::new("client-id", client_id.to_string())];
-        metrics::gauge!("buffer-total-bytes", labels.clone()).set(total as f64);
-        Self {
+        let meters = Self {
+            bytes,
+            total: metrics::gauge!("buffer-total-bytes", labels.clone()),
             available: metrics::gauge!("buffer-available-bytes", labels.clone()),
             waiting: metrics::gauge!("waiting-threads", labels.clone()),
             waited: metrics::counter!("bufferpool-wait-time-ns-total", labels.clone()),
             exhausted: metrics::counter!("buffer-exhausted-total", labels),
-        }
+        };
+        meters.total.increment(bytes as f64);
+        meters.available.increment(bytes as f64);
+        meters.waiting.increment(0.0);
+        meters
     }
 
-    pub fn set(&self, available: usize, waiting: usize) {
-        self.available.set(available as f64);
-        self.waiting.set(waiting as f64);
+    /// The pool is no more. What is still used goes on being counted until it is free.
+    pub fn ended(&self) {
+        self.total.decrement(self.bytes as f64);
+        self.available.decrement(self.bytes as f64);
     }
 
     pub fn waited(&self, time: Duration, in_vain: bool) {
         self.waited
             .increment(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
         self.exhausted.increment(u64::from(in_vain));
+    }
+}
+
+impl MemoryObserver for PoolMeters {
+    fn used(&self, bytes: isize) {
+        self.available.decrement(bytes as f64);
+    }
+
+    fn waiting(&self, callers: isize) {
+        self.waiting.increment(callers as f64);
     }
 }

@@ -245,6 +245,13 @@ async fn what_is_wrong_with_a_configuration_is_told_line_by_line() {
             "--file",
             "/no/file",
         ],
+        &[
+            "produce",
+            "--topic",
+            "a topic",
+            "--bootstrap-server",
+            "localhost:1",
+        ],
         &["demo", "--records", "0"],
         &["nonsense"],
     ] {
@@ -469,4 +476,96 @@ async fn the_demo_ends_well() {
         stdout.lines().any(|line| line.starts_with("all right")),
         "{stdout}"
     );
+}
+
+/// Each step is told, and nothing is left behind.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_goes_to_each_broker_and_writes_nothing() {
+    let (broker, servers) = start("checked", 3).await;
+    let first = servers.split(',').next().expect("a broker");
+    let args = ["check", "--bootstrap-server", first, "--topic", "checked"];
+    let output = run(&args, b"").await;
+    let told = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{told}");
+    for line in [
+        format!("{first} (named by bootstrap.servers)"),
+        format!("(named by {first}, as broker "),
+        "checked, 3 partitions".to_owned(),
+        "User:ANONYMOUS may be idempotent".to_owned(),
+        "a producer can send with this".to_owned(),
+    ] {
+        assert!(told.contains(&line), "{line}: {told}");
+    }
+    for step in ["resolve", "connect", "versions", "cluster"] {
+        assert_eq!(told.matches(&format!("\n  {step} ")).count(), 2, "{told}");
+    }
+    assert!(broker.all_records("checked").expect("records").is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_creates_no_topic() {
+    let (_broker, servers) = start("there", 1).await;
+    let args = [
+        "check",
+        "--bootstrap-server",
+        &servers,
+        "--topic",
+        "absent",
+        "--json",
+    ];
+    // Were the first the one to create it, the second would find it.
+    for _ in 0..2 {
+        let output = run(&args, b"").await;
+        let told = text(&output.stdout);
+        assert_eq!(output.status.code(), Some(7), "{told}");
+        let lines = told
+            .lines()
+            .map(|it| serde_json::from_str(it).expect("JSON"));
+        let lines: Vec<Value> = lines.collect();
+        let topic = lines.iter().find(|line| line["step"] == "topic");
+        let topic = topic.expect("a step");
+        assert_eq!(topic["verdict"], "failed");
+        let text = topic["text"].as_str().expect("text");
+        assert!(text.starts_with("absent is not there"), "{text}");
+        assert!(
+            lines
+                .iter()
+                .all(|line| line["ms"].is_f64() && line["broker"].is_string())
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_says_by_its_status_which_step_failed() {
+    let free = TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr());
+    let closed = free.expect("a port").to_string();
+    let (_broker, servers) = start("there", 1).await;
+    let there = servers.split(',').next().expect("a broker");
+    let tls = ["--property", "security.protocol=SSL"];
+    let plain = [
+        "--property",
+        "security.protocol=SASL_PLAINTEXT",
+        "--property",
+        "sasl.mechanism=PLAIN",
+        "--property",
+        "sasl.username=alice",
+        "--property",
+        "sasl.password=hunter2",
+    ];
+    for (server, more, status, phrase) in [
+        (closed.as_str(), &[][..], 3, "is a broker listening there?"),
+        ("no-such-host.invalid:9092", &[], 3, "cannot be resolved"),
+        (there, &tls, 4, "is the listener PLAINTEXT"),
+        (there, &plain, 5, "login"),
+        (there, &["--property", "acks=0"], 2, "enable.idempotence"),
+    ] {
+        let mut args = vec!["check", "--bootstrap-server", server];
+        args.extend(more);
+        let output = run(&args, b"").await;
+        let told = text(&output.stdout) + &text(&output.stderr);
+        println!("{told}");
+        assert_eq!(output.status.code(), Some(status), "{told}");
+        assert!(told.contains(phrase), "{told}");
+        assert!(!told.contains("hunter2"), "{told}");
+    }
 }

@@ -6,7 +6,7 @@ use actix::prelude::*;
 
 use super::PartitionActor;
 use crate::actors::guard::On;
-use crate::actors::messages::FlushPartition;
+use crate::actors::messages::{Barrier, FlushPartition};
 use crate::actors::now;
 use crate::core::batch::Token;
 
@@ -15,7 +15,7 @@ impl On<FlushPartition> for PartitionActor {
         self.collect(|_| true);
         if let Some(barrier) = &message.0 {
             let token: Token = Arc::clone(barrier) as Token;
-            self.ledger().tie(&token);
+            self.ledger().tie(&token, Barrier::is_over);
         }
         message.0 = None;
         self.collect_and_act(now(), ctx);

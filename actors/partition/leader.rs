@@ -46,6 +46,17 @@ impl PartitionActor {
         self.services.linger.is_zero() || self.ledger().wants_identity()
     }
 
+    /// Notes whether batches wait for a leader to be known. Once they do, brokers are asked for it, and
+    /// often until one names it.
+    pub(super) fn wait_for_leader(&mut self, waits: bool) {
+        if std::mem::replace(&mut self.waits_for_leader, waits) != waits {
+            self.shared.gauge.set_waits_for_leader(waits);
+            if waits {
+                self.services.metadata.do_send(RefreshMetadata);
+            }
+        }
+    }
+
     /// Notes that the partition has received an identity.
     pub(super) fn identified(&self) {
         if let Some(notifier) = &self.notifier {
@@ -93,6 +104,7 @@ impl On<QueueState> for PartitionActor {
 
 impl On<SetLeader> for PartitionActor {
     fn on(&mut self, SetLeader { topic_id, leader }: SetLeader, ctx: &mut Context<Self>) {
+        self.leader_told = true;
         if leader != self.leader || topic_id != self.topic_id {
             self.ledger().leader_changed();
             self.topic_id = topic_id;

@@ -108,6 +108,7 @@ impl On<Take> for PartitionActor {
         if !take.open {
             self.set_announced(None);
         }
+        self.expire_doubts();
         let lends = self.may_lend_to(take.incarnation);
         // The open batch may only leave if no other batch has to be lent before it.
         let open = lends && self.would_lend_open() && self.shared.stage.queued() == 0;

@@ -43,6 +43,11 @@ impl BatchObserver for SenderNotifier {
             self.handle.partition.do_send(WakePartition);
         } else {
             self.list(at);
+            // Memory may be used up by now, and whoever looked for open batches may have looked
+            // before this one was listed.
+            if self.shelf.pressure() {
+                self.sender.do_send(WakeSender);
+            }
         }
     }
 }

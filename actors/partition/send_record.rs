@@ -1,22 +1,31 @@
 //! Sends a record by a message to a partition's actor.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use actix::prelude::*;
+use futures_util::future::{Either, select};
 
 use super::PartitionActor;
+use super::turns::Turn;
+use crate::actors::now;
 use crate::core::ack::Receipt;
 use crate::core::delivery::Listener;
 use crate::core::record::{Record, TopicName};
 use crate::core::stage::AppendOptions;
+use crate::core::user_code::{HeldUp, polled};
 use crate::intake::error::SendError;
-use crate::intake::topics::TopicCache;
 
 /// A record for this partition, as a message. It is for applications that work with actors.
 ///
 /// The result is the same as that of [`Producer::send`](crate::Producer::send): a [`Receipt`] once
 /// the record is accepted. The topic and partition of the actor replace those of the record. One
 /// message per record costs about ten times as much as `send`, so use `send` where that matters.
+///
+/// Records are accepted in the order of the actor's mailbox. One that has to wait for memory keeps
+/// those behind it waiting, too, each for `max.block.ms` at most from when the actor took it out of
+/// the mailbox. If one is refused, the next goes on. What waits is not counted in `buffer.memory`,
+/// and the mailbox does not hold it back: to bound it, await the answers of the oldest.
 #[derive(Message)]
 #[rtype(result = "Result<Receipt, SendError>")]
 pub struct SendRecord {
@@ -46,13 +55,35 @@ impl Handler<SendRecord> for PartitionActor {
             mut record,
             listeners,
         } = message;
-        record.topic = TopicName::Shared(Arc::clone(&self.topic_partition.topic));
-        record.partition = Some(self.topic_partition.partition);
-        let intake = Arc::clone(&self.intake);
-        Box::pin(async move {
+        let (topic, partition) = (
+            Arc::clone(&self.topic_partition.topic),
+            self.topic_partition.partition,
+        );
+        record.topic = TopicName::Shared(Arc::clone(&topic));
+        record.partition = Some(partition);
+        let (asked, intake) = (now(), Arc::clone(&self.intake));
+        let Turn { before, down, over } = self.turns.next();
+        let sent = async move {
             let listeners = listeners.as_ref().unwrap_or(&intake.listeners);
             let options = AppendOptions::for_listeners(listeners);
-            intake.send(&TopicCache::default(), record, options).await
-        })
+            let sending = async {
+                if let Some(before) = before {
+                    let _ = before.await; // however that one ended
+                }
+                intake.send_since(asked, record, options).await
+            };
+            let sent = match select(pin!(sending), down).await {
+                Either::Left((sent, _)) => sent,
+                Either::Right(_) => {
+                    let error = intake.closed_stage(&topic, partition);
+                    intake.refused(&topic, &error);
+                    Err(error)
+                }
+            };
+            drop(over); // the next one's turn
+            sent
+        };
+        // Between its polls the actor goes on.
+        Box::pin(polled(HeldUp::Nothing, sent))
     }
 }

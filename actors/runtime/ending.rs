@@ -12,12 +12,17 @@ use super::{Closing, RuntimeActor};
 use crate::actors::guard::{self, On};
 use crate::actors::lifecycle::CloseError;
 use crate::actors::messages::*;
+use crate::actors::now;
+use crate::core::tally::{OutcomeCounts, Outcomes};
+use crate::core::user_code::{HeldUp, polled};
+use crate::intake::deadline::GRACE;
 
 impl RuntimeActor {
-    /// Flushes every partition. `done` is sent when all of them are flushed. It is dropped if one
-    /// partition missed the flush.
-    fn barrier(&self, done: oneshot::Sender<()>) {
-        let barrier = Barrier::new(done);
+    /// Flushes every partition. `done` is sent when all of them are flushed and the outcomes were
+    /// told. It is dropped if one partition missed the flush.
+    fn barrier(&self, done: oneshot::Sender<()>, counts: Arc<OutcomeCounts>) {
+        let delivery = self.services.delivery.clone().recipient();
+        let barrier = Barrier::new(done, counts, delivery);
         let addrs = self.partitions.values().flatten().map(|entry| &entry.addr);
         for addr in addrs.filter(|addr| addr.connected()) {
             addr.do_send(FlushPartition(Some(Arc::clone(&barrier))));
@@ -27,13 +32,16 @@ impl RuntimeActor {
     /// Waits until all records have their outcome, then ends the producer. If a partition missed
     /// the flush, it is repeated.
     pub(super) fn deliver_and_end(&mut self, ctx: &mut Context<Self>) {
+        let Some(closing) = &self.closing else {
+            return;
+        };
         let (done, delivered) = oneshot::channel();
-        self.barrier(done);
+        self.barrier(done, Arc::clone(&closing.counts));
         guard::spawn(
             ctx,
             delivered,
             |actor: &mut Self, delivered, ctx| match delivered {
-                Ok(()) => actor.end(Ok(()), ctx),
+                Ok(()) => actor.end(None, ctx),
                 Err(_) => actor.deliver_and_end(ctx),
             },
         );
@@ -41,91 +49,119 @@ impl RuntimeActor {
 
     /// Accepts no more records, and ends the producer when the accepted ones have their outcome, or
     /// when the time is over.
-    fn close(&mut self, close: Close, ctx: &mut Context<Self>) {
+    fn close(&mut self, close: Close, gone: bool, ctx: &mut Context<Self>) {
         let Close { within, reply } = close;
+        let until = now().checked_add(within);
         if let Some(closing) = &mut self.closing {
             closing.replies.extend(reply);
+            // Whoever has less time is not to wait for the other's.
+            if until.is_some_and(|sooner| closing.until.is_none_or(|until| sooner < until)) {
+                closing.until = until;
+                let former = std::mem::replace(&mut closing.timer, Self::limit(within, ctx));
+                ctx.cancel_future(former);
+            }
             return;
         }
-        self.topics.clear();
+        self.topics.end();
         for entry in self.partitions.values().flatten() {
             entry.route.stage.close();
         }
         self.pool.do_send(Stop);
-        let timer = ctx.run_later(within, |actor, ctx| {
-            actor.end(Err(CloseError::TimedOut), ctx)
-        });
         self.closing = Some(Closing {
             replies: reply.into_iter().collect(),
-            timer,
+            timer: Self::limit(within, ctx),
+            until,
+            counts: Arc::default(),
+            gone,
         });
         self.deliver_and_end(ctx);
+    }
+
+    fn limit(within: Duration, ctx: &mut Context<Self>) -> SpawnHandle {
+        ctx.run_later(within, |actor, ctx| {
+            actor.end(Some(CloseError::TimedOut), ctx);
+        })
     }
 
     /// Ends the producer when all accepted records have their outcome.
     pub(super) fn drain(&mut self, ctx: &mut Context<Self>) {
         let (within, reply) = (self.config.delivery_timeout, None);
-        self.close(Close { within, reply }, ctx);
+        self.close(Close { within, reply }, false, ctx);
     }
 
     /// Ends the producer at once. All accepted records get their outcome, even if they were not
     /// sent.
     pub(super) fn give_up(&mut self, ctx: &mut Context<Self>) {
-        if self.closing.is_some() {
+        if let Some(closing) = &mut self.closing {
             // The flush that the close waits for may never end.
-            return self.end(Err(CloseError::Gone), ctx);
+            closing.gone = true;
+            return self.end(None, ctx);
         }
         let (within, reply) = (Duration::ZERO, None);
-        self.close(Close { within, reply }, ctx);
+        self.close(Close { within, reply }, true, ctx);
     }
 
     /// Stops all actors. The partitions stop first, so that the outcomes of their last batches are
-    /// still delivered.
-    fn end(&mut self, outcome: Result<(), CloseError>, ctx: &mut Context<Self>) {
-        let Some(Closing { replies, timer }) = self.closing.take() else {
+    /// still delivered. `in_vain` says what is wrong if those who wait did so in vain.
+    fn end(&mut self, in_vain: Option<fn(Outcomes) -> CloseError>, ctx: &mut Context<Self>) {
+        let Some(closing) = self.closing.take() else {
             return;
         };
-        ctx.cancel_future(timer);
+        ctx.cancel_future(closing.timer);
         let entries = std::mem::take(&mut self.partitions);
         let partitions: Vec<_> = entries
             .into_values()
             .flatten()
             .map(|entry| entry.addr)
             .collect();
-        let senders = std::mem::take(&mut self.senders);
+        let senders = std::mem::take(&mut self.senders).into_values();
+        let released = std::mem::take(&mut self.released);
+        let released = released.into_iter().filter_map(|sender| sender.upgrade());
+        let senders: Vec<_> = senders.map(|sender| sender.addr).chain(released).collect();
         let services = Rc::clone(&self.services);
         let ended = self.ended.take();
         let stopping = async move {
             join_all(partitions.iter().map(|partition| partition.send(Stop))).await;
-            for sender in senders.into_values() {
-                sender.addr.do_send(Stop);
+            for sender in senders {
+                sender.do_send(Stop);
             }
-            let _ = services.delivery.send(Stop).await;
+            let told = tokio::time::timeout(GRACE, services.delivery.send(Stop)).await;
+            if told.is_err() {
+                tracing::warn!(
+                    "callbacks or interceptors have not returned: outcomes are told after the close"
+                );
+            }
             services.metadata.do_send(Stop);
             services.identity.do_send(Stop);
             let _ = services.clock.send(Stop).await;
-            for reply in replies {
-                let _ = reply.send(outcome);
+            let outcomes = closing.counts.so_far();
+            let closed = match in_vain {
+                _ if closing.gone => Err(CloseError::Gone),
+                Some(in_vain) => Err(in_vain(outcomes)),
+                None => Ok(outcomes),
+            };
+            for reply in closing.replies {
+                let _ = reply.send(closed);
             }
             if let Some(ended) = ended {
-                let _ = ended.send(());
+                ended.send_replace(Some(closed));
             }
         };
         // This actor stops too. A future of its own would be dropped with it.
-        actix_rt::spawn(stopping);
+        actix_rt::spawn(polled(HeldUp::Runtime, stopping));
         ctx.stop();
     }
 }
 
 impl On<Flush> for RuntimeActor {
-    fn on(&mut self, Flush(done): Flush, _: &mut Context<Self>) {
-        self.barrier(done);
+    fn on(&mut self, Flush { done, counts }: Flush, _: &mut Context<Self>) {
+        self.barrier(done, counts);
     }
 }
 
 impl On<Close> for RuntimeActor {
     fn on(&mut self, close: Close, ctx: &mut Context<Self>) {
-        self.close(close, ctx);
+        self.close(close, false, ctx);
     }
 }
 

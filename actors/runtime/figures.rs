@@ -7,7 +7,8 @@ use futures_util::future::join_all;
 
 use super::RuntimeActor;
 use crate::actors::messages::*;
-use crate::core::figures::{Figures, PoolFigures};
+use crate::core::figures::{CertificateFigures, Figures, PoolFigures};
+use crate::core::security::Whose;
 
 impl Handler<GetFigures> for RuntimeActor {
     type Result = ResponseFuture<Figures>;
@@ -26,6 +27,15 @@ impl Handler<GetFigures> for RuntimeActor {
             .collect();
         let (pool, shelf) = (self.pool.clone(), Arc::clone(&self.shelf));
         let total_bytes = self.config.buffer_memory;
+        let certificates = self.expiries.ends().map(|(whose, end)| CertificateFigures {
+            broker: match whose {
+                Whose::Client => None,
+                Whose::Broker(endpoint) => Some(endpoint.to_string()),
+            },
+            subject: end.subject.clone(),
+            expires_at_ms: i64::try_from(end.not_after.as_millis()).unwrap_or(i64::MAX),
+        });
+        let certificates = certificates.collect();
         Box::pin(async move {
             let partitions =
                 join_all(addrs.iter().map(|addr| addr.send(GetPartitionFigures))).await;
@@ -37,7 +47,6 @@ impl Handler<GetFigures> for RuntimeActor {
             };
             if let Ok(state) = pool.send(GetPoolState).await {
                 pool_figures.available_bytes = state.available;
-                pool_figures.waiting = state.waiting;
             }
             let mut partitions: Vec<_> = partitions.into_iter().flatten().collect();
             partitions.sort_by(|a, b| a.topic_partition.cmp(&b.topic_partition));
@@ -45,6 +54,7 @@ impl Handler<GetFigures> for RuntimeActor {
                 pool: pool_figures,
                 partitions,
                 brokers: brokers.into_iter().flatten().collect(),
+                certificates,
             }
         })
     }

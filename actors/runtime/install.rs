@@ -8,7 +8,7 @@ use std::sync::Arc;
 use actix::prelude::*;
 use rand::Rng;
 
-use super::start::{connect_options, dispatch_rules};
+use super::start::dispatch_rules;
 use super::{PartitionEntry, RuntimeActor, SenderEntry};
 use crate::actors::guard::On;
 use crate::actors::messages::{
@@ -31,11 +31,15 @@ use crate::meters::{NodeMeters, TopicMeters};
 
 impl RuntimeActor {
     /// Starts the sender of a broker, or tells it the broker's new address.
-    fn install_sender(&mut self, node: i32, endpoint: &Endpoint) {
+    fn install_sender(&mut self, node: i32, endpoint: &Endpoint, cluster_id: &Option<Arc<str>>) {
         if let Some(sender) = self.senders.get_mut(&node) {
-            if sender.endpoint != *endpoint {
+            if sender.endpoint != *endpoint || sender.cluster_id != *cluster_id {
                 sender.endpoint = endpoint.clone();
-                sender.addr.do_send(MoveTo(endpoint.clone()));
+                sender.cluster_id.clone_from(cluster_id);
+                sender.addr.do_send(MoveTo {
+                    endpoint: endpoint.clone(),
+                    cluster_id: cluster_id.clone(),
+                });
             }
             return;
         }
@@ -43,12 +47,12 @@ impl RuntimeActor {
         self.next_incarnation += 1;
         let config = &self.config;
         let rules = (
-            dispatch_rules(config, self.rng.random()),
-            connect_options(config),
+            dispatch_rules(config, &self.connect.security, self.rng.random()),
+            self.connect.clone(),
         );
         let (demand, ready_queue) = (Demand::default(), Arc::<ReadyQueue>::default());
         let addr = SenderActor::new(
-            (node, endpoint.clone()),
+            (node, endpoint.clone(), cluster_id.clone()),
             (incarnation, demand.clone(), Arc::clone(&ready_queue)),
             rules,
             Rc::clone(&self.services),
@@ -62,6 +66,7 @@ impl RuntimeActor {
                 shared: Arc::new(addr.clone()),
                 addr,
                 endpoint: endpoint.clone(),
+                cluster_id: cluster_id.clone(),
                 incarnation,
                 demand,
                 ready_queue,
@@ -103,6 +108,8 @@ impl RuntimeActor {
             addr,
             route: PartitionRoute { stage, gauge },
             told: None,
+            asleep: false,
+            addressed: false,
         }
     }
 
@@ -136,6 +143,12 @@ impl RuntimeActor {
             }
         }
         if self.closing.is_none() {
+            for entry in &mut entries {
+                if std::mem::take(&mut entry.asleep) {
+                    entry.route.stage.reopen();
+                }
+            }
+            self.unrouted.remove(&view.name);
             self.route(view, &entries);
         }
         self.partitions.insert(Arc::clone(&view.name), entries);
@@ -185,14 +198,20 @@ impl On<InstallMetadata> for RuntimeActor {
         let InstallMetadata {
             nodes,
             topics,
+            gone,
             ready,
         } = install;
-        for (node, endpoint) in &nodes {
-            self.install_sender(*node, endpoint);
+        for (node, endpoint) in &nodes.by_id {
+            self.install_sender(*node, endpoint, &nodes.cluster_id);
         }
         for view in &topics {
             self.install_topic(view);
         }
+        self.unroute(gone);
+        self.close_unrouted();
+        self.release_senders(&nodes.by_id);
+        self.forget_certificates();
+        self.look_at_certificates();
         for (name, reply) in ready {
             let _ = reply.send(self.topics.get(&name).ok_or(SendError::Closed));
         }

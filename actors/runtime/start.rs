@@ -1,47 +1,54 @@
 //! Starts all actors of a producer, in the order in which they need each other, and turns the
 //! configuration into their rules.
 
-use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix::prelude::*;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
-use tokio::sync::oneshot;
+use tokio::sync::watch;
 
 use super::RuntimeActor;
 use crate::actors::backend::ActorBackend;
 use crate::actors::clock::ClockActor;
-use crate::actors::delivery::DeliveryActor;
+use crate::actors::delivery::{DeliveryActor, DeliveryElsewhere};
 use crate::actors::guard::Watch;
 use crate::actors::identity::IdentityActor;
-use crate::actors::messages::{InstallMetadata, Restock, SetNodes};
+use crate::actors::messages::{CertificatesSeen, Closed, InstallMetadata, Restock, SetNodes};
 use crate::actors::metadata::MetadataActor;
 use crate::actors::now;
 use crate::actors::pool::PoolActor;
 use crate::actors::services::SharedServices;
 use crate::config::{Config, MetadataRecovery};
+use crate::core::backoff::Backoff;
 use crate::core::cluster::MetadataRules;
 use crate::core::compress::Compressor;
 use crate::core::dispatch::{DispatchRules, LinkRules};
 use crate::core::endpoint::Endpoint;
+use crate::core::identity::Identities;
 use crate::core::ledger::Rules;
-use crate::core::memory::Shelf;
+use crate::core::memory::{MemoryObserver, Shelf};
 use crate::core::partitioner::Partitioner;
+use crate::core::security::Expiries;
 use crate::core::supervision::Component;
+use crate::core::user_code::HeldUp;
 use crate::intake::Intake;
 use crate::intake::interceptor::Interceptor;
 use crate::intake::topics::Topics;
 use crate::meters::PoolMeters;
-use crate::net::{ConnectOptions, ControlClient};
+use crate::net::{ConnectOptions, ControlClient, Observer, Security, Seen};
 
 /// What a runtime is started with.
 pub(crate) struct RuntimeSpec {
     pub config: Arc<Config>,
     pub interceptors: Arc<[Arc<dyn Interceptor>]>,
     pub partitioner: Option<Arc<dyn Partitioner>>,
+    pub security: Security,
     /// The seed of all random choices of the runtime.
     pub seed: u64,
 }
@@ -53,13 +60,18 @@ pub(crate) struct Runtime {
     /// Kept while there is a handle. It has to be dropped before
     /// [`LastHandleDropped`](crate::actors::messages::LastHandleDropped) is sent.
     pub handles: Arc<()>,
-    /// Resolves when every actor has stopped.
-    pub ended: oneshot::Receiver<()>,
+    /// Gets what became of the close when every actor has stopped.
+    pub ended: watch::Receiver<Option<Closed>>,
 }
 
+/// Starts the DeliveryActor on a thread of its own.
+pub(crate) type StartDelivery<'a> =
+    &'a mut dyn FnMut(DeliveryElsewhere) -> io::Result<Addr<DeliveryActor>>;
+
 impl RuntimeSpec {
-    /// Starts all actors on the present arbiter.
-    pub fn start(self) -> Runtime {
+    /// Starts all actors on the present arbiter. With `delivery` the one that calls user code is started
+    /// by that.
+    pub fn start(self, delivery: Option<StartDelivery<'_>>) -> io::Result<Runtime> {
         let config = Arc::clone(&self.config);
         let mut rng = SmallRng::seed_from_u64(self.seed);
         // The RuntimeActor needs the other actors, and they need its address. So its address is
@@ -71,46 +83,39 @@ impl RuntimeSpec {
         let (max, window) = (config.restart_max, config.restart_window);
         let watch = Watch::new(max, window, Some(runtime.clone().recipient()));
         let clock = ClockActor::new(watch.guard(Component::Clock)).start();
-        let pool = start_pool(&config, &shelf, &clock, &watch);
-        let identity = start_identity(&config, &clock, &watch, rng.random());
+        let pool = start_pool(&config, &shelf, (&clock, &runtime), &watch);
+        let mut connect = connect_options(&config, self.security.clone().started(self.seed));
+        connect.observer = observer(runtime.downgrade());
+        let identity = start_identity(&config, &connect, &clock, &watch, rng.random());
         let metadata = start_metadata(
-            &config,
+            (&config, &connect),
             &topics,
             &clock,
             (identity.clone().recipient(), runtime.clone().recipient()),
             &watch,
             (rng.random(), rng.random()),
         );
-        let backend = ActorBackend {
-            pool: pool.clone(),
-            metadata: metadata.clone(),
-            runtime: runtime.clone(),
-        };
-        let intake = Arc::new(Intake::new(
-            Arc::clone(&config),
-            (Arc::clone(&topics), Arc::clone(&shelf)),
-            Box::new(backend),
-            self.interceptors,
-            self.partitioner,
-        ));
-        let delivery = DeliveryActor::new(watch.guard(Component::Delivery)).start();
+        let backend = ActorBackend::new(&pool, &metadata, &runtime);
+        let intake = self.intake(backend, (Arc::clone(&topics), Arc::clone(&shelf)));
         let services = Rc::new(SharedServices {
             shelf: Arc::clone(&shelf),
             compressor: Rc::new(RefCell::new(Compressor::new(config.compression))),
             linger: config.linger,
             rules: Rc::new(ledger_rules(&config)),
+            freed: Cell::new(0),
             clock,
             identity,
             metadata,
-            delivery,
+            delivery: start_delivery(delivery, (max, window), &runtime, &watch)?,
         });
-        let (end, ended) = oneshot::channel();
+        let (end, ended) = watch::channel(None);
         let handles = Arc::new(());
         ctx.run(RuntimeActor {
             guard: watch.guard(Component::Runtime),
             watch: Rc::clone(&watch),
             client_id: config.client_id.as_str().into(),
             config,
+            connect,
             topics,
             intake: Arc::clone(&intake),
             handles: Arc::downgrade(&handles),
@@ -120,17 +125,50 @@ impl RuntimeSpec {
             started: now(),
             rng,
             partitions: BTreeMap::new(),
+            unrouted: BTreeSet::new(),
             partitioners: BTreeMap::new(),
             senders: BTreeMap::new(),
+            released: Vec::new(),
             next_incarnation: 1,
+            expiries: Expiries::default(),
             closing: None,
             ended: Some(end),
         });
-        Runtime {
+        Ok(Runtime {
             runtime,
             intake,
             handles,
             ended,
+        })
+    }
+
+    fn intake(self, backend: ActorBackend, shared: (Arc<Topics>, Arc<Shelf>)) -> Arc<Intake> {
+        Arc::new(Intake::new(
+            self.config,
+            shared,
+            Box::new(backend),
+            self.interceptors,
+            self.partitioner,
+        ))
+    }
+}
+
+fn start_delivery(
+    elsewhere: Option<StartDelivery<'_>>,
+    restarts: (u32, Duration),
+    runtime: &Addr<RuntimeActor>,
+    watch: &Rc<Watch>,
+) -> io::Result<Addr<DeliveryActor>> {
+    match elsewhere {
+        Some(start) => start(DeliveryElsewhere {
+            restarts,
+            runtime: runtime.clone().recipient(),
+            subscribers: runtime.clone().recipient(),
+            lost: Arc::clone(watch.lost()),
+        }),
+        None => {
+            let guard = watch.guard(Component::Delivery);
+            Ok(DeliveryActor::start_with(guard, HeldUp::Runtime).0)
         }
     }
 }
@@ -138,15 +176,17 @@ impl RuntimeSpec {
 fn start_pool(
     config: &Config,
     shelf: &Arc<Shelf>,
-    clock: &Addr<ClockActor>,
+    (clock, runtime): (&Addr<ClockActor>, &Addr<RuntimeActor>),
     watch: &Rc<Watch>,
 ) -> Addr<PoolActor> {
     let meters = PoolMeters::new(&config.client_id.as_str().into(), config.buffer_memory);
+    let meters = Arc::new(meters);
+    shelf.observe_with(Arc::clone(&meters) as Arc<dyn MemoryObserver>);
     let pool = PoolActor::new(
         config.buffer_memory,
         config.batch_size,
         Arc::clone(shelf),
-        clock.clone(),
+        (clock.clone(), runtime.clone().recipient()),
         meters,
         watch.guard(Component::Pool),
     )
@@ -159,16 +199,21 @@ fn start_pool(
 
 fn start_identity(
     config: &Arc<Config>,
+    connect: &ConnectOptions,
     clock: &Addr<ClockActor>,
     watch: &Rc<Watch>,
     seed: u64,
 ) -> Addr<IdentityActor> {
     let guard = watch.guard(Component::Identity);
-    IdentityActor::new(dial(config, seed), clock.clone(), guard).start()
+    let (shortest, longest) = (config.retry_backoff, config.retry_backoff_max);
+    let backoff = Backoff::new(shortest, longest, seed);
+    let identities = Identities::of(connect.security.principal.clone());
+    let dial = dial(config, connect, seed);
+    IdentityActor::new(identities, dial, clock.clone(), backoff, guard).start()
 }
 
 fn start_metadata(
-    config: &Arc<Config>,
+    (config, connect): (&Arc<Config>, &ConnectOptions),
     topics: &Arc<Topics>,
     clock: &Addr<ClockActor>,
     tells: (Recipient<SetNodes>, Recipient<InstallMetadata>),
@@ -176,8 +221,8 @@ fn start_metadata(
     (dial_seed, backoff_seed): (u64, u64),
 ) -> Addr<MetadataActor> {
     MetadataActor::new(
-        &metadata_rules(config, backoff_seed),
-        dial(config, dial_seed),
+        &metadata_rules(config, &connect.security, backoff_seed),
+        dial(config, connect, dial_seed),
         Arc::clone(topics),
         clock.clone(),
         tells,
@@ -188,33 +233,56 @@ fn start_metadata(
 
 /// Makes clients for metadata and producer ids. They have connections of their own, so that their
 /// requests do not wait behind produce requests to a broker that hangs.
-fn dial(config: &Arc<Config>, seed: u64) -> impl Fn() -> ControlClient + 'static {
-    let config = Arc::clone(config);
+fn dial(
+    config: &Arc<Config>,
+    connect: &ConnectOptions,
+    seed: u64,
+) -> impl Fn() -> ControlClient + 'static {
+    let (config, connect) = (Arc::clone(config), connect.clone());
+    let rebootstraps = config.metadata_recovery == MetadataRecovery::Rebootstrap;
     move || {
         ControlClient::new(
             config.bootstrap_servers.clone(),
-            connect_options(&config),
+            connect.clone(),
             (config.retry_backoff, config.retry_backoff_max),
             seed,
         )
-        .rebootstraps(config.metadata_recovery == MetadataRecovery::Rebootstrap)
+        .rebootstraps_after(rebootstraps.then_some(config.rebootstrap_trigger))
     }
 }
 
-pub(super) fn connect_options(config: &Config) -> ConnectOptions {
+/// Tells the RuntimeActor which certificates are in use.
+fn observer(runtime: actix::WeakAddr<RuntimeActor>) -> Observer {
+    Observer::new(move |broker, seen| {
+        if let (Seen::Certificates(certificates), Some(runtime)) = (seen, runtime.upgrade()) {
+            runtime.do_send(CertificatesSeen {
+                broker: broker.clone(),
+                shown: certificates.broker,
+                own: certificates.own,
+            });
+        }
+    })
+}
+
+pub(crate) fn connect_options(config: &Config, security: Security) -> ConnectOptions {
     ConnectOptions {
         client_id: config.client_id.clone(),
         setup_timeout: config.connection_setup_timeout,
         request_timeout: config.request_timeout,
         send_buffer: config.send_buffer,
         receive_buffer: config.receive_buffer,
+        security,
+        names_addressee: config.metadata_cluster_check
+            && config.metadata_recovery == MetadataRecovery::Rebootstrap,
+        observer: Observer::default(),
     }
 }
 
-fn metadata_rules(config: &Config, seed: u64) -> MetadataRules {
+fn metadata_rules(config: &Config, security: &Security, seed: u64) -> MetadataRules {
     let bootstrap = config.bootstrap_servers.iter().map(Endpoint::to_string);
     MetadataRules {
         bootstrap: bootstrap.collect::<Vec<_>>().join(","),
+        principal: security.principal.clone(),
         max_age: config.metadata_max_age,
         max_idle: config.metadata_max_idle,
         backoff: (config.retry_backoff, config.retry_backoff_max),
@@ -230,11 +298,12 @@ fn ledger_rules(config: &Config) -> Rules {
         backoff: config.retry_backoff,
         backoff_max: config.retry_backoff_max,
         delivery_timeout: config.delivery_timeout,
+        producer_expiration: config.producer_expiration,
         codec: config.compression,
     }
 }
 
-pub(super) fn dispatch_rules(config: &Config, seed: u64) -> DispatchRules {
+pub(super) fn dispatch_rules(config: &Config, security: &Security, seed: u64) -> DispatchRules {
     let link = LinkRules {
         reconnect_backoff: (config.reconnect_backoff, config.reconnect_backoff_max),
         setup_timeout: (
@@ -246,7 +315,9 @@ pub(super) fn dispatch_rules(config: &Config, seed: u64) -> DispatchRules {
     };
     DispatchRules {
         client_id: config.client_id.clone(),
+        principal: security.principal.clone(),
         acks: config.acks,
+        oldest_produce: config.compression.oldest_produce(),
         max_in_flight: config.max_in_flight,
         max_request_size: config.max_request_size,
         batch_size: config.batch_size,

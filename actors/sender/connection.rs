@@ -1,6 +1,7 @@
 //! A sender's connection: starts and stops its task, writes requests to it, and handles its events.
 
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 
 use actix::prelude::*;
 use bytes::Bytes;
@@ -11,11 +12,14 @@ use super::{FromLink, SenderActor};
 #[cfg(feature = "internals")]
 use crate::actors::guard;
 use crate::actors::guard::On;
-use crate::actors::messages::MoveTo;
+use crate::actors::messages::{MoveTo, Rebootstrap};
 use crate::actors::now;
+use crate::core::dial::Learned;
 use crate::core::dispatch::{Connect, Fault, OutgoingRequest};
 use crate::core::panics;
-use crate::core::wire::Api;
+use crate::core::troubles::Told;
+use crate::core::user_code::{HeldUp, polled};
+use crate::core::wire::{Addressee, Api};
 use crate::net::{self, ConnectOptions, LinkEvent, NetError};
 
 impl SenderActor {
@@ -35,11 +39,15 @@ impl SenderActor {
             setup_timeout,
             ..self.connect.clone()
         };
-        let endpoint = self.endpoint.clone();
+        let addressee = self.cluster_id.as_ref().map(|cluster_id| Addressee {
+            cluster_id: Arc::clone(cluster_id),
+            node: self.node,
+        });
+        let (endpoint, learned) = (self.endpoint.clone(), self.learned.clone());
         let link = async move {
             #[cfg(feature = "internals")]
             guard::faults::strike::<Self, guard::faults::Link>();
-            net::run_link(endpoint, options, inbox, report).await;
+            net::run_link((endpoint, addressee), options, learned, inbox, report).await;
         };
         let endpoint = self.endpoint.clone();
         let task = AssertUnwindSafe(link).catch_unwind().map(move |ended| {
@@ -49,6 +57,7 @@ impl SenderActor {
                 me.do_send(FromLink { number, event });
             }
         });
+        let task = polled(HeldUp::Runtime, task);
         self.task = Some(ctx.spawn(task.into_actor(self)));
         self.outbox = Some(outbox);
     }
@@ -92,12 +101,16 @@ impl SenderActor {
 
     /// Handles the loss of the connection.
     pub(super) fn lost(&mut self, error: &NetError, ctx: &mut Context<Self>) {
-        let text = error.to_string().into();
+        let text: Arc<str> = error.to_string().into();
+        let certain = error.security().filter(|(_, certain)| *certain);
+        self.locked_out = certain.map(|(error, _)| Arc::new(error));
         let lost = self.dispatcher.lost(&text, error.is_closed(), now());
         if lost.quiet {
             tracing::debug!(node = self.node, %error, "an idle connection ended");
-        } else if lost.is_news {
-            tracing::warn!(node = self.node, %error, "the connection to a broker failed");
+        } else if let Some(Told { times, within }) = lost.told {
+            let (node, error) = (self.node, self.dispatcher.link().last_error());
+            let error = error.map_or(&*text, |error| &**error);
+            tracing::warn!(node, %error, times, ?within, "the connection to a broker failed");
         }
         self.meters.in_flight(self.dispatcher.in_flight());
         self.act(ctx);
@@ -107,11 +120,7 @@ impl SenderActor {
         for frame in frames {
             match self.dispatcher.response(frame, now()) {
                 Ok(times) => self.meters.answered(times.latency, times.throttle),
-                Err(fault) => {
-                    let node = self.node;
-                    tracing::error!(?fault, node, "the connection is not to be trusted any more");
-                    return self.fault(fault, ctx);
-                }
+                Err(fault) => return self.fault(fault, ctx),
             }
         }
         self.meters.in_flight(self.dispatcher.in_flight());
@@ -126,6 +135,7 @@ impl On<FromLink> for SenderActor {
             return;
         }
         match event {
+            LinkEvent::Learned(learned) => self.learned = learned,
             LinkEvent::Connected(versions) => {
                 tracing::debug!(node = self.node, endpoint = %self.endpoint, "connected");
                 match self.dispatcher.connected(&versions, now()) {
@@ -138,27 +148,47 @@ impl On<FromLink> for SenderActor {
                 self.meters.in_flight(self.dispatcher.in_flight());
                 self.act(ctx);
             }
-            // Some brokers respond even with `acks=0`. No request waits for these responses.
-            LinkEvent::Answers(_) if !self.dispatcher.wants_responses() => {}
+            LinkEvent::Answers(frames) if !self.dispatcher.wants_responses() => {
+                let mut frames = frames.iter();
+                if let Err(fault) = frames.try_for_each(|it| self.dispatcher.response_unasked(it)) {
+                    self.fault(fault, ctx);
+                }
+            }
             LinkEvent::Answers(frames) => self.responses(frames, ctx),
-            LinkEvent::Lost(error) => self.lost(&error, ctx),
+            LinkEvent::Lost(error) => {
+                if matches!(error, NetError::NotAddressed { .. }) {
+                    self.services.metadata.do_send(Rebootstrap);
+                }
+                self.lost(&error, ctx);
+            }
         }
     }
 }
 
 impl On<MoveTo> for SenderActor {
-    fn on(&mut self, MoveTo(endpoint): MoveTo, ctx: &mut Context<Self>) {
-        if endpoint != self.endpoint {
-            let (node, from) = (self.node, &self.endpoint);
-            tracing::info!(node, %from, to = %endpoint, "a broker moved");
-            let error = NetError::Moved {
+    fn on(&mut self, message: MoveTo, ctx: &mut Context<Self>) {
+        let MoveTo {
+            endpoint,
+            cluster_id,
+        } = message;
+        let former = std::mem::replace(&mut self.cluster_id, cluster_id);
+        let error = match (former, &self.cluster_id) {
+            _ if endpoint != self.endpoint => NetError::Moved {
                 from: self.endpoint.clone(),
                 to: endpoint.clone(),
-            };
-            self.endpoint = endpoint;
-            self.lost(&error, ctx);
-            self.dispatcher.moved(now());
-            self.act(ctx);
-        }
+            },
+            (Some(from), Some(to)) if from != *to => NetError::ClusterChanged {
+                endpoint: endpoint.clone(),
+                from,
+                to: Arc::clone(to),
+            },
+            _ => return,
+        };
+        tracing::info!(node = self.node, "{error}");
+        self.endpoint = endpoint;
+        self.learned = Learned::default();
+        self.lost(&error, ctx);
+        self.dispatcher.moved(now());
+        self.act(ctx);
     }
 }

@@ -92,9 +92,10 @@ pub fn ledger(now: Instant, waiting: usize) -> impl FnMut() {
         backoff: Duration::from_millis(100),
         backoff_max: Duration::from_secs(1),
         delivery_timeout: Duration::from_secs(120),
+        producer_expiration: Duration::from_secs(86_400),
         codec: Compression::None,
     });
-    let _ = ledger.adopt(Identity {
+    ledger.adopt(Identity {
         producer_id: 7,
         epoch: 0,
     });

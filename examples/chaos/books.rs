@@ -73,8 +73,17 @@ impl Books {
 
     /// Opens a new stream to a partition.
     pub fn open(&self, topic: &str, partition: i32) -> Arc<Stream> {
+        self.add((topic, partition), false)
+    }
+
+    /// Opens a stream whose records have old timestamps.
+    pub fn open_backfill(&self, topic: &str, partition: i32) -> Arc<Stream> {
+        self.add((topic, partition), true)
+    }
+
+    fn add(&self, to: (&str, i32), backfills: bool) -> Arc<Stream> {
         let mut streams = lock(&self.streams);
-        let stream = Arc::new(Stream::new(streams.len() as u32, topic.into(), partition));
+        let stream = Arc::new(Stream::new(streams.len() as u32, to, backfills));
         streams.push(Arc::clone(&stream));
         stream
     }

@@ -105,18 +105,25 @@ async fn one(
     let begin = Instant::now();
     let ending = async {
         match end {
-            End::Close(within) => producer.close(within).await,
+            End::Close(within) => producer.close(within).await.map(drop),
             End::CloseTwice(within) => {
                 let again = producer.clone();
                 let (first, second) = tokio::join!(producer.close(within), again.close(within));
-                first.and(second)
+                if first != second {
+                    let differ = || format!("{who}: {first:?}, then {second:?}");
+                    verdicts.unresolved.add(1, differ);
+                }
+                first.map(drop)
             }
             End::FlushAndClose => {
                 ended.store(true, Relaxed);
                 while senders.join_next().await.is_some() {}
-                producer.flush().await?;
+                if let Err(error) = producer.flush().await {
+                    let failed = || format!("{who}: a flush: {error}");
+                    verdicts.unresolved.add(1, failed);
+                }
                 look_for_leaks(&producer, verdicts).await;
-                producer.close(Duration::ZERO).await
+                producer.close(Duration::ZERO).await.map(drop)
             }
             End::Drop => {
                 ended.store(true, Relaxed);
@@ -128,7 +135,7 @@ async fn one(
     };
     match timeout(limit + GRACE, ending).await {
         // The remaining records have their outcomes.
-        Ok(Ok(()) | Err(CloseError::TimedOut)) => {}
+        Ok(Ok(()) | Err(CloseError::TimedOut(_))) => {}
         Ok(Err(error)) => verdicts.unresolved.add(1, || format!("{who}: {error}")),
         Err(_) => verdicts.unresolved.add(1, || format!("{who} did not end")),
     }

@@ -23,9 +23,15 @@ pub const PARTITIONS: i32 = 12;
 pub const RETURNING: &str = "returning";
 /// A topic that gets more and more partitions.
 pub const GROWING: &str = "growing";
+/// A topic whose records have old timestamps.
+const BACKFILLED: &str = "backfilled";
+/// Topics that are used for a moment, again and again.
+const PASSING: [&str; 4] = ["passing-0", "passing-1", "passing-2", "passing-3"];
 const FEW: i32 = 3;
 const MOST: i32 = 60;
 const SEVERAL_A_SECOND: f64 = 100.0;
+/// Batches of old records go one at a time, so many small ones would pile up.
+const A_FEW_A_SECOND: f64 = 20.0;
 pub const CLIENT: &str = "chaos";
 
 /// How long a partition may take until it delivers again.
@@ -41,6 +47,10 @@ pub struct Faults<'a> {
     pub random: SmallRng,
     begin: Instant,
     streams: Vec<Arc<Stream>>,
+    /// Streams to topics that were used for a moment.
+    passed: Vec<Arc<Stream>>,
+    /// Which of these topics are there.
+    passing: [bool; PASSING.len()],
     /// The longest time from a fault's end until everything delivered again.
     pub recoveries: BTreeMap<Kind, Duration>,
     pub verdicts: Verdicts,
@@ -67,6 +77,8 @@ impl<'a> Faults<'a> {
             random,
             begin,
             streams: Vec::new(),
+            passed: Vec::new(),
+            passing: [false; PASSING.len()],
             recoveries: BTreeMap::new(),
             verdicts: Verdicts::default(),
         }
@@ -83,15 +95,23 @@ impl<'a> Faults<'a> {
                 self.open(topic, 0..FEW, SEVERAL_A_SECOND);
             }
         }
+        self.cluster.create_topic(BACKFILLED, FEW, 3, &[])?;
+        for partition in 0..FEW {
+            let stream = self.books.open_backfill(BACKFILLED, partition);
+            self.load.send(Arc::clone(&stream), A_FEW_A_SECOND);
+            self.streams.push(stream);
+        }
         self.delivers_again("the start");
         Ok(())
     }
 
     /// The topics to be read at the end.
     pub fn topics(&self) -> Vec<&'static str> {
-        let all = [STREAM, RETURNING, GROWING];
+        let all = [STREAM, RETURNING, GROWING, BACKFILLED];
         let used = |topic: &&str| self.streams.iter().any(|it| *it.topic == **topic);
-        all.into_iter().filter(used).collect()
+        let passing = PASSING.into_iter().zip(self.passing);
+        let passing = passing.filter_map(|(topic, is_there)| is_there.then_some(topic));
+        all.into_iter().filter(used).chain(passing).collect()
     }
 
     fn open(&mut self, topic: &str, partitions: std::ops::Range<i32>, rate: f64) {
@@ -131,6 +151,8 @@ impl<'a> Faults<'a> {
             Kind::Freeze => self.freeze()?,
             Kind::Roll => self.roll()?,
             Kind::Controller => self.controller()?,
+            Kind::CutOff => self.cut_off()?,
+            Kind::Passing => self.passing()?,
             Kind::Elect => self.elect()?,
             Kind::Reassign => self.reassign()?,
             Kind::Recreate => self.recreate()?,
@@ -237,6 +259,47 @@ impl<'a> Faults<'a> {
         broker.wait_ready()?;
         self.make_whole()?;
         Ok(format!("broker {}", broker.id()))
+    }
+
+    /// It answers metadata with what it knew, and produce requests as the leader that it was. The others
+    /// elect new leaders meanwhile.
+    fn cut_off(&mut self) -> kafka::Result<String> {
+        let id = self.leader()?.id();
+        self.cluster.cut_off(id, true);
+        let apart = self.pause(500..15_000);
+        self.cluster.cut_off(id, false);
+        self.make_whole()?;
+        Ok(format!("broker {id}, for {apart:.1?}"))
+    }
+
+    /// A topic is created, unless it is there from an earlier time, and gets records for a moment.
+    fn passing(&mut self) -> kafka::Result<String> {
+        let at = self.random.random_range(0..PASSING.len());
+        let topic = PASSING[at];
+        let again = std::mem::replace(&mut self.passing[at], true);
+        if !again {
+            self.cluster.create_topic(topic, FEW, 3, &[])?;
+        }
+        let first = self.streams.len();
+        self.open(topic, 0..FEW, SEVERAL_A_SECOND);
+        let used = self.pause(100..2_000);
+        let streams = self.streams.split_off(first);
+        streams.iter().for_each(|it| it.end());
+        let deleted = self.random.random_bool(0.3);
+        if deleted {
+            self.cluster.delete_topic(topic)?;
+            self.passing[at] = false;
+        }
+        // What was acked is gone with the topic.
+        for stream in self.passed.iter().chain(&streams) {
+            if deleted && *stream.topic == *topic {
+                stream.begin_anew();
+            }
+        }
+        self.passed.extend(streams);
+        let [again, deleted] = [(again, "again, "), (deleted, ", then deleted")]
+            .map(|(is, words)| if is { words } else { "" });
+        Ok(format!("{again}{topic} for {used:.1?}{deleted}"))
     }
 
     /// Changes the order of each partition's replicas and elects the first one, several times.

@@ -42,6 +42,8 @@ kinds! {
     Freeze "freeze" Cluster "a broker that leads is stopped for longer than request.timeout.ms, and continued",
     Roll "roll" Cluster "every broker is shut down and started again, one after another",
     Controller "controller" Cluster "the active controller is killed and started again",
+    CutOff "cut-off" Cluster "a broker that leads is cut off from the controllers, and goes on answering",
+    Passing "passing" Cluster "a topic is used for a moment; it is deleted, or used again much later",
     Elect "elect" Cluster "leaders move back and forth",
     Reassign "reassign" Cluster "partitions lose a replica and get it back",
     Recreate "recreate" Cluster "a topic is deleted and created again",

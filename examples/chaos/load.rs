@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use forebay::{Config, Producer, Record};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -85,7 +85,7 @@ async fn drive(
     let mut verdicts = Verdicts::default();
     while senders.join_next().await.is_some() {}
     let (begin, limit) = (Instant::now(), delivery + GRACE);
-    if timeout(limit, producer.flush()).await.is_err() {
+    if !matches!(timeout(limit, producer.flush()).await, Ok(Ok(_))) {
         let overdue = || format!("a flush did not end within {limit:?}");
         verdicts.unresolved.add(1, overdue);
     }
@@ -101,7 +101,7 @@ async fn drive(
     look_for_leaks(&producer, &mut verdicts).await;
     let limit = Duration::from_secs(10);
     match timeout(limit + GRACE, producer.close(limit)).await {
-        Ok(Ok(())) => {}
+        Ok(Ok(_)) => {}
         Ok(Err(error)) => verdicts.unresolved.add(1, || format!("close: {error}")),
         Err(_) => verdicts
             .unresolved
@@ -148,11 +148,12 @@ async fn send_paced(
     const BURST: Duration = Duration::from_millis(20);
     let begin = Instant::now();
     let mut done = 0;
-    while !stop.load(Relaxed) {
+    let is_over = || stop.load(Relaxed) || stream.is_over();
+    while !is_over() {
         let due = (begin.elapsed().as_secs_f64() * rate) as u64;
         for _ in done..due {
             send_one(&producer, &stream, &books, &sent).await;
-            if stop.load(Relaxed) {
+            if is_over() {
                 return;
             }
         }
@@ -168,10 +169,15 @@ pub async fn send_one(
     books: &Books,
     sent: &UnboundedSender<Sent>,
 ) -> bool {
-    let value = stream.value(stream.next());
+    let number = stream.next();
     let record = Record::to(Arc::clone(&stream.topic)).partition(stream.partition);
+    let record = record.value(stream.value(number));
+    let record = match stream.age(number) {
+        Duration::ZERO => record,
+        age => record.timestamp(millis_before(age)),
+    };
     let called = Instant::now();
-    let outcome = match producer.send(record.value(value)).await {
+    let outcome = match producer.send(record).await {
         Ok(receipt) => {
             books.accepted.fetch_add(1, Relaxed);
             let accepted = Instant::now();
@@ -187,4 +193,11 @@ pub async fn send_one(
     // The follower reads to the end of the stream.
     let _ = sent.send(outcome);
     accepted
+}
+
+/// What the wall clock showed so long ago, in milliseconds since 1970.
+fn millis_before(age: Duration) -> i64 {
+    let then = SystemTime::now() - age;
+    let since = then.duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_millis() as i64)
 }

@@ -44,6 +44,10 @@ use verdicts::Verdicts;
 /// The name of the listener that is behind the proxies.
 const PROXIED: &str = "PROXIED";
 
+/// How long brokers remember a producer, by the timestamps of its records: longer than any
+/// `delivery.timeout.ms`, and much shorter than the age of old records.
+const EXPIRATION_MS: i64 = 600_000;
+
 /// Causes faults in a real Kafka cluster, and judges the outcome of every record.
 #[derive(Parser)]
 #[command(after_long_help = format!("Kinds of faults:\n{}", Kind::list()))]
@@ -93,6 +97,7 @@ fn main() -> ExitCode {
 
 fn start_cluster() -> kafka::Result<Cluster> {
     let options = ClusterOptions::default()
+        .relays()
         .listener(Listener {
             name: PROXIED.into(),
             proxied: true,
@@ -104,6 +109,9 @@ fn start_cluster() -> kafka::Result<Cluster> {
         .property("broker.heartbeat.interval.ms", "500")
         .property("replica.lag.time.max.ms", "4000")
         .property("quota.window.num", "3")
+        // A producer of old records is forgotten soon.
+        .property("producer.id.expiration.ms", EXPIRATION_MS.to_string())
+        .property("producer.id.expiration.check.interval.ms", "1000")
         // A broker that was killed reads its last segments again when it starts.
         .property("log.segment.bytes", "33554432");
     Cluster::start(options)
@@ -126,6 +134,7 @@ fn settings(random: &mut SmallRng) -> Vec<(&'static str, &'static str)> {
         ),
         ("connections.max.idle.ms", one_of(&["300", "540000"])),
         ("metadata.max.age.ms", one_of(&["200", "300000"])),
+        ("metadata.max.idle.ms", one_of(&["5000", "300000"])),
     ]
 }
 
@@ -142,7 +151,8 @@ fn configured(cluster: &Cluster, seed: u64, set: &[String]) -> Result<Config, St
     println!("{}", text.join(" "));
     let builder = Config::builder()
         .bootstrap_servers(cluster.bootstrap_through(PROXIED))
-        .set("client.id", CLIENT);
+        .set("client.id", CLIENT)
+        .set("forebay.producer.id.expiration.ms", EXPIRATION_MS);
     let builder = chosen.iter().fold(builder, |b, (k, v)| b.set(*k, v));
     builder.build().map_err(|e| e.to_string())
 }

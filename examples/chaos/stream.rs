@@ -2,8 +2,9 @@
 //! them.
 
 use std::hash::{DefaultHasher, Hasher};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// The fate of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,12 +22,16 @@ pub struct Stream {
     pub id: u32,
     pub topic: Arc<str>,
     pub partition: i32,
+    /// Most of its records have timestamps from long ago, as when something is filled in later.
+    pub backfills: bool,
     /// How many numbers were given to records.
     sent: AtomicU64,
     /// The last acked number plus one.
     acked_to: AtomicU64,
     /// Records below this number were acked in a topic that was deleted.
     begin: AtomicU64,
+    /// No more records are to be sent.
+    over: AtomicBool,
     book: Mutex<Book>,
 }
 
@@ -39,14 +44,16 @@ struct Book {
 }
 
 impl Stream {
-    pub fn new(id: u32, topic: Arc<str>, partition: i32) -> Self {
+    pub fn new(id: u32, (topic, partition): (&str, i32), backfills: bool) -> Self {
         Self {
             id,
-            topic,
+            topic: topic.into(),
             partition,
+            backfills,
             sent: AtomicU64::new(0),
             acked_to: AtomicU64::new(0),
             begin: AtomicU64::new(0),
+            over: AtomicBool::new(false),
             book: Mutex::default(),
         }
     }
@@ -62,6 +69,15 @@ impl Stream {
 
     pub fn acked_to(&self) -> u64 {
         self.acked_to.load(Relaxed)
+    }
+
+    /// Ends the stream: no more records are sent.
+    pub fn end(&self) {
+        self.over.store(true, Relaxed);
+    }
+
+    pub fn is_over(&self) -> bool {
+        self.over.load(Relaxed)
     }
 
     /// Notes that the topic is new: earlier records were in a deleted one.
@@ -113,6 +129,16 @@ impl Stream {
         let runs = book.runs.iter().zip(ends);
         runs.map(|((first, fate), end)| (*first, end, *fate))
             .collect()
+    }
+
+    /// How long ago a record's timestamp is. Records of one age and of several come into one batch.
+    pub fn age(&self, number: u64) -> Duration {
+        const MINUTES: [u64; 4] = [3 * 24 * 60, 25 * 60, 5, 0];
+        let at = match self.backfills {
+            true => number / 16 % MINUTES.len() as u64,
+            false => 3,
+        };
+        Duration::from_secs(60 * MINUTES[at as usize])
     }
 
     /// Bytes that the fates take.

@@ -146,10 +146,13 @@ impl<'a> Check<'a> {
             format!("{place}: {who} belongs to {topic}-{}", named.partition)
         });
 
+        let fate = stream.fate(number);
         let seen = self.seen.entry(named.stream).or_default();
+        // A broker that has forgotten the producer refuses no request that arrives late.
+        let fenced = !stream.backfills || fate != Some(Fate::Unknown);
         if seen.has(number) {
             verdicts.duplicated.add(1, || format!("{place}: {who}"));
-        } else if number < seen.behind_last {
+        } else if number < seen.behind_last && fenced {
             let after = seen.behind_last - 1;
             verdicts
                 .reordered
@@ -159,7 +162,7 @@ impl<'a> Check<'a> {
         seen.set(number);
         seen.behind_last = seen.behind_last.max(number + 1);
 
-        match stream.fate(number) {
+        match fate {
             // A second copy is counted as a duplicate already.
             Some(Fate::Acked(Some(shift))) if first => {
                 let told = number as i64 + shift;
@@ -280,6 +283,22 @@ mod tests {
             found_in(&books, &at_other_offsets),
             [("reordered", 4), ("misrouted", 4)]
         );
+    }
+
+    #[test]
+    fn of_old_records_only_those_may_come_late_whose_outcome_is_unknown() {
+        for (outcome, violations) in [
+            (Settled::Unknown, &[][..]),
+            (Settled::Acked(None), &[("reordered", 1)]),
+        ] {
+            let books = Books::new();
+            let stream = books.open_backfill("t", 3);
+            for it in [outcome, Settled::Acked(None)] {
+                stream.next();
+                stream.settle(it);
+            }
+            assert_eq!(found_in(&books, &[1, 0]), violations);
+        }
     }
 
     #[test]

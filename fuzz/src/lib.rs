@@ -3,8 +3,10 @@
 //! does `tests/faults/fuzzing.rs`, on stable Rust.
 
 mod operations;
+mod security;
 
 pub use operations::{budget, ledger, stage};
+pub use security::{jaas, key_material, login, providers, scram};
 
 use bytes::{Bytes, BytesMut};
 
@@ -19,7 +21,7 @@ use forebay::internals::wire::{
 pub type Target = fn(&[u8]);
 
 /// Every target, with the name of its folder in `fuzz/corpus`.
-pub const TARGETS: [(&str, Target); 8] = [
+pub const TARGETS: [(&str, Target); 13] = [
     ("produce_response", produce_response),
     ("metadata_response", metadata_response),
     ("handshake_response", handshake_response),
@@ -28,6 +30,11 @@ pub const TARGETS: [(&str, Target); 8] = [
     ("ledger", ledger),
     ("budget", budget),
     ("stage", stage),
+    ("login", login),
+    ("scram", scram),
+    ("jaas", jaas),
+    ("providers", providers),
+    ("key_material", key_material),
 ];
 
 /// The first byte chooses a version that is spoken; what follows is the frame.
@@ -78,7 +85,7 @@ pub fn metadata_response(data: &[u8]) {
             for leader in &topic.leaders {
                 let known = leader
                     .node
-                    .is_none_or(|node| view.nodes().contains_key(&node));
+                    .is_none_or(|node| view.nodes().by_id.contains_key(&node));
                 assert!(known, "a leader nobody knows");
             }
         }

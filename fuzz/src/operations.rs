@@ -10,7 +10,7 @@ use forebay::internals::batch::{
 };
 use forebay::internals::ledger::{
     Attempt, Effects, Identities, Identity, Ledger, Lent, NextIdentity, Readiness, Report, Rules,
-    Token,
+    Token, Wanted,
 };
 use forebay::{BrokerError, Receipt, Unconfirmed, internals};
 
@@ -40,7 +40,6 @@ struct Line {
     identities: Identities,
     given: i64,
     receipts: Vec<Receipt>,
-    bumps: Vec<Identity>,
     settled: usize,
 }
 
@@ -55,6 +54,7 @@ impl Line {
             backoff: Duration::from_millis(100),
             backoff_max: Duration::from_secs(1),
             delivery_timeout: Duration::from_secs(10),
+            producer_expiration: Duration::from_secs(86_400),
             codec,
         };
         Self {
@@ -67,7 +67,6 @@ impl Line {
             identities: Identities::default(),
             given: 0,
             receipts: Vec::new(),
-            bumps: Vec::new(),
             settled: 0,
         }
     }
@@ -97,7 +96,6 @@ impl Line {
             .iter()
             .map(|it| it.count as usize)
             .sum::<usize>();
-        self.bumps.extend(effects.bump);
     }
 
     fn report(&mut self, at: u8, report: Report) {
@@ -131,15 +129,9 @@ impl Line {
     }
 
     fn identify(&mut self) {
-        for seen in std::mem::take(&mut self.bumps) {
-            let step = self.identities.bump(seen);
-            self.step(step);
-        }
         if self.ledger.wants_identity() {
-            let step = match self.ledger.left() {
-                Some(left) => self.identities.bump(left),
-                None => self.identities.want(),
-            };
+            let left = self.ledger.left();
+            let step = self.identities.want(Wanted { left, freed: 0 });
             self.step(step);
         }
     }
@@ -155,8 +147,7 @@ impl Line {
                 identity
             }
         };
-        let effects = self.ledger.adopt(identity);
-        self.note(effects);
+        self.ledger.adopt(identity);
     }
 
     fn pass(&mut self, time: Duration) {
@@ -231,7 +222,7 @@ pub fn ledger(data: &[u8]) {
             12 => line.ledger.leader_changed(),
             13 => {
                 let token: Token = Arc::new(());
-                line.ledger.tie(&token);
+                line.ledger.tie(&token, |_| false);
                 tokens.push(Arc::downgrade(&token));
             }
             14 => {
@@ -299,9 +290,11 @@ pub fn budget(data: &[u8]) {
             _ => {
                 now += Duration::from_millis(u64::from(high));
                 budget.look(full(&held), now);
-                let late = budget.expire(now, |_| false);
-                let expected = line.iter().filter(|(.., deadline)| *deadline <= now);
-                assert!(expected.map(|(ticket, ..)| *ticket).eq(late));
+                let late = budget.expire(now);
+                let due = line.iter().filter(|(.., deadline)| *deadline <= now);
+                let mut due: Vec<_> = due.collect();
+                due.sort_by_key(|(.., deadline)| *deadline);
+                assert!(due.into_iter().map(|(ticket, ..)| *ticket).eq(late));
                 line.retain(|(.., deadline)| *deadline > now);
             }
         }

@@ -3,12 +3,13 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::actors::RuntimeSpec;
+use crate::actors::{RuntimeSpec, security};
 use crate::api::error::StartError;
 use crate::api::placement::Placement;
 use crate::api::producer::Producer;
 use crate::config::Config;
 use crate::core::partitioner::Partitioner;
+use crate::core::security::{AwsCredentialSource, TokenSource};
 use crate::intake::interceptor::Interceptor;
 
 /// A producer that has not started yet. Made with [`Producer::builder`].
@@ -39,8 +40,13 @@ pub struct ProducerBuilder {
     placement: Placement,
     interceptors: Vec<Arc<dyn Interceptor>>,
     partitioner: Option<Arc<dyn Partitioner>>,
+    in_code: security::InCode,
     /// Of everything the runtime leaves to chance.
     seed: Option<u64>,
+    #[cfg(feature = "internals")]
+    local_set: bool,
+    #[cfg(feature = "internals")]
+    unchecked: bool,
 }
 
 impl ProducerBuilder {
@@ -62,24 +68,112 @@ impl ProducerBuilder {
         self
     }
 
-    /// Starts the runtime. It contacts no broker before the first record.
+    /// Has connections made with a TLS configuration of your own, in place of what `ssl.*` keys say.
+    /// `config` is asked for each connection, so that certificates may change. It runs on a thread that
+    /// may wait. An error of it is that of the connection, as [`SecurityError::Tls`]. `security.protocol` has
+    /// to be `SSL` or `SASL_SSL`, and `ssl.*` keys beside it are an error of the start; but not those of the
+    /// environment, which may be a broker's, and have no effect then.
+    ///
+    /// [`SecurityError::Tls`]: crate::SecurityError::Tls
+    ///
+    /// ```no_run
+    /// use std::sync::Arc;
+    /// use forebay::{Config, Producer, rustls};
+    ///
+    /// # fn own() -> Arc<rustls::ClientConfig> { unimplemented!() }
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let config = Config::builder()
+    ///     .bootstrap_servers("broker:9093")
+    ///     .set("security.protocol", "SSL")
+    ///     .build()?;
+    /// let tls: Arc<rustls::ClientConfig> = own();
+    /// let producer = Producer::builder()
+    ///     .tls(move || Ok(Arc::clone(&tls)))
+    ///     .start(config)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "tls")]
+    pub fn tls(
+        mut self,
+        config: impl Fn() -> Result<Arc<rustls::ClientConfig>, Box<dyn std::error::Error + Send + Sync>>
+        + Send
+        + Sync
+        + 'static,
+    ) -> Self {
+        self.in_code.tls = Some(Arc::new(config));
+        self
+    }
+
+    /// Gets tokens for `sasl.mechanism=OAUTHBEARER` from a source of your own, in place of what
+    /// `sasl.oauthbearer.*` keys say. [`TokenSource`] has an example.
+    pub fn token_source(mut self, source: impl TokenSource) -> Self {
+        self.in_code.tokens = Some(Arc::new(source));
+        self
+    }
+
+    /// Signs logins at Amazon MSK with credentials of your own, in place of those of the environment and
+    /// of AWS's files. [`AwsCredentialSource`] has an example.
+    pub fn aws_credentials(mut self, source: impl AwsCredentialSource) -> Self {
+        self.in_code.aws = Some(Arc::new(source));
+        self
+    }
+
+    /// Starts the runtime. It contacts no broker before the first record. Files with certificates, keys and
+    /// passwords are read on the calling thread, and keys are decrypted there, which may take some hundred
+    /// milliseconds: in async code `spawn_blocking` is the place for it.
     ///
     /// # Errors
     ///
-    /// [`StartError`] if there is no thread or no arbiter to run on, or if the program was built with
+    /// [`StartError`] if fields of `config` were set to what makes no configuration, if there is no thread
+    /// or no arbiter to run on, if a certificate or key cannot be used, or if the program was built with
     /// `panic = "abort"`. Unreachable brokers are no error here.
     pub fn start(self, config: Config) -> Result<Producer, StartError> {
         if cfg!(panic = "abort") {
             return Err(StartError::PanicAbort);
         }
+        #[cfg(feature = "internals")]
+        let unchecked = self.unchecked;
+        #[cfg(not(feature = "internals"))]
+        let unchecked = false;
+        let config = match unchecked {
+            true => config,
+            false => config.checked().map_err(StartError::Config)?,
+        };
+        let has_tokens = self.in_code.tokens.is_some();
+        config
+            .check_tokens(has_tokens)
+            .map_err(StartError::Config)?;
+        let security = security::prepare(&config, self.in_code);
         let spec = RuntimeSpec {
+            security: security.map_err(StartError::KeyMaterial)?,
             config: Arc::new(config),
             interceptors: self.interceptors.into(),
             partitioner: self.partitioner,
             seed: self.seed.unwrap_or_else(rand::random),
         };
-        let (runtime, thread) = self.placement.start(spec)?;
+        #[cfg(feature = "internals")]
+        let local_set = self.local_set;
+        #[cfg(not(feature = "internals"))]
+        let local_set = false;
+        let (runtime, thread) = self.placement.start(spec, local_set)?;
         Ok(Producer::of(runtime, thread))
+    }
+
+    /// Runs in the present `LocalSet`, without a `System`.
+    #[cfg(feature = "internals")]
+    #[doc(hidden)]
+    pub fn in_local_set(mut self) -> Self {
+        (self.placement, self.local_set) = (Placement::CurrentArbiter, true);
+        self
+    }
+
+    /// Takes times that are shorter than any configuration has.
+    #[cfg(feature = "internals")]
+    #[doc(hidden)]
+    pub fn unchecked(mut self) -> Self {
+        self.unchecked = true;
+        self
     }
 
     /// Has chance repeat itself.

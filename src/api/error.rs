@@ -2,6 +2,9 @@
 
 use std::io;
 
+use crate::config::ConfigError;
+use crate::core::security::KeyMaterialError;
+
 /// Why a producer did not start.
 ///
 /// ```
@@ -17,15 +20,23 @@ use std::io;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
+    /// Fields of the configuration were set to what [`ConfigBuilder::build`] refuses.
+    ///
+    /// [`ConfigBuilder::build`]: crate::config::ConfigBuilder::build
+    #[error("the configuration is wrong: {0}")]
+    Config(ConfigError),
     /// The operating system gave no thread, or no event queue for it.
     #[error("the runtime's thread could not be started: {0}")]
     Thread(io::Error),
-    /// `Placement::CurrentArbiter` outside an actix `System` or tokio `LocalSet`.
+    /// `Placement::CurrentArbiter` on a thread on which no actix `System` or arbiter runs.
     #[error(
-        "no arbiter is running on this thread; call it inside an actix System, \
+        "no arbiter is running on this thread; call it inside an actix System that runs, \
          or let the runtime have a thread of its own"
     )]
     NoArbiter,
+    /// A certificate, a key or a store cannot be used.
+    #[error("TLS cannot be set up: {0}")]
+    KeyMaterial(KeyMaterialError),
     /// Built with `panic = "abort"`, where no component can outlive another's panic.
     #[error("built with panic=\"abort\": forebay needs panic=\"unwind\" to keep its promises")]
     PanicAbort,

@@ -65,6 +65,8 @@ struct Routes {
     /// The index of the last record's topic in `all`.
     last: usize,
     by_name: HashMap<Arc<str>, usize>,
+    /// From this many on, those that were let go of are looked for.
+    tidy_at: usize,
 }
 
 /// A topic, and the last record to each of its partitions.
@@ -241,6 +243,9 @@ impl Routes {
 
     /// Adds a topic, or replaces an older version of it. Returns its index.
     fn learn(&mut self, topic: Arc<Topic>) -> usize {
+        if self.all.len() >= self.tidy_at && !self.by_name.contains_key(&topic.name) {
+            self.tidy();
+        }
         let next = self.all.len();
         let at = *self.by_name.entry(Arc::clone(&topic.name)).or_insert(next);
         let partitions = topic.partitions.len();
@@ -254,6 +259,16 @@ impl Routes {
         self.all[at].latest.resize_with(partitions, Latest::none);
         self.last = at;
         at
+    }
+
+    /// Forgets the topics that left the routes. Else a lane that sends to ever new topics would keep all
+    /// of them.
+    fn tidy(&mut self) {
+        const MANY: usize = 64;
+        self.all.retain(|route| route.topic.is_current());
+        let names = self.all.iter().map(|route| Arc::clone(&route.topic.name));
+        self.by_name = names.zip(0..).collect();
+        self.tidy_at = MANY.max(2 * self.all.len());
     }
 
     #[inline]
@@ -292,5 +307,34 @@ impl fmt::Debug for Lane {
         f.debug_struct("Lane")
             .field("producer", &self.producer)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::partitioner::{RoundRobin, Sticky};
+
+    #[test]
+    fn a_lane_forgets_the_topics_that_left_the_routes() {
+        let topics = Topics::new();
+        let mut routes = Routes::default();
+        let topic = |name: &str| {
+            let partitioners = (Sticky::new(false, 1, 1), RoundRobin::new());
+            let (sticky, round_robin) = (Arc::new(partitioners.0), Arc::new(partitioners.1));
+            Topic::new(name.into(), Vec::new(), Vec::new(), sticky, round_robin)
+        };
+        topics.insert(topic("stays"));
+        for number in 0..1000 {
+            let name = number.to_string();
+            topics.insert(topic(&name));
+            for name in [&*name, "stays"] {
+                let at = routes.find(name, &topics).expect("known");
+                assert_eq!(&*routes.all[at].topic.name, name);
+            }
+            topics.remove(&name);
+        }
+        assert!(routes.all.len() < 200, "{}", routes.all.len());
+        assert_eq!(routes.by_name.len(), routes.all.len());
     }
 }

@@ -3,17 +3,17 @@
 use std::fmt;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix::prelude::*;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::actors::lifecycle::{CloseError, Lifecycle, Supervise};
 use crate::actors::{
-    Close, Flush, GetFigures, GetPartition, LastHandleDropped, PartitionActor, Runtime,
-    RuntimeActor, SendRecord, Subscribe, ToRecipient,
+    Close, Closed, Flush, GetFigures, GetPartition, LastHandleDropped, PartitionActor, Runtime,
+    RuntimeActor, SendRecord, Subscribe, ToRecipient, now,
 };
+use crate::api::placement::RuntimeThread;
 use crate::config::Config;
 use crate::core::ack::Receipt;
 use crate::core::delivery::{BatchOutcome, Listener};
@@ -23,6 +23,9 @@ use crate::core::receipts::Receipts;
 use crate::core::record::{AsRecord, Record, TopicPartition};
 use crate::core::stage::AppendOptions;
 use crate::core::supervision::Component;
+use crate::core::tally::{OutcomeCounts, Outcomes};
+use crate::core::user_code;
+use crate::intake::deadline::{GRACE, NoAnswer, answer_by};
 use crate::intake::error::{SendError, TrySendError};
 use crate::intake::topics::TopicCache;
 use crate::intake::{Intake, SliceError};
@@ -70,8 +73,9 @@ impl Producer {
     /// Sends a record.
     ///
     /// Waits until the record is accepted. That takes no time as a rule, a moment where the caller is
-    /// far ahead of the brokers, and up to `max.block.ms` where the topic is not known yet or memory is
-    /// short. The returned [`Receipt`] is a future of the record's one outcome; it may be dropped.
+    /// far ahead of the brokers, and up to `max.block.ms` where the topic or the partition is not known yet
+    /// or memory is short. The returned [`Receipt`] is a future of the record's one outcome; it may be
+    /// dropped.
     ///
     /// If this future is dropped before it is ready, the record was never accepted.
     ///
@@ -86,9 +90,16 @@ impl Producer {
 
     /// Sends a record and has `callback` called with its outcome.
     ///
-    /// Callbacks run on the runtime's arbiter, in the order of a partition's records. Everything stands
-    /// still while one runs, so it should be brief. It may send; it must not wait for a flush. A panic in
-    /// it is caught and logged.
+    /// Callbacks run on a thread for them, in the order of a partition's records, and one holds up the
+    /// outcomes behind it that are told by callbacks, interceptors or messages. Under
+    /// [`Placement::CurrentArbiter`](crate::Placement::CurrentArbiter) they run on that arbiter, and one
+    /// holds up all that runs there, deliveries too. So a callback should be brief; one that takes a second
+    /// is told of by a warning. A panic in it is caught and logged.
+    ///
+    /// A callback may send what needs no wait. What would have to wait is refused at once with
+    /// [`SendError::InCallback`] or [`CloseError::InCallback`], for it could wait for the callback itself.
+    /// A task that the callback spawns may wait; it ends with the producer unless it is spawned on
+    /// another runtime, by a `tokio::runtime::Handle`.
     ///
     /// ```no_run
     /// # async fn example(producer: forebay::Producer) -> Result<(), Box<dyn std::error::Error>> {
@@ -129,7 +140,8 @@ impl Producer {
     /// [`TrySendError`] has the record, to be sent again, and the [`SendError`].
     /// [`SendError::WouldBlock`] is that of a record that would have to wait:
     ///
-    /// - one of the first for its topic, while the topic's metadata is on its way;
+    /// - one of the first for its topic, or for a partition it names that may have been added, while the
+    ///   topic's metadata is on its way;
     /// - one larger than `batch.size`, whose memory has to be asked for;
     /// - one whose caller is far ahead of the brokers, for about a millisecond.
     ///
@@ -196,6 +208,10 @@ impl Producer {
     /// A handle whose records' outcomes go to `recipient`, one [`BatchOutcome`] per batch, beside their
     /// receipts. Which records a batch has is found with [`Receipt::id`].
     ///
+    /// The recipient gets a message when it has handled the one before. What waits for it keeps the memory
+    /// of its batch, so that a recipient that is too slow slows down those who send. It should not wait for
+    /// a send itself before it has handled a message. One that is gone is not waited for.
+    ///
     /// The example `examples/actor.rs` shows an actor that is told so.
     pub fn outcomes_to(&self, recipient: Recipient<BatchOutcome>) -> Self {
         let to: Arc<dyn Listener> = Arc::new(ToRecipient::new(recipient));
@@ -212,19 +228,22 @@ impl Producer {
     ///
     /// # Errors
     ///
-    /// [`SendError::TopicUnknown`], [`SendError::TopicRefused`] or [`SendError::Closed`].
+    /// [`SendError::IllegalTopicName`], [`SendError::TopicUnknown`], [`SendError::TopicRefused`],
+    /// [`SendError::TooManyPartitions`] or [`SendError::Closed`]; [`SendError::InCallback`] where it would
+    /// have to wait in a callback.
     pub async fn partitions_for(&self, topic: &str) -> Result<Vec<i32>, SendError> {
         let name = Arc::from(topic);
-        let topic = self.intake.known_topic(&name).await?;
+        let topic = self.intake.known_topic(&name, None).await?;
         Ok((0i32..)
             .zip(&topic.partitions)
             .map(|(partition, _)| partition)
             .collect())
     }
 
-    /// The address of a partition's actor, for [`SendRecord`] messages.
+    /// The address of a partition's actor, for [`SendRecord`] messages. It is good until the producer
+    /// is closed.
     ///
-    /// Waits up to `max.block.ms` for a topic that is not known yet.
+    /// Waits up to `max.block.ms` for a topic that is not known yet, or not with this partition.
     ///
     /// # Errors
     ///
@@ -235,93 +254,139 @@ impl Producer {
         partition: i32,
     ) -> Result<Addr<PartitionActor>, SendError> {
         let name: Arc<str> = Arc::from(topic);
-        let topic = self.intake.known_topic(&name).await?;
-        let count = topic.partitions.len();
-        if !usize::try_from(partition).is_ok_and(|at| at < count) {
-            return Err(SendError::PartitionOutOfRange {
-                topic: name,
-                partition,
-                count,
-            });
+        let asked = now();
+        loop {
+            let _known = self.intake.known_topic(&name, Some(partition)).await?;
+            let named = TopicPartition::new(Arc::clone(&name), partition);
+            let found = self.last.runtime.send(GetPartition(named));
+            match self.intake.answer(found, asked).await {
+                Ok(Ok(Some(found))) => return Ok(found),
+                // It was let go of meanwhile, and has to be looked up again.
+                Ok(_) if !self.intake.has_ended() => {}
+                Ok(_) => return Err(SendError::Closed),
+                Err(no_answer) => return Err(self.intake.topic_unanswered(&name, no_answer)),
+            }
         }
-        let asked = TopicPartition::new(name, partition);
-        let found = self.last.runtime.send(GetPartition(asked)).await;
-        found.ok().flatten().ok_or(SendError::Closed)
     }
 
-    /// Has everything accepted so far go out now, and waits until all of it has its outcome.
+    /// Has everything accepted so far go out now, and waits until all of it has its outcome. Returns how
+    /// many records were acked, and how many were not.
     ///
-    /// That takes `delivery.timeout.ms` at most. The outcomes themselves are told by receipts.
+    /// It waits for callbacks and interceptors, too, but not for actors that are told of outcomes. All of
+    /// it takes `delivery.timeout.ms` at most, and half a second.
     ///
     /// # Errors
     ///
-    /// [`CloseError::Gone`] if the runtime ends first.
-    pub async fn flush(&self) -> Result<(), CloseError> {
+    /// [`CloseError::TimedOut`] if callbacks or interceptors take longer, [`CloseError::Gone`] if the
+    /// runtime ends first, [`CloseError::InCallback`] if it would wait in a callback.
+    pub async fn flush(&self) -> Result<Outcomes, CloseError> {
+        let counts = Arc::<OutcomeCounts>::default();
+        let deadline = now().checked_add(self.config().delivery_timeout + GRACE);
         // A request is lost only with a restart, and then made again.
         for _ in 0..=self.config().restart_max {
             let (done, flushed) = oneshot::channel();
-            self.last.runtime.do_send(Flush(done));
-            if flushed.await.is_ok() {
-                return Ok(());
+            if user_code::must_not_wait() {
+                return Err(CloseError::InCallback);
             }
-            if !self.last.runtime.connected() {
-                break;
+            let counts_there = Arc::clone(&counts);
+            self.last.runtime.do_send(Flush {
+                done,
+                counts: counts_there,
+            });
+            match answer_by(flushed, deadline, now).await {
+                Ok(Ok(())) => return Ok(counts.so_far()),
+                Ok(Err(_)) if self.last.runtime.connected() => {}
+                Ok(Err(_)) => break,
+                Err(NoAnswer::TimedOut) => return Err(CloseError::TimedOut(counts.so_far())),
+                Err(NoAnswer::InCallback) => return Err(CloseError::InCallback),
             }
         }
         Err(CloseError::Gone)
     }
 
     /// Ends the producer. It refuses new records, delivers what is accepted for as long as `within`,
-    /// settles the rest, and stops every actor and the runtime's thread.
+    /// settles the rest, and stops every actor and the runtime's threads. Returns how many of the records
+    /// that it waited for were acked, and how many were not.
     ///
-    /// Await it before the actix `System` stops. All clones are closed with it; closing twice is
-    /// no error.
+    /// Await it before the actix `System` stops. All clones are closed with it. A second close returns
+    /// what the first one did. If it has less time left, it ends the first one, too.
+    ///
+    /// It ends a second after `within` at the latest. A callback that does not return by then runs on, and
+    /// so does an actor that has not handled all outcomes: what is left is told later.
     ///
     /// # Errors
     ///
-    /// [`CloseError::TimedOut`] if `within` ran out, [`CloseError::Gone`] if the runtime ended first. The
-    /// producer is closed either way, and every record has its outcome.
-    pub async fn close(&self, within: Duration) -> Result<(), CloseError> {
+    /// - [`CloseError::TimedOut`] if `within` ran out. Records that ran out of their own time,
+    ///   `delivery.timeout.ms`, are no error here: they are among those counted.
+    /// - [`CloseError::Gone`] if the runtime ended first. The producer is closed in both cases, and every
+    ///   record has its outcome.
+    /// - [`CloseError::NoAnswer`] if something blocks the runtime's thread. It ends when it can.
+    /// - [`CloseError::InCallback`] in a callback: nothing is closed.
+    pub async fn close(&self, within: Duration) -> Result<Outcomes, CloseError> {
+        let deadline = now().checked_add(within.saturating_add(2 * GRACE));
+        let mut ended = self.last.ended.clone();
+        let known = *ended.borrow();
+        let closed = match known {
+            Some(closed) => closed,
+            None if user_code::must_not_wait() => return Err(CloseError::InCallback),
+            None => self.ask_to_close(within, deadline, &mut ended).await,
+        };
+        if !matches!(closed, Err(CloseError::InCallback | CloseError::NoAnswer)) {
+            self.last.join(deadline).await;
+        }
+        closed
+    }
+
+    async fn ask_to_close(
+        &self,
+        within: Duration,
+        deadline: Option<Instant>,
+        ended: &mut watch::Receiver<Option<Closed>>,
+    ) -> Closed {
         self.intake.closed.store(true, Ordering::Relaxed);
-        let outcome = loop {
+        loop {
             let (reply, closed) = oneshot::channel();
             self.last.runtime.do_send(Close {
                 within,
                 reply: Some(reply),
             });
-            match closed.await {
-                Ok(outcome) => break outcome,
+            match answer_by(closed, deadline, now).await {
+                Ok(Ok(closed)) => return closed,
                 // The request was lost in a restart; it is made again.
-                Err(_) if self.last.runtime.connected() => {}
-                // A runtime that has been closed before is as closed as one can be.
-                Err(_) => break Ok(()),
+                Ok(Err(_)) if self.last.runtime.connected() => {}
+                Ok(Err(_)) => break,
+                Err(no_answer) => return Err(no_answer.into()),
             }
-        };
-        let mut thread = self
-            .last
-            .thread
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        // Closed on the runtime's own thread, it ends when this returns to it.
-        let elsewhere = |it: &mut JoinHandle<()>| it.thread().id() != std::thread::current().id();
-        if let Some(thread) = thread.take_if(elsewhere) {
-            // All that is left for it is to return.
-            let _ = thread.join();
         }
-        outcome
+        // The runtime has ended, or is about to.
+        let closed = ended.wait_for(Option::is_some);
+        match answer_by(closed, deadline, now).await {
+            Ok(Ok(closed)) => (*closed).unwrap_or(Err(CloseError::Gone)),
+            Ok(Err(_)) => {
+                tracing::warn!(
+                    client_id = self.intake.config.client_id,
+                    "the runtime ended before its producer was closed: what was not delivered is settled as \
+                     not written or unknown"
+                );
+                Err(CloseError::Gone)
+            }
+            Err(no_answer) => Err(no_answer.into()),
+        }
     }
 
-    /// What the producer holds and has done. Waits for a moment, as each actor is asked.
+    /// What the producer holds and has done. Waits for a moment, as each actor is asked, and for
+    /// `max.block.ms` and half a second at most.
     ///
     /// # Errors
     ///
-    /// [`CloseError::Gone`] once the producer is closed.
+    /// [`CloseError::Gone`] once the producer is closed, [`CloseError::NoAnswer`] if something blocks the
+    /// runtime's thread, [`CloseError::InCallback`] in a callback.
     pub async fn figures(&self) -> Result<Figures, CloseError> {
-        self.last
-            .runtime
-            .send(GetFigures)
-            .await
-            .map_err(|_| CloseError::Gone)
+        let figures = self.last.runtime.send(GetFigures);
+        match self.intake.answer(figures, now()).await {
+            Ok(figures) => figures.map_err(|_| CloseError::Gone),
+            Err(no_answer) => Err(no_answer.into()),
+        }
     }
 
     /// Tells `recipient` what befalls the components of the runtime from now on.
@@ -352,16 +417,19 @@ impl Producer {
     }
 
     /// The first handle of a runtime, which may have a thread of its own.
-    pub(super) fn of(runtime: Runtime, thread: Option<JoinHandle<()>>) -> Self {
+    pub(super) fn of(runtime: Runtime, thread: Option<RuntimeThread>) -> Self {
         let intake = runtime.intake;
         let (alive, gone) = oneshot::channel();
+        let has_thread = thread.is_some();
         let last = Arc::new(LastHandle {
             runtime: runtime.runtime,
             handles: Some(runtime.handles),
+            ended: runtime.ended,
             thread: Mutex::new(thread),
             _alive: alive,
         });
-        if let Some(system) = System::try_current() {
+        // A runtime that ends with its arbiter tells of it itself.
+        if let Some(system) = System::try_current().filter(|_| has_thread) {
             let unclosed = CloseReminder {
                 intake: Arc::downgrade(&intake),
                 last: Arc::downgrade(&last),
@@ -423,7 +491,8 @@ impl fmt::Debug for Producer {
 struct LastHandle {
     runtime: Addr<RuntimeActor>,
     handles: Option<Arc<()>>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    ended: watch::Receiver<Option<Closed>>,
+    thread: Mutex<Option<RuntimeThread>>,
     _alive: oneshot::Sender<()>,
 }
 
@@ -445,6 +514,38 @@ impl Drop for CloseReminder {
                 "the System stopped without a close of its producer: records that were not \
                  delivered may be lost; await Producer::close before System::stop"
             );
+        }
+    }
+}
+
+impl LastHandle {
+    /// Joins the runtime's thread, which is about to return. Only the first caller does.
+    async fn join(&self, deadline: Option<Instant>) {
+        // Nobody waits while the lock is held.
+        let thread = {
+            let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+            // On the runtime's own thread: it ends when this returns to it.
+            let elsewhere =
+                |it: &mut RuntimeThread| it.handle.thread().id() != std::thread::current().id();
+            thread.take_if(elsewhere)
+        };
+        let Some(RuntimeThread { handle, over }) = thread else {
+            return;
+        };
+        // Held up by callbacks that do not return, it ends without being waited for.
+        let soon = now().checked_add(2 * GRACE);
+        let deadline = deadline.into_iter().chain(soon).min();
+        if answer_by(over, deadline, now).await.is_ok() {
+            let _ = handle.join();
+        }
+    }
+}
+
+impl From<NoAnswer> for CloseError {
+    fn from(no_answer: NoAnswer) -> Self {
+        match no_answer {
+            NoAnswer::InCallback => Self::InCallback,
+            NoAnswer::TimedOut => Self::NoAnswer,
         }
     }
 }

@@ -70,8 +70,10 @@ impl<K: ?Sized + 'static, V: ?Sized + 'static> TypedProducer<K, V> {
         key: Option<&K>,
         value: Option<&V>,
     ) -> Result<Receipt, SendError> {
-        record.key = serialize(&*self.key, &mut record, RecordPart::Key, key)?;
-        record.value = serialize(&*self.value, &mut record, RecordPart::Value, value)?;
+        let intake = self.producer.intake();
+        record.key = intake.calling(|| serialize(&*self.key, &mut record, RecordPart::Key, key))?;
+        record.value =
+            intake.calling(|| serialize(&*self.value, &mut record, RecordPart::Value, value))?;
         self.producer.send(record).await
     }
 }

@@ -8,11 +8,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use zeroize::Zeroizing;
+
 use super::error::{ConfigError, Problem, ProblemKind};
 use super::origin::Origin;
+use super::providers::Providers;
+use super::security::{LoginTexts, Security};
 use super::source::{Flat, Read, Setting};
 use super::values::Values;
-use super::{Config, conflicts, env as variables, properties, toml_text};
+use super::{Config, conflicts, env as variables, properties, security, toml_text};
 use crate::core::acks::Acks;
 use crate::core::compress::Compression;
 
@@ -90,6 +94,8 @@ impl ConfigBuilder {
         };
         match fs::read_to_string(path) {
             Ok(text) => {
+                // A password may be in it.
+                let text = Zeroizing::new(text);
                 self.take(read(&text, &name));
                 self
             }
@@ -195,22 +201,27 @@ impl ConfigBuilder {
         let mut flat = self.texts;
         flat.extend(self.env);
         flat.extend(self.code);
+        let mut problems = self.problems;
+        let providers = Providers::of(&flat, &mut problems);
+        let login = LoginTexts::of(&flat, &providers);
+        providers.fill_in(&mut flat, &mut problems);
         let mut values = Values::of(&flat);
-        for key in self.problems.iter().filter_map(|it| it.key.as_deref()) {
+        for key in problems.iter().filter_map(|it| it.key.as_deref()) {
             values.distrust(key);
         }
         let mut servers = Vec::new();
+        let mut secured = Security::default();
         // What an unreadable text would have set is not known: the checks across keys would
         // complain about values that nobody chose.
-        if self.problems.iter().all(|it| it.key.is_some()) {
+        if problems.iter().all(|it| it.key.is_some()) {
             servers = conflicts::bootstrap_servers(&mut values);
             conflicts::find(&mut values);
+            secured = security::of(&mut values, &flat, login);
         }
-        let mut problems = self.problems;
         problems.append(&mut values.problems);
         match ConfigError::of(problems) {
             Some(error) => Err(error),
-            None => Ok(Config::of(&values, servers)),
+            None => Ok(Config::of(&values, servers, secured)),
         }
     }
 
@@ -232,7 +243,7 @@ impl fmt::Debug for ConfigBuilder {
     }
 }
 
-fn millis(time: Duration) -> u128 {
+pub(super) fn millis(time: Duration) -> u128 {
     time.as_nanos().div_ceil(1_000_000)
 }
 

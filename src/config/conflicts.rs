@@ -30,7 +30,6 @@ pub(super) fn find(values: &mut Values<'_>) {
     partitioner(values);
     codec(values);
     dns(values);
-    security(values);
 }
 
 /// Parses the bootstrap servers. Errors in them are added to the problems.
@@ -43,10 +42,10 @@ pub(super) fn bootstrap_servers(values: &mut Values<'_>) -> Vec<Endpoint> {
         let problem = |kind, wrong| values.problem(kind, KEY, wrong).seen(entry);
         match entry.parse::<Endpoint>() {
             Err(error) => problems.push(problem(ProblemKind::WrongValue, error.to_string())),
-            Ok(server) if !seen.insert(server.clone()) => problems.push(
-                problem(ProblemKind::Conflict, "stands twice in the list".to_owned())
-                    .advice("name each broker once"),
-            ),
+            Ok(server) if !seen.insert(server.clone()) => {
+                let origin = values.origin(KEY);
+                tracing::warn!(%server, %origin, "stands twice in {KEY}; once counts");
+            }
             Ok(server) => servers.push(server),
         }
     }
@@ -184,23 +183,6 @@ fn dns(values: &mut Values<'_>) {
     }
 }
 
-fn security(values: &mut Values<'_>) {
-    const KEY: &str = "security.protocol";
-    let what = match values.text(KEY) {
-        Some("SSL") => "TLS",
-        Some("SASL_PLAINTEXT") => "SASL",
-        Some("SASL_SSL") => "TLS and SASL",
-        _ => return,
-    };
-    let problem = values.problem(
-        ProblemKind::NotServedYet,
-        KEY,
-        format!("known but not served yet: {what}"),
-    );
-    let advice = "only PLAINTEXT is served";
-    values.problems.push(problem.advice(advice));
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::{Config, ProblemKind};
@@ -312,16 +294,14 @@ mod tests {
     }
 
     #[test]
-    fn only_plaintext_is_served() {
-        for (protocol, what) in [("SSL", "TLS"), ("sasl_plaintext", "SASL")] {
-            let problems = problems(&[("security.protocol", protocol)]);
-            assert!(problems[0].contains(&format!("not served yet: {what};")));
-        }
-        assert_eq!(problems(&[("security.protocol", "plaintext")]), [""; 0]);
-    }
-
-    #[test]
-    fn bootstrap_servers_are_there_once_each() {
+    fn bootstrap_servers_count_once_each() {
+        let config = Config::new("a:1, [::1]:2, A:1,a:1").expect("as Java takes it");
+        let servers: Vec<_> = config
+            .bootstrap_servers
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(servers, ["a:1", "[::1]:2"]);
         assert_eq!(bootstrap("a:1, [::1]:2,"), [""; 0]);
         assert!(bootstrap(" , ")[0].contains("no broker to start from"));
         let error = Config::builder().build().unwrap_err();
@@ -329,8 +309,6 @@ mod tests {
         assert_eq!(
             bootstrap("a:1,A:1,b,c:0"),
             [
-                "bootstrap.servers = \"A:1\" (builder): stands twice in the list; name each \
-                 broker once",
                 "bootstrap.servers = \"b\" (builder): the port is missing; write host:port, \
                  brokers usually listen on 9092",
                 "bootstrap.servers = \"c:0\" (builder): the port is not a number from 1 to 65535, \

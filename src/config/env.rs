@@ -4,6 +4,7 @@ use std::ffi::OsString;
 
 use super::error::{Problem, ProblemKind};
 use super::keys;
+use super::nearest::near_miss;
 use super::origin::Origin;
 use super::source::{Read, Setting};
 
@@ -15,8 +16,7 @@ pub(super) fn read(variables: impl IntoIterator<Item = (OsString, OsString)>) ->
         let Some(name) = name.to_str() else { continue };
         let Some(key) = key_of(name) else { continue };
         if keys::find(&key).is_none() {
-            // Brokers and their start scripts use the same prefix.
-            tracing::debug!(variable = name, "no key of a producer, ignored");
+            ignore(name, &key);
             continue;
         }
         let origin = Origin::Env(name.to_owned());
@@ -30,6 +30,17 @@ pub(super) fn read(variables: impl IntoIterator<Item = (OsString, OsString)>) ->
         }
     }
     read
+}
+
+/// Brokers and their start scripts use the same prefix, so only what is nearly a key is warned of.
+fn ignore(variable: &str, key: &str) {
+    match near_miss(key) {
+        Some(near) => {
+            let meant = format!("{PREFIX}{}", near.replace('.', "_").to_ascii_uppercase());
+            tracing::warn!(variable, meant, "no producer key is so named, ignored");
+        }
+        None => tracing::debug!(variable, "no key of a producer, ignored"),
+    }
 }
 
 /// Returns the key of a variable: `KAFKA_LINGER_MS` is `linger.ms`, `__` stands for `_`, and `___`

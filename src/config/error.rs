@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::origin::Origin;
+use crate::core::shown::Shown;
 
 /// A configuration that cannot be used, with everything that is wrong with it.
 ///
@@ -114,9 +115,9 @@ impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Keys and values come from outside: escaped and cut, so that a problem stays on its line.
         if let Some(key) = &self.key {
-            write!(f, "{}", short(key).escape_debug())?;
+            write!(f, "{}", shown(key))?;
             if let Some(seen) = &self.seen {
-                write!(f, " = {:?}", short(seen))?;
+                write!(f, " = \"{}\"", shown(seen))?;
             }
             write!(f, " ")?;
         }
@@ -130,11 +131,9 @@ impl fmt::Display for Problem {
 
 const LONGEST_SHOWN: usize = 100;
 
-fn short(text: &str) -> String {
-    match text.char_indices().nth(LONGEST_SHOWN) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
-    }
+fn shown(text: &str) -> Shown<'_> {
+    let most = LONGEST_SHOWN;
+    Shown { text, most }
 }
 
 fn lines(problems: &[Problem]) -> String {

@@ -26,12 +26,14 @@ pub enum Kind {
     Flag,
     /// A whole number within bounds.
     Number(Unit, Bounds),
-    /// A number with a fraction. Only keys that are not supported yet have it.
+    /// A number with a fraction.
     Decimal,
     /// One of these words, in any case.
     OneOf(&'static [&'static str]),
     /// Any text of at most this many bytes.
     Text(usize),
+    /// Any text that no error, log or `Debug` shows: a password, or PEM, which may have a key in it.
+    Secret,
     /// Entries separated by commas.
     List,
 }
@@ -80,6 +82,8 @@ pub enum Status {
         /// A value that changes nothing and is therefore accepted.
         harmless: Option<&'static str>,
     },
+    /// Has a meaning only for brokers. It is ignored with a warning.
+    BrokerOnly,
     /// Has a meaning only in a Java virtual machine. It is ignored with a warning.
     JvmOnly,
 }

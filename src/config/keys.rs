@@ -1,7 +1,16 @@
 //! The table of all configuration keys: every producer key of Kafka 4.3, the few that 4.4 adds, and
-//! forebay's own. Defaults and bounds are Kafka's where Kafka has them.
+//! forebay's own. Defaults and bounds are Kafka's where Kafka has them. `security.rs` has the rows of TLS and
+//! logins, `row.rs` what rows are made of.
 
-use super::key::{Bounds, Key, Kind, Status, Unit};
+mod row;
+mod security;
+
+use super::key::{Key, Kind, Status, Unit};
+use row::{
+    FLAG, INT, TEXT, TIME, TIME_ABOVE_0, TIME_INT, bounds, bytes, count, jvm, later, level, served,
+    socket_buffer,
+};
+use security::SECURITY;
 
 /// Every key that forebay knows.
 ///
@@ -11,15 +20,19 @@ use super::key::{Bounds, Key, Kind, Status, Unit};
 /// let linger = KEYS.iter().find(|key| key.name == "linger.ms").expect("a key of Kafka's");
 /// assert_eq!(linger.default, Some("5"));
 /// ```
+pub static KEYS: &[Key] = &joined::<{ GENERAL.len() + SECURITY.len() }>(GENERAL, SECURITY);
+
+/// Whatever is not of TLS and logins.
 #[rustfmt::skip] // A row of the long tail is one line.
-pub static KEYS: &[Key] = &[
+const GENERAL: &[Key] = &[
     // Where the cluster is.
     served(
         "bootstrap.servers",
         Kind::List,
         None,
         "Brokers to ask first for all the others, as host:port, separated by commas; required. \
-         Two or more, so that one may be down. A name that stands twice is an error.",
+         Two or more, so that one may be down. Of two that are the same, the second is dropped \
+         with a warning.",
     ),
     served(
         "client.id",
@@ -35,13 +48,6 @@ pub static KEYS: &[Key] = &[
         Some("use_all_dns_ips"),
         "What to do with a name that has several addresses: try each, or first resolve the \
          bootstrap addresses into canonical names, as Kerberos wants them.",
-    ),
-    served(
-        "security.protocol",
-        Kind::OneOf(&["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]),
-        Some("PLAINTEXT"),
-        "How connections are secured. Only PLAINTEXT is served yet; anything else is an error, \
-         never a connection in the clear.",
     ),
     // Acknowledgements and retries.
     served(
@@ -92,7 +98,8 @@ pub static KEYS: &[Key] = &[
         "delivery.timeout.ms",
         TIME_INT,
         Some("120000"),
-        "Time in ms within which every accepted record has its outcome, retries included. At least \
+        "Time in ms within which every accepted record has its outcome, retries included. The clock \
+         of a batch starts with its first record; one that joins later has what is left. At least \
          linger.ms + request.timeout.ms, or a record could expire before its first response.",
     ),
     served(
@@ -124,7 +131,8 @@ pub static KEYS: &[Key] = &[
         Some("16384"),
         "Upper bound of a partition's batch, in bytes; a larger record gets a batch of its own. 0 \
          sends every record alone. Large batches compress better and cost less to send. Every \
-         partition that is written to takes one from buffer.memory.",
+         partition that is written to takes one from buffer.memory, or a sixteenth of it where \
+         little is sent.",
     ),
     served(
         "linger.ms",
@@ -158,7 +166,7 @@ pub static KEYS: &[Key] = &[
         "compression.lz4.level",
         level(1, 17, false),
         Some("9"),
-        "1 is fastest, 17 smallest. Read only with compression.type=lz4.",
+        "Has no effect: the codec has one speed. Java has 1 as the fastest, 17 as the smallest.",
     ),
     served(
         "compression.zstd.level",
@@ -229,7 +237,8 @@ pub static KEYS: &[Key] = &[
         Kind::Number(Unit::Millis, bounds(i64::MIN, i64::MAX, "it is a 64-bit number")),
         Some("540000"),
         "Idle time after which a connection is closed, in ms; a negative number keeps it. Keep it \
-         below the brokers' own (600000), or both sides close at once.",
+         below the brokers' own (600000), or both sides close at once. Until then the kernel probes it \
+         each minute, since clouds drop connections that are silent for four.",
     ),
     served(
         "reconnect.backoff.ms",
@@ -264,7 +273,7 @@ pub static KEYS: &[Key] = &[
         TIME,
         Some("300000"),
         "Age at which metadata are fetched again even if nothing failed, in ms; finds new \
-         partitions and brokers. 0 asks without a pause.",
+         partitions and brokers. 0 asks again after each retry.backoff.ms.",
     ),
     served(
         "metadata.max.idle.ms",
@@ -280,17 +289,38 @@ pub static KEYS: &[Key] = &[
         "metadata.recovery.strategy",
         Kind::OneOf(&["rebootstrap", "none"]),
         Some("rebootstrap"),
-        "What to do when no known broker answers: start again from bootstrap.servers, or go on \
-         asking those known last, which may all be gone.",
+        "What to do when no known broker answers, or one says that it belongs to another cluster now: \
+         start again from bootstrap.servers, or go on asking those known last, which may all be gone.",
     ),
     served(
         "metadata.recovery.rebootstrap.trigger.ms",
         TIME,
         Some("300000"),
-        "Time without fresh metadata after which to start again from bootstrap.servers, in ms. Has \
-         no effect with metadata.recovery.strategy=none.",
+        "Time for which brokers were asked for metadata and none answered, after which to start again \
+         from bootstrap.servers though not all known ones were tried, in ms. With 0 only the first \
+         attempt goes to a known broker. Has no effect with metadata.recovery.strategy=none. KIP-1102.",
+    ),
+    served(
+        "metadata.cluster.check.enable",
+        FLAG,
+        Some("true"),
+        "Whether brokers are told whom a connection is meant for. From Kafka 4.4 on one that is another \
+         by now, or of another cluster, says so, and the brokers are looked up again by \
+         bootstrap.servers. Has no effect with metadata.recovery.strategy=none. KIP-1242.",
     ),
     // forebay's own.
+    served(
+        "forebay.producer.id.expiration.ms",
+        TIME_ABOVE_0,
+        Some("86400000"),
+        "The lowest producer.id.expiration.ms of the brokers, in ms, which clients cannot ask for. \
+         A broker forgets a producer when the timestamps of its last records are older, and would \
+         append a retry again. So a batch that may be written already and whose records are older \
+         than 23/24 of this is not retried: they are unknown. Topics with the broker's append time \
+         are not concerned. And when a producer has been silent for so long that brokers may have \
+         forgotten it, or for five minutes, one batch goes alone. If it is higher than the brokers', \
+         retries of old records may double them.",
+    ),
     served(
         "forebay.restart.max",
         count(0, INT, "a count cannot be negative, and it is a 32-bit number"),
@@ -312,7 +342,6 @@ pub static KEYS: &[Key] = &[
     later("rack awareness (Kafka 4.4)", "client.rack", TEXT, Some(""), "Rack that this client is in."),
     later("rack awareness (Kafka 4.4)", "partitioner.rack.aware", FLAG, Some("false"), "Whether records without a key go to partitions led from the same rack."),
     later("resolving names in the background (Kafka 4.4)", "bootstrap.resolve.timeout.ms", TIME, Some("0"), "How long to go on resolving bootstrap.servers."),
-    later("the check for the wrong cluster (Kafka 4.4)", "metadata.cluster.check.enable", FLAG, Some("true"), "Whether brokers of another cluster are noticed."),
     later("a choice of allocation strategy (Kafka 4.4)", "buffer.memory.allocation.strategy", TEXT, Some("full"), "Whether a batch takes its memory whole or in pieces."),
     Key {
         status: Status::NotServedYet {
@@ -341,79 +370,27 @@ pub static KEYS: &[Key] = &[
             "Java classes that see each record. An empty list may be set.",
         )
     },
-    later(SASL, "sasl.client.callback.handler.class", TEXT, None, "Java class that answers SASL questions on connections."),
-    later(SASL, "sasl.jaas.config", TEXT, None, "Login module and its options, credentials among them."),
-    later(SASL, "sasl.kerberos.kinit.cmd", TEXT, Some("/usr/bin/kinit"), "Path of kinit."),
-    later(SASL, "sasl.kerberos.min.time.before.relogin", TIME, Some("60000"), "Shortest time between two logins."),
-    later(SASL, "sasl.kerberos.service.name", TEXT, None, "Principal name that the brokers run as."),
-    later(SASL, "sasl.kerberos.ticket.renew.jitter", Kind::Decimal, Some("0.05"), "Share of random jitter on the renewal time."),
-    later(SASL, "sasl.kerberos.ticket.renew.window.factor", Kind::Decimal, Some("0.8"), "Share of a ticket's life after which it is renewed."),
-    later(SASL, "sasl.login.callback.handler.class", TEXT, None, "Java class that answers SASL questions at login."),
-    later(SASL, "sasl.login.class", TEXT, None, "Java class that logs in."),
-    later(SASL, "sasl.login.connect.timeout.ms", TIME_INT, None, "Longest time to connect to the identity provider."),
-    later(SASL, "sasl.login.read.timeout.ms", TIME_INT, None, "Longest time to read from the identity provider."),
-    later(SASL, "sasl.login.refresh.buffer.seconds", SECONDS, Some("300"), "Time kept between a refresh and the expiry of a credential."),
-    later(SASL, "sasl.login.refresh.min.period.seconds", SECONDS, Some("60"), "Shortest time before a credential is refreshed."),
-    later(SASL, "sasl.login.refresh.window.factor", Kind::Decimal, Some("0.8"), "Share of a credential's life after which it is refreshed."),
-    later(SASL, "sasl.login.refresh.window.jitter", Kind::Decimal, Some("0.05"), "Share of random jitter on the refresh."),
-    later(SASL, "sasl.login.retry.backoff.max.ms", TIME, Some("10000"), "Longest wait between two attempts to log in."),
-    later(SASL, "sasl.login.retry.backoff.ms", TIME, Some("100"), "First wait between two attempts to log in."),
-    later(SASL, "sasl.mechanism", TEXT, Some("GSSAPI"), "SASL mechanism of the connections."),
-    later(SASL, "sasl.oauthbearer.assertion.algorithm", TEXT, Some("RS256"), "Algorithm that signs the assertion."),
-    later(SASL, "sasl.oauthbearer.assertion.claim.aud", TEXT, None, "Claim aud of the assertion."),
-    later(SASL, "sasl.oauthbearer.assertion.claim.exp.seconds", SECONDS, Some("300"), "Lifetime of the assertion."),
-    later(SASL, "sasl.oauthbearer.assertion.claim.iss", TEXT, None, "Claim iss of the assertion."),
-    later(SASL, "sasl.oauthbearer.assertion.claim.jti.include", FLAG, Some("false"), "Whether the assertion has a claim jti."),
-    later(SASL, "sasl.oauthbearer.assertion.claim.nbf.seconds", SECONDS, Some("60"), "How far back the assertion is valid."),
-    later(SASL, "sasl.oauthbearer.assertion.claim.sub", TEXT, None, "Claim sub of the assertion."),
-    later(SASL, "sasl.oauthbearer.assertion.file", TEXT, None, "File with a ready assertion."),
-    later(SASL, "sasl.oauthbearer.assertion.private.key.file", TEXT, None, "File with the key that signs the assertion."),
-    later(SASL, "sasl.oauthbearer.assertion.private.key.passphrase", TEXT, None, "Passphrase of that key."),
-    later(SASL, "sasl.oauthbearer.assertion.template.file", TEXT, None, "File with headers and claims of the assertion."),
-    later(SASL, "sasl.oauthbearer.client.credentials.client.id", TEXT, None, "Client id of the client credentials grant."),
-    later(SASL, "sasl.oauthbearer.client.credentials.client.secret", TEXT, None, "Client secret of the client credentials grant."),
-    later(SASL, "sasl.oauthbearer.clock.skew.seconds", SECONDS, Some("30"), "Tolerated difference of clocks."),
-    later(SASL, "sasl.oauthbearer.expected.audience", Kind::List, Some(""), "Audiences that a token may have."),
-    later(SASL, "sasl.oauthbearer.expected.issuer", TEXT, None, "Issuer that a token must have."),
-    later(SASL, "sasl.oauthbearer.header.urlencode", FLAG, Some("false"), "Whether client id and secret are URL-encoded in the header."),
-    later(SASL, "sasl.oauthbearer.jwks.endpoint.refresh.ms", TIME, Some("3600000"), "Time between two reads of the key set."),
-    later(SASL, "sasl.oauthbearer.jwks.endpoint.retry.backoff.max.ms", TIME, Some("10000"), "Longest wait between two attempts to read the key set."),
-    later(SASL, "sasl.oauthbearer.jwks.endpoint.retry.backoff.ms", TIME, Some("100"), "First wait between two attempts to read the key set."),
-    later(SASL, "sasl.oauthbearer.jwks.endpoint.url", TEXT, None, "Where the key set is read."),
-    later(SASL, "sasl.oauthbearer.jwt.retriever.class", TEXT, Some("org.apache.kafka.common.security.oauthbearer.DefaultJwtRetriever"), "Java class that fetches tokens."),
-    later(SASL, "sasl.oauthbearer.jwt.validator.class", TEXT, Some("org.apache.kafka.common.security.oauthbearer.DefaultJwtValidator"), "Java class that checks tokens."),
-    later(SASL, "sasl.oauthbearer.scope", TEXT, None, "Scope to ask a token for. As a dotted TOML key it collides with the next one: quote it."),
-    later(SASL, "sasl.oauthbearer.scope.claim.name", TEXT, Some("scope"), "Name of the claim that holds the scope."),
-    later(SASL, "sasl.oauthbearer.sub.claim.name", TEXT, Some("sub"), "Name of the claim that holds the subject."),
-    later(SASL, "sasl.oauthbearer.token.endpoint.url", TEXT, None, "Where tokens are fetched."),
-    later(TLS, "ssl.cipher.suites", Kind::List, Some(""), "Cipher suites to offer."),
-    later(TLS, "ssl.enabled.protocols", Kind::List, Some("TLSv1.2,TLSv1.3"), "TLS versions to offer."),
-    later(TLS, "ssl.endpoint.identification.algorithm", TEXT, Some("https"), "How the broker's host name is checked; empty checks nothing."),
-    later(TLS, "ssl.engine.factory.class", TEXT, None, "Java class that makes the TLS engine."),
-    later(TLS, "ssl.key.password", TEXT, None, "Password of the private key."),
-    later(TLS, "ssl.keystore.certificate.chain", TEXT, None, "Certificate chain, PEM."),
-    later(TLS, "ssl.keystore.key", TEXT, None, "Private key, PEM."),
-    later(TLS, "ssl.keystore.location", TEXT, None, "File with the private key and its certificate."),
-    later(TLS, "ssl.keystore.password", TEXT, None, "Password of that file."),
-    later(TLS, "ssl.keystore.type", TEXT, Some("JKS"), "Format of that file."),
-    later(TLS, "ssl.protocol", TEXT, Some("TLSv1.3"), "TLS version to prefer."),
-    later(TLS, "ssl.truststore.certificates", TEXT, None, "Trusted certificates, PEM."),
-    later(TLS, "ssl.truststore.location", TEXT, None, "File with the trusted certificates."),
-    later(TLS, "ssl.truststore.password", TEXT, None, "Password of that file."),
-    later(TLS, "ssl.truststore.type", TEXT, Some("JKS"), "Format of that file."),
     // Only for Java.
     jvm("auto.include.jmx.reporter", "Whether JMX reports metrics."),
-    jvm("config.providers", "Java classes that fill in ${...}; values are taken as they stand."),
     jvm("metric.reporters", "Java classes that report metrics."),
     jvm("metrics.num.samples", "Samples per metric; forebay's metrics go through a facade."),
     jvm("metrics.recording.level", "Which of Java's metrics are recorded."),
     jvm("metrics.sample.window.ms", "Time that one sample covers."),
-    jvm("security.providers", "Java classes that provide security algorithms."),
-    jvm("ssl.keymanager.algorithm", "Algorithm of Java's key manager."),
-    jvm("ssl.provider", "Java's security provider."),
-    jvm("ssl.secure.random.implementation", "Java's random number generator."),
-    jvm("ssl.trustmanager.algorithm", "Algorithm of Java's trust manager."),
 ];
+
+const fn joined<const N: usize>(first: &[Key], second: &[Key]) -> [Key; N] {
+    let mut all = [first[0]; N];
+    let mut at = 0;
+    while at < N {
+        all[at] = if at < first.len() {
+            first[at]
+        } else {
+            second[at - first.len()]
+        };
+        at += 1;
+    }
+    all
+}
 
 pub(super) const ROUND_ROBIN: &str = "org.apache.kafka.clients.producer.RoundRobinPartitioner";
 pub(super) const DEFAULT_PARTITIONER: &str =
@@ -447,101 +424,7 @@ pub(super) fn find(name: &str) -> Option<&'static Key> {
     KEYS.iter().find(|key| key.name == name)
 }
 
-const TLS: &str = "TLS";
-const SASL: &str = "SASL";
-
-const INT: i64 = i32::MAX as i64;
-const FLAG: Kind = Kind::Flag;
-const TEXT: Kind = Kind::Text(usize::MAX);
-const TIME: Kind = Kind::Number(
-    Unit::Millis,
-    bounds(0, i64::MAX, "a time cannot be negative"),
-);
-const TIME_INT: Kind = Kind::Number(
-    Unit::Millis,
-    bounds(
-        0,
-        INT,
-        "a time cannot be negative, and it is a 32-bit number",
-    ),
-);
-const TIME_ABOVE_0: Kind = Kind::Number(
-    Unit::Millis,
-    bounds(1, i64::MAX, "nothing can happen in no time"),
-);
-const SECONDS: Kind = Kind::Number(
-    Unit::Seconds,
-    bounds(0, i64::MAX, "a time cannot be negative"),
-);
-
-const fn bounds(min: i64, max: i64, why: &'static str) -> Bounds {
-    Bounds {
-        min,
-        max,
-        or_minus_one: false,
-        why,
-    }
-}
-
-const fn bytes(min: i64, max: i64, why: &'static str) -> Kind {
-    Kind::Number(Unit::Bytes, bounds(min, max, why))
-}
-
-const fn count(min: i64, max: i64, why: &'static str) -> Kind {
-    Kind::Number(Unit::Count, bounds(min, max, why))
-}
-
-const fn level(min: i64, max: i64, or_minus_one: bool) -> Kind {
-    let bounds = Bounds {
-        or_minus_one,
-        ..bounds(min, max, "the codec has no other levels")
-    };
-    Kind::Number(Unit::Level, bounds)
-}
-
-const fn socket_buffer() -> Kind {
-    let bounds = Bounds {
-        or_minus_one: true,
-        ..bounds(1, INT, "a buffer has a size, and it is a 32-bit number")
-    };
-    Kind::Number(Unit::Bytes, bounds)
-}
-
-const fn served(
-    name: &'static str,
-    kind: Kind,
-    default: Option<&'static str>,
-    doc: &'static str,
-) -> Key {
-    Key {
-        name,
-        kind,
-        default,
-        status: Status::Served,
-        doc,
-    }
-}
-
-const fn later(
-    what: &'static str,
-    name: &'static str,
-    kind: Kind,
-    default: Option<&'static str>,
-    doc: &'static str,
-) -> Key {
-    let status = Status::NotServedYet {
-        what,
-        harmless: None,
-    };
-    Key {
-        status,
-        ..served(name, kind, default, doc)
-    }
-}
-
-const fn jvm(name: &'static str, doc: &'static str) -> Key {
-    Key {
-        status: Status::JvmOnly,
-        ..served(name, TEXT, None, doc)
-    }
+/// Whether the value of this key must not be shown.
+pub(super) fn is_secret(name: &str) -> bool {
+    find(name).is_some_and(|key| key.kind == Kind::Secret)
 }

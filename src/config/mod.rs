@@ -18,13 +18,19 @@
 //! other: nothing is turned off quietly. [`ConfigError`] tells all problems at once.
 
 mod builder;
+mod check;
 mod conflicts;
 mod env;
 mod error;
+mod foreign;
+mod jaas;
 mod key;
 mod keys;
+mod nearest;
 mod origin;
 mod properties;
+mod providers;
+mod security;
 mod source;
 mod toml_text;
 mod types;
@@ -36,6 +42,7 @@ use std::time::Duration;
 pub use crate::core::acks::Acks;
 pub use crate::core::compress::Compression;
 pub use crate::core::endpoint::{Endpoint, EndpointError};
+pub use crate::core::security::SecurityProtocol;
 pub use builder::ConfigBuilder;
 pub use error::{ConfigError, Problem, ProblemKind};
 pub use key::{Bounds, Key, Kind, Status, Unit};
@@ -43,20 +50,25 @@ pub use keys::KEYS;
 pub use origin::Origin;
 pub use types::{DnsLookup, MetadataRecovery, PartitionerKind, SerializerKind};
 
+pub(crate) use security::Security;
 use values::Values;
 
 /// A producer's configuration, complete and without contradictions. The [module](self) has an example.
 ///
 /// Fields are named after Kafka's keys, without their units. Times longer than a century are cut
-/// to one, so that they can be added to any clock. [`KEYS`] has more on each.
+/// to one, so that they can be added to any clock. [`KEYS`] has more on each. Fields may be set: a
+/// producer that starts makes of them what the builder makes of keys, and refuses what it would refuse.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Config {
-    /// Brokers to ask first for all the others; at least one, no two the same.
+    /// Brokers to ask first for all the others; at least one; of two that are the same, the
+    /// second is dropped.
     pub bootstrap_servers: Vec<Endpoint>,
     /// Name that the brokers log and count this producer under. When not set,
     /// `forebay-producer-N` with `N` counting up in the process.
     pub client_id: String,
+    /// How connections are secured: whom to trust, and who to be. Default: not at all.
+    pub(crate) security: Security,
     /// What to do with a name that has several addresses. Default: try each.
     pub dns_lookup: DnsLookup,
     /// Whose confirmation makes a record acked. Default all replicas in sync.
@@ -122,15 +134,22 @@ pub struct Config {
     /// Longest wait for a connection to stand, at least `connection_setup_timeout`. Default 30 s.
     pub connection_setup_timeout_max: Duration,
     /// Age at which metadata are fetched again even if nothing failed. Default 5 min; zero asks
-    /// without a pause.
+    /// again after each `retry_backoff`.
     pub metadata_max_age: Duration,
     /// Time after which a topic that nobody sends to is forgotten. Default 5 min, at least 5 s.
     pub metadata_max_idle: Duration,
     /// What to do when no known broker answers. Default: start again from `bootstrap_servers`.
     pub metadata_recovery: MetadataRecovery,
-    /// Time without fresh metadata after which to start again. Default 5 min; has no effect
-    /// without [`MetadataRecovery::Rebootstrap`].
+    /// Time for which brokers were asked for metadata and none answered, after which to start again
+    /// from `bootstrap_servers` though not all known ones were tried. Default 5 min; with zero only the
+    /// first attempt goes to a known broker. Has no effect without [`MetadataRecovery::Rebootstrap`].
     pub rebootstrap_trigger: Duration,
+    /// Whether brokers are told whom a connection is meant for, so that one at a former broker's address
+    /// is noticed (KIP-1242, from Kafka 4.4 on). Default true. Has no effect without
+    /// [`MetadataRecovery::Rebootstrap`].
+    pub metadata_cluster_check: bool,
+    /// How long brokers remember a producer, by the timestamps of its records.
+    pub producer_expiration: Duration,
     /// How often an actor may be restarted within `restart_window` before its part fails for good.
     /// Default 5; 0 makes the first failure final.
     pub restart_max: u32,
@@ -139,7 +158,12 @@ pub struct Config {
 }
 
 impl Config {
-    fn of(values: &Values<'_>, bootstrap_servers: Vec<Endpoint>) -> Self {
+    /// How connections are secured. It can be set by keys alone, since it takes more than a protocol.
+    pub fn security_protocol(&self) -> SecurityProtocol {
+        self.security.protocol()
+    }
+
+    fn of(values: &Values<'_>, bootstrap_servers: Vec<Endpoint>, security: Security) -> Self {
         let above_0 = |time: Duration| (!time.is_zero()).then_some(time);
         let buffer = |name| usize::try_from(values.number(name)).ok();
         let idle = "connections.max.idle.ms";
@@ -150,6 +174,7 @@ impl Config {
                 Some(id) => id.to_owned(),
                 None => next_client_id(),
             },
+            security,
             dns_lookup: values.word("client.dns.lookup").unwrap_or_default(),
             acks: values.word("acks").unwrap_or_default(),
             enable_idempotence: values.flag("enable.idempotence"),
@@ -186,6 +211,8 @@ impl Config {
                 .word("metadata.recovery.strategy")
                 .unwrap_or_default(),
             rebootstrap_trigger: values.time("metadata.recovery.rebootstrap.trigger.ms"),
+            metadata_cluster_check: values.flag("metadata.cluster.check.enable"),
+            producer_expiration: values.time("forebay.producer.id.expiration.ms"),
             restart_max: values.sized("forebay.restart.max"),
             restart_window: values.time("forebay.restart.window.ms"),
         }

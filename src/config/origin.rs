@@ -3,6 +3,11 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::core::shown::Shown;
+
+/// Characters of a path or a variable's name that are shown.
+const LONGEST_SHOWN: usize = 300;
+
 /// Where a value was set; see [`Problem::origin`](super::Problem::origin).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -25,11 +30,15 @@ pub enum Origin {
 
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = |text| Shown {
+            text,
+            most: LONGEST_SHOWN,
+        };
         match self {
             Self::Default => f.write_str("default"),
-            Self::Text { name, line: 0 } => write!(f, "{name}"),
-            Self::Text { name, line } => write!(f, "{name}:{line}"),
-            Self::Env(name) => write!(f, "environment variable {name}"),
+            Self::Text { name, line: 0 } => write!(f, "{}", shown(name)),
+            Self::Text { name, line } => write!(f, "{}:{line}", shown(name)),
+            Self::Env(name) => write!(f, "environment variable {}", shown(name)),
             Self::Builder => f.write_str("builder"),
         }
     }

@@ -1,8 +1,14 @@
 //! Reads Java's `.properties` files as `java.util.Properties` does.
 
+//!
+//! Any value may be a password. What is copied on the way is zeroed, and takes its memory at once: text
+//! that grows leaves its beginning behind.
+
 use std::iter::Peekable;
 use std::str::Chars;
 use std::sync::Arc;
+
+use zeroize::Zeroizing;
 
 use super::error::{Problem, ProblemKind};
 use super::origin::Origin;
@@ -10,12 +16,17 @@ use super::source::{Read, Setting};
 
 pub(super) fn read(text: &str, name: &Arc<str>) -> Read {
     let mut read = Read::default();
-    for line in logical_lines(text) {
+    // Java ends a line at \n, \r and \r\n. Turn them all into \n.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let text = Zeroizing::new(text.replace("\r\n", "\n"));
+    let text = Zeroizing::new(text.replace('\r', "\n"));
+    for line in logical_lines(&text) {
         let origin = Origin::Text {
             name: name.clone(),
             line: line.number,
         };
-        let (key, value) = split(&line.text);
+        let text = Zeroizing::new(line.parts.concat());
+        let (key, value) = split(&text);
         match (unescape(key), unescape(value)) {
             (Ok(key), Ok(value)) => {
                 if let Some(earlier) = read.flat.get(&key) {
@@ -32,9 +43,10 @@ pub(super) fn read(text: &str, name: &Arc<str>) -> Read {
     read
 }
 
-struct Line {
+struct Line<'a> {
     number: usize,
-    text: String,
+    /// What is to be joined.
+    parts: Vec<&'a str>,
 }
 
 fn is_space(c: char) -> bool {
@@ -43,12 +55,9 @@ fn is_space(c: char) -> bool {
 
 /// Returns the lines, without blank ones and comments. A line that ends in an odd number of
 /// backslashes is joined with the next one.
-fn logical_lines(text: &str) -> Vec<Line> {
-    // Java ends a line at \n, \r and \r\n. Turn them all into \n.
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let text = text.replace("\r\n", "\n").replace('\r', "\n");
+fn logical_lines(text: &str) -> Vec<Line<'_>> {
     let mut lines = Vec::new();
-    let mut open: Option<Line> = None;
+    let mut open: Option<Line<'_>> = None;
     for (index, natural) in text.split('\n').enumerate() {
         let natural = natural.trim_start_matches(is_space);
         let continues = natural.bytes().rev().take_while(|b| *b == b'\\').count() % 2 == 1;
@@ -58,13 +67,13 @@ fn logical_lines(text: &str) -> Vec<Line> {
             natural
         };
         match &mut open {
-            Some(line) => line.text.push_str(part),
+            Some(line) => line.parts.push(part),
             // A lone backslash starts no line either: the next line may be a comment.
             None if part.is_empty() || natural.starts_with(['#', '!']) => continue,
             None => {
                 open = Some(Line {
                     number: index + 1,
-                    text: part.to_owned(),
+                    parts: vec![part],
                 });
             }
         }
@@ -93,7 +102,7 @@ fn split(line: &str) -> (&str, &str) {
 
 fn unescape(text: &str) -> Result<String, &'static str> {
     // In UTF-16, because \u escapes write characters beyond 16 bits as a pair.
-    let mut units: Vec<u16> = Vec::with_capacity(text.len());
+    let mut units: Zeroizing<Vec<u16>> = Zeroizing::new(Vec::with_capacity(text.len()));
     let mut chars = text.chars().peekable();
     while let Some(c) = chars.next() {
         let c = match c {
@@ -113,7 +122,12 @@ fn unescape(text: &str) -> Result<String, &'static str> {
         };
         units.extend_from_slice(c.encode_utf16(&mut [0; 2]));
     }
-    String::from_utf16(&units).map_err(|_| "\\u escapes give half of a character")
+    // A unit takes three bytes at most.
+    let mut text = Zeroizing::new(String::with_capacity(3 * units.len()));
+    for c in char::decode_utf16(units.iter().copied()) {
+        text.push(c.map_err(|_| "\\u escapes give half of a character")?);
+    }
+    Ok(std::mem::take(&mut *text))
 }
 
 fn hex4(chars: &mut Peekable<Chars<'_>>) -> Result<u16, &'static str> {
@@ -137,7 +151,9 @@ mod tests {
         let read = read(text, &"p".into());
         assert_eq!(read.problems, []);
         let settings = read.flat.into_iter();
-        settings.map(|(name, it)| (name, it.value)).collect()
+        settings
+            .map(|(name, it)| (name, it.value.clone()))
+            .collect()
     }
 
     #[test]

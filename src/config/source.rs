@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use zeroize::Zeroize;
+
 use super::error::Problem;
 use super::origin::Origin;
 
@@ -10,6 +12,13 @@ use super::origin::Origin;
 pub(super) struct Setting {
     pub value: String,
     pub origin: Origin,
+}
+
+/// It may be a password, or have one in it.
+impl Drop for Setting {
+    fn drop(&mut self) {
+        self.value.zeroize();
+    }
 }
 
 /// Settings by key, in Kafka's spelling. The map is flat because some keys are also the beginning

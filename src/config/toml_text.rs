@@ -217,7 +217,9 @@ mod tests {
         let read = read(text, &"t".into());
         assert_eq!(read.problems, []);
         let settings = read.flat.into_iter();
-        settings.map(|(name, it)| (name, it.value)).collect()
+        settings
+            .map(|(name, it)| (name, it.value.clone()))
+            .collect()
     }
 
     fn problems(text: &str) -> Vec<String> {

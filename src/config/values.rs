@@ -9,10 +9,13 @@ use serde::de::value::{Error as WordError, StrDeserializer};
 use serde::de::{DeserializeOwned, IntoDeserializer};
 
 use super::error::{Problem, ProblemKind};
+use super::foreign::is_foreign;
 use super::key::{Bounds, Key, Kind, Status, Unit};
 use super::keys::{self, KEYS};
+use super::nearest::nearest;
 use super::origin::Origin;
 use super::source::Flat;
+use crate::core::security::Secret;
 
 /// The longest time, 100 years. Longer ones are cut to it, so that adding it to the present time
 /// cannot overflow.
@@ -30,6 +33,7 @@ enum Value {
     Flag(bool),
     Number(i64),
     Text(String),
+    Secret(Secret),
 }
 
 /// Why a text is not a valid value of a key.
@@ -53,8 +57,17 @@ impl<'a> Values<'a> {
             }
         }
         for (name, setting) in flat {
+            // These have been read where values are filled in.
+            if name.starts_with("config.providers.") {
+                continue;
+            }
             match keys::find(name) {
                 Some(key) => values.take(key, name, &setting.value, &setting.origin),
+                // The value is not shown, because it may be a password.
+                None if is_foreign(name) => {
+                    let origin = &setting.origin;
+                    tracing::warn!(key = name, %origin, "no key of a producer, ignored");
+                }
                 None => values.problems.push(unknown(name, &setting.origin)),
             }
         }
@@ -89,6 +102,9 @@ impl<'a> Values<'a> {
                 .key(name)
                 .advice("take the key out"),
             ),
+            Status::BrokerOnly => {
+                tracing::warn!(key = name, %origin, "only has a meaning for brokers, ignored");
+            }
             Status::JvmOnly => {
                 tracing::warn!(key = name, %origin, "only has a meaning for Java, ignored");
             }
@@ -126,14 +142,28 @@ impl<'a> Values<'a> {
     pub(super) fn problem(&self, kind: ProblemKind, name: &str, wrong: String) -> Problem {
         let problem = Problem::new(kind, &self.origin(name), wrong).key(name);
         match self.raw(name) {
-            Some(text) => problem.seen(text),
-            None => problem,
+            Some(text) if !keys::is_secret(name) => problem.seen(text),
+            _ => problem,
+        }
+    }
+
+    /// A secret, unless it is empty.
+    pub(super) fn secret(&self, name: &str) -> Option<Secret> {
+        match self.typed.get(name) {
+            Some(Value::Secret(secret)) if !secret.reveal().trim().is_empty() => {
+                Some(secret.clone())
+            }
+            _ => None,
         }
     }
 
     /// The key with its value and origin, to be named in a problem of another key.
     pub(super) fn shown(&self, name: &str) -> String {
-        let text = self.raw(name).unwrap_or("not set");
+        let text = match self.raw(name) {
+            Some(_) if keys::is_secret(name) => "set",
+            Some(text) => text,
+            None => "not set",
+        };
         format!("{name} ({text}, {})", self.origin(name))
     }
 
@@ -200,7 +230,16 @@ fn parse(key: &Key, text: &str) -> Result<Value, Misfit> {
             ),
             advice: "shorten it".to_owned(),
         }),
+        Kind::Text(_) if text.contains(char::is_control) => Err(misfit(
+            "has a control character, which logs, metrics and thread names do not take",
+            "write printable characters alone",
+        )),
         Kind::Text(_) => Ok(Value::Text(text.to_owned())),
+        Kind::Secret => Ok(Value::Secret(text.into())),
+        Kind::Decimal if trimmed.parse::<f64>().is_err() => Err(misfit(
+            "not a number",
+            "write digits, with a point where there is a fraction",
+        )),
         Kind::Decimal | Kind::List => Ok(Value::Text(trimmed.to_owned())),
     }
 }
@@ -263,33 +302,6 @@ fn unknown(name: &str, origin: &Origin) -> Problem {
         Some(near) => problem.advice(format!("the nearest one is {near}")),
         None => problem.advice("take the key out"),
     }
-}
-
-/// The known key with the smallest edit distance, unless more than half of the name would have to
-/// change.
-fn nearest(name: &str) -> Option<&'static str> {
-    // Much longer than any key, so comparing is useless.
-    if name.len() > 100 {
-        return None;
-    }
-    let near = KEYS.iter().map(|key| (distance(name, key.name), key.name));
-    let (edits, key) = near.min()?;
-    (edits <= name.chars().count() / 2).then_some(key)
-}
-
-/// The Levenshtein distance, computed row by row.
-fn distance(from: &str, to: &str) -> usize {
-    let mut row: Vec<usize> = (0..=to.chars().count()).collect();
-    for (i, a) in from.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, b) in to.chars().enumerate() {
-            let substituted = diagonal + usize::from(a != b);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[to.chars().count()]
 }
 
 #[cfg(test)]
@@ -395,6 +407,20 @@ mod tests {
     }
 
     #[test]
+    fn a_name_has_no_control_characters() {
+        assert_eq!(
+            problem("client.id", "a\0b"),
+            "client.id = \"a\\0b\" (builder): has a control character, which logs, metrics and \
+             thread names do not take; write printable characters alone"
+        );
+        for name in ["a\nb", "\u{1b}[2J", "\u{85}", "\t"] {
+            assert!(problem("client.id", name).contains("control character"));
+        }
+        let printable = flat(&[("client.id", "Zürich 1 / \"a\"")]);
+        assert_eq!(Values::of(&printable).problems, []);
+    }
+
+    #[test]
     fn an_unknown_key_is_told_its_nearest() {
         assert_eq!(
             problem("linger_ms", "5"),
@@ -402,17 +428,21 @@ mod tests {
         );
         let far = problem("zzzzzzzz", "5");
         assert!(far.ends_with("take the key out"), "{far}");
-        assert_eq!(nearest("batch.sise"), Some("batch.size"));
-        assert_eq!(nearest("comression.type"), Some("compression.type"));
-        assert_eq!(nearest(&"x".repeat(1000)), None);
-        assert_eq!(nearest(""), None);
     }
 
     #[test]
     fn what_may_be_secret_is_not_shown() {
-        for name in ["ssl.keystore.password", "ssl.keystore.pasword"] {
-            assert!(!problem(name, "s3cret").contains("s3cret"));
-        }
+        assert!(!problem("ssl.keystore.pasword", "s3cret").contains("s3cret"));
+        let flat = flat(&[("ssl.keystore.password", "s3cret")]);
+        let values = Values::of(&flat);
+        let conflict = values.problem(
+            ProblemKind::Conflict,
+            "ssl.keystore.password",
+            String::new(),
+        );
+        let named = values.shown("ssl.keystore.password");
+        assert_eq!(conflict.to_string(), "ssl.keystore.password (builder): ");
+        assert_eq!(named, "ssl.keystore.password (set, builder)");
     }
 
     #[test]
@@ -440,17 +470,5 @@ mod tests {
         assert_eq!(values.problems, []);
         assert_eq!(values.time("max.block.ms"), LONGEST);
         assert!(std::time::Instant::now().checked_add(LONGEST).is_some());
-    }
-
-    #[test]
-    fn distances() {
-        for (from, to, edits) in [
-            ("", "", 0),
-            ("a", "", 1),
-            ("", "ab", 2),
-            ("kitten", "sitting", 3),
-        ] {
-            assert_eq!(distance(from, to), edits);
-        }
     }
 }

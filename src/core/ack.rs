@@ -1,7 +1,6 @@
 //! One shared ack per batch; a record's receipt is an index into it.
 
 use std::future::Future;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, PoisonError};
@@ -9,8 +8,8 @@ use std::task::{Context, Poll, Waker};
 
 use crate::core::broker_error::BrokerError;
 use crate::core::outcome::{Acked, Outcome, Reason, Unconfirmed};
-use crate::core::panics;
 use crate::core::sync::{Mutex, MutexGuard, OnceLock};
+use crate::core::user_code::{self, HeldUp};
 
 /// A future of the one [`Outcome`] of an accepted record.
 ///
@@ -28,12 +27,21 @@ use crate::core::sync::{Mutex, MutexGuard, OnceLock};
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 #[must_use = "a receipt holds the record's outcome; drop it only if nobody needs to know"]
 pub struct Receipt {
     ack: Arc<Ack>,
     index: u32,
+    /// Where the waker of whoever polled it last is.
+    place: Place,
     timestamp: i64,
+}
+
+impl Clone for Receipt {
+    /// The clone may wait elsewhere, so it has no waker yet.
+    fn clone(&self) -> Self {
+        Self::new(Arc::clone(&self.ack), self.index, self.timestamp)
+    }
 }
 
 impl Receipt {
@@ -42,6 +50,7 @@ impl Receipt {
         Self {
             ack,
             index,
+            place: Place::NONE,
             timestamp,
         }
     }
@@ -71,6 +80,7 @@ impl Receipt {
             ack,
             index,
             timestamp,
+            ..
         } = self;
         Latest {
             partition: ack.partition,
@@ -84,11 +94,17 @@ impl Receipt {
 impl Future for Receipt {
     type Output = Outcome;
 
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Outcome> {
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Outcome> {
         if let Some(outcome) = self.outcome() {
             return Poll::Ready(outcome);
         }
-        self.ack.register(self.index, context.waker());
+        if user_code::holds_up_runtime() {
+            return Poll::Ready(Err(Unconfirmed::Unknown(Reason::InCallback)));
+        }
+        let Self {
+            ack, index, place, ..
+        } = &mut *self;
+        ack.register(*index, place, context.waker());
         Poll::Pending
     }
 }
@@ -167,7 +183,7 @@ pub struct Ack {
     id: u64,
     partition: i32,
     settlement: OnceLock<Settlement>,
-    wakers: Mutex<Vec<Waker>>,
+    wakers: Mutex<Wakers>,
 }
 
 impl Ack {
@@ -192,7 +208,13 @@ impl Ack {
         RecordId { batch, index }
     }
 
-    fn wakers(&self) -> MutexGuard<'_, Vec<Waker>> {
+    /// How many wakers wait.
+    #[cfg(test)]
+    pub fn waiting(&self) -> usize {
+        self.wakers().0.len()
+    }
+
+    fn wakers(&self) -> MutexGuard<'_, Wakers> {
         // A waker that panicked leaves a list that is still a list.
         self.wakers.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -200,12 +222,12 @@ impl Ack {
     /// Writes the outcome, and wakes all who wait for it. Only the first call has an effect.
     fn settle(&self, settlement: Settlement) {
         if self.settlement.set(settlement).is_ok() {
-            let wakers = std::mem::take(&mut *self.wakers());
-            for waker in wakers {
+            let Wakers(waiting) = std::mem::take(&mut *self.wakers());
+            for Waiting { waker, .. } in waiting {
                 // It may be anybody's: who waits behind it is woken all the same.
-                if let Err(panic) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
-                    tracing::error!(panic = panics::message(&*panic), "a waker panicked");
-                }
+                // If it polls at once, that is a task of its own, which may wait.
+                let wake = || user_code::holding_up(HeldUp::Nothing, || waker.wake());
+                user_code::shielded("a waker", wake);
             }
         }
     }
@@ -253,11 +275,17 @@ impl Ack {
         }
     }
 
-    /// Has `waker` woken when the outcome of the record at `index` is known; at once if it is.
-    pub fn register(&self, index: u32, waker: &Waker) {
+    /// Has `waker` woken when the outcome of the record at `index` is known; at once if it is. It
+    /// takes the place of the receipt's former waker, which `place` tells.
+    pub(crate) fn register(&self, index: u32, place: &mut Place, waker: &Waker) {
+        self.register_at(0, index, place, waker);
+    }
+
+    /// `depth` is how often the batch was split.
+    fn register_at(&self, depth: u8, index: u32, place: &mut Place, waker: &Waker) {
         if let Some(Settlement::Split(parts)) = self.settlement.get() {
             if let Some((first, part)) = part_of(parts, index) {
-                part.register(index - first, waker);
+                part.register_at(depth.saturating_add(1), index - first, place, waker);
             }
             return;
         }
@@ -267,9 +295,78 @@ impl Ack {
             drop(wakers);
             return waker.wake_by_ref();
         }
-        if !wakers.last().is_some_and(|last| last.will_wake(waker)) {
-            wakers.push(waker.clone());
+        let former = wakers.put(depth, place, waker);
+        drop(wakers);
+        drop(former); // it may be anybody's
+    }
+}
+
+/// Where a receipt's waker is: in the list of which ack, its batch's own or that of a part at this
+/// depth, and at which place. A receipt has it beside its index, where it takes no room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place(u32);
+
+impl Place {
+    pub const NONE: Self = Self(u32::MAX);
+    const BITS: u32 = 26;
+
+    fn new(depth: u8, at: usize) -> Self {
+        let depth = u32::from(depth);
+        match u32::try_from(at) {
+            Ok(at) if at >> Self::BITS == 0 && depth < 63 => Self(depth << Self::BITS | at),
+            _ => Self::NONE,
         }
+    }
+
+    /// The place in the list of an ack at this depth, if it is one there.
+    fn at(self, depth: u8) -> Option<usize> {
+        let at = self.0 & ((1 << Self::BITS) - 1);
+        (self.0 >> Self::BITS == u32::from(depth)).then_some(at as usize)
+    }
+}
+
+/// A waker, and how many receipts have it at their place.
+#[derive(Debug)]
+struct Waiting {
+    waker: Waker,
+    receipts: u32,
+}
+
+/// The wakers of those who wait for a batch: one for each receipt at most, and one for all receipts
+/// that a task polls one after the other.
+#[derive(Debug, Default)]
+struct Wakers(Vec<Waiting>);
+
+/// So many of the last wakers are compared with a new one.
+const NEAR: usize = 4;
+
+impl Wakers {
+    /// Puts a waker in, and returns the one whose place it takes.
+    fn put(&mut self, depth: u8, place: &mut Place, waker: &Waker) -> Option<Waker> {
+        if let Some(waiting) = place.at(depth).and_then(|at| self.0.get_mut(at)) {
+            if waiting.waker.will_wake(waker) {
+                return None;
+            }
+            if waiting.receipts == 1 {
+                return Some(std::mem::replace(&mut waiting.waker, waker.clone()));
+            }
+            waiting.receipts -= 1;
+        }
+        let near = self.0.len().saturating_sub(NEAR)..self.0.len();
+        let mut near = near.rev();
+        let at = match near.find(|at| self.0[*at].waker.will_wake(waker)) {
+            Some(at) => {
+                self.0[at].receipts += 1;
+                at
+            }
+            None => {
+                let (waker, receipts) = (waker.clone(), 1);
+                self.0.push(Waiting { waker, receipts });
+                self.0.len() - 1
+            }
+        };
+        *place = Place::new(depth, at);
+        None
     }
 }
 
@@ -479,6 +576,123 @@ mod tests {
         }
         drop(settle);
         assert_eq!(wakes.map(|it| it.0.load(Ordering::Relaxed)), [1, 2]);
+    }
+
+    /// A task's waker, which counts how often it is woken.
+    #[derive(Default)]
+    struct Task(AtomicU64);
+
+    impl std::task::Wake for Task {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn poll(receipt: &mut Receipt, task: &Arc<Task>) -> bool {
+        let waker = Arc::clone(task).into();
+        let polled = Pin::new(receipt).poll(&mut Context::from_waker(&waker));
+        polled.is_ready()
+    }
+
+    #[test]
+    fn a_receipt_keeps_one_waker_however_often_and_wherever_it_is_polled() {
+        let settle = AckSettler::new(0);
+        let tasks: [Arc<Task>; 3] = Default::default();
+        let mut receipts = [0, 1, 2].map(|index| settle.receipt(index, 0));
+        // Each is polled by one task.
+        for _ in 0..1_000 {
+            for (receipt, task) in receipts.iter_mut().zip(&tasks) {
+                assert!(!poll(receipt, task));
+            }
+        }
+        assert_eq!(settle.ack.waiting(), 3);
+        // Each is polled by all of them in turn, and stays with the last.
+        for round in 0..1_000 {
+            for (at, receipt) in receipts.iter_mut().enumerate() {
+                assert!(!poll(receipt, &tasks[(round + at) % 3]));
+            }
+        }
+        assert_eq!(settle.ack.waiting(), 3);
+        drop(settle);
+        assert_eq!(
+            tasks.each_ref().map(|task| task.0.load(Ordering::Relaxed)),
+            [1; 3]
+        );
+    }
+
+    #[test]
+    fn receipts_that_share_a_waker_part_without_losing_one() {
+        let settle = AckSettler::new(0);
+        let tasks: [Arc<Task>; 2] = Default::default();
+        let mut receipts = [0, 1, 2, 3].map(|index| settle.receipt(index, 0));
+        for receipt in &mut receipts {
+            poll(receipt, &tasks[0]);
+        }
+        assert_eq!(settle.ack.waiting(), 1, "one task, one waker");
+        for round in 0..1_000 {
+            let [first, .., last] = &mut receipts;
+            poll(first, &tasks[round % 2]);
+            poll(last, &tasks[(round + 1) % 2]);
+        }
+        assert!(settle.ack.waiting() <= receipts.len());
+        drop(settle);
+        let woken = tasks.map(|task| task.0.load(Ordering::Relaxed));
+        assert!(woken.iter().all(|times| *times > 0), "{woken:?}");
+    }
+
+    #[test]
+    fn a_clone_has_a_waker_of_its_own() {
+        let settle = AckSettler::new(0);
+        let tasks: [Arc<Task>; 2] = Default::default();
+        let mut receipt = settle.receipt(0, 0);
+        poll(&mut receipt, &tasks[0]);
+        poll(&mut receipt.clone(), &tasks[1]);
+        // Over and over, as a task does that keeps the receipt and waits for a clone for a while.
+        for round in 0..1_000 {
+            poll(&mut receipt.clone(), &tasks[round % 2]);
+        }
+        assert_eq!(settle.ack.waiting(), 2);
+        drop(settle);
+        assert_eq!(tasks.map(|task| task.0.load(Ordering::Relaxed)), [1, 1]);
+    }
+
+    /// The place in the list of the whole batch means nothing in those of its parts.
+    #[test]
+    fn receipts_of_a_batch_that_is_split_wait_for_their_parts() {
+        let whole = AckSettler::new(0);
+        let tasks: [Arc<Task>; 4] = Default::default();
+        let mut receipts = [3, 0, 2, 1].map(|index| whole.receipt(index, 0));
+        let wait = |receipts: &mut [Receipt; 4], order: [usize; 4]| {
+            for at in order {
+                assert!(!poll(&mut receipts[at], &tasks[at]));
+            }
+        };
+        wait(&mut receipts, [0, 1, 2, 3]);
+        let (first, second) = (AckSettler::new(0), AckSettler::new(0));
+        whole.split([(0, &first), (2, &second)].into_iter());
+        // In another order than before.
+        for order in [[2, 3, 0, 1], [1, 0, 3, 2]] {
+            wait(&mut receipts, order);
+        }
+        for part in [&first, &second] {
+            assert_eq!(part.ack.waiting(), 2);
+        }
+        let before = tasks.each_ref().map(|task| task.0.load(Ordering::Relaxed));
+        assert_eq!(before, [1; 4]);
+        drop((first, second));
+        assert_eq!(tasks.map(|task| task.0.load(Ordering::Relaxed)), [2; 4]);
+    }
+
+    #[test]
+    fn a_place_is_one_at_its_depth_alone() {
+        for (depth, at) in [(0, 0), (0, 7), (3, 0), (62, (1 << 26) - 1)] {
+            let place = Place::new(depth, at);
+            assert_eq!(place.at(depth), Some(at));
+            assert_eq!(place.at(depth + 1), None);
+        }
+        let none = [Place::NONE, Place::new(0, 1 << 26), Place::new(63, 0)];
+        assert_eq!(none, [Place::NONE; 3]);
+        assert_eq!(Place::NONE.at(0), None);
     }
 
     #[test]

@@ -33,12 +33,17 @@ impl Backoff {
 
     /// Returns the wait after one more failure. It is never longer than `max`.
     pub fn next(&mut self) -> Duration {
-        let factor = 2u32.saturating_pow(self.attempts);
-        let wait = self.min.saturating_mul(factor).min(self.max);
         self.attempts = self.attempts.saturating_add(1);
+        self.after(self.attempts, self.max)
+    }
+
+    /// Returns the wait after this many failures of something that has its own count. It is never
+    /// longer than `longest`.
+    pub fn after(&mut self, failures: u32, longest: Duration) -> Duration {
+        let factor = 2u32.saturating_pow(failures.saturating_sub(1));
+        let wait = self.min.saturating_mul(factor).min(longest);
         let jitter = self.random.random_range(1.0 - JITTER..=1.0 + JITTER);
-        Duration::try_from_secs_f64(wait.as_secs_f64() * jitter)
-            .map_or(self.max, |w| w.min(self.max))
+        Duration::try_from_secs_f64(wait.as_secs_f64() * jitter).map_or(longest, |w| w.min(longest))
     }
 
     /// Call this after a success: the next wait is `min` again.

@@ -25,6 +25,9 @@ pub struct BrokerError {
     pub code: i16,
     /// What the broker added in words, if anything.
     pub message: Option<Arc<str>>,
+    /// Who lacks an ACL, as brokers name them: `User:alice`. `None` where the error is another, and where
+    /// only brokers know whom they take this client for, as with a certificate.
+    pub principal: Option<Arc<str>>,
 }
 
 impl BrokerError {
@@ -33,6 +36,33 @@ impl BrokerError {
         Self {
             code,
             message: None,
+            principal: None,
+        }
+    }
+
+    /// Names who was refused, if an ACL is what is missing.
+    pub(crate) fn of(mut self, principal: &Option<Arc<str>>) -> Self {
+        if self.missing_acl().is_some() {
+            self.principal.clone_from(principal);
+        }
+        self
+    }
+
+    /// The ACL that would have let the request through; `None` if none was missing.
+    ///
+    /// ```
+    /// use forebay::BrokerError;
+    ///
+    /// assert_eq!(BrokerError::new(29).missing_acl(), Some("WRITE on the topic"));
+    /// assert_eq!(BrokerError::new(6).missing_acl(), None);
+    /// ```
+    pub fn missing_acl(&self) -> Option<&'static str> {
+        match self.code {
+            // TOPIC_, CLUSTER_ and TRANSACTIONAL_ID_AUTHORIZATION_FAILED. WRITE brings DESCRIBE.
+            29 => Some("WRITE on the topic"),
+            31 => Some("IDEMPOTENT_WRITE on the cluster, or WRITE on a topic"),
+            53 => Some("WRITE on the transactional id"),
+            _ => None,
         }
     }
 
@@ -65,9 +95,34 @@ impl fmt::Display for BrokerError {
             Some(name) => write!(f, "{name} ({})", self.code)?,
             None => write!(f, "the unknown error code {}", self.code)?,
         }
-        match &self.message {
-            Some(message) => write!(f, ": {message}"),
-            None => Ok(()),
+        if let Some(message) = &self.message {
+            write!(f, ": {message}")?;
+        }
+        if let Some(acl) = self.missing_acl() {
+            let who = self.principal.as_deref().unwrap_or("this client");
+            write!(f, "; {who} needs the ACL {acl}")?;
+        }
+        f.write_str(self.advice())
+    }
+}
+
+impl BrokerError {
+    /// What to change so that the answer to a batch is another; empty where that is plain.
+    fn advice(&self) -> &'static str {
+        match self.code {
+            // MESSAGE_TOO_LARGE.
+            10 => {
+                "; the topic takes less in one batch: raise its max.message.bytes, or lower \
+                 max.request.size"
+            }
+            // UNSUPPORTED_COMPRESSION_TYPE.
+            76 => "; set compression.type to gzip or none",
+            // UNSUPPORTED_FOR_MESSAGE_FORMAT. Event Hubs say so of a codec.
+            43 => {
+                "; set compression.type to gzip or none; an old message format of the topic takes no \
+                 headers, and needs enable.idempotence=false"
+            }
+            _ => "",
         }
     }
 }
@@ -130,9 +185,17 @@ pub(crate) fn class_of(code: i16) -> Class {
     }
 }
 
-/// Whether this code means that the metadata are out of date.
+/// Whether this code means that the metadata may be out of date.
+///
+/// A leader that is cut off from the controller does not hear that there is another one. The followers
+/// fetch from that one, so the former leader can only answer that they take too long
+/// (REQUEST_TIMED_OUT), or that they are too few, as they were before (NOT_ENOUGH_REPLICAS,
+/// NOT_ENOUGH_REPLICAS_AFTER_APPEND).
 pub(crate) fn asks_for_metadata(code: i16) -> bool {
-    matches!(code, 3 | 5 | 6 | 8 | 9 | 56 | 74 | 75 | 100 | 103)
+    matches!(
+        code,
+        3 | 5 | 6 | 7 | 8 | 9 | 19 | 20 | 56 | 74 | 75 | 100 | 103
+    )
 }
 
 #[cfg(test)]

@@ -1,11 +1,14 @@
 //! Whom to tell of a batch's outcome beside the receipts.
 
+use std::collections::VecDeque;
 use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use crate::core::ack::{Receipt, RecordId, Settlement};
 use crate::core::outcome::{Outcome, Reason, Unconfirmed};
 use crate::core::record::TopicPartition;
+use crate::core::user_code;
 
 /// A run of records of one partition has its outcome: one message per batch.
 ///
@@ -96,13 +99,66 @@ impl BatchOutcome {
     }
 }
 
-/// Called with a record's outcome, on the runtime's arbiter.
+/// Called with a record's outcome.
 pub type Callback = Box<dyn FnOnce(Outcome) + Send>;
 
 /// What is told of whole batches.
 pub trait Listener: Send + Sync {
-    /// `delivered` has its outcome. Called on the runtime's arbiter, in partition order.
+    /// `delivered` has its outcome. Called in partition order.
     fn delivered(&self, delivered: &BatchOutcome);
+
+    /// Whether it takes messages, one after the other, instead of calls.
+    fn is_recipient(&self) -> bool {
+        false
+    }
+
+    /// Whether nobody is left to tell.
+    fn is_gone(&self) -> bool {
+        false
+    }
+
+    /// Gives a message to a recipient. The future is ready when it has handled it, or is gone.
+    fn hand_over(&self, delivered: BatchOutcome) -> Handled {
+        self.delivered(&delivered);
+        Box::pin(std::future::ready(()))
+    }
+}
+
+/// Ready when a message was handled.
+pub type Handled = Pin<Box<dyn Future<Output = ()>>>;
+
+/// Gives out one item at a time: the next one when the one before is done with.
+#[derive(Debug)]
+pub struct InTurn<T> {
+    busy: bool,
+    waiting: VecDeque<T>,
+}
+
+impl<T> Default for InTurn<T> {
+    fn default() -> Self {
+        Self {
+            busy: false,
+            waiting: VecDeque::new(),
+        }
+    }
+}
+
+impl<T> InTurn<T> {
+    /// Gives the item back if it is its turn at once.
+    pub fn offer(&mut self, item: T) -> Option<T> {
+        if std::mem::replace(&mut self.busy, true) {
+            self.waiting.push_back(item);
+            return None;
+        }
+        Some(item)
+    }
+
+    /// The one given out last is done with. Gives out the next, if there is one.
+    pub fn next(&mut self) -> Option<T> {
+        let next = self.waiting.pop_front();
+        self.busy = next.is_some();
+        next
+    }
 }
 
 /// Callbacks and listeners of one batch. Most batches have none, and then this is one null pointer.
@@ -142,13 +198,14 @@ impl Listeners {
     }
 
     /// The callbacks, in the order of their records.
-    pub fn into_callbacks(self) -> Vec<(Receipt, Callback)> {
-        self.0.map_or_else(Vec::new, |audience| audience.callbacks)
+    pub fn into_callbacks(mut self) -> Vec<(Receipt, Callback)> {
+        let audience = self.0.take();
+        audience.map_or_else(Vec::new, |audience| audience.callbacks)
     }
 
     /// Those of the records before `at`, and those of the rest.
-    pub fn split(self, at: RecordId) -> (Self, Self) {
-        let Some(audience) = self.0 else {
+    pub fn split(mut self, at: RecordId) -> (Self, Self) {
+        let Some(audience) = self.0.take() else {
             return Default::default();
         };
         let Audience {
@@ -167,6 +224,15 @@ impl Listeners {
             Self(anybody.then(|| Box::new(audience)))
         };
         (part(head, listeners.clone()), part(tail, listeners))
+    }
+}
+
+impl Drop for Listeners {
+    /// Callbacks that are not called, because the arbiter is gone, may own anything.
+    fn drop(&mut self) {
+        for (_, callback) in self.0.take().into_iter().flat_map(|it| it.callbacks) {
+            user_code::shielded("the drop of a callback", || drop(callback));
+        }
     }
 }
 
@@ -189,6 +255,34 @@ impl fmt::Debug for Listeners {
 mod tests {
     use super::*;
     use crate::core::ack::AckSettler;
+
+    #[test]
+    fn a_callback_that_is_not_called_may_panic_in_its_drop() {
+        struct Panics;
+        impl Drop for Panics {
+            fn drop(&mut self) {
+                panic!("expected");
+            }
+        }
+        let mut listeners = Listeners::default();
+        let owned = Panics;
+        let callback = move |_: Outcome| drop(owned);
+        let batch = AckSettler::new(0);
+        listeners.call_back(batch.receipt(0, 0), Box::new(callback));
+        drop(listeners);
+    }
+
+    #[test]
+    fn each_waits_for_the_one_before() {
+        let mut line = InTurn::default();
+        assert_eq!(line.offer(1), Some(1));
+        assert_eq!([line.offer(2), line.offer(3)], [None, None]);
+        assert_eq!(
+            [line.next(), line.next(), line.next()],
+            [Some(2), Some(3), None]
+        );
+        assert_eq!(line.offer(4), Some(4));
+    }
 
     #[test]
     fn a_half_in_which_nobody_is_to_be_told_has_no_listeners() {

@@ -4,6 +4,11 @@ use std::fmt;
 use std::net::Ipv6Addr;
 use std::str::FromStr;
 
+use super::shown::Shown;
+
+/// Characters of a host that are shown, more than any host name has.
+const LONGEST_SHOWN: usize = 300;
+
 /// A host and a port: `broker-1:9092`, `10.0.0.1:9092` or `[::1]:9092`.
 ///
 /// The host is not resolved, and is kept in lower case so that two spellings of one name compare
@@ -116,12 +121,17 @@ fn is_host_char(c: char) -> bool {
     c.is_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '%')
 }
 
+/// As in a configuration; but a host from elsewhere may be anything, so it is escaped and cut.
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let host = Shown {
+            text: &self.host,
+            most: LONGEST_SHOWN,
+        };
         if self.host.contains(':') {
-            write!(f, "[{}]:{}", self.host, self.port)
+            write!(f, "[{host}]:{}", self.port)
         } else {
-            write!(f, "{}:{}", self.host, self.port)
+            write!(f, "{host}:{}", self.port)
         }
     }
 }

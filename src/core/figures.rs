@@ -29,6 +29,8 @@ pub struct Figures {
     pub partitions: Vec<PartitionFigures>,
     /// Every broker that is known, by its id.
     pub brokers: Vec<BrokerFigures>,
+    /// The certificates in use: this client's, then those of brokers.
+    pub certificates: Vec<CertificateFigures>,
 }
 
 impl Figures {
@@ -106,6 +108,19 @@ pub struct BrokerFigures {
     pub throttled: bool,
     /// What went wrong last. `None` again as soon as an answer comes.
     pub last_error: Option<String>,
+}
+
+/// When a certificate in use expires; see [`Figures::certificates`]. Of a chain it is the one that
+/// expires first.
+#[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
+pub struct CertificateFigures {
+    /// The broker that showed it, `host:port`; `None` for this client's own.
+    pub broker: Option<String>,
+    /// Whose it is, such as `CN=broker-1`.
+    pub subject: String,
+    /// Its last moment, in milliseconds since 1970 (UTC).
+    pub expires_at_ms: i64,
 }
 
 fn as_millis<S: serde::Serializer>(it: &Duration, s: S) -> Result<S::Ok, S::Error> {

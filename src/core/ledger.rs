@@ -10,11 +10,13 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use crate::core::ack::Settlement;
-use crate::core::batch::{HEADER_LEN, Payload, SealedBatch, Settled, Stamp, Token};
+use crate::core::batch::{HEADER_LEN, SealedBatch, Settled, Stamp, Token};
 use crate::core::broker_error::BrokerError;
 use crate::core::compress::{Compression, Compressor};
 use crate::core::identity::{Identity, sequence_after};
+use crate::core::memory::Buffer;
 use crate::core::outcome::{Reason, Unconfirmed};
+use crate::core::security::SecurityError;
 
 /// The configuration that applies to the batches of all partitions.
 #[derive(Debug, Clone)]
@@ -27,19 +29,23 @@ pub struct Rules {
     pub backoff: Duration,
     pub backoff_max: Duration,
     pub delivery_timeout: Duration,
+    /// How long brokers remember a producer, by the timestamps of its records.
+    pub producer_expiration: Duration,
     pub codec: Compression,
 }
 
-/// How long brokers remember a producer that sends nothing: the default of
-/// `producer.id.expiration.ms`, 24 hours.
-const REMEMBERED: Duration = Duration::from_secs(24 * 60 * 60);
+/// After a silence of this length the broker may have forgotten the producer, so one batch is lent
+/// at a time until a success. That costs one round trip. Brokers can be told to forget sooner than
+/// [`Rules::producer_expiration`] says. The clock that measures waits may stand still while the machine is
+/// suspended, and the other one may be set back. So either of them counts.
+const SILENCE: Duration = Duration::from_secs(5 * 60);
 
 /// A batch lent to a sender.
 #[derive(Debug)]
 pub struct Lent {
     pub id: u64,
     pub header: [u8; HEADER_LEN],
-    pub records: Arc<Payload>,
+    pub records: Arc<Buffer>,
     pub count: i32,
     /// This is not the batch's first attempt.
     pub again: bool,
@@ -74,8 +80,6 @@ pub struct Attempt {
 pub struct Effects {
     /// Batches whose outcome is known. Their listeners and callbacks have to be told.
     pub settled: Vec<Settled>,
-    /// The identity that the partition can no longer use. It needs a new one.
-    pub bump: Option<Identity>,
     /// The metadata may be out of date.
     pub refresh_metadata: bool,
 }
@@ -98,6 +102,8 @@ struct Entry {
     loan: Weak<()>,
     /// How often its bytes may have been written to a socket.
     attempts: u32,
+    /// The age of its newest record when it came.
+    age: Duration,
     /// After some attempt it is unknown whether the batch is in the log. Never reset.
     unresolved: bool,
     stamp: Option<Stamp>,
@@ -105,6 +111,8 @@ struct Entry {
     leader_generation: u32,
     not_before: Option<Instant>,
     last_error: Option<Arc<str>>,
+    /// What `last_error` says, if a broker does not let this client in.
+    security: Option<Arc<SecurityError>>,
     tokens: Vec<Token>,
 }
 
@@ -124,12 +132,9 @@ pub struct Ledger {
     next_id: u64,
     lent: usize,
     identity: Option<Identity>,
-    /// The identity for new batches once no batch needs the old one.
-    newer: Option<Identity>,
-    /// The identity that the ledger left because its sequence numbers had a gap. A late request of
-    /// another partition may have this identity sent to all partitions again. It must not be used
-    /// again: its sequence numbers are used, and batches that start again at 0 would look like
-    /// duplicates.
+    /// The last identity that the ledger left because its sequence numbers had a gap. It must not
+    /// be used again, even if a late message brings it: its sequence numbers are used, and batches
+    /// that start again at 0 would look like duplicates.
     left: Option<Identity>,
     next_sequence: i32,
     /// The sequence numbers have a gap, or the broker does not remember them. No batch is taken
@@ -142,7 +147,12 @@ pub struct Ledger {
     /// Counts the changes of the leader. A success from an earlier leader proves nothing about the
     /// present one.
     leader_generation: u32,
-    last_success: Option<Instant>,
+    /// Until then, by either clock, the broker remembers the producer for sure, by the last success.
+    remembered_until: Option<(Instant, i64)>,
+    /// The topic's records get the broker's time: the last response to a first attempt gave one.
+    append_times: bool,
+    /// The last [`wall_clock`](Self::wall_clock).
+    wall: i64,
     /// Attempts after the first, of all batches.
     pub retried: u64,
     /// Batches that were split.
@@ -157,16 +167,29 @@ impl Ledger {
             next_id: 0,
             lent: 0,
             identity: None,
-            newer: None,
             left: None,
             next_sequence: 0,
             broken: false,
             proven: false,
             leader_generation: 0,
-            last_success: None,
+            remembered_until: None,
+            append_times: false,
+            wall: i64::MIN,
             retried: 0,
             splits: 0,
         }
+    }
+
+    /// It is `wall`, in milliseconds since 1970. To be called before batches are added or taken.
+    pub fn wall_clock(&mut self, wall: i64) {
+        self.wall = wall;
+    }
+
+    /// Up to this age of its last records a producer is certainly remembered by brokers. A batch takes
+    /// time to arrive, and clocks differ: for a day that is an hour.
+    fn safe_age(&self) -> Duration {
+        let expiration = self.rules.producer_expiration;
+        expiration - expiration / 24
     }
 
     /// Adds a batch at the end.
@@ -179,6 +202,7 @@ impl Ledger {
         self.next_id += 1;
         Entry {
             id: self.next_id,
+            age: age(self.wall, batch.max_timestamp()),
             batch,
             lent: false,
             loan: Weak::new(),
@@ -188,6 +212,7 @@ impl Ledger {
             leader_generation: 0,
             not_before: None,
             last_error: None,
+            security: None,
             tokens: Vec::new(),
         }
     }
@@ -205,8 +230,7 @@ impl Ledger {
 
     /// Whether another batch could be lent in addition to those that are.
     pub fn has_room(&self) -> bool {
-        let one_at_a_time = self.rules.idempotent && (!self.proven || self.is_in_doubt());
-        let window = if one_at_a_time {
+        let window = if self.rules.idempotent && (!self.proven || self.goes_alone()) {
             1
         } else {
             self.rules.max_in_flight
@@ -214,22 +238,34 @@ impl Ledger {
         self.lent < window && !self.broken
     }
 
+    /// Whether nothing may be lent besides a batch that is. One may be in doubt. Or one of them, or the
+    /// next, is old: once a broker has appended that one, it may forget the producer at any time, as after
+    /// a silence. It would then append a retry of the batch before a second time. And if it refused the
+    /// batch behind, it would accept the one behind that.
+    fn goes_alone(&self) -> bool {
+        let safe = self.safe_age();
+        let old = |entry: &Entry| entry.age > safe && !self.append_times;
+        let next = self.entries.iter().find(|entry| !entry.lent);
+        let mut concerned = self.stamped().chain(next);
+        concerned.any(|entry| entry.unresolved || old(entry))
+    }
+
+    /// The batches that may have been lent.
+    fn stamped(&self) -> impl Iterator<Item = &Entry> {
+        let stamped = |entry: &&Entry| entry.stamp.is_some();
+        self.entries.iter().take_while(stamped)
+    }
+
     /// Whether some batch may be in the log already. A broker remembers the last five batches of a
     /// producer. If five more followed, it could not recognize a retry as a duplicate.
-    fn is_in_doubt(&self) -> bool {
-        let mut stamped = self
-            .entries
-            .iter()
-            .take_while(|entry| entry.stamp.is_some());
-        stamped.any(|entry| entry.unresolved)
+    pub fn is_in_doubt(&self) -> bool {
+        self.stamped().any(|entry| entry.unresolved)
     }
 
     /// Lends the first batch that is not lent, with a stamp.
     pub fn take(&mut self, now: Instant, compressor: &mut Compressor) -> Option<Lent> {
-        if self
-            .last_success
-            .is_some_and(|last| now.duration_since(last) > REMEMBERED)
-        {
+        let over = |(until, wall): (Instant, i64)| now > until || self.wall > wall;
+        if self.remembered_until.is_some_and(over) {
             self.proven = false;
         }
         if self.readiness(now) != Readiness::Now {
@@ -291,7 +327,9 @@ impl Ledger {
             }
             let reason = Reason::Expired {
                 timeout,
+                age: in_millis(now.duration_since(entry.batch.created_at())),
                 last: entry.last_error.clone(),
+                security: entry.security.clone(),
             };
             if entry.lent {
                 let fate = Settlement::Failed(Unconfirmed::Unknown(reason));
@@ -301,7 +339,40 @@ impl Ledger {
                 self.fail(at, reason, &mut effects);
             }
         }
-        self.switch_identity(&mut effects);
+        self.leave_broken_line(&mut effects);
+        effects
+    }
+
+    /// Settles doubtful batches that brokers may have forgotten at the time `wall`, in milliseconds
+    /// since 1970. A broker drops a producer whose last batch has records older than
+    /// `producer.id.expiration.ms`, at its next check or when it restarts. After that it appends a
+    /// retry a second time. To be called before batches are taken while
+    /// [`is_in_doubt`](Self::is_in_doubt).
+    pub fn expire_doubts(&mut self, wall: i64) -> Effects {
+        let mut effects = Effects::default();
+        // Where the broker sets the timestamps, it goes by them, and they are new.
+        if !self.rules.idempotent || self.append_times {
+            return effects;
+        }
+        let (expiration, safe) = (self.rules.producer_expiration, self.safe_age());
+        let mut at = 0;
+        // Behind those with a stamp none is in doubt.
+        while let Some(entry) = self.entries.get(at).filter(|entry| entry.stamp.is_some()) {
+            let age = age(wall, entry.batch.max_timestamp());
+            if entry.lent || !entry.unresolved || age < safe {
+                at += 1;
+                continue;
+            }
+            let last = entry.last_error.clone();
+            let last = last.unwrap_or_else(|| "no answer".into());
+            let reason = Reason::Forgotten {
+                age,
+                expiration,
+                last,
+            };
+            self.fail(at, reason, &mut effects);
+        }
+        self.leave_broken_line(&mut effects);
         effects
     }
 
@@ -332,10 +403,24 @@ impl Ledger {
         effects
     }
 
-    /// Notes an error that holds up all batches. If they expire, it is given as the cause.
-    pub fn note(&mut self, error: &Arc<str>) {
-        for entry in &mut self.entries {
-            entry.last_error.get_or_insert_with(|| Arc::clone(error));
+    /// Notes the last error that holds up all batches: for those that have expired, it is given as the
+    /// cause. Without a time, for all of them. One that is lent is held up by nothing, and keeps what its
+    /// own last attempt said.
+    pub fn note(
+        &mut self,
+        error: &Arc<str>,
+        security: Option<&Arc<SecurityError>>,
+        expired: Option<Instant>,
+    ) {
+        let timeout = self.rules.delivery_timeout;
+        let over = |entry: &&mut Entry| {
+            expired.is_none_or(|now| now >= entry.batch.created_at() + timeout)
+        };
+        for entry in self.entries.iter_mut().take_while(over) {
+            if !entry.lent || entry.last_error.is_none() {
+                entry.last_error = Some(Arc::clone(error));
+                entry.security = security.cloned();
+            }
         }
     }
 
@@ -344,7 +429,7 @@ impl Ledger {
     pub fn abandon(&mut self, why: impl Fn(Option<Arc<str>>) -> Reason) -> Effects {
         let mut effects = Effects::default();
         if self.entries.iter().any(|entry| entry.stamp.is_some()) {
-            self.break_line(&mut effects);
+            self.break_line();
         }
         for mut entry in std::mem::take(&mut self.entries) {
             let reason = why(entry.last_error.take());
@@ -357,19 +442,26 @@ impl Ledger {
                 .extend(entry.settle(Settlement::Failed(fate)));
         }
         self.lent = 0;
-        self.switch_identity(&mut effects);
+        self.leave_broken_line(&mut effects);
         effects
     }
 
     /// Adds `token` to every batch without an outcome. Its last clone is dropped when all of them
-    /// were told their outcome.
-    pub fn tie(&mut self, token: &Token) {
+    /// were told their outcome. Tokens that are `over`, because nobody waits any more, are dropped
+    /// before there are twice as many.
+    pub fn tie(&mut self, token: &Token, over: impl Fn(&Token) -> bool) {
         for entry in self
             .entries
             .iter_mut()
             .filter(|entry| !entry.batch.is_settled())
         {
-            entry.tokens.push(Arc::clone(token));
+            let tokens = &mut entry.tokens;
+            // Not each time: many flushes may wait, and each of them for many batches.
+            if tokens.len() == tokens.capacity() {
+                tokens.retain(|other| !over(other));
+                tokens.reserve(tokens.len().max(1));
+            }
+            tokens.push(Arc::clone(token));
         }
     }
 
@@ -411,9 +503,19 @@ impl Ledger {
 impl Effects {
     fn extend(&mut self, other: Self) {
         self.settled.extend(other.settled);
-        self.bump = self.bump.or(other.bump);
         self.refresh_metadata |= other.refresh_metadata;
     }
+}
+
+/// The age of a record with this timestamp; 0 if that is in the future. Both are in milliseconds.
+fn age(wall: i64, timestamp: i64) -> Duration {
+    let age = wall.saturating_sub(timestamp);
+    Duration::from_millis(age.try_into().unwrap_or_default())
+}
+
+/// Without what is too fine for a reader.
+fn in_millis(time: Duration) -> Duration {
+    Duration::from_millis(time.as_millis().try_into().unwrap_or(u64::MAX))
 }
 
 impl Drop for Ledger {

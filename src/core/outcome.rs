@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::core::broker_error::BrokerError;
+use crate::core::security::SecurityError;
 use crate::core::supervision::Component;
 
 /// The one outcome of an accepted record.
@@ -89,7 +90,7 @@ impl Unconfirmed {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Reason {
-    /// The broker refused the batch.
+    /// The broker refused the batch. Where an ACL is missing, [`BrokerError::missing_acl`] says which.
     #[error("the broker answered {0}")]
     Broker(BrokerError),
     /// The broker refused the whole batch because of other records in it.
@@ -104,14 +105,24 @@ pub enum Reason {
         /// What the broker said of this record.
         message: Arc<str>,
     },
-    /// `delivery.timeout.ms` ran out.
-    #[error("delivery.timeout.ms ({timeout:?}) ran out{}", last_error(last))]
+    /// `delivery.timeout.ms` ran out. It is counted from when the first record of a batch was
+    /// accepted, so a record that joined the batch later has had less time, by at most `linger.ms`
+    /// and however long the batch could not be sent.
+    #[error(
+        "delivery.timeout.ms ({timeout:?}) ran out: the first record of the batch was accepted \
+         {age:?} ago{}",
+        last_error(last)
+    )]
     #[non_exhaustive]
     Expired {
         /// The configured `delivery.timeout.ms`.
         timeout: Duration,
-        /// The error of the last attempt, if there was one.
+        /// How long ago the first record of the batch was accepted.
+        age: Duration,
+        /// What went wrong last: with the batch, or with what it waited for.
         last: Option<Arc<str>>,
+        /// The same, if it waited for a broker that does not let this client in.
+        security: Option<Arc<SecurityError>>,
     },
     /// The producer was closed before the record could be delivered.
     #[error("the producer was closed first{}", last_error(last))]
@@ -140,9 +151,46 @@ pub enum Reason {
         /// The error of this batch's last attempt.
         last: Arc<str>,
     },
+    /// The batch may be in the log, and the timestamps of its records are so old that brokers may
+    /// have forgotten the producer. They would append a retry a second time.
+    #[error(
+        "the newest record of the batch has a timestamp {age:?} old, and brokers forget a producer \
+         by such timestamps (forebay.producer.id.expiration.ms is {expiration:?}), so a retry might \
+         write it twice; the last error was: {last}"
+    )]
+    #[non_exhaustive]
+    Forgotten {
+        /// How old the newest record's timestamp is.
+        age: Duration,
+        /// The configured `forebay.producer.id.expiration.ms`.
+        expiration: Duration,
+        /// The error of the last attempt.
+        last: Arc<str>,
+    },
+    /// No broker gives the producer id that an idempotent producer needs.
+    #[error("no producer id: {why}")]
+    #[non_exhaustive]
+    NoProducerId {
+        /// What the brokers said, and what to change.
+        why: Arc<str>,
+    },
+    /// The leader of the partition and this producer have no version of Produce in common.
+    #[error("the leader of the partition cannot take records: {why}")]
+    #[non_exhaustive]
+    NoCommonVersion {
+        /// Which broker, which versions it and this producer speak, and what to change.
+        why: Arc<str>,
+    },
     /// The component of the runtime that held the record is gone.
     #[error("the part of the runtime that held the record is gone")]
     RuntimeGone,
+    /// It was asked for in code that the runtime calls, and no outcome comes before that code returns.
+    /// A clone of the receipt tells the record's outcome later.
+    #[error(
+        "its outcome was waited for in code that the runtime calls, where none can come; \
+         spawn a task that waits for it"
+    )]
+    InCallback,
     /// The connection failed and `retries` allows no further attempt.
     #[error("no retries left: {why}")]
     #[non_exhaustive]

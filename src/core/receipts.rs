@@ -8,9 +8,9 @@ use std::task::{Context, Poll};
 
 use futures_util::{Stream, StreamExt};
 
-use crate::core::ack::BorrowedReceipt;
-use crate::core::ack::{Ack, Latest, Receipt, Settlement};
+use crate::core::ack::{Ack, BorrowedReceipt, Latest, Place, Receipt, Settlement};
 use crate::core::outcome::{Acked, Outcome, Unconfirmed};
+use crate::core::user_code;
 
 /// The receipts of many records: a stream of their outcomes, in the order in which they were put
 /// in.
@@ -139,6 +139,7 @@ impl Receipts {
             ack,
             next: indices.start,
             end: indices.end,
+            place: Place::NONE,
         };
         let at = match self.free.pop() {
             Some(at) => {
@@ -254,6 +255,9 @@ impl Receipts {
     }
 
     /// Waits for the next outcome; `None` when there is none to come.
+    ///
+    /// In a callback under [`Placement::CurrentArbiter`](crate::Placement::CurrentArbiter) it is `None`
+    /// too where it would have to wait: no outcome comes before the callback returns.
     pub async fn next(&mut self) -> Option<Outcome> {
         StreamExt::next(self).await
     }
@@ -269,9 +273,15 @@ impl Stream for Receipts {
         let Some(&mut Run { piece, .. }) = self.front() else {
             return Poll::Ready(None);
         };
+        if user_code::holds_up_runtime() {
+            // None comes before the code that asks returns. The receipts stay.
+            return Poll::Ready(None);
+        }
         // Wakes at once if the outcome has come meanwhile.
-        let piece = &self.pieces[piece as usize];
-        piece.ack.register(piece.next, context.waker());
+        let Piece {
+            ack, next, place, ..
+        } = &mut self.pieces[piece as usize];
+        ack.register(*next, place, context.waker());
         Poll::Pending
     }
 
@@ -315,6 +325,8 @@ struct Piece {
     /// Index of the next one to tell, and behind the last one.
     next: u32,
     end: u32,
+    /// Where the waker of whoever polled it last is.
+    place: Place,
 }
 
 /// What the receipts of records join that were just accepted. Not an enum, which would be written to

@@ -102,7 +102,8 @@ impl Record {
 
     /// Fixes the partition. Default: the partitioner's choice.
     ///
-    /// `send` refuses a number that the topic does not have, with
+    /// If the topic is not known to have it, a broker is asked. `send` refuses a number that the broker
+    /// does not know either, with
     /// [`SendError::PartitionOutOfRange`](crate::SendError::PartitionOutOfRange).
     #[must_use]
     pub fn partition(mut self, partition: i32) -> Self {
@@ -239,7 +240,8 @@ impl<'a> BorrowedRecord<'a> {
 
     /// Fixes the partition. Default: the partitioner's choice.
     ///
-    /// `send` refuses a number that the topic does not have, with
+    /// If the topic is not known to have it, a broker is asked. `send` refuses a number that the broker
+    /// does not know either, with
     /// [`SendError::PartitionOutOfRange`](crate::SendError::PartitionOutOfRange).
     #[must_use]
     #[inline]

@@ -352,6 +352,20 @@ impl Stage {
         self.claim().closed = false;
     }
 
+    /// Whether there are no records, neither in the open batch nor in sealed ones.
+    pub fn is_empty(&self) -> bool {
+        self.claim().is_empty()
+    }
+
+    /// Takes no more records, unless it has some. Returns whether it takes none now, and whether this
+    /// closed it.
+    pub fn close_if_empty(&self) -> (bool, bool) {
+        let mut inner = self.claim();
+        let was_closed = inner.closed;
+        inner.closed |= inner.is_empty();
+        (inner.closed, inner.closed && !was_closed)
+    }
+
     /// Takes no more records.
     pub fn close(&self) {
         let mut inner = self.claim();
@@ -400,6 +414,10 @@ struct StageEvents {
 }
 
 impl Inner {
+    fn is_empty(&self) -> bool {
+        self.open.is_none() && self.sealed.is_empty()
+    }
+
     #[inline]
     fn add(&mut self, record: &RecordRef<'_>, sticky: bool) -> Option<(u32, &mut OpenBatch)> {
         let open = self.open.as_mut()?;

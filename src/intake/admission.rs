@@ -52,7 +52,7 @@ pub(crate) enum Admission<T> {
 
 /// What a record has to wait for.
 pub(crate) enum Missing {
-    /// Its topic's metadata.
+    /// Its topic's metadata: the topic is not known yet, or not with the partition that it names.
     Topic,
     /// Memory of this many bytes, for a new batch or for the open one to grow.
     Memory(Arc<Topic>, Target, usize),

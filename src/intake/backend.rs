@@ -18,11 +18,18 @@ pub(crate) type TopicReply = oneshot::Sender<Result<Arc<Topic>, SendError>>;
 /// request was lost: an actor restarted, or the producer ended. [`is_running`](Self::is_running)
 /// tells which.
 pub(crate) trait Backend: Send + Sync {
-    /// Asks for a topic that is not known yet. `asked` is when the caller began to wait for it.
+    /// Asks for a topic that is not known yet, or for a `partition` that it is not known to have. `times`
+    /// are when the caller began to wait for it, and its deadline.
     ///
     /// A caller that does not wait drops the receiver of `reply` before. The topic is looked up all
-    /// the same, so that the caller finds it when it tries again before `deadline`.
-    fn want_topic(&self, topic: &Arc<str>, asked: Instant, deadline: Instant, reply: TopicReply);
+    /// the same, so that the caller finds it when it tries again before its deadline.
+    fn want_topic(
+        &self,
+        topic: &Arc<str>,
+        partition: Option<i32>,
+        times: (Instant, Instant),
+        reply: TopicReply,
+    );
 
     /// Asks for `size` bytes of memory.
     fn lease_memory(
@@ -31,12 +38,81 @@ pub(crate) trait Backend: Send + Sync {
         deadline: Instant,
     ) -> oneshot::Receiver<Result<Buffer, Refusal>>;
 
-    /// Asks the brokers for the topics' metadata again.
-    fn refresh_metadata(&self);
-
     /// Whether the actors that answer are there.
     fn is_running(&self) -> bool;
 
     /// The present time by the runtime's clock.
     fn now(&self) -> Instant;
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::Config;
+    use crate::core::memory::Shelf;
+    use crate::intake::Intake;
+    use crate::intake::topics::Topics;
+
+    /// Where memory is granted to.
+    pub(crate) type Lease = oneshot::Sender<Result<Buffer, Refusal>>;
+
+    /// What an intake has asked for.
+    #[derive(Default)]
+    pub(crate) struct Asked {
+        /// Of each question for a topic, whether its caller waited when the question arrived.
+        pub waits: Mutex<Vec<bool>>,
+        /// Those questions that nobody answers. Where no runtime is running they are dropped.
+        pub open: Mutex<Vec<TopicReply>>,
+        /// The last question for memory.
+        pub lease: Mutex<Option<Lease>>,
+        pub is_running: bool,
+    }
+
+    impl Backend for Arc<Asked> {
+        fn want_topic(
+            &self,
+            _: &Arc<str>,
+            _: Option<i32>,
+            _: (Instant, Instant),
+            reply: TopicReply,
+        ) {
+            let mut waits = self.waits.lock().expect("no panic");
+            waits.push(!reply.is_closed());
+            if self.is_running {
+                self.open.lock().expect("no panic").push(reply);
+            }
+        }
+
+        fn lease_memory(&self, _: usize, _: Instant) -> oneshot::Receiver<Result<Buffer, Refusal>> {
+            let (lease, granted) = oneshot::channel();
+            *self.lease.lock().expect("no panic") = Some(lease);
+            granted
+        }
+
+        fn is_running(&self) -> bool {
+            self.is_running
+        }
+
+        fn now(&self) -> Instant {
+            Instant::now()
+        }
+    }
+
+    impl Asked {
+        /// An intake that asks here.
+        pub fn intake(self: &Arc<Self>, topics: Arc<Topics>, shelf: Arc<Shelf>) -> Intake {
+            let config = Arc::new(Config::new("localhost:9092").expect("a configuration"));
+            let backend = Box::new(Arc::clone(self));
+            Intake::new(config, (topics, shelf), backend, Arc::new([]), None)
+        }
+
+        /// A shelf as that configuration has it, with the size of a batch.
+        pub fn shelf() -> (Arc<Shelf>, usize) {
+            let config = Config::new("localhost:9092").expect("a configuration");
+            let size = config.batch_size;
+            (Shelf::new(config.buffer_memory, size), size)
+        }
+    }
 }

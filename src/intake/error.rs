@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::core::broker_error::BrokerError;
 use crate::core::cluster::TopicRefusal;
 use crate::core::record::{NegativeTimestamp, Record};
+use crate::core::security::SecurityError;
 
 /// Why a record was refused. It was never accepted, and is certainly not in the log.
 ///
@@ -26,7 +27,7 @@ use crate::core::record::{NegativeTimestamp, Record};
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum SendError {
-    /// The topic could not be looked up within `max.block.ms`.
+    /// The topic, or the partition that the record names, could not be looked up within `max.block.ms`.
     #[error("the topic {topic:?} is not known after {waited:?} (max.block.ms): {why}")]
     #[non_exhaustive]
     TopicUnknown {
@@ -40,7 +41,19 @@ pub enum SendError {
         /// `UNKNOWN_TOPIC_OR_PARTITION` where it does not exist.
         error: Option<BrokerError>,
     },
-    /// A broker refuses the topic for good: its name is not legal, or access is denied.
+    /// No topic can have this name. That is found out here, and no broker is asked.
+    #[error("the topic name {} is not legal: {why}", shortened(topic))]
+    #[non_exhaustive]
+    IllegalTopicName {
+        /// The record's topic.
+        topic: Arc<str>,
+        /// Which of Kafka's rules for names it breaks: 1 to 249 characters of `a` to `z`, `A` to
+        /// `Z`, `0` to `9`, `.`, `_` and `-`, and neither `.` nor `..`.
+        why: Arc<str>,
+    },
+    /// A broker refuses the topic for good: access is denied ([`BrokerError::missing_acl`] says which ACL
+    /// is missing, beside CREATE on the topic where brokers are to create it), or it has rules of its own
+    /// for names. Brokers are asked anew for who sends to it later, so that an ACL that comes is noticed.
     #[error("the topic {topic:?} cannot be used: the broker answered {error}")]
     #[non_exhaustive]
     TopicRefused {
@@ -49,6 +62,24 @@ pub enum SendError {
         /// The broker's answer.
         error: BrokerError,
     },
+    /// The topic, with those in use, has more partitions than one producer takes.
+    #[error(
+        "the topic {topic:?} has {partitions} partitions: with those of the other topics in use that is \
+         more than the {limit} that a producer takes; use more producers, or a topic with fewer partitions"
+    )]
+    #[non_exhaustive]
+    TooManyPartitions {
+        /// The record's topic.
+        topic: Arc<str>,
+        /// How many partitions the broker says it has.
+        partitions: usize,
+        /// The most that a producer takes, of all its topics.
+        limit: usize,
+    },
+    /// No broker lets this client in, and none ever did: certificates, credentials or protocols are
+    /// wrong, and waiting would not mend them.
+    #[error("no broker can be asked: {0}")]
+    Security(Arc<SecurityError>),
     /// A serializer failed or panicked.
     #[error("the {part} of a record for {topic:?} could not be serialized: {why}")]
     #[non_exhaustive]
@@ -60,15 +91,17 @@ pub enum SendError {
         /// What the serializer said.
         why: Arc<str>,
     },
-    /// The record, or the partitioner, names a partition the topic does not have.
-    #[error("partition {partition} of {topic:?} is out of range: the topic has {count}")]
+    /// The record, or the partitioner, names a partition the topic does not have. Of what a record names, a
+    /// broker has said so that was asked after the call: the partition may have been added a moment ago.
+    #[error("partition {partition} of {topic:?} is out of range: {}", range(*partition, *count))]
     #[non_exhaustive]
     PartitionOutOfRange {
         /// The record's topic.
         topic: Arc<str>,
         /// The partition asked for.
         partition: i32,
-        /// How many the topic has.
+        /// How many the topic has; 0 if the topic is not known, and was not asked for since the number is
+        /// negative.
         count: usize,
     },
     /// An interceptor or a partitioner of the application panicked.
@@ -112,6 +145,14 @@ pub enum SendError {
     /// [`try_send`](crate::Producer::try_send) would have to wait.
     #[error("sending now would have to wait for {0}")]
     WouldBlock(WaitsFor),
+    /// It would have to wait, in code that the runtime calls: a callback, an interceptor, a partitioner.
+    /// The wait could be for what this very code holds up. Send it from a task, or with
+    /// [`try_send`](crate::Producer::try_send).
+    #[error(
+        "sending would have to wait for {0} in code that the runtime calls, and holds up; \
+         spawn a task that sends it"
+    )]
+    InCallback(WaitsFor),
     /// The partition has failed, or was retired. It takes no records until it is restarted by hand;
     /// other partitions do.
     #[error(
@@ -130,7 +171,7 @@ pub enum SendError {
     Closed,
 }
 
-/// What a record would have to wait for; see [`SendError::WouldBlock`].
+/// What a record would have to wait for; see [`SendError::WouldBlock`] and [`SendError::InCallback`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum WaitsFor {
@@ -211,7 +252,25 @@ impl From<TopicRefusal> for SendError {
                 why,
                 error,
             },
+            TopicRefusal::OutOfRange {
+                topic,
+                partition,
+                count,
+            } => Self::PartitionOutOfRange {
+                topic,
+                partition,
+                count,
+            },
             TopicRefusal::Refused { topic, error } => Self::TopicRefused { topic, error },
+            TopicRefusal::TooManyPartitions {
+                topic,
+                partitions,
+                limit,
+            } => Self::TooManyPartitions {
+                topic,
+                partitions,
+                limit,
+            },
         }
     }
 }
@@ -219,6 +278,22 @@ impl From<TopicRefusal> for SendError {
 impl From<NegativeTimestamp> for SendError {
     fn from(NegativeTimestamp(millis): NegativeTimestamp) -> Self {
         Self::NegativeTimestamp(millis)
+    }
+}
+
+/// The name as it is shown: whoever names a topic may have taken something else for the name.
+fn shortened(name: &str) -> String {
+    const SHOWN: usize = 100;
+    match name.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{:?}...", &name[..end]),
+        None => format!("{name:?}"),
+    }
+}
+
+fn range(partition: i32, count: usize) -> String {
+    match partition {
+        ..0 => "it is negative".to_owned(),
+        _ => format!("the topic has {count}"),
     }
 }
 

@@ -26,13 +26,15 @@ use crate::intake::error::SendError;
 /// }
 /// ```
 pub trait Interceptor: Send + Sync + 'static {
-    /// A record is about to be sent. What is returned goes on in its place. Runs on the caller.
+    /// A record is about to be sent. What is returned goes on in its place. Runs on the caller,
+    /// and for a [`SendRecord`](crate::SendRecord) on the runtime's thread: it should not block.
     fn on_send(&self, record: Record) -> Record {
         record
     }
 
     /// A run of records has its outcome. Unlike in Java this is one call per batch, not per
-    /// record. Runs on the runtime's arbiter, where everything stands still meanwhile: be brief.
+    /// record. Runs where callbacks run, and must not wait either: see
+    /// [`Producer::send_with`](crate::Producer::send_with).
     fn on_acknowledgement(&self, _delivered: &BatchOutcome) {}
 
     /// A record was refused; it was never accepted. Runs on the caller.

@@ -3,6 +3,7 @@
 
 mod admission;
 pub(crate) mod backend;
+pub(crate) mod deadline;
 pub(crate) mod error;
 pub(crate) mod interceptor;
 mod shared;
@@ -17,6 +18,7 @@ pub use slice::SliceError;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, ThreadId};
 use std::time::Instant;
 
 use tokio::sync::oneshot;
@@ -30,10 +32,24 @@ use crate::core::panics;
 use crate::core::partitioner::{Partitioner, TopicPartitions, partition_for_key};
 use crate::core::record::{BorrowedRecord, Record};
 use crate::core::stage::{Append, AppendOptions, Appended};
+use crate::core::topic_name;
+use crate::core::user_code::{self, HeldUp};
 use crate::intake::backend::{Backend, TopicReply};
-use crate::intake::error::SendError;
+use crate::intake::deadline::{GRACE, NoAnswer, answer_by};
+use crate::intake::error::{SendError, WaitsFor};
 use crate::intake::interceptor::{Acknowledge, Interceptor};
 use crate::intake::topics::{Topic, Topics};
+
+/// The thread that this runs on. The standard library takes a reference to the thread for each answer.
+fn this_thread() -> ThreadId {
+    thread_local! {
+        static HERE: ThreadId = thread::current().id();
+    }
+    HERE.with(|here| *here)
+}
+
+/// What a caller is told whose question the runtime does not even look at.
+const UNANSWERED: &str = "the runtime does not answer: something else keeps its thread busy";
 
 /// What all handles of a producer share. Unlike a handle, it does not keep the producer open.
 pub(crate) struct Intake {
@@ -47,6 +63,8 @@ pub(crate) struct Intake {
     pub listeners: Arc<[Arc<dyn Listener>]>,
     /// A handle has closed the producer.
     pub closed: AtomicBool,
+    /// The thread that the actors run on.
+    runtime_thread: ThreadId,
     /// The largest size of a batch with a single record: the lesser of `max.request.size` and
     /// `buffer.memory`.
     pub largest: usize,
@@ -98,6 +116,16 @@ impl Intake {
             interceptors,
             listeners: listeners.into(),
             closed: AtomicBool::new(false),
+            // The runtime makes it.
+            runtime_thread: this_thread(),
+        }
+    }
+
+    /// Calls code of the application. It must not wait if it holds up the actors.
+    pub fn calling<R>(&self, code: impl FnOnce() -> R) -> R {
+        match this_thread() == self.runtime_thread {
+            true => user_code::holding_up(HeldUp::Runtime, code),
+            false => code(),
         }
     }
 
@@ -105,7 +133,7 @@ impl Intake {
     pub fn intercepted(&self, mut record: Record) -> Result<Record, SendError> {
         for interceptor in self.interceptors.iter() {
             let name = record.topic.clone();
-            let call = AssertUnwindSafe(|| interceptor.on_send(record));
+            let call = AssertUnwindSafe(|| self.calling(|| interceptor.on_send(record)));
             record = catch_unwind(call).map_err(|panic| {
                 let error = SendError::Panicked {
                     what: "an interceptor's on_send",
@@ -121,7 +149,7 @@ impl Intake {
     /// Tells the interceptors that a record was refused.
     pub fn refused(&self, topic: &str, error: &SendError) {
         for interceptor in self.interceptors.iter() {
-            let call = AssertUnwindSafe(|| interceptor.on_error(topic, error));
+            let call = AssertUnwindSafe(|| self.calling(|| interceptor.on_error(topic, error)));
             if let Err(panic) = catch_unwind(call) {
                 let panic = panics::message(&*panic);
                 tracing::error!(panic, "an interceptor's on_error panicked");
@@ -186,35 +214,82 @@ impl Intake {
         record: &BorrowedRecord<'_>,
         options: &mut AppendOptions<'_>,
     ) -> Result<Admission<Accepted>, SendError> {
-        let target = self.target(topic, record)?;
-        self.append(topic, record, target, options, None)
-    }
-
-    /// The topic with this name. Waits for it if it is not known yet.
-    pub async fn known_topic(&self, name: &Arc<str>) -> Result<Arc<Topic>, SendError> {
-        match self.topics.get(name) {
-            Some(topic) => Ok(topic),
-            None => self.topic(name, self.backend.now()).await,
+        match self.target(topic, record)? {
+            Some(target) => self.append(topic, record, target, options, None),
+            None => Ok(Admission::Missing(Missing::Topic)),
         }
     }
 
-    /// Asks for a topic and waits until it is known.
-    async fn topic(&self, name: &Arc<str>, asked: Instant) -> Result<Arc<Topic>, SendError> {
-        loop {
-            let (reply, answer) = oneshot::channel();
-            self.want_topic(name, asked, reply);
-            match answer.await {
-                Ok(topic) => return topic,
-                // The request was lost when an actor restarted. It is repeated.
-                Err(_) if self.backend.is_running() && !self.is_closed() => {}
-                Err(_) => return Err(SendError::Closed),
+    /// The topic with this name, and with the partition if one is named. Waits if that is not known yet.
+    pub async fn known_topic(
+        &self,
+        name: &Arc<str>,
+        partition: Option<i32>,
+    ) -> Result<Arc<Topic>, SendError> {
+        let named = |topic: &Arc<Topic>| partition.is_none_or(|named| topic.place(named).is_some());
+        match self.topics.get(name).filter(named) {
+            Some(topic) => Ok(topic),
+            None => {
+                check_topic_name(name)?;
+                check_partition(name, partition)?;
+                self.topic(name, partition, self.backend.now()).await
             }
         }
     }
 
-    fn want_topic(&self, name: &Arc<str>, asked: Instant, reply: TopicReply) {
-        let deadline = asked + self.config.max_block;
-        self.backend.want_topic(name, asked, deadline, reply);
+    /// Asks for a topic and waits until it is known, with the partition if one is named.
+    async fn topic(
+        &self,
+        name: &Arc<str>,
+        partition: Option<i32>,
+        asked: Instant,
+    ) -> Result<Arc<Topic>, SendError> {
+        loop {
+            let (reply, answer) = oneshot::channel();
+            self.want_topic(name, partition, asked, reply);
+            match self.answer(answer, asked).await {
+                Ok(Ok(topic)) => return topic,
+                // The request was lost when an actor restarted. It is repeated.
+                Ok(Err(_)) if self.backend.is_running() && !self.is_closed() => {}
+                Ok(Err(_)) => return Err(SendError::Closed),
+                Err(no_answer) => return Err(self.topic_unanswered(name, no_answer)),
+            }
+        }
+    }
+
+    /// Waits for an answer of the runtime, for a little longer than the runtime itself waits.
+    pub async fn answer<F: Future>(
+        &self,
+        answer: F,
+        asked: Instant,
+    ) -> Result<F::Output, NoAnswer> {
+        let deadline = asked.checked_add(self.config.max_block + GRACE);
+        answer_by(answer, deadline, || self.backend.now()).await
+    }
+
+    /// Why there is no answer to a question for a topic.
+    #[cold]
+    pub fn topic_unanswered(&self, topic: &Arc<str>, no_answer: NoAnswer) -> SendError {
+        match no_answer {
+            NoAnswer::InCallback => SendError::InCallback(WaitsFor::Topic),
+            NoAnswer::TimedOut => SendError::TopicUnknown {
+                topic: Arc::clone(topic),
+                waited: self.config.max_block,
+                why: UNANSWERED.into(),
+                error: None,
+            },
+        }
+    }
+
+    fn want_topic(
+        &self,
+        name: &Arc<str>,
+        partition: Option<i32>,
+        asked: Instant,
+        reply: TopicReply,
+    ) {
+        let times = (asked, asked + self.config.max_block);
+        self.backend.want_topic(name, partition, times, reply);
     }
 
     pub fn check_open(&self) -> Result<(), SendError> {
@@ -231,35 +306,55 @@ impl Intake {
 
     /// Asks for memory and waits until it is granted.
     async fn memory(&self, size: usize, asked: Instant) -> Result<Buffer, SendError> {
+        if user_code::must_not_wait() {
+            self.shelf.ask();
+            return Err(SendError::InCallback(WaitsFor::Memory));
+        }
         let deadline = asked + self.config.max_block;
+        let wait = self.shelf.wait();
         let granted = loop {
-            match self.backend.lease_memory(size, deadline).await {
+            let answer = self.backend.lease_memory(size, deadline);
+            match self.answer(answer, asked).await {
                 // The request was lost when an actor restarted. It is repeated.
-                Err(_) if self.backend.is_running() && !self.is_closed() => {}
+                Ok(Err(_)) if self.backend.is_running() && !self.is_closed() => {}
                 granted => break granted,
             }
         };
+        if granted.is_ok() {
+            wait.answered();
+        }
         match granted {
-            Ok(Ok(buffer)) => Ok(buffer),
-            Ok(Err(Refusal::TimedOut)) => Err(SendError::NoMemory {
-                waited: self.config.max_block,
-                total: self.config.buffer_memory,
-                why: self.topics.last_error(),
-            }),
-            Ok(Err(Refusal::TooLarge)) => Err(self.too_large(size)),
-            Ok(Err(Refusal::Closed)) | Err(_) => Err(SendError::Closed),
+            Ok(Ok(Ok(buffer))) => Ok(buffer),
+            Ok(Ok(Err(Refusal::TimedOut))) => Err(self.no_memory(self.topics.last_error())),
+            Ok(Ok(Err(Refusal::TooLarge))) => Err(self.too_large(size)),
+            Ok(Ok(Err(Refusal::Closed)) | Err(_)) => Err(SendError::Closed),
+            Err(NoAnswer::InCallback) => Err(SendError::InCallback(WaitsFor::Memory)),
+            Err(NoAnswer::TimedOut) => Err(self.no_memory(Some(UNANSWERED.into()))),
         }
     }
 
+    #[cold]
+    fn no_memory(&self, why: Option<Arc<str>>) -> SendError {
+        SendError::NoMemory {
+            waited: self.config.max_block,
+            total: self.config.buffer_memory,
+            why,
+        }
+    }
+
+    /// Whether the producer ends: its topics are removed for good.
+    pub fn has_ended(&self) -> bool {
+        self.is_closed() || self.topics.has_ended() || !self.backend.is_running()
+    }
+
     /// Why a partition's stage is closed: the producer ended, or only the partition failed or was
-    /// retired. When the producer ends, its topics are removed.
-    fn closed_stage(&self, topic: &Topic, partition: usize) -> SendError {
-        let ends = self.is_closed() || !self.backend.is_running();
-        match ends || self.topics.get(&topic.name).is_none() {
+    /// retired.
+    pub fn closed_stage(&self, topic: &Arc<str>, partition: i32) -> SendError {
+        match self.has_ended() {
             true => SendError::Closed,
             false => SendError::PartitionDown {
-                topic: Arc::clone(&topic.name),
-                partition: partition as i32,
+                topic: Arc::clone(topic),
+                partition,
             },
         }
     }
@@ -273,8 +368,13 @@ impl Intake {
         SendError::TooLarge { size, key, limit }
     }
 
-    /// Chooses the partition of a record and checks its size.
-    fn target(&self, topic: &Topic, record: &BorrowedRecord<'_>) -> Result<Target, SendError> {
+    /// Chooses the partition of a record and checks its size. `None` if the record names one that the
+    /// topic is not known to have: it may have been added a short time ago.
+    fn target(
+        &self,
+        topic: &Topic,
+        record: &BorrowedRecord<'_>,
+    ) -> Result<Option<Target>, SendError> {
         topic.mark_used();
         let (partition, sticky) = match record.partition {
             Some(partition) => (partition, false),
@@ -284,24 +384,15 @@ impl Intake {
         if size > self.largest {
             return Err(self.too_large(size));
         }
-        match usize::try_from(partition) {
-            Ok(at) if at < topic.partitions.len() => Ok(Target {
-                partition: at,
-                sticky,
+        match topic.place(partition) {
+            Some(partition) => Ok(Some(Target { partition, sticky })),
+            None if record.partition.is_some_and(|named| named >= 0) => Ok(None),
+            // No partition has a negative number, and a partitioner was told how many there are.
+            None => Err(SendError::PartitionOutOfRange {
+                topic: Arc::clone(&topic.name),
+                partition,
+                count: topic.partitions.len(),
             }),
-            _ => Err(self.out_of_range(topic, partition)),
-        }
-    }
-
-    #[cold]
-    fn out_of_range(&self, topic: &Topic, partition: i32) -> SendError {
-        // The partition may have been added a short time ago. After a refresh, later records find
-        // it.
-        self.backend.refresh_metadata();
-        SendError::PartitionOutOfRange {
-            topic: Arc::clone(&topic.name),
-            partition,
-            count: topic.partitions.len(),
         }
     }
 
@@ -312,7 +403,7 @@ impl Intake {
         let RecordRef { key, value, .. } = *record;
         match (&self.choice, key) {
             (PartitionChoice::Own(own), _) => {
-                let call = || own.partition(&topic.name, key, value, &cluster);
+                let call = || self.calling(|| own.partition(&topic.name, key, value, &cluster));
                 self.ask(call).map(|partition| (partition, false))
             }
             (PartitionChoice::RoundRobin, _) => {
@@ -354,7 +445,11 @@ impl Intake {
             let fields = &record.fields;
             let (size, begins) =
                 match stage.append(fields, &mut memory, options, || self.backend.now()) {
-                    Append::Closed => return Err(self.closed_stage(topic, partition)),
+                    Append::Closed if topic.is_current() || self.has_ended() => {
+                        return Err(self.closed_stage(&topic.name, partition as i32));
+                    }
+                    // It was let go of meanwhile, and has to be looked up again.
+                    Append::Closed => return Ok(Admission::Missing(Missing::Topic)),
                     Append::Done(Appended { index, ack }) => {
                         return Ok(Admission::Accepted(Accepted {
                             partition,
@@ -383,6 +478,32 @@ impl Intake {
         }
     }
 
+    /// Where a record goes that has waited. The partitioner chose for it before: by now that partition may
+    /// have lost its leader, or its broker may hang. What was named, or follows from a key, stays. `None`:
+    /// the topic left the routes meanwhile, or the partition did, and is to be looked up again.
+    fn chosen_anew(&self, topic: Arc<Topic>, target: Target) -> Option<(Arc<Topic>, Target)> {
+        let topic = match topic.is_current() || self.has_ended() {
+            true => topic,
+            false => self.topics.get(&topic.name)?,
+        };
+        let Target { partition, sticky } = target;
+        let total = topic.partitions.len();
+        let partition = match sticky {
+            true => {
+                let cluster = TopicPartitions::new(total as i32, &topic.available);
+                topic.place(topic.sticky.next(&cluster))
+            }
+            false => Some(partition).filter(|at| *at < total),
+        };
+        Some((
+            topic,
+            Target {
+                partition: partition?,
+                sticky,
+            },
+        ))
+    }
+
     /// Called when a batch begins. Returns the partition that the sticky partitioner switches to,
     /// if it does so now.
     fn other_partition(&self, topic: &Topic, partition: usize, run: usize) -> Option<usize> {
@@ -398,4 +519,36 @@ impl Intake {
         let next = topic.sticky.next(&cluster) as usize;
         (next != partition && next < topic.partitions.len()).then_some(next)
     }
+}
+
+/// Refuses a number that no partition can have.
+#[cold]
+fn check_partition(topic: &str, partition: Option<i32>) -> Result<(), SendError> {
+    match partition {
+        Some(partition @ ..0) => Err(SendError::PartitionOutOfRange {
+            topic: topic.into(),
+            partition,
+            count: 0,
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Checks whether a topic can have this name. Sends do so by themselves; this is for names that come
+/// from people or files, before anything is started with them.
+///
+/// ```
+/// assert!(forebay::check_topic_name("orders").is_ok());
+/// assert!(forebay::check_topic_name("all orders").is_err());
+/// ```
+///
+/// # Errors
+///
+/// [`SendError::IllegalTopicName`] with the rule that it breaks.
+#[cold]
+pub fn check_topic_name(name: &str) -> Result<(), SendError> {
+    topic_name::check(name).map_err(|why| SendError::IllegalTopicName {
+        topic: name.into(),
+        why: why.to_string().into(),
+    })
 }

@@ -3,11 +3,13 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use tokio::sync::oneshot;
 
 use super::{Accepted, Admission, Entry, Intake, Later, Missing};
 use crate::core::ack::{Ack, Receipt};
+use crate::core::cluster::Denial;
 use crate::core::record::{BorrowedRecord, Record};
 use crate::core::stage::AppendOptions;
 use crate::intake::error::{SendError, TrySendError, WaitsFor};
@@ -30,6 +32,19 @@ impl Intake {
             options,
             later: None,
         }
+    }
+
+    /// Sends a record that came as a message, and has waited for others since it was `asked` for.
+    pub async fn send_since(
+        &self,
+        asked: Instant,
+        record: Record,
+        mut options: AppendOptions<'_>,
+    ) -> Result<Receipt, SendError> {
+        let record = self.intercepted(record)?;
+        let recent = TopicCache::default();
+        self.admit_since(|| asked, &mut &recent, record.borrowed(), &mut options)
+            .await
     }
 
     /// Sends a borrowed record. If there are interceptors, it is copied for them.
@@ -100,11 +115,38 @@ impl Intake {
     fn would_block(&self, record: &Record, missing: &Missing) -> SendError {
         match missing {
             Missing::Topic => {
+                let (now, partition) = (self.backend.now(), record.borrowed().partition);
+                let topic = || Arc::from(record.topic());
+                match (self.topics.denied(record.topic(), now), partition) {
+                    (Some(Denial::Topic(error)), _) => {
+                        let topic = topic();
+                        return SendError::TopicRefused { topic, error };
+                    }
+                    (Some(Denial::TooManyPartitions { partitions, limit }), _) => {
+                        let topic = topic();
+                        return SendError::TooManyPartitions {
+                            topic,
+                            partitions,
+                            limit,
+                        };
+                    }
+                    (Some(Denial::Partitions(count)), Some(partition))
+                        if partition as usize >= count =>
+                    {
+                        let topic = topic();
+                        return SendError::PartitionOutOfRange {
+                            topic,
+                            partition,
+                            count,
+                        };
+                    }
+                    _ => {}
+                }
                 // Nothing waits for the reply, and that has to be so before it is asked for: whether
                 // a caller waits is decided when the question arrives.
                 let (reply, answer) = oneshot::channel();
                 drop(answer);
-                self.want_topic(&Arc::from(record.topic()), self.backend.now(), reply);
+                self.want_topic(&topic(), partition, now, reply);
                 SendError::WouldBlock(WaitsFor::Topic)
             }
             Missing::Memory(..) => {
@@ -237,47 +279,15 @@ impl Future for Sending<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
-    use std::time::Instant;
-
     use super::*;
-    use crate::Config;
-    use crate::core::memory::{Buffer, Refusal, Shelf};
-    use crate::intake::backend::{Backend, TopicReply};
-
-    /// Notes of each question for a topic whether its caller waits when the question arrives.
-    #[derive(Default)]
-    struct Waits(Arc<Mutex<Vec<bool>>>);
-
-    impl Backend for Waits {
-        fn want_topic(&self, _: &Arc<str>, _: Instant, _: Instant, reply: TopicReply) {
-            let mut waits = self.0.lock().expect("no panic");
-            waits.push(!reply.is_closed());
-        }
-
-        fn lease_memory(&self, _: usize, _: Instant) -> oneshot::Receiver<Result<Buffer, Refusal>> {
-            oneshot::channel().1
-        }
-
-        fn refresh_metadata(&self) {}
-
-        fn is_running(&self) -> bool {
-            false
-        }
-
-        fn now(&self) -> Instant {
-            Instant::now()
-        }
-    }
+    use crate::intake::backend::tests::Asked;
 
     #[tokio::test]
     async fn a_caller_that_does_not_wait_is_known_as_such_when_its_question_arrives() {
-        let backend = Waits::default();
-        let waits = Arc::clone(&backend.0);
-        let config = Arc::new(Config::new("localhost:9092").expect("a configuration"));
-        let shelf = Shelf::new(config.buffer_memory, config.batch_size);
-        let shared = (Topics::new(), shelf);
-        let intake = Intake::new(config, shared, Box::new(backend), Arc::new([]), None);
+        let asked = Arc::<Asked>::default();
+        let waits = || asked.waits.lock().expect("no panic").clone();
+        let (shelf, _) = Asked::shelf();
+        let intake = asked.intake(Topics::new(), shelf);
         let recent = TopicCache::default();
         let refused = intake.try_send(&recent, Record::to("t"), AppendOptions::default());
         let refused = refused.expect_err("the topic is not known");
@@ -285,9 +295,9 @@ mod tests {
             refused.error(),
             SendError::WouldBlock(WaitsFor::Topic)
         ));
-        assert_eq!(*waits.lock().expect("no panic"), [false]);
+        assert_eq!(waits(), [false]);
         let refused = intake.send(&recent, Record::to("t"), AppendOptions::default());
         assert!(matches!(refused.await, Err(SendError::Closed)));
-        assert_eq!(*waits.lock().expect("no panic"), [false, true]);
+        assert_eq!(waits(), [false, true]);
     }
 }

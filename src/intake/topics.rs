@@ -7,15 +7,21 @@ use std::time::{Duration, Instant};
 use dashmap::DashMap;
 use spin::mutex::SpinMutex;
 
+use crate::core::cluster::Denial;
 use crate::core::partitioner::{Load, RoundRobin, Sticky};
 use crate::core::record::same;
 use crate::core::stage::Stage;
 
-/// All known topics. A send reads the table unless its handle has cached the topic. It is written
-/// when a topic's partitions change, and when a topic is no longer used.
+/// All known topics. A send reads the table unless its handle has cached the topic. It has one
+/// writer, the RuntimeActor: when a topic's partitions change, and when a topic is no longer used or
+/// is deleted.
 #[derive(Debug)]
 pub(crate) struct Topics {
     by_name: DashMap<Arc<str>, Arc<Topic>>,
+    /// What brokers deny, and until when callers that do not wait hear so without asking again.
+    denied: DashMap<Arc<str>, (Denial, Instant)>,
+    /// The producer ends: no topic comes back.
+    ended: AtomicBool,
     /// Why the last metadata request failed. Callers that wait in vain get it with their error.
     last_error: Mutex<Option<Arc<str>>>,
 }
@@ -85,7 +91,15 @@ pub(crate) struct PartitionRoute {
     pub gauge: Arc<Gauge>,
 }
 
-/// What the partitioner needs to know of a partition. The partition's actor writes it. If batches
+impl PartitionRoute {
+    /// Whether some of its records have no outcome yet. The RuntimeActor and the MetadataActor may
+    /// ask: on the arbiter of the partition's actor no batch is between the stage and the ledger.
+    pub fn holds_records(&self) -> bool {
+        self.gauge.batches.load(Ordering::Relaxed) > 0 || !self.stage.is_empty()
+    }
+}
+
+/// What the partitioner and the MetadataActor need to know of a partition, whose actor writes it. If batches
 /// wait for a sender that cannot take them, the actor knows of it at the latest 100 ms after their
 /// linger would be over.
 #[derive(Debug)]
@@ -95,6 +109,8 @@ pub(crate) struct Gauge {
     /// Since when batches have been ready and not taken: milliseconds since `started`, plus one. 0
     /// if none are ready.
     ready_since: AtomicU64,
+    /// There are batches, and no leader.
+    waits_for_leader: AtomicBool,
 }
 
 impl Gauge {
@@ -103,6 +119,7 @@ impl Gauge {
             started,
             batches: AtomicU32::new(0),
             ready_since: AtomicU64::new(0),
+            waits_for_leader: AtomicBool::new(false),
         }
     }
 
@@ -125,6 +142,17 @@ impl Gauge {
         self.ready_since.store(0, Ordering::Relaxed);
     }
 
+    /// Notes whether batches wait for a leader to be known.
+    pub fn set_waits_for_leader(&self, waits: bool) {
+        self.waits_for_leader.store(waits, Ordering::Relaxed);
+    }
+
+    /// Whether batches wait for a leader to be known. The MetadataActor asks brokers often while they
+    /// do.
+    pub fn waits_for_leader(&self) -> bool {
+        self.waits_for_leader.load(Ordering::Relaxed)
+    }
+
     /// Whether batches have been ready for longer than `timeout` and the sender took none.
     fn is_stuck(&self, now: Instant, timeout: Duration) -> bool {
         let since = self.ready_since.load(Ordering::Relaxed);
@@ -140,6 +168,8 @@ impl Topics {
     pub fn new() -> Arc<Self> {
         Arc::new(Self {
             by_name: DashMap::new(),
+            denied: DashMap::new(),
+            ended: AtomicBool::new(false),
             last_error: Mutex::default(),
         })
     }
@@ -150,6 +180,7 @@ impl Topics {
 
     pub fn insert(&self, topic: Topic) -> Arc<Topic> {
         let topic = Arc::new(topic);
+        self.denied.remove(&topic.name);
         let former = self
             .by_name
             .insert(Arc::clone(&topic.name), Arc::clone(&topic));
@@ -165,11 +196,54 @@ impl Topics {
         }
     }
 
-    pub fn clear(&self) {
+    /// The names of all topics.
+    pub fn names(&self) -> Vec<Arc<str>> {
+        let names = self.by_name.iter();
+        names.map(|topic| Arc::clone(topic.key())).collect()
+    }
+
+    /// Whether the topic is in use: a record was sent to it since the last call, or some of its
+    /// records have no outcome yet.
+    pub fn is_used(&self, name: &str) -> bool {
+        let topic = self.get(name);
+        topic.is_some_and(|topic| {
+            let holds = |route: &PartitionRoute| route.holds_records();
+            topic.was_used() || topic.partitions.iter().any(holds)
+        })
+    }
+
+    /// Removes all topics, because the producer ends.
+    pub fn end(&self) {
+        self.ended.store(true, Ordering::Relaxed);
         self.by_name.retain(|_, topic| {
             topic.retire();
             false
         });
+    }
+
+    pub fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Relaxed)
+    }
+
+    /// Notes what brokers deny, and forgets what is over. Callers that do not wait ask again after
+    /// `until`, when access may have been granted, or partitions added.
+    pub fn deny(
+        &self,
+        denied: impl IntoIterator<Item = (Arc<str>, Denial)>,
+        now: Instant,
+        until: Instant,
+    ) {
+        self.denied.retain(|_, (_, until)| now < *until);
+        for (name, denial) in denied {
+            self.denied.insert(name, (denial, until));
+        }
+    }
+
+    /// What brokers denied of a topic a short time ago.
+    pub fn denied(&self, name: &str, now: Instant) -> Option<Denial> {
+        let denied = self.denied.get(name)?;
+        let (denial, until) = &*denied;
+        (now < *until).then(|| denial.clone())
     }
 
     pub fn set_last_error(&self, last_error: Option<Arc<str>>) {
@@ -211,7 +285,18 @@ impl Topic {
     /// Whether this is the topic with that name, in its newest version.
     #[inline]
     pub fn is(&self, name: &str) -> bool {
-        same(&self.name, name) && self.current.load(Ordering::Relaxed)
+        same(&self.name, name) && self.is_current()
+    }
+
+    /// The place of a partition, if the topic has it.
+    pub fn place(&self, partition: i32) -> Option<usize> {
+        let at = usize::try_from(partition).ok()?;
+        (at < self.partitions.len()).then_some(at)
+    }
+
+    /// Whether this is the topic's newest version, and the topic is in the table.
+    pub fn is_current(&self) -> bool {
+        self.current.load(Ordering::Relaxed)
     }
 
     /// Notes that a newer version took its place, or that the topic was removed.
@@ -257,6 +342,26 @@ impl Topic {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_denied_is_forgotten() {
+        let (topics, start) = (Topics::new(), Instant::now());
+        let at = |millis| start + Duration::from_millis(millis);
+        let denied = |names: &[&str]| {
+            let all = names
+                .iter()
+                .map(|name| (Arc::from(*name), Denial::Partitions(1)));
+            all.collect::<Vec<_>>()
+        };
+        topics.deny(denied(&["a", "b"]), at(0), at(1000));
+        assert_eq!(topics.denied("a", at(999)), Some(Denial::Partitions(1)));
+        assert_eq!(topics.denied("a", at(1000)), None);
+        topics.deny(denied(&["b"]), at(500), at(1500));
+        topics.deny(denied(&[]), at(1000), at(2000));
+        assert_eq!(topics.denied.len(), 1);
+        topics.deny(denied(&[]), at(1500), at(2500));
+        assert!(topics.denied.is_empty());
+    }
 
     #[test]
     fn a_partition_nobody_takes_from_is_stuck() {

@@ -5,24 +5,30 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Endpoint;
-use crate::core::wire::{Api, WireError};
+use super::{Endpoint, advice};
+use crate::core::security::{SecurityError, SecurityProtocol, TokenError};
+use crate::core::shown::Shown;
+use crate::core::wire::{Addressee, Api, WireError};
 
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum NetError {
     #[error(
-        "{endpoint} cannot be resolved: {source}; \
-         check bootstrap.servers, or the broker's advertised.listeners"
+        "{endpoint} cannot be resolved: {source}; {}",
+        advice::resolving(source)
     )]
     Resolve {
         endpoint: Endpoint,
         source: Arc<io::Error>,
     },
 
+    #[error("{endpoint} has no address; check the name's entries in DNS")]
+    NoAddress { endpoint: Endpoint },
+
     #[error(
-        "no connection to {endpoint}{}; is a broker listening there?",
-        Attempts(attempts)
+        "no connection to {endpoint}{}; {}",
+        Attempts(attempts),
+        advice::connecting(attempts)
     )]
     Connect {
         endpoint: Endpoint,
@@ -43,15 +49,65 @@ pub enum NetError {
 
     #[error(
         "{endpoint} closed the connection before its first answer; is the listener TLS or SASL? \
-         security.protocol is PLAINTEXT"
+         security.protocol is {protocol} (the newest and the oldest ApiVersions are tried by turns)"
     )]
-    ClosedBeforeFirstResponse { endpoint: Endpoint },
+    ClosedBeforeFirstResponse {
+        endpoint: Endpoint,
+        protocol: SecurityProtocol,
+    },
 
     #[error(
         "{endpoint} closed the connection after the handshake instead of answering; \
-         does the listener ask for SASL? security.protocol is PLAINTEXT"
+         does the listener ask for SASL? security.protocol is {protocol}"
     )]
-    ClosedAfterHandshake { endpoint: Endpoint },
+    ClosedAfterHandshake {
+        endpoint: Endpoint,
+        protocol: SecurityProtocol,
+    },
+
+    #[cfg(feature = "tls")]
+    #[error(
+        "{endpoint} closed the connection in the TLS handshake; is the listener PLAINTEXT or \
+         SASL_PLAINTEXT? security.protocol asks for TLS"
+    )]
+    ClosedInTlsHandshake { endpoint: Endpoint },
+
+    #[cfg(feature = "tls")]
+    #[error(
+        "{endpoint} does not answer in TLS; is the listener PLAINTEXT or SASL_PLAINTEXT? \
+         security.protocol asks for TLS"
+    )]
+    SpeaksNoTls { endpoint: Endpoint },
+
+    #[cfg(feature = "tls")]
+    #[error("{endpoint} did not finish the TLS handshake within {after:?}; is the listener TLS?")]
+    TlsTimeout { endpoint: Endpoint, after: Duration },
+
+    #[error("{0}")]
+    Security(Box<SecurityError>),
+
+    /// That is all that some brokers say of a refusal. One that is being stopped does so, too.
+    #[error("{0}")]
+    ClosedInLogin(Box<SecurityError>),
+
+    #[error("{endpoint} puts the login off: {words}")]
+    LoginPutOff { endpoint: Endpoint, words: Arc<str> },
+
+    #[error("{endpoint} does not accept the login (error code {code}): {words}")]
+    LoginFailed {
+        endpoint: Endpoint,
+        code: i16,
+        words: Arc<str>,
+    },
+
+    #[error(
+        "the login at {endpoint} changes from {from:?} to {to:?}, which takes a new connection"
+    )]
+    UserChanged {
+        endpoint: Endpoint,
+        from: Arc<str>,
+        to: Arc<str>,
+    },
 
     #[error("{endpoint} closed the connection{}", Unfinished(*partial))]
     Closed {
@@ -83,7 +139,7 @@ pub enum NetError {
     #[error("{endpoint} answers HTTP; give the port of a Kafka listener")]
     SpeaksHttp { endpoint: Endpoint },
 
-    #[error("{endpoint} expects TLS, but security.protocol is PLAINTEXT")]
+    #[error("{endpoint} expects TLS; set security.protocol to SSL or SASL_SSL")]
     SpeaksTls { endpoint: Endpoint },
 
     #[error("{endpoint} sent something unreadable: {source}")]
@@ -108,6 +164,17 @@ pub enum NetError {
     #[error("the broker at {from} has moved to {to}")]
     Moved { from: Endpoint, to: Endpoint },
 
+    #[error(
+        "the cluster at {endpoint} is {} now, and was {}",
+        cluster(to),
+        cluster(from)
+    )]
+    ClusterChanged {
+        endpoint: Endpoint,
+        from: Arc<str>,
+        to: Arc<str>,
+    },
+
     #[error("{endpoint} did not answer the {api} request within {after:?}")]
     RequestTimeout {
         endpoint: Endpoint,
@@ -115,10 +182,20 @@ pub enum NetError {
         after: Duration,
     },
 
-    #[error("{endpoint} cannot be used: {source}")]
+    #[error("{endpoint} cannot be used: {source}{}", advice::versions(source))]
     Unsupported {
         endpoint: Endpoint,
         source: WireError,
+    },
+
+    #[error(
+        "{endpoint} is not {} any more; the brokers are looked up again by bootstrap.servers (if a \
+         proxy there leads to different brokers by turns, set metadata.cluster.check.enable=false)",
+        Meant(addressee.as_ref())
+    )]
+    NotAddressed {
+        endpoint: Endpoint,
+        addressee: Option<Addressee>,
     },
 
     #[error("{endpoint} asks to start again from bootstrap.servers")]
@@ -137,6 +214,15 @@ impl NetError {
         }
     }
 
+    /// The broker, if it does not serve this API in a version that is known here.
+    pub(crate) fn not_served(&self, wanted: Api) -> Option<&Endpoint> {
+        let Self::Unsupported { endpoint, source } = self else {
+            return None;
+        };
+        let api = matches!(source, WireError::NoCommonVersion { api, .. } if *api == wanted);
+        api.then_some(endpoint)
+    }
+
     pub(super) fn io(endpoint: &Endpoint, doing: &'static str, source: io::Error) -> Self {
         NetError::Io {
             endpoint: endpoint.clone(),
@@ -145,17 +231,61 @@ impl NetError {
         }
     }
 
-    /// Whether the broker closed the connection, and nothing else was wrong.
+    /// What is wrong with the security of connections, if it is that; and whether that is certain, so
+    /// that trying again would lead to the same. A broker that is starting may close connections, too,
+    /// and bytes that look like another protocol may be nonsense.
+    ///
+    /// A close before the first response says nothing without TLS. Listeners with a login answer that
+    /// request, and those with TLS answer in TLS; but a proxy closes so whose broker is away.
+    pub fn security(&self) -> Option<(SecurityError, bool)> {
+        let endpoint = match self {
+            NetError::Security(error) => {
+                let may_pass = match &**error {
+                    // Who waits has waited long where the endpoint was silent.
+                    SecurityError::NoToken { error, .. } => {
+                        error.is_transient() && !matches!(error, TokenError::Silent { .. })
+                    }
+                    _ => false,
+                };
+                return Some(((**error).clone(), !may_pass));
+            }
+            NetError::ClosedInLogin(error) => return Some(((**error).clone(), false)),
+            NetError::SpeaksTls { endpoint }
+            | NetError::SpeaksHttp { endpoint }
+            | NetError::ClosedAfterHandshake { endpoint, .. } => endpoint,
+            NetError::ClosedBeforeFirstResponse { endpoint, protocol } if protocol.has_tls() => {
+                endpoint
+            }
+            #[cfg(feature = "tls")]
+            NetError::ClosedInTlsHandshake { endpoint } | NetError::SpeaksNoTls { endpoint } => {
+                endpoint
+            }
+            _ => return None,
+        };
+        let text = self.to_string();
+        let why = text.strip_prefix(&endpoint.to_string()).unwrap_or(&text);
+        let error = SecurityError::Protocol {
+            broker: endpoint.clone(),
+            why: why.trim_start().into(),
+        };
+        Some((error, false))
+    }
+
+    /// Whether the connection was closed, by the broker or for another user, and nothing else was wrong.
     pub fn is_closed(&self) -> bool {
         match self {
             NetError::Closed { .. }
+            | NetError::UserChanged { .. }
             | NetError::ClosedBeforeFirstResponse { .. }
             | NetError::ClosedAfterHandshake { .. } => true,
+            #[cfg(feature = "tls")]
+            NetError::ClosedInTlsHandshake { .. } => true,
             NetError::Io { source, .. } => matches!(
                 source.kind(),
                 io::ErrorKind::ConnectionReset
                     | io::ErrorKind::ConnectionAborted
                     | io::ErrorKind::BrokenPipe
+                    | io::ErrorKind::UnexpectedEof
                     | io::ErrorKind::WriteZero
             ),
             _ => false,
@@ -168,6 +298,12 @@ impl NetError {
     }
 }
 
+impl From<SecurityError> for NetError {
+    fn from(error: SecurityError) -> Self {
+        NetError::Security(Box::new(error))
+    }
+}
+
 struct Attempts<'a>(&'a [(SocketAddr, Arc<io::Error>)]);
 
 impl std::fmt::Display for Attempts<'_> {
@@ -177,6 +313,27 @@ impl std::fmt::Display for Attempts<'_> {
             write!(f, "{lead}{address}: {error}")?;
         }
         Ok(())
+    }
+}
+
+/// A cluster's id, which may be any text.
+fn cluster(id: &str) -> Shown<'_> {
+    Shown {
+        text: id,
+        most: 100,
+    }
+}
+
+struct Meant<'a>(Option<&'a Addressee>);
+
+impl std::fmt::Display for Meant<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            Some(Addressee { cluster_id, node }) => {
+                write!(f, "broker {node} of cluster {}", cluster(cluster_id))
+            }
+            None => f.write_str("of the cluster that was asked for"),
+        }
     }
 }
 

@@ -1,8 +1,12 @@
 //! Splits received bytes into responses, and writes the bytes of requests.
 
 use std::io::{self, IoSlice};
+#[cfg(feature = "tls")]
+use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
+#[cfg(feature = "tls")]
+use tokio::time::timeout;
 
 use super::transport::{ReadHalf, WriteHalf};
 use super::{Endpoint, NetError};
@@ -10,6 +14,9 @@ use super::{Endpoint, NetError};
 /// Bytes of the largest response that is accepted. The metadata of a hundred thousand partitions is
 /// much smaller.
 pub const MAX_ANSWER: usize = 64 << 20;
+
+/// The same before the broker has let this client in. Versions and what logins say are some kilobytes.
+pub(super) const MAX_FIRST_ANSWER: usize = 1 << 20;
 
 /// Bytes to reserve for a read.
 const READ: usize = 32 << 10;
@@ -25,6 +32,8 @@ const MAX_SLICES: usize = 1024;
 pub struct FrameReader {
     half: ReadHalf,
     buffer: BytesMut,
+    /// Bytes of the largest response that is taken now.
+    most: usize,
     endpoint: Endpoint,
 }
 
@@ -33,8 +42,14 @@ impl FrameReader {
         Self {
             half,
             buffer: BytesMut::new(),
+            most: MAX_FIRST_ANSWER,
             endpoint,
         }
+    }
+
+    /// The broker has let this client in: larger responses are taken.
+    pub(super) fn let_in(&mut self) {
+        self.most = MAX_ANSWER;
     }
 
     pub fn endpoint(&self) -> &Endpoint {
@@ -43,7 +58,7 @@ impl FrameReader {
 
     /// The next response without its length prefix, if it has arrived already.
     pub fn at_hand(&mut self) -> Result<Option<Bytes>, NetError> {
-        split_frame(&mut self.buffer, &self.endpoint)
+        split(&mut self.buffer, &self.endpoint, self.most)
     }
 
     /// The next response without its length prefix, or `None` if the broker closed the connection
@@ -57,8 +72,13 @@ impl FrameReader {
             if self.buffer.capacity() - self.buffer.len() < LEAST_SPARE {
                 self.buffer.reserve(READ);
             }
-            let read = self.half.read(&mut self.buffer).await;
-            match read.map_err(|error| NetError::io(&self.endpoint, "reading from", error))? {
+            let read = match self.half.read(&mut self.buffer).await {
+                // So TLS calls the end of a connection that the broker did not announce. Brokers that are
+                // killed and proxies do not, and a frame says itself whether it is whole.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => 0,
+                read => read.map_err(|error| self.fault(error))?,
+            };
+            match read {
                 0 if self.buffer.is_empty() => return Ok(None),
                 0 => {
                     return Err(NetError::Closed {
@@ -72,12 +92,48 @@ impl FrameReader {
     }
 }
 
+/// How long a broker's last words are waited for.
+#[cfg(feature = "tls")]
+const LAST_WORDS: Duration = Duration::from_millis(200);
+
+impl FrameReader {
+    /// The error of a write that failed, or what the broker has said before it closed the connection. In
+    /// TLS 1.3 it may refuse a client's certificate while the first request is being written.
+    #[cold]
+    pub(super) async fn last_words(&mut self, written: NetError) -> NetError {
+        #[cfg(feature = "tls")]
+        if self.half.is_tls()
+            && let Ok(Err(said @ NetError::Security(_))) = timeout(LAST_WORDS, self.next()).await
+        {
+            return said;
+        }
+        written
+    }
+
+    #[cold]
+    fn fault(&self, error: io::Error) -> NetError {
+        #[cfg(feature = "tls")]
+        return super::tls::while_reading(&self.endpoint, error);
+        #[cfg(not(feature = "tls"))]
+        return NetError::io(&self.endpoint, "reading from", error);
+    }
+}
+
 /// Takes the first response off the buffer, without its length prefix, if all of it is there.
+#[cfg(feature = "internals")]
 pub fn split_frame(buffer: &mut BytesMut, endpoint: &Endpoint) -> Result<Option<Bytes>, NetError> {
+    split(buffer, endpoint, MAX_ANSWER)
+}
+
+fn split(
+    buffer: &mut BytesMut,
+    endpoint: &Endpoint,
+    most: usize,
+) -> Result<Option<Bytes>, NetError> {
     let Some(&prefix) = buffer.first_chunk::<4>() else {
         return Ok(None);
     };
-    let size = frame_size(prefix, endpoint)?;
+    let size = frame_size(prefix, endpoint, most)?;
     if buffer.len() - 4 < size {
         return Ok(None);
     }
@@ -85,7 +141,7 @@ pub fn split_frame(buffer: &mut BytesMut, endpoint: &Endpoint) -> Result<Option<
     Ok(Some(buffer.split_to(size).freeze()))
 }
 
-fn frame_size(prefix: [u8; 4], endpoint: &Endpoint) -> Result<usize, NetError> {
+fn frame_size(prefix: [u8; 4], endpoint: &Endpoint, most: usize) -> Result<usize, NetError> {
     let endpoint = || endpoint.clone();
     let announced = i32::from_be_bytes(prefix);
     let Ok(size) = usize::try_from(announced) else {
@@ -94,7 +150,7 @@ fn frame_size(prefix: [u8; 4], endpoint: &Endpoint) -> Result<usize, NetError> {
             size: announced,
         });
     };
-    if size <= MAX_ANSWER {
+    if size <= most {
         return Ok(size);
     }
     // Read as a length, the first bytes of HTTP, and of a TLS alert or handshake, are above the
@@ -109,7 +165,7 @@ fn frame_size(prefix: [u8; 4], endpoint: &Endpoint) -> Result<usize, NetError> {
         _ => NetError::FrameTooLarge {
             endpoint: endpoint(),
             size,
-            cap: MAX_ANSWER,
+            cap: most,
         },
     })
 }
@@ -126,6 +182,10 @@ impl FrameWriter {
         Self { half, endpoint }
     }
 
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
     /// Writes all bytes of all slices. Afterwards the slices are in no defined state.
     pub async fn write(&mut self, mut slices: &mut [IoSlice<'_>]) -> Result<(), NetError> {
         // Removes empty slices from the front. A write of 0 bytes is then always a failure.
@@ -140,6 +200,10 @@ impl FrameWriter {
             let written =
                 written.map_err(|error| NetError::io(&self.endpoint, "writing to", error))?;
             IoSlice::advance_slices(&mut slices, written);
+        }
+        #[cfg(feature = "tls")]
+        if let Err(error) = self.half.flush().await {
+            return Err(NetError::io(&self.endpoint, "writing to", error));
         }
         Ok(())
     }
@@ -166,8 +230,10 @@ mod tests {
         let (near, far) = tokio::join!(TcpStream::connect(address), listener.accept());
         let (read, write) = Transport::Plain(near.expect("connected")).split();
         let endpoint = Endpoint::new("127.0.0.1", address.port());
+        let mut reader = FrameReader::new(read, endpoint.clone());
+        reader.let_in();
         (
-            FrameReader::new(read, endpoint.clone()),
+            reader,
             FrameWriter::new(write, endpoint),
             far.expect("accepted").0,
         )
@@ -237,6 +303,29 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_broker_that_has_not_let_us_in_says_little() {
+        let (reader, _writer, mut far) = pair().await;
+        let mut reader = FrameReader::new(reader.half, reader.endpoint);
+        let size = MAX_FIRST_ANSWER as u32;
+        far.write_all(&(size + 1).to_be_bytes())
+            .await
+            .expect("open");
+        let error = reader.next().await.expect_err("too much").to_string();
+        assert!(
+            error.contains("1048577 bytes, the most taken is 1048576"),
+            "{error}"
+        );
+        reader.let_in();
+        let rest = tokio::spawn(async move {
+            far.write_all(&[0; (1 << 20) + 1]).await.expect("open");
+            far
+        });
+        let got = reader.next().await.expect("no error").expect("a frame");
+        assert_eq!(got.len(), MAX_FIRST_ANSWER + 1);
+        rest.await.expect("written");
+    }
+
+    #[tokio::test]
     async fn answers_that_are_let_go_do_not_grow_the_buffer() {
         let (mut reader, _writer, mut far) = pair().await;
         let sender = tokio::spawn(async move {
@@ -275,6 +364,48 @@ mod tests {
             assert!(error.contains(expected), "{error}");
             assert!(error.contains("127.0.0.1:"), "{error}");
         }
+    }
+
+    /// Its connection ends with a reset, so that a write fails before anything was read.
+    #[cfg(feature = "tls")]
+    #[tokio::test]
+    async fn what_a_broker_said_is_not_lost_to_a_write_that_fails() {
+        use super::super::Observer;
+        use super::super::fake::{listen, tls};
+
+        let signer = tls::Signer::new();
+        let acceptor = signer.acceptor(true);
+        let endpoint = listen(move |_, stream| {
+            let acceptor = acceptor.clone();
+            async move {
+                let socket = socket2::SockRef::from(&stream);
+                socket.set_linger(Some(Duration::ZERO)).expect("a socket");
+                let refused = acceptor.accept(stream).await;
+                assert!(refused.is_err(), "the client has no certificate");
+            }
+        });
+        let endpoint = endpoint.await;
+        let stream = TcpStream::connect(("127.0.0.1", endpoint.port)).await;
+        let tls = tls::options(signer.trusted()).security.tls.expect("TLS");
+        let observer = Observer::default();
+        let stream = tls.connect(stream.expect("a listener"), &endpoint, &observer);
+        let stream = Box::new(stream.await.expect("a handshake, as the client sees it"));
+        let (read, write) = Transport::Tls(stream).split();
+        let mut reader = FrameReader::new(read, endpoint.clone());
+        let mut writer = FrameWriter::new(write, endpoint);
+        let failed = loop {
+            if let Err(error) = writer.write_all(&[0; 100]).await {
+                break error;
+            }
+            tokio::task::yield_now().await;
+        };
+        assert_eq!(failed.security(), None);
+        let said = reader.last_words(failed).await;
+        let (error, certain) = said.security().expect("an alert");
+        assert!(
+            certain && error.to_string().contains("ssl.keystore.location"),
+            "{error}"
+        );
     }
 
     #[tokio::test]

@@ -60,7 +60,9 @@ fn defaults_are_those_of_kafka_4_3() {
     assert_eq!(config.metadata_max_idle, ms(300_000));
     assert_eq!(config.metadata_recovery, MetadataRecovery::Rebootstrap);
     assert_eq!(config.rebootstrap_trigger, ms(300_000));
+    assert!(config.metadata_cluster_check);
     assert_eq!(config.restart_max, 5);
+    assert_eq!(config.producer_expiration, ms(86_400_000));
     assert_eq!(config.restart_window, ms(10_000));
 }
 
@@ -159,7 +161,7 @@ fn everything_wrong_is_told_at_once_with_its_place() {
     fs::write(&path, text).unwrap();
     let error = Config::builder()
         .file(&path)
-        .env_vars([("KAFKA_SASL_MECHANISM", "PLAIN")])
+        .env_vars([("KAFKA_TRANSACTIONAL_ID", "PLAIN")])
         .set("buffer.memory", 100)
         .set("bootstrap.servers", "localhost")
         .build()
@@ -179,14 +181,14 @@ fn everything_wrong_is_told_at_once_with_its_place() {
             ("bootstrap.servers", ProblemKind::WrongValue),
             ("enable.idempotence", ProblemKind::Syntax),
             ("linger.sm", ProblemKind::UnknownKey),
-            ("sasl.mechanism", ProblemKind::NotServedYet),
+            ("transactional.id", ProblemKind::NotServedYet),
         ]
     );
     let text = error.to_string();
     assert_eq!(text.lines().count(), 6);
     for place in [
         "producer.toml:3)",
-        "(environment variable KAFKA_SASL_MECHANISM)",
+        "(environment variable KAFKA_TRANSACTIONAL_ID)",
         "(builder)",
         "(100, builder)",
         "the nearest one is linger.ms",

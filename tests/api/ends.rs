@@ -100,6 +100,12 @@ fn child() {
                 drop(producer);
                 receipt.await.expect("acked");
             }
+            "slow callback" => {
+                let slow = |_| std::thread::sleep(Duration::from_millis(1_200));
+                let record = Record::to("t").partition(0).value("slow");
+                drop(producer.send_with(record, slow).await.expect("accepted"));
+                producer.close(PATIENCE).await.expect("closed");
+            }
             "stop" | "stop shared" => {
                 // As an actor of the application has it.
                 actix::spawn(async move {
@@ -196,11 +202,10 @@ async fn behind_the_end_of_its_system_nothing_is_waited_for() {
     assert!(matches!(elsewhere, Err(SendError::Closed)));
     assert_eq!(within(producer.flush()).await, Err(CloseError::Gone));
     assert!(within(producer.figures()).await.is_err());
-    assert_eq!(
-        within(producer.close(PATIENCE)).await,
-        Ok(()),
-        "it is as closed as can be"
-    );
+    for _ in 0..2 {
+        let closed = within(producer.close(PATIENCE)).await;
+        assert_eq!(closed, Err(CloseError::Gone));
+    }
 }
 
 #[tokio::test]
@@ -260,4 +265,71 @@ fn a_build_that_aborts_at_a_panic_is_refused_with_the_reason() {
         told.contains("panic=\"abort\"") && told.contains("panic=\"unwind\""),
         "{told}"
     );
+}
+
+#[tokio::test]
+async fn a_callback_that_takes_long_is_warned_of_with_its_time() {
+    let broker = broker().await;
+    let told = play("slow callback", &broker).await;
+    let warning = told.lines().find(|line| line.contains("callbacks"));
+    let warning = warning.expect("a warning");
+    assert!(
+        warning.contains("WARN") && warning.contains("took=1."),
+        "{warning}"
+    );
+}
+
+/// As in a web worker: its arbiter ends before anybody closes.
+#[actix::test]
+async fn a_close_behind_the_end_of_its_arbiter_says_so() {
+    let broker = broker().await;
+    broker.on(ApiKey::Produce, |_| Control::Silence);
+    let servers = broker.bootstrap_servers();
+    let worker = actix::Arbiter::new();
+    let (tell, told) = tokio::sync::oneshot::channel();
+    worker.spawn(async move {
+        let producer = start(&servers, Placement::CurrentArbiter);
+        let receipt = send(&producer, 0).await;
+        let _ = tell.send((producer, receipt));
+    });
+    let (producer, receipt) = within(told).await.expect("it runs");
+    worker.stop();
+    worker.join().expect("no panic");
+    for _ in 0..2 {
+        let closed = within(producer.close(PATIENCE)).await;
+        assert_eq!(closed, Err(CloseError::Gone));
+    }
+    assert!(receipt.outcome().expect("an outcome").is_err());
+}
+
+/// Nothing panics, so no hook of the application is called.
+#[test]
+fn an_arbiter_that_does_not_run_is_refused_without_a_panic() {
+    let here = std::thread::current().id();
+    let (tell, told) = mpsc::channel();
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if std::thread::current().id() == here {
+            let _ = tell.send(panic.to_string());
+        }
+        before(panic);
+    }));
+    let start = || {
+        let config = Config::new("localhost:1").expect("a configuration");
+        let builder = Producer::builder().placement(Placement::CurrentArbiter);
+        builder.start(config).map(drop)
+    };
+    let refused = |started| matches!(started, Err(forebay::StartError::NoArbiter));
+    assert!(refused(start()), "no System");
+    let system = System::new();
+    assert!(refused(start()), "it does not run");
+    assert!(system.block_on(async { start() }).is_ok());
+    assert!(refused(start()), "it does not run any more");
+    drop(system);
+    assert!(refused(start()), "it is gone");
+    assert_eq!(told.try_iter().collect::<Vec<_>>(), Vec::<String>::new());
+    let _system = System::new();
+    let other = tokio::runtime::Builder::new_current_thread().build();
+    let started = other.expect("a runtime").block_on(async { start() });
+    assert!(refused(started), "another runtime runs");
 }

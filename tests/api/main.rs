@@ -1,5 +1,6 @@
 //! What an application meets: the configuration, delivery, errors, and the end.
 
+mod clouds;
 mod config;
 mod delivery;
 mod ends;

@@ -6,7 +6,7 @@ use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
 use forebay::config::ProblemKind;
-use forebay::{Config, Producer, Record, SendError};
+use forebay::{Config, Producer, Record, SendError, StartError};
 
 /// Everything that is logged by the tests of this binary: the runtime logs on its own thread, so
 /// one subscriber serves all, and each test looks for its own port.
@@ -122,6 +122,32 @@ async fn nobody_listens() {
 }
 
 #[tokio::test]
+async fn two_brokers_that_are_down_are_told_of_once_each() {
+    LazyLock::force(&LOG);
+    // Bound for a moment, so that the ports are free now.
+    let bound = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    let addresses = bound
+        .each_ref()
+        .map(|it| it.local_addr().unwrap().to_string());
+    drop(bound);
+    let config = Config::builder()
+        .bootstrap_servers(addresses.join(","))
+        .set("max.block.ms", 3000)
+        .build()
+        .unwrap();
+    let producer = Producer::start(config).unwrap();
+    producer
+        .send(Record::to("orders").value("1"))
+        .await
+        .unwrap_err();
+    for address in &addresses {
+        let warnings = logged_of(&format!("no connection to {address}"));
+        assert_eq!(warnings.len(), 1, "{warnings:#?}");
+    }
+    producer.close(Duration::from_secs(5)).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_web_server_listens() {
     let address = answering(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n");
     let (warning, error) = first_warning_and_last_error(address).await;
@@ -138,7 +164,7 @@ async fn a_tls_listener_is_spoken_to_in_plain_text() {
     let (warning, error) = first_warning_and_last_error(address).await;
     for text in [warning, error] {
         assert!(text.contains("expects TLS"), "{text}");
-        assert!(text.contains("security.protocol is PLAINTEXT"), "{text}");
+        assert!(text.contains("set security.protocol to SSL"), "{text}");
     }
 }
 
@@ -190,6 +216,86 @@ fn a_misspelt_key() {
     let text = format!("{SERVERS}linger.msec = 5");
     let words = ["linger.ms", "TOML:2"];
     assert_problem(&text, ProblemKind::UnknownKey, "linger.msec", &words);
+}
+
+/// What was logged while this ran, of it alone: `about` stands in no other test's lines.
+fn logged_of(about: &str) -> Vec<String> {
+    let text = String::from_utf8(LOG.0.lock().unwrap().clone()).unwrap();
+    let lines = text.lines().filter(|line| line.contains(about));
+    lines.map(str::to_owned).collect()
+}
+
+#[test]
+fn a_variable_that_is_nearly_a_key() {
+    LazyLock::force(&LOG);
+    let variables = [
+        "LINGER_MSS",
+        "HOME",
+        "OPTS",
+        "HEAP_OPTS",
+        "LOG_DIRS",
+        "ADVERTISED_LISTENERS",
+    ];
+    let builder = Config::builder().bootstrap_servers("localhost:9092");
+    let builder = builder.env_vars(variables.map(|name| (format!("KAFKA_{name}"), "50")));
+    builder.build().expect("what it does not know is ignored");
+    let lines = logged_of("KAFKA_");
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    for word in [
+        "WARN",
+        "KAFKA_LINGER_MSS",
+        "meant=\"KAFKA_LINGER_MS\"",
+        "ignored",
+    ] {
+        assert!(lines[0].contains(word), "{word} in {lines:?}");
+    }
+}
+
+#[test]
+fn a_broker_that_is_named_twice() {
+    LazyLock::force(&LOG);
+    let config = Config::new("twice:1,other:1,TWICE:1").expect("as Java takes it");
+    assert_eq!(config.bootstrap_servers.len(), 2);
+    let lines = logged_of("twice:1");
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(
+        lines[0].contains("stands twice in bootstrap.servers"),
+        "{lines:?}"
+    );
+}
+
+#[test]
+fn a_client_id_that_no_thread_can_have() {
+    let text = format!("{SERVERS}client.id = \"a\\u0000b\"");
+    let words = ["a\\0b", "control character", "TOML:2"];
+    assert_problem(&text, ProblemKind::WrongValue, "client.id", &words);
+}
+
+#[test]
+fn fields_are_checked_when_the_producer_starts() {
+    type Change = fn(&mut Config);
+    let changes: [(&str, Change); 6] = [
+        ("client.id", |it| it.client_id = "a\0b".to_owned()),
+        ("linger.ms", |it| it.linger = Duration::MAX),
+        ("batch.size", |it| it.batch_size = it.buffer_memory + 1),
+        ("bootstrap.servers", |it| it.bootstrap_servers.clear()),
+        ("retries", |it| it.retries = 0),
+        ("max.in.flight.requests.per.connection", |it| {
+            it.max_in_flight = 0
+        }),
+    ];
+    for (key, change) in changes {
+        let mut config = Config::new("localhost:9092").unwrap();
+        change(&mut config);
+        match Producer::start(config) {
+            Err(StartError::Config(error)) => {
+                assert_eq!(error.problems().len(), 1, "{error}");
+                assert_eq!(error.problems()[0].key.as_deref(), Some(key), "{error}");
+            }
+            Err(error) => panic!("{key}: {error}"),
+            Ok(_) => panic!("{key}: it starts"),
+        }
+    }
 }
 
 #[test]

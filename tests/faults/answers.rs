@@ -3,6 +3,7 @@
 use krafka::error::ErrorCode;
 use krafka::testing::{ApiKey, Control};
 
+use crate::scripted::{Answer, Scripted, Twist};
 use crate::*;
 
 const ONE_BATCH: &[(&str, &str)] = &[("linger.ms", "20")];
@@ -81,6 +82,38 @@ async fn an_error_in_the_middle_keeps_the_order() {
     let receipts = send_all(&producer, 0..300).await;
     all_acked(receipts).await;
     assert_eq!(log(&broker), numbers(300));
+    close(producer).await;
+}
+
+/// Brokers keep epochs for each partition, so where one begins anew another need not.
+#[tokio::test]
+async fn a_refusal_concerns_its_partition_alone() {
+    let twist = |before, answer: &mut Answer| {
+        if let (2, Answer::Produce(response)) = (before, answer) {
+            let answered = &mut response.responses[0].partition_responses[0];
+            assert_eq!(answered.index, 0);
+            answered.error_code = 59; // UNKNOWN_PRODUCER_ID
+        }
+    };
+    let broker = Scripted::start(
+        11,
+        Twist {
+            answer: Some(Box::new(twist)),
+            ..Twist::default()
+        },
+    )
+    .await;
+    let producer = Producer::start(config(&broker.servers(), &[])).expect("a producer");
+    for partition in [0, 1, 0, 1, 0] {
+        let record = Record::to("t").partition(partition).value("x");
+        acked(within(producer.send(record)).await.expect("accepted")).await;
+    }
+    assert_eq!(broker.epoch(0), Some(1));
+    assert_eq!(broker.epoch(1), Some(0), "nothing happened there");
+    assert_eq!(
+        broker.requests(kafka_protocol::messages::ApiKey::InitProducerId),
+        1
+    );
     close(producer).await;
 }
 

@@ -57,10 +57,19 @@ fn most_memory() -> f64 {
 }
 
 fn start(broker: &Scripted) -> Producer {
+    start_with(broker, "300")
+}
+
+/// Asks for nothing a second time only because the machine is slow.
+fn start_patiently(broker: &Scripted) -> Producer {
+    start_with(broker, "30000")
+}
+
+fn start_with(broker: &Scripted, request_timeout: &str) -> Producer {
     count_panics();
     let keys = [
         ("client.id", CLIENT),
-        ("request.timeout.ms", "300"),
+        ("request.timeout.ms", request_timeout),
         ("metadata.max.age.ms", "1000"),
     ];
     Producer::start(config(&broker.servers(), &keys)).expect("a producer")
@@ -207,6 +216,73 @@ async fn an_answer_may_be_as_short_or_as_long_as_it_likes() {
         }
     }
     all_survive(cases).await;
+}
+
+/// As Java's client does: some brokers append to an answer what its version does not have.
+#[tokio::test]
+async fn bytes_behind_an_answer_cost_nothing() {
+    for produce in PRODUCE {
+        let append = |_, _, mut frame: Vec<u8>| {
+            frame.extend([0, 7]);
+            let length = frame.len() as u32 - 4;
+            frame[..4].copy_from_slice(&length.to_be_bytes());
+            Reply::Bytes(frame)
+        };
+        let twist = Twist {
+            frame: Some(Box::new(append)),
+            ..Twist::default()
+        };
+        let broker = Scripted::start(produce, twist).await;
+        let producer = start_patiently(&broker);
+        for value in 0..3 {
+            acked(send(&producer, value).await).await;
+        }
+        assert_eq!(broker.values(0), numbers(3));
+        for (api, least) in [(ApiKey::InitProducerId, 1), (ApiKey::Produce, 3)] {
+            assert_eq!(broker.requests(api), least, "{api:?} again");
+        }
+        close(producer).await;
+    }
+}
+
+#[tokio::test]
+async fn an_api_that_is_not_used_may_have_any_versions() {
+    let twist = twisted(|_, answer| {
+        if let Answer::ApiVersions(answer) = answer {
+            for (key, min, max) in [(17, 1, 0), (1, i16::MAX, i16::MIN), (-9, -1, -3)] {
+                let senseless = ApiVersion::default()
+                    .with_api_key(key)
+                    .with_min_version(min)
+                    .with_max_version(max);
+                answer.api_keys.insert(0, senseless);
+            }
+        }
+    });
+    let broker = Scripted::start(13, twist).await;
+    let producer = start(&broker);
+    acked(send(&producer, 0).await).await;
+    close(producer).await;
+}
+
+#[tokio::test]
+async fn a_broker_without_a_sensible_number_is_none() {
+    let twist = twisted(|before, answer| match answer {
+        Answer::Metadata(answer) if before < 2 => {
+            let port = answer.brokers[0].port;
+            answer.brokers = vec![node(-1, 1).with_port(port)];
+            for partition in &mut answer.topics[0].partitions {
+                partition.leader_id = (-1).into();
+            }
+        }
+        _ => {}
+    });
+    let broker = Scripted::start(13, twist).await;
+    let producer = start(&broker);
+    acked(send(&producer, 0).await).await;
+    let figures = producer.figures().await.expect("figures");
+    let nodes: Vec<_> = figures.brokers.iter().map(|broker| broker.node).collect();
+    assert_eq!(nodes, [0], "-1 stands for no broker");
+    close(producer).await;
 }
 
 #[tokio::test]
@@ -367,6 +443,8 @@ async fn no_throttle_stops_what_is_accepted_for_good() {
             Answer::Metadata(answer) => answer.throttle_time_ms = throttle,
             Answer::InitProducerId(answer) => answer.throttle_time_ms = throttle,
             Answer::ApiVersions(answer) => answer.throttle_time_ms = throttle,
+            // Logins have no such field.
+            Answer::Mechanisms(_) | Answer::Login(_) => {}
         });
         let broker = Scripted::start(13, twist).await;
         let keys = [
@@ -520,7 +598,7 @@ async fn no_identity_is_none() {
             _ => {}
         });
         let broker = Scripted::start(13, twist).await;
-        let producer = start(&broker);
+        let producer = start_patiently(&broker);
         acked(send(&producer, 0).await).await;
         assert_eq!(
             broker.requests(ApiKey::InitProducerId),
@@ -543,7 +621,7 @@ async fn epochs_end() {
         _ => {}
     });
     let broker = Scripted::start(13, twist).await;
-    let producer = start(&broker);
+    let producer = start_patiently(&broker);
     for value in 0..5 {
         acked(send(&producer, value).await).await;
     }
@@ -551,16 +629,34 @@ async fn epochs_end() {
     close(producer).await;
 }
 
-#[tokio::test]
-async fn answers_to_acks_0_are_let_go() {
-    let twist = spoiled(ApiKey::Produce, usize::MAX, |frame| {
-        Reply::Bytes([&frame[..], &[0, 0, 0, 4, 9, 9, 9, 9]].concat())
-    });
-    let broker = Scripted::start(13, twist).await;
+/// Sends with `acks=0`. Returns how many connections there were: one of them for metadata.
+async fn connections_of_acks_0(answer: impl Fn(Vec<u8>) -> Reply + Send + Sync + 'static) -> usize {
+    let broker = Scripted::start(13, spoiled(ApiKey::Produce, usize::MAX, answer)).await;
     let keys = [("acks", "0"), ("enable.idempotence", "false")];
     let producer = Producer::start(config(&broker.servers(), &keys)).expect("a producer");
     for value in 0..20 {
         assert!(is_unknown(&outcome(send(&producer, value).await).await));
+        let arrived = async {
+            while broker.requests(ApiKey::Produce) <= value {
+                tokio::task::yield_now().await;
+            }
+        };
+        // An answer that nothing was sent for ends the connection, and with it what was on its way.
+        let _ = tokio::time::timeout(Duration::from_millis(100), arrived).await;
     }
     close(producer).await;
+    broker.requests(ApiKey::ApiVersions)
+}
+
+#[tokio::test]
+async fn answers_to_acks_0_are_let_go() {
+    assert_eq!(connections_of_acks_0(Reply::Bytes).await, 2);
+}
+
+#[tokio::test]
+async fn with_acks_0_an_answer_to_nothing_ends_the_connection() {
+    let stray = [0, 0, 0, 4, 9, 9, 9, 9];
+    let connections =
+        connections_of_acks_0(move |frame| Reply::Bytes([&frame[..], &stray].concat())).await;
+    assert!(connections > 2, "{connections}");
 }

@@ -138,7 +138,7 @@ async fn refusals_are_those_of_the_shared_door() {
     broker.on_once(ApiKey::Metadata, |_| {
         Control::Error(ErrorCode::from_i16(17))
     });
-    let error = refused(within(lane.send(BorrowedRecord::to("?").value("x"))).await);
+    let error = refused(within(lane.send(BorrowedRecord::to("denied").value("x"))).await);
     assert!(matches!(error, SendError::TopicRefused { .. }), "{error}");
     acked(lane.send(value("x")).await.expect("accepted").receipt()).await;
     let error = refused(lane.send(value("x").timestamp(-5)).await);

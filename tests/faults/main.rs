@@ -1,6 +1,8 @@
 //! Everything that can go wrong between a record and its outcome, against somebody else's broker.
 
+mod addressee;
 mod answers;
+mod clouds;
 mod codes;
 mod connections;
 mod doors;
@@ -8,14 +10,21 @@ mod ends;
 mod fuzzing;
 mod garbage;
 mod lane;
+mod logins;
 mod memory;
+mod metadata;
 mod panics;
+mod pressure;
 mod refusals;
 mod scripted;
+mod secrets;
 mod slice;
 mod time;
+mod topics;
+mod turns;
 mod user_code;
 mod versions;
+mod waits;
 
 use std::time::Duration;
 
@@ -108,6 +117,20 @@ async fn short_of_memory() -> (FakeBroker, Producer) {
     (broker, producer)
 }
 
+/// A producer whose broker has crashed, and ten records that run out of time in 200 ms.
+async fn ten_that_expire() -> (FakeBroker, Producer, Vec<Receipt>) {
+    let broker = broker().await;
+    let keys = [
+        ("request.timeout.ms", "100"),
+        ("delivery.timeout.ms", "200"),
+    ];
+    let producer = producer(&broker, &keys);
+    acked(send(&producer, 0).await).await;
+    broker.crash(0);
+    let receipts = send_all(&producer, 0..10).await;
+    (broker, producer, receipts)
+}
+
 async fn within<F: Future>(future: F) -> F::Output {
     let waited = tokio::time::timeout(PATIENCE, future).await;
     waited.expect("it hangs")
@@ -115,6 +138,25 @@ async fn within<F: Future>(future: F) -> F::Output {
 
 async fn close(producer: Producer) {
     within(producer.close(PATIENCE)).await.expect("closed");
+}
+
+/// A thread without any runtime.
+fn block_on<F: Future>(future: F) -> F::Output {
+    struct Unpark(std::thread::Thread);
+    impl std::task::Wake for Unpark {
+        fn wake(self: std::sync::Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = std::sync::Arc::new(Unpark(std::thread::current())).into();
+    let mut context = std::task::Context::from_waker(&waker);
+    let mut future = std::pin::pin!(future);
+    loop {
+        match future.as_mut().poll(&mut context) {
+            std::task::Poll::Ready(output) => return output,
+            std::task::Poll::Pending => std::thread::park(),
+        }
+    }
 }
 
 fn is_unknown(outcome: &Outcome) -> bool {

@@ -2,6 +2,7 @@
 
 use forebay::{SendError, WaitsFor};
 use futures_util::future::join_all;
+use krafka::error::ErrorCode;
 use krafka::testing::{ApiKey, Control};
 
 use crate::scripted::{Scripted, Twist};
@@ -354,4 +355,63 @@ async fn whatever_threads_do_with_memory_all_of_it_is_back() {
         (16384, 0)
     );
     close(producer).await;
+}
+
+#[tokio::test]
+async fn the_halves_of_a_batch_that_was_split_are_counted() {
+    let broker = broker().await;
+    let keys = [("linger.ms", "100000"), ("delivery.timeout.ms", "200000")];
+    let producer = producer(&broker, &keys);
+    broker.on_once(ApiKey::Produce, |_| Control::Error(ErrorCode::from_i16(10)));
+    let mut receipts = Vec::new();
+    for i in 0..10 {
+        receipts.push(send(&producer, large(i)).await);
+    }
+    let flushing = producer.clone();
+    let flushed = tokio::spawn(async move { flushing.flush().await });
+    let split = async {
+        loop {
+            let figures = producer.figures().await.expect("figures");
+            if figures.partitions.iter().any(|it| it.splits > 0) {
+                return figures;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    broker.on(ApiKey::Produce, |_| Control::Silence);
+    let pool = within(split).await.pool;
+    let used = pool.total_bytes - pool.available_bytes;
+    assert!(used >= 7_000, "{used} bytes for ten records of 700 bytes");
+    flushed.abort();
+    give_up(producer).await;
+}
+
+/// A caller that waits for more than there is keeps the line. When it leaves, those behind it are
+/// served, though nothing else happens.
+#[tokio::test]
+async fn who_leaves_the_line_holds_nobody_up() {
+    let (_broker, producer) = unanswered("60000", "1024").await;
+    let hold = send_all(&producer, ["x".repeat(900_000), "x".repeat(900_000)]).await;
+    let large = producer.send(to("y".repeat(900_000)));
+    let mut large = Box::pin(large);
+    assert!(futures_util::poll!(&mut large).is_pending());
+    // Behind it, so that it waits, too.
+    let behind = producer.clone();
+    let behind = tokio::spawn(async move { behind.send(to("z".repeat(2_000))).await });
+    while within(producer.figures())
+        .await
+        .expect("figures")
+        .pool
+        .waiting
+        < 2
+    {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    drop(large);
+    let behind = within(behind).await.expect("no panic");
+    assert!(behind.is_ok(), "{behind:?}");
+    let pool = within(producer.figures()).await.expect("figures").pool;
+    assert_eq!(pool.waiting, 0);
+    drop(hold);
+    give_up(producer).await;
 }

@@ -11,17 +11,16 @@ use krafka::testing::{ApiKey, Control, FakeBroker};
 use forebay::config::ConfigBuilder;
 use forebay::internals::faults;
 use forebay::{
-    CloseError, Component, Config, Lifecycle, LifecycleEvent, Placement, Producer, Reason, Record,
-    SendError, Supervise, TopicPartition, Unconfirmed,
+    BatchOutcome, CloseError, Component, Config, Lifecycle, LifecycleEvent, Placement, Producer,
+    Reason, Record, SendError, Supervise, TopicPartition, Unconfirmed,
 };
 
 /// Everything that runs under a guard and that `deliver` can get to.
 const REACHED: [&str; 46] = [
-    "ClockActor:Pressure",
     "ClockActor:Timer",
     "ClockActor:WakeAt",
+    "DeliveryActor:AllTold",
     "DeliveryActor:Deliver",
-    "IdentityActor:BumpEpoch",
     "IdentityActor:Finished",
     "IdentityActor:SetNodes",
     "IdentityActor:Resync",
@@ -52,6 +51,7 @@ const REACHED: [&str; 46] = [
     "RuntimeActor:Finished",
     "RuntimeActor:Flush",
     "RuntimeActor:InstallMetadata",
+    "RuntimeActor:Pressure",
     "RuntimeActor:ComponentFell",
     "RuntimeActor:Spawned",
     "RuntimeActor:Supervise",
@@ -66,10 +66,16 @@ const REACHED: [&str; 46] = [
 ];
 
 /// What has a test of its own below, or a reason.
-const ELSEWHERE: [&str; 8] = [
+const ELSEWHERE: [&str; 14] = [
+    "DeliveryActor:Finished",         // somebody is told by messages
+    "DeliveryActor:Spawned",          // as `Finished`
     "MetadataActor:LeaderMoved", // as `SetLeader`: what it would have published comes with `Resync`
+    "MetadataActor:Rebootstrap", // no broker here says that it is another
+    "PartitionActor:RefuseIdentity", // brokers give no producer id
+    "PartitionActor:RefuseBatches", // no version of Produce in common
     "PartitionActor:QueueState", // who has lingered is not asked for long
     "PoolActor:Tick",            // somebody waits for memory in vain
+    "RuntimeActor:CertificatesSeen", // brokers here have no TLS; the next connection tells again
     "RuntimeActor:LastHandleDropped", // nobody calls `close`
     "SenderActor:MoveTo",        // as a lost connection; the endpoint comes with the next view
     "SenderActor:Retire",        // as `Restart`
@@ -453,10 +459,8 @@ async fn without_its_pool_the_producer_ends_and_says_so() {
     for receipt in receipts {
         let _ = receipt.await; // acked or not: it has an outcome
     }
-    producer
-        .close(Duration::from_secs(5))
-        .await
-        .expect("closed already");
+    let closed = producer.close(Duration::from_secs(5)).await;
+    assert_eq!(closed, Err(CloseError::Gone));
 }
 
 #[actix::test]
@@ -534,7 +538,56 @@ async fn who_waits_for_memory_in_vain_is_told_though_the_pool_falls() {
     assert!(matches!(refused, SendError::NoMemory { .. }), "{refused:?}");
     assert_eq!(faults::stop(), [3]);
     let closed = producer.close(Duration::ZERO).await;
-    assert_eq!(closed, Err(CloseError::TimedOut));
+    assert!(matches!(closed, Err(CloseError::TimedOut(_))), "{closed:?}");
+}
+
+struct Told(usize);
+
+impl Actor for Told {
+    type Context = Context<Self>;
+}
+
+impl Handler<BatchOutcome> for Told {
+    type Result = ();
+
+    fn handle(&mut self, outcome: BatchOutcome, _: &mut Context<Self>) {
+        self.0 += outcome.count as usize;
+    }
+}
+
+#[derive(Message)]
+#[rtype(result = "usize")]
+struct HowMany;
+
+impl Handler<HowMany> for Told {
+    type Result = usize;
+
+    fn handle(&mut self, _: HowMany, _: &mut Context<Self>) -> usize {
+        self.0
+    }
+}
+
+#[actix::test]
+async fn who_is_told_by_messages_is_told_all_though_the_delivery_falls() {
+    for fallen in ["DeliveryActor:Spawned", "DeliveryActor:Finished"] {
+        let broker = broker().await;
+        let producer = start(config(&broker));
+        let told = Told(0).start();
+        let telling = producer.outcomes_to(told.clone().recipient());
+        faults::plan(fallen, 2, 5);
+        for i in 0..40 {
+            let record = Record::to("t").partition(i % 3).value(vec![0; 200]);
+            drop(telling.send(record).await.expect("accepted"));
+        }
+        telling.flush().await.expect("the runtime lives");
+        while told.send(HowMany).await.expect("alive") < 40 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(faults::stop(), [5]);
+        drop(telling);
+        let closed = producer.close(Duration::from_secs(5)).await;
+        closed.expect("closed in time");
+    }
 }
 
 #[actix::test]

@@ -1,10 +1,12 @@
 //! Records that are never accepted, each with its reason.
 
-use forebay::{SendError, WaitsFor};
+use forebay::{Reason, SendError, Unconfirmed, WaitsFor};
 use futures_util::FutureExt;
+use kafka_protocol::messages::ApiKey as ApiKeyNumber;
 use krafka::error::ErrorCode;
 use krafka::testing::{ApiKey, Control};
 
+use crate::scripted::{Answer, Scripted, Twist, node};
 use crate::*;
 
 async fn refusal(producer: &Producer, record: Record) -> SendError {
@@ -71,6 +73,7 @@ async fn no_broker_at_all() {
 async fn a_partition_the_topic_does_not_have() {
     let broker = broker().await;
     let producer = producer(&broker, &[]);
+    acked(send(&producer, 0).await).await;
     for partition in [1, -1, i32::MAX] {
         match refusal(&producer, to("x").partition(partition)).await {
             SendError::PartitionOutOfRange {
@@ -81,16 +84,8 @@ async fn a_partition_the_topic_does_not_have() {
             other => panic!("{other:?}"),
         }
     }
-    // Until it has it.
-    broker.add_partitions("t", 2);
-    let added = async {
-        while producer.send(to("x").partition(1)).await.is_err() {
-            tokio::task::yield_now().await;
-        }
-    };
-    within(added).await;
     close(producer).await;
-    assert_eq!(log(&broker), ["x"]);
+    assert_eq!(log(&broker), numbers(1));
 }
 
 #[tokio::test]
@@ -170,4 +165,82 @@ async fn what_would_have_to_wait() {
     within(sent).await;
     close(producer).await;
     assert_eq!(log(&broker), ["later"]);
+}
+
+/// CLUSTER_AUTHORIZATION_FAILED, and UNSUPPORTED_VERSION. `delivery.timeout.ms` is two minutes.
+#[tokio::test]
+async fn without_leave_to_be_idempotent_records_fail_at_once_and_later_ones_may_go() {
+    for (brokers, code) in [(1, 31), (3, 31), (1, 35), (3, 53)] {
+        let broker = cluster(brokers).await;
+        broker.on(ApiKey::InitProducerId, move |_| {
+            Control::Error(ErrorCode::from_i16(code))
+        });
+        let producer = producer(&broker, &[]);
+        let asked = || broker.request_count(ApiKey::InitProducerId);
+        for times in 1..=2 {
+            let failed = outcome(send(&producer, "x").await).await;
+            let Err(Unconfirmed::NotWritten(Reason::NoProducerId { why, .. })) = failed else {
+                panic!("{failed:?}");
+            };
+            assert!(why.contains("enable.idempotence=false"), "{why}");
+            assert_eq!(asked(), times * brokers.min(2), "{code} by {brokers}");
+        }
+        // Leave may be given later.
+        broker.clear_hooks();
+        acked(send(&producer, "y").await).await;
+        close(producer).await;
+        assert_eq!(log(&broker), ["y"]);
+    }
+}
+
+/// One has old rules, and one cannot be reached. The one that refuses is no second broker, though it is
+/// asked again.
+#[tokio::test]
+async fn a_producer_id_that_one_broker_refuses_is_had_of_another() {
+    for _ in 0..8 {
+        let grants = Scripted::start(12, Twist::default()).await;
+        let other = grants.port;
+        let refuses = move |_, answer: &mut Answer| match answer {
+            Answer::InitProducerId(answer) => answer.error_code = 31,
+            Answer::Metadata(metadata) => {
+                metadata.brokers.extend([node(1, 1), node(2, other)]);
+            }
+            _ => {}
+        };
+        let twist = Twist {
+            answer: Some(Box::new(refuses)),
+            ..Twist::default()
+        };
+        let broker = Scripted::start(12, twist).await;
+        let producer = Producer::start(config(&broker.servers(), &[])).expect("a producer");
+        acked(send(&producer, "x").await).await;
+        assert!(broker.requests(ApiKeyNumber::InitProducerId) <= 1);
+        close(producer).await;
+    }
+}
+
+/// COORDINATOR_LOAD_IN_PROGRESS passes by itself. It is asked for at growing intervals.
+#[tokio::test]
+async fn a_refusal_that_passes_is_asked_again_after_a_wait_that_grows() {
+    let broker = broker().await;
+    broker.on(ApiKey::InitProducerId, |_| {
+        Control::Error(ErrorCode::from_i16(14))
+    });
+    let keys = [
+        ("retry.backoff.ms", "100"),
+        ("retry.backoff.max.ms", "1000"),
+        ("request.timeout.ms", "1000"),
+        ("delivery.timeout.ms", "3000"),
+    ];
+    let producer = producer(&broker, &keys);
+    let failed = outcome(send(&producer, "x").await).await;
+    let Err(Unconfirmed::NotWritten(Reason::Expired { last, .. })) = failed else {
+        panic!("{failed:?}");
+    };
+    let last = last.expect("a reason");
+    assert!(last.contains("COORDINATOR_LOAD_IN_PROGRESS"), "{last}");
+    // After 0.1, 0.2, 0.4, 0.8 and then every second, give or take a fifth.
+    let asked = broker.request_count(ApiKey::InitProducerId);
+    assert!((3..=8).contains(&asked), "asked {asked} times");
+    close(producer).await;
 }

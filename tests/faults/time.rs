@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use forebay::{Interceptor, Reason, SendError};
+use forebay::{Component, Interceptor, Reason, SendError, TopicPartition};
 use krafka::error::ErrorCode;
 use krafka::testing::{ApiKey, Control};
 
@@ -182,16 +182,20 @@ async fn metadata_is_asked_for_again_when_it_is_old() {
     close(producer).await;
 }
 
+/// A producer that soon forgets a topic that nobody sends to.
+fn forgetful(broker: &FakeBroker) -> Producer {
+    let keys = [("metadata.max.age.ms", "20")];
+    let mut config = config(&broker.bootstrap_servers(), &keys);
+    // Less than the least that a configuration takes.
+    config.metadata_max_idle = Duration::from_millis(30);
+    let builder = Producer::builder().unchecked();
+    builder.start(config).expect("a producer")
+}
+
 #[tokio::test]
 async fn a_topic_nobody_sends_to_is_forgotten_and_goes_on_where_it_was() {
     let broker = broker().await;
-    let mut config = config(
-        &broker.bootstrap_servers(),
-        &[("metadata.max.age.ms", "20")],
-    );
-    // Less than the least that a configuration takes.
-    config.metadata_max_idle = Duration::from_millis(30);
-    let producer = Producer::start(config).expect("a producer");
+    let producer = forgetful(&broker);
     for round in 0..3 {
         acked(send(&producer, 2 * round).await).await;
         acked(send(&producer, 2 * round + 1).await).await;
@@ -216,28 +220,33 @@ async fn a_topic_nobody_sends_to_is_forgotten_and_goes_on_where_it_was() {
     close(producer).await;
 }
 
+/// Its stage was closed before, and not because nobody sends to it.
 #[tokio::test]
-async fn without_leave_to_be_idempotent_records_expire_with_the_reason() {
+async fn a_topic_with_a_partition_that_was_retired_is_let_go_of_too() {
     let broker = broker().await;
-    broker.on(ApiKey::InitProducerId, |_| {
-        Control::Error(ErrorCode::from_i16(31)) // CLUSTER_AUTHORIZATION_FAILED
-    });
-    let keys = [
-        ("request.timeout.ms", "100"),
-        ("delivery.timeout.ms", "200"),
-    ];
-    let producer = producer(&broker, &keys);
-    let expired = outcome(send(&producer, "x").await).await;
-    let Err(Unconfirmed::NotWritten(Reason::Expired { last, .. })) = expired else {
-        panic!("{expired:?}");
+    let producer = forgetful(&broker);
+    acked(send(&producer, 0).await).await;
+    producer.retire(Component::Partition(TopicPartition::new("t", 0)));
+    let freed = async {
+        while !producer
+            .figures()
+            .await
+            .expect("figures")
+            .partitions
+            .is_empty()
+        {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     };
-    let last = last.expect("a reason");
-    assert!(last.contains("CLUSTER_AUTHORIZATION_FAILED"), "{last}");
-    // Leave may be given later.
-    broker.clear_hooks();
-    acked(send(&producer, "y").await).await;
+    within(freed).await;
+    let asked = broker.request_count(ApiKey::Metadata);
+    tokio::time::sleep(Duration::from_millis(150)).await;
+    let asked = broker.request_count(ApiKey::Metadata) - asked;
+    assert!(asked <= 1, "asked {asked} times more");
+    // It is made anew, as any other.
+    acked(send(&producer, 1).await).await;
+    assert_eq!(log(&broker), numbers(2));
     close(producer).await;
-    assert_eq!(log(&broker), ["y"]);
 }
 
 /// Notes what it hears; the first of two panics each time.

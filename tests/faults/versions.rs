@@ -1,6 +1,11 @@
 //! Brokers of every age: each version of SendRecord, on a broker made of somebody else's codec.
 
-use crate::scripted::{Scripted, Twist};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use kafka_protocol::messages::ApiKey;
+
+use crate::scripted::{Answer, Scripted, Twist};
 use crate::*;
 
 #[tokio::test]
@@ -30,17 +35,99 @@ async fn each_version_of_produce_is_spoken() {
     }
 }
 
+/// `delivery.timeout.ms` is two minutes.
 #[tokio::test]
-async fn a_broker_too_old_for_us_is_an_error_in_the_end() {
-    let broker = Scripted::start(2, Twist::default()).await;
-    let servers = broker.servers();
-    let keys = [
-        ("request.timeout.ms", "100"),
-        ("delivery.timeout.ms", "200"),
-    ];
-    let producer = Producer::start(config(&servers, &keys)).expect("a producer");
-    let outcome = outcome(send(&producer, "x").await).await;
-    assert!(is_not_written(&outcome), "{outcome:?}");
-    assert!(broker.values(0).is_empty());
+async fn what_a_broker_of_unknown_versions_leads_fails_at_once_until_it_is_exchanged() {
+    for (range, advice) in [
+        (Some((0, 2)), "Kafka 0.11 or newer"),
+        (Some((14, 20)), "newer release of this client"),
+        (None, "is this a Kafka broker"),
+    ] {
+        let odd = Arc::new(AtomicBool::new(true));
+        let still = Arc::clone(&odd);
+        let change = move |_: usize, answer: &mut Answer| {
+            let Answer::ApiVersions(answer) = answer else {
+                return;
+            };
+            match range {
+                _ if !still.load(Ordering::Relaxed) => {}
+                None => drop(answer.api_keys.remove(0)),
+                Some((min, max)) => {
+                    answer.api_keys[0].min_version = min;
+                    answer.api_keys[0].max_version = max;
+                }
+            }
+        };
+        let twist = Twist {
+            answer: Some(Box::new(change)),
+            ..Twist::default()
+        };
+        let broker = Scripted::start(11, twist).await;
+        let producer = Producer::start(config(&broker.servers(), &[])).expect("a producer");
+        for value in 0..2 {
+            let failed = outcome(send(&producer, value).await).await;
+            let Err(Unconfirmed::NotWritten(reason)) = failed else {
+                panic!("{failed:?}");
+            };
+            let said = reason.to_string();
+            assert!(said.contains(&broker.servers()), "{said}");
+            assert!(said.contains("no common version of Produce"), "{said}");
+            assert!(said.contains(advice), "{said}");
+        }
+        odd.store(false, Ordering::Relaxed);
+        acked(send(&producer, "x").await).await;
+        assert_eq!(broker.values(0), ["x"]);
+        close(producer).await;
+    }
+}
+
+/// Such a broker would take the batch for one without a codec that it knows, and answer with an unknown
+/// error.
+#[cfg(feature = "zstd")]
+#[tokio::test]
+async fn a_broker_that_is_too_old_for_zstd_fails_its_records_at_once() {
+    let broker = Scripted::start(6, Twist::default()).await;
+    let keys = [("compression.type", "zstd")];
+    let producer = Producer::start(config(&broker.servers(), &keys)).expect("a producer");
+    let failed = outcome(send(&producer, 0).await).await;
+    let Err(Unconfirmed::NotWritten(reason)) = failed else {
+        panic!("{failed:?}");
+    };
+    let said = reason.to_string();
+    assert!(said.contains(&broker.servers()), "{said}");
+    assert!(said.contains("too old for compression.type=zstd"), "{said}");
+    assert!(said.contains("Kafka 2.1"), "{said}");
+    assert_eq!(broker.requests(ApiKey::Produce), 0);
+    close(producer).await;
+}
+
+/// As Azure's Event Hubs do: they do not say which versions they have.
+#[tokio::test]
+async fn a_broker_that_closes_on_a_new_version_is_asked_in_an_old_one() {
+    let twist = Twist {
+        newest_versions: Some(0),
+        ..Twist::default()
+    };
+    let broker = Scripted::start(11, twist).await;
+    let keys = [("connections.max.idle.ms", "20")];
+    let producer = Producer::start(config(&broker.servers(), &keys)).expect("a producer");
+    let mut connections = 0;
+    for value in 0..3 {
+        acked(send(&producer, value).await).await;
+        let idle = async {
+            let figures = || async { producer.figures().await.expect("figures") };
+            while figures().await.brokers[0].connected {
+                tokio::task::yield_now().await;
+            }
+        };
+        within(idle).await;
+        assert!(
+            broker.requests(ApiKey::ApiVersions) > connections,
+            "a new connection"
+        );
+        connections = broker.requests(ApiKey::ApiVersions);
+    }
+    // Once for metadata, once for the producer id, once for records.
+    assert_eq!(broker.closed(), 3);
     close(producer).await;
 }

@@ -123,7 +123,7 @@ fn the_table_of_error_codes_is_kafkas() {
     if !kafka::require_or_skip("the_table_of_error_codes_is_kafkas") {
         return;
     }
-    let libs = kafka::Libs::get().unwrap();
+    let libs = kafka::Libs::get(kafka::Release::default()).unwrap();
     let limit = Duration::from_secs(60);
     let theirs = libs.program("ErrorCodes.java", &[], limit).unwrap();
     let theirs = String::from_utf8(theirs).unwrap();

@@ -68,6 +68,18 @@ fn recover(cluster: &Cluster, topic: &str) {
     cluster.elect_leaders(topic).unwrap();
 }
 
+/// Kills a broker, and waits until it is back and has what it missed. `while_down` is called between the
+/// end of the broker and its return.
+pub fn a_broker_is_down_for_a_while(cluster: &Cluster, topic: &str, while_down: impl FnOnce()) {
+    let broker = cluster.broker(2);
+    broker.kill().unwrap();
+    cluster.wait_gone(broker.id()).unwrap();
+    while_down();
+    broker.restart().unwrap();
+    broker.wait_ready().unwrap();
+    cluster.wait_in_sync(topic).unwrap();
+}
+
 fn assert_all_acked(outcomes: &Outcomes) {
     let failed = [&outcomes.not_written, &outcomes.unknown, &outcomes.refused];
     let first = failed.map(|list| list.first().cloned());

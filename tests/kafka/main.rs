@@ -3,9 +3,12 @@
 //! `cargo test --test kafka kills::` runs one part. Without Java or Maven each test says that it is
 //! skipped; with `CI` set it fails instead.
 
+mod doubt;
 mod harness;
 mod kills;
 mod memory;
 mod model;
 mod produce;
+mod releases;
+mod security;
 mod topics;

@@ -3,7 +3,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use forebay_kafka_cluster as kafka;
@@ -16,8 +16,16 @@ use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 
 const MAX_MESSAGE: usize = 2_000;
 
+/// Of most batches here. It is older than a broker remembers a producer.
+const LONG_AGO: i64 = 1_700_000_000_000;
+
 /// A batch of `count` records under a stamp, with values of so many bytes.
 fn batch(stamp: (i64, i16, i32), count: i32, size: usize) -> Vec<u8> {
+    dated((stamp, LONG_AGO), count, size)
+}
+
+/// A batch whose records have this timestamp.
+fn dated((stamp, timestamp): ((i64, i16, i32), i64), count: i32, size: usize) -> Vec<u8> {
     let varint = |out: &mut BytesMut, value: i64| {
         let mut zigzag = ((value << 1) ^ (value >> 63)) as u64;
         while zigzag >= 0x80 {
@@ -42,8 +50,8 @@ fn batch(stamp: (i64, i16, i32), count: i32, size: usize) -> Vec<u8> {
     let mut from_attributes = BytesMut::new();
     from_attributes.put_i16(0);
     from_attributes.put_i32(count - 1);
-    from_attributes.put_i64(1_700_000_000_000);
-    from_attributes.put_i64(1_700_000_000_000);
+    from_attributes.put_i64(timestamp);
+    from_attributes.put_i64(timestamp);
     from_attributes.put_i64(stamp.0);
     from_attributes.put_i16(stamp.1);
     from_attributes.put_i32(stamp.2);
@@ -401,4 +409,87 @@ fn the_model_answers_as_a_broker_does() {
     );
     println!("{compared} answers compared in {:?}", began.elapsed());
     assert!(differences.is_empty(), "{differences:#?}");
+}
+
+/// A broker that is started again remembers one batch of each producer whose records are new.
+#[test]
+fn the_model_remembers_of_producers_what_a_broker_does_that_is_started_again() {
+    if !kafka::require_or_skip(
+        "the_model_remembers_of_producers_what_a_broker_does_that_is_started_again",
+    ) {
+        return;
+    }
+    const EXPIRATION: i64 = 24 * 60 * 60 * 1_000;
+    let _turn = kafka::one_at_a_time();
+    let options = kafka::ClusterOptions::default().brokers(1);
+    let cluster = kafka::Cluster::start(options).expect("a cluster");
+    cluster.create_topic("again", 3, 1, &[]).expect("a topic");
+    let broker = &cluster.brokers()[0];
+    let now = millis();
+    // Of three partitions: new records, old ones, and both from two producers in turns.
+    let times = [[now, now], [LONG_AGO, LONG_AGO], [now, LONG_AGO]];
+    let sent = |partition: usize, number: usize| {
+        let producer = number % 2;
+        let stamp = (90_000 + producer as i64, 0, 2 * (number / 2) as i32);
+        dated((stamp, times[partition][producer]), 2, 10)
+    };
+    let mut logs: Vec<_> = (0..3)
+        .map(|partition| ready(&cluster, "again", partition).1)
+        .collect();
+    let mut differences = Vec::new();
+    let mut compared = 0;
+    let mut compare = |logs: &mut [Log], numbers: &[usize], when: &str| {
+        for (partition, log) in logs.iter_mut().enumerate() {
+            for number in numbers {
+                let batch = sent(partition, *number);
+                let began = Instant::now();
+                let real = loop {
+                    match ask(broker.address(), "again", partition as i32, -1, &batch) {
+                        // It has not heard yet that it leads.
+                        (3 | 6, _) if began.elapsed() < Duration::from_secs(60) => {
+                            std::thread::sleep(Duration::from_millis(50));
+                        }
+                        told => break told,
+                    }
+                };
+                let model = answer(log, LEADER, -1, &batch);
+                println!("{when}, partition {partition}, batch {number}: {real:?}");
+                compared += 1;
+                if real != model {
+                    differences.push(format!(
+                        "{when}, partition {partition}, batch {number}: Kafka {real:?}, the model {model:?}"
+                    ));
+                }
+            }
+        }
+    };
+    // Each producer's batches are every second: the last five, from the oldest on, and the next.
+    let again = |behind: usize| -> Vec<usize> {
+        let last = behind - 10..behind;
+        last.chain([behind, behind + 1]).collect()
+    };
+    compare(&mut logs, &(0..12).collect::<Vec<_>>(), "before");
+    compare(&mut logs, &(2..12).collect::<Vec<_>>(), "still running");
+    let start_again = |logs: &mut [Log]| {
+        broker.restart().expect("it starts again");
+        broker.wait_ready().expect("it is back");
+        let now = millis();
+        logs.iter_mut().for_each(|log| log.reload(now, EXPIRATION));
+    };
+    broker.kill().expect("it is killed");
+    start_again(&mut logs);
+    compare(&mut logs, &again(12), "after a crash");
+    start_again(&mut logs);
+    compare(&mut logs, &again(14), "after a shutdown");
+    compare(&mut logs, &[16, 17, 18, 19], "later");
+    broker.kill().expect("it is killed");
+    start_again(&mut logs);
+    compare(&mut logs, &again(20), "after a crash behind a shutdown");
+    println!("{compared} answers compared");
+    assert!(differences.is_empty(), "{differences:#?}");
+}
+
+fn millis() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.map_or(0, |since| since.as_millis() as i64)
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use forebay::internals::batch::decompress;
 use forebay::{Outcome, Unconfirmed};
-use forebay_model_cluster::{HEADER, Log, values};
+use forebay_model_cluster::{Cluster, HEADER, Log, values};
 
 use super::load::{Journal, Name, Tag};
 use super::tally::{Invariant, Tally};
@@ -21,13 +21,17 @@ pub(super) struct Promise {
     /// Records are in the order of sending: idempotence, or one request in flight.
     pub ordered: bool,
     /// A request that arrives late is refused once newer records are there: idempotence, and epochs
-    /// enough. Under a new producer id, brokers know nothing of the old one's epochs.
+    /// enough. Under a new producer id, brokers know nothing of the old one's epochs; nor do they of a
+    /// producer that they forget by the age of its records.
     pub fenced: bool,
+    /// Requests name topics by their ids. A producer that names them by name does not see that one was
+    /// created anew, which knows no producer: what it sends to it first may be appended behind the next.
+    pub by_id: bool,
     /// Every callback is called: nothing panicked on the way to it.
     pub called: bool,
 }
 
-/// Where a record was found.
+/// Where a record was found: the topic, which may have been deleted, the partition, the offset.
 type Target = (usize, usize, i64);
 
 /// Everything that is wrong, in words.
@@ -35,7 +39,7 @@ pub(super) fn check(
     seed: u64,
     promise: Promise,
     journal: &Journal,
-    logs: &[((usize, usize), &Log)],
+    cluster: &Cluster,
     tally: &mut Tally,
 ) -> Vec<String> {
     let mut wrong = Vec::new();
@@ -44,7 +48,13 @@ pub(super) fn check(
         wrong.push(format!("{}: {text}", what.label()));
     };
     let mut found: BTreeMap<Name, Vec<Target>> = BTreeMap::new();
-    for (at, log) in logs {
+    // Logs of deleted topics count, too: what was acked was in them.
+    let everywhere = (0..).zip(&cluster.topics).flat_map(|(topic, it)| {
+        let partitions = 0..it.partitions.len();
+        partitions.map(move |partition| (topic, partition))
+    });
+    let number = |topic: usize| cluster.topics[topic].number;
+    for (at, log) in everywhere.filter_map(|at| Some((at, cluster.log(at)?))) {
         for (offset, value) in records(log) {
             let place = (at.0, at.1, offset);
             let Some(tag) = Tag::decode(&value) else {
@@ -55,14 +65,16 @@ pub(super) fn check(
                 continue;
             };
             let meant = tag.partition < 0 || tag.partition as usize == at.1;
-            if tag.seed != seed || tag.topic as usize != at.0 || !meant {
+            if tag.seed != seed || tag.topic as usize != number(at.0) || !meant {
                 broken(Invariant::Misrouted, format!("{tag:?} at {place:?}"));
             }
             found.entry(tag.name).or_default().push(place);
         }
     }
     for (name, places) in &found {
-        if promise.once && places.len() > 1 {
+        // A topic that was created anew knows nothing of what was in the old one.
+        let twice = |pair: &[Target]| pair[0].0 == pair[1].0;
+        if promise.once && places.windows(2).any(twice) {
             broken(Invariant::Duplicated, format!("{name:?} at {places:?}"));
         }
         let Some(sent) = journal.sent.get(name) else {
@@ -78,7 +90,8 @@ pub(super) fn check(
                 format!("{name:?} ({why}) at {places:?}"),
             );
         }
-        let own = |place: &&Target| (place.0, place.1) != (sent.topic, sent.partition as usize);
+        let own =
+            |place: &&Target| (number(place.0), place.1) != (sent.topic, sent.partition as usize);
         if let Some(place) = places.iter().find(own) {
             broken(Invariant::Misrouted, format!("{name:?} at {place:?}"));
         }
@@ -124,7 +137,12 @@ pub(super) fn check(
         }
     }
     if promise.ordered {
-        for (earlier, later) in out_of_order(promise, journal, &found) {
+        let anew = |topic: usize| {
+            let earlier = &cluster.topics[..topic];
+            earlier.iter().any(|it| it.number == number(topic))
+        };
+        let asked = |topic: usize| promise.by_id || !anew(topic);
+        for (earlier, later) in out_of_order(promise, journal, &found, asked) {
             broken(
                 Invariant::Reordered,
                 format!("{later:?} before {earlier:?}"),
@@ -153,20 +171,26 @@ fn records(log: &Log) -> Vec<(i64, Bytes)> {
     all
 }
 
-/// Pairs of records of one clone and one partition whose places are the wrong way round.
+/// Pairs of records of one clone and one partition of a topic, as long as it is there, whose places are
+/// the wrong way round. Only some topics are `asked`.
 fn out_of_order(
     promise: Promise,
     journal: &Journal,
     found: &BTreeMap<Name, Vec<Target>>,
+    asked: impl Fn(usize) -> bool,
 ) -> Vec<(Name, Name)> {
     let mut lines: BTreeMap<_, Vec<(usize, i64, Name)>> = BTreeMap::new();
     for (name, sent) in &journal.sent {
         let acked = matches!(sent.told.outcome(), Some(Outcome::Ok(_)));
-        if let (true, Some(places)) = (acked || promise.fenced, found.get(name)) {
-            let first = places.iter().map(|place| place.2).min().unwrap_or(-1);
-            let line = lines
-                .entry((name.0, sent.topic, sent.partition))
-                .or_default();
+        let mut firsts: BTreeMap<usize, i64> = BTreeMap::new();
+        if acked || promise.fenced {
+            for (topic, _, offset) in found.get(name).into_iter().flatten() {
+                let first = firsts.entry(*topic).or_insert(*offset);
+                *first = (*first).min(*offset);
+            }
+        }
+        for (topic, first) in firsts.into_iter().filter(|(topic, _)| asked(*topic)) {
+            let line = lines.entry((name.0, topic, sent.partition)).or_default();
             line.push((sent.order, first, *name));
         }
     }

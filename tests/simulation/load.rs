@@ -1,6 +1,6 @@
 //! The application: several clones of a handle that send, by every door.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use forebay::{Lane, Outcome, Producer, Receipt, Receipts, Record, SendRecord};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use super::tally::Fault;
 use super::world::World;
 
 /// Names a record: the clone that sent it, and its number there.
@@ -70,7 +71,9 @@ pub(super) struct Sent {
     pub told: Told,
     /// How often the callback was called, if there is one.
     pub called: Option<Arc<AtomicU32>>,
-    /// Had no outcome when it was due.
+    /// When it has to have its outcome.
+    pub due: Instant,
+    /// Had none by then.
     pub late: bool,
 }
 
@@ -117,11 +120,15 @@ pub(super) struct Load {
     pub pace: u64,
     /// Longest value, in bytes beside the tag.
     pub filler: u64,
-    pub topics: Vec<usize>,
+    /// How many topics were made that are used for a moment.
+    pub passing: Cell<usize>,
 }
 
 /// What is conceded to schedules: after `delivery.timeout.ms` and this, a record has its outcome.
 pub(super) const EPSILON: Duration = Duration::from_millis(60);
+
+/// So many topics are used for a moment.
+const PASSING_MOST: usize = 8;
 
 impl Load {
     /// One clone of the handle sends its records.
@@ -130,6 +137,9 @@ impl Load {
         let mut lane = (world.below(4) == 0).then(|| producer.lane());
         let mut number = 0;
         while number < self.records {
+            if !world.plan.silence.is_zero() && number >= self.records / 2 {
+                sleep_until(world.silent_until()).await;
+            }
             if world.below(3) == 0 {
                 sleep(world.between(0, 2 * self.pace)).await;
             }
@@ -142,9 +152,50 @@ impl Load {
                 self.send(&producer, lane, name, None).await;
                 number += 1;
             }
+            if world.plan.passing && world.below(8) == 0 && number < self.records {
+                self.in_passing(&producer, (clone, number)).await;
+                number += 1;
+            }
+            if world.plan.pauses && world.below(15) == 0 {
+                world.count(Fault::Pause);
+                sleep(world.between(3_000, 9_000)).await;
+            }
             if world.below(60) == 0 {
                 let _ = timeout(world.between(0, 500), producer.flush()).await;
             }
+        }
+    }
+
+    /// Sends one record to a topic that is there for a moment, or was, and is perhaps still.
+    async fn in_passing(self: &Rc<Self>, producer: &Producer, name: Name) {
+        let world = &self.world;
+        let first = world.plan.topics;
+        let made = self.passing.get();
+        let number = match made {
+            PASSING_MOST => first + world.below(made as u64) as usize,
+            _ if made > 0 && world.below(3) == 0 => first + world.below(made as u64) as usize,
+            _ => {
+                self.passing.set(made + 1);
+                first + made
+            }
+        };
+        world.count(Fault::Passing);
+        world
+            .kafka
+            .create_topic(number, 1 + world.below(2) as usize);
+        sleep(world.between(0, 100)).await;
+        let partition = world.below(world.partitions(number)) as usize;
+        self.send(producer, None, name, Some((number, partition)))
+            .await;
+        if world.below(3) == 0 {
+            let world = Rc::clone(world);
+            tokio::task::spawn_local(async move {
+                sleep(world.between(0, 1_800)).await;
+                let topic = world.kafka.cluster.borrow().newest(number);
+                topic
+                    .into_iter()
+                    .for_each(|it| world.kafka.delete_topic(it));
+            });
         }
     }
 
@@ -158,9 +209,9 @@ impl Load {
         to: Option<(usize, usize)>,
     ) -> bool {
         let world = &self.world;
-        let topic = world.below(self.topics.len() as u64) as usize;
+        let topic = world.below(world.plan.topics as u64) as usize;
         let fixed = world.below(10) < 7;
-        let visible = world.kafka.cluster.borrow().topics[topic].visible as u64;
+        let visible = world.partitions(topic);
         let (topic, partition) = match to {
             Some((topic, partition)) => (topic, partition as i32),
             None if fixed => (topic, world.below(visible) as i32),
@@ -235,9 +286,8 @@ impl Load {
         for number in first.1..first.1 + count {
             let same = to.last().copied().filter(|_| world.below(4) > 0);
             let (topic, partition) = same.unwrap_or_else(|| {
-                let topic = world.below(self.topics.len() as u64) as usize;
-                let visible = world.kafka.cluster.borrow().topics[topic].visible as u64;
-                (topic, world.below(visible) as i32)
+                let topic = world.below(world.plan.topics as u64) as usize;
+                (topic, world.below(world.partitions(topic)) as i32)
             });
             to.push((topic, partition));
             let record = self.record((first.0, number), topic, partition);
@@ -277,10 +327,16 @@ impl Load {
             partition,
         };
         let value = tag.encode(world.below(self.filler) as usize);
-        let elapsed = world.start.elapsed().as_millis() as i64;
+        const HOUR: i64 = 60 * 60 * 1_000;
+        // Once all is well each record has to be acked, whatever became of its first attempt.
+        let old = world.plan.backfills && !world.healed.get() && world.below(4) > 0;
+        let age = match old {
+            true => [2, 20, 25, 80][world.below(4) as usize] * HOUR,
+            false => 0,
+        };
         Record::to(format!("topic-{topic}"))
             .value(value)
-            .timestamp(1_700_000_000_000 + elapsed)
+            .timestamp(world.kafka.wall_clock() - age)
     }
 
     fn accepted(
@@ -301,6 +357,7 @@ impl Load {
             order,
             told,
             called,
+            due: Instant::now() + self.delivery_timeout,
             late: false,
         };
         journal.sent.insert(name, sent);
@@ -311,7 +368,7 @@ impl Load {
     /// Looks whether the record has its outcome when it is due.
     fn watch(self: &Rc<Self>, name: Name) {
         let load = Rc::clone(self);
-        let due = Instant::now() + self.delivery_timeout + EPSILON / 3;
+        let due = self.journal.borrow().sent[&name].due + EPSILON / 3;
         tokio::task::spawn_local(async move {
             sleep_until(due).await;
             // Time stands still while anybody has something to do, except where it creeps or

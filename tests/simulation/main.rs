@@ -9,6 +9,7 @@ mod planted;
 mod seed;
 mod small;
 mod tally;
+mod topics;
 mod weather;
 mod world;
 

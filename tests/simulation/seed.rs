@@ -6,17 +6,17 @@ use std::time::Duration;
 
 use forebay::config::Acks;
 use forebay::internals::{faults, panic_message};
-use forebay::{Config, Placement, Producer, Unconfirmed};
+use forebay::{CloseError, Config, Figures, Producer, Reason, Unconfirmed};
 use forebay_model_cluster::{Cluster, Settings, rng, virtual_time};
 use rand::Rng;
 use rand::rngs::SmallRng;
 use tokio::task::spawn_local;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::check::{Promise, check};
 use super::load::{Load, Name, Told};
 use super::tally::{Fault, Invariant, Tally};
-use super::weather::{before_message, heal, storm};
+use super::weather::{before_message, cut_off_for_good, heal, storm};
 use super::world::{History, Plan, World};
 
 /// What came of a seed.
@@ -42,7 +42,12 @@ fn one_of<T: Copy>(rng: &mut SmallRng, of: &[T]) -> T {
     of[rng.random_range(0..of.len())]
 }
 
-fn plan(rng: &mut SmallRng) -> Plan {
+fn plan(rng: &mut SmallRng, topics: usize, congested: bool) -> Plan {
+    let pauses = !congested && rng.random_bool(0.2);
+    let backfills = rng.random_bool(0.2);
+    // In pauses topics are let go of, and with them the identities that a silence could make old.
+    let silent = !pauses && !backfills && rng.random_bool(0.1);
+    let memory = one_of(rng, &SHORT_MEMORY);
     let mut weights = [0; Fault::COUNT];
     // Some seeds have much of a few faults, and none of the others: what two of them do together
     // shows best where nothing else is wrong.
@@ -55,7 +60,6 @@ fn plan(rng: &mut SmallRng) -> Plan {
     if rng.random_bool(0.5) {
         weights[Fault::Panic as usize] = 0;
     }
-    let congested = rng.random_bool(0.25);
     if congested {
         weights[Fault::SlowNetwork as usize] = 5;
         weights[Fault::Freeze as usize] = 5;
@@ -73,17 +77,50 @@ fn plan(rng: &mut SmallRng) -> Plan {
                 false => one_of(rng, &[64, 1_000, 10_000, 100_000]),
             },
             first_epoch: one_of(rng, &[0, 0, 0, 0, 32_766]),
+            producer_expiration: match silent {
+                true => memory,
+                false => Settings::FAIR.producer_expiration,
+            },
+            expiration_check: match backfills || silent {
+                true => Duration::from_millis(rng.random_range(50..2_000)),
+                false => Settings::FAIR.expiration_check,
+            },
         },
         weights,
         storm: Duration::from_millis(rng.random_range(300..5_000)),
+        silence: match silent {
+            true => memory + Duration::from_millis(rng.random_range(12_000..60_000)),
+            false => Duration::ZERO,
+        },
+        outage: match pauses && rng.random_bool(0.5) {
+            true => Duration::from_millis(rng.random_range(6_000..20_000)),
+            false => Duration::ZERO,
+        },
+        stays_cut_off: (!congested && rng.random_bool(0.1)).then(|| rng.random_range(0..3)),
+        topics,
+        pauses,
+        passing: pauses && rng.random_bool(0.5),
+        backfills,
     }
 }
+
+/// For how long brokers remember producers in seeds with a silence. The producer is told of the first. It
+/// expects to be forgotten after five minutes without that, so the other is longer.
+const SHORT_MEMORY: [Duration; 2] = [Duration::from_secs(60), Duration::from_secs(6 * 60)];
+
+/// Milliseconds by which `delivery.timeout.ms` outlasts an outage and everything before it.
+const OUTLASTS: u64 = 60_000;
 
 fn producer_settings(rng: &mut SmallRng, plan: &Plan) -> ProducerSettings {
     let request_timeout = rng.random_range(60..1_500);
     let linger = one_of(rng, &[0, 0, 1, 5, 40]);
     let spare = one_of(rng, &[0, 300, 1_500, 6_000]);
-    let spare = if plan.congested { 0 } else { spare };
+    let spare = match plan.outage.is_zero() {
+        _ if plan.congested => 0,
+        false => OUTLASTS,
+        true if plan.stays_cut_off.is_some() => spare.max(20_000),
+        true => spare,
+    };
     let delivery_timeout = request_timeout + linger + spare;
     let batch = one_of(rng, &[100, 150, 300, 700, 2_000]);
     let memory = batch.max(300) * one_of(rng, &[3, 8, 40]);
@@ -98,6 +135,12 @@ fn producer_settings(rng: &mut SmallRng, plan: &Plan) -> ProducerSettings {
         false => one_of(rng, &["all", "1", "0"]),
     };
     let in_flight = one_of(rng, &[1, 2, 5, 5, 5]);
+    let told = plan.kafka.producer_expiration == SHORT_MEMORY[0];
+    let expiration = if told {
+        SHORT_MEMORY[0]
+    } else {
+        Settings::FAIR.producer_expiration
+    };
     let fragile = rng.random_bool(0.1);
     let codec = one_of(rng, &["none", "none", "none", "none", "lz4"]);
     let config = Config::builder()
@@ -125,8 +168,19 @@ fn producer_settings(rng: &mut SmallRng, plan: &Plan) -> ProducerSettings {
         )
         .set("socket.connection.setup.timeout.max.ms", 1_000)
         .set("metadata.max.age.ms", one_of(rng, &[200, 1_000, 300_000]))
+        .set(
+            "metadata.max.idle.ms",
+            match plan.pauses {
+                true => 5_000,
+                false => 3_600_000,
+            },
+        )
         .set("connections.max.idle.ms", one_of(rng, &[100, 540_000]))
         .set("compression.type", codec)
+        .set(
+            "forebay.producer.id.expiration.ms",
+            expiration.as_millis() as i64,
+        )
         .set("forebay.restart.max", if fragile { 3 } else { 1_000_000 })
         .build()
         .expect("a configuration");
@@ -137,7 +191,8 @@ fn producer_settings(rng: &mut SmallRng, plan: &Plan) -> ProducerSettings {
             kept: acks == "all",
             once: idempotent,
             ordered: idempotent || (in_flight == 1 && acks == "all"),
-            fenced: idempotent && plan.kafka.first_epoch == 0,
+            fenced: idempotent && plan.kafka.first_epoch == 0 && !plan.backfills,
+            by_id: plan.kafka.newest_produce >= 13,
             called: plan.weights[Fault::Panic as usize] == 0,
         },
         fragile: fragile && plan.weights[Fault::Panic as usize] > 0,
@@ -160,25 +215,27 @@ pub(super) fn run(seed: u64, with_text: bool) -> Verdict {
 }
 
 /// Nothing in a simulation takes longer than this, in virtual time.
-const ENDLESS: Duration = Duration::from_secs(600);
+const ENDLESS: Duration = Duration::from_secs(1_200);
 
 async fn simulate(seed: u64, with_text: bool) -> Verdict {
     let mut rng = rng(seed);
-    let plan = plan(&mut rng);
-    let settings = producer_settings(&mut rng, &plan);
+    let congested = rng.random_bool(0.25);
     let topics: Vec<usize> = match rng.random_range(0..3) {
         0 => vec![1],
         1 => vec![3],
         _ => vec![1, 2],
     };
+    let topics = if congested { vec![3] } else { topics };
+    let plan = plan(&mut rng, topics.len(), congested);
+    let settings = producer_settings(&mut rng, &plan);
     let clones = rng.random_range(1..=3);
     let records = rng.random_range(10..=50);
     let pace = one_of(&mut rng, &[1, 20, 120]);
     let filler = one_of(&mut rng, &[1, 1, 60, 200]);
     let ending = rng.random_range(0..10u32);
-    let (topics, clones, records, pace, filler) = match plan.congested {
-        true => (vec![3], 3, 60, 1, 1),
-        false => (topics, clones, records, pace, filler),
+    let (clones, records, pace, filler) = match congested {
+        true => (3, 60, 1, 1),
+        false => (clones, records, pace, filler),
     };
     let cluster = Cluster::new(3, &topics, &mut rng);
     let promise = settings.promise;
@@ -197,36 +254,27 @@ async fn simulate(seed: u64, with_text: bool) -> Verdict {
         records,
         pace,
         filler,
-        topics,
+        passing: Default::default(),
     });
     let mut wrong = Vec::new();
     let lived = timeout(ENDLESS, live(&load, settings, clones, ending)).await;
     match lived {
         Ok(found) => wrong.extend(found),
-        Err(_) => wrong.push("it never ends".to_owned()),
+        Err(_) => wrong.push("stuck: it never ends".to_owned()),
     }
     faults::at_none();
 
     let mut tally = world.chronicle.tally.borrow().clone();
     tally.seeds = 1;
     tally.seconds = world.start.elapsed().as_secs();
-    let leaked = |wrong: &&String| wrong.starts_with(Invariant::Leaked.label());
-    tally.broken[Invariant::Leaked as usize] = wrong.iter().filter(leaked).count() as u64;
-    tally.stuck = wrong.len() as u64 - tally.broken[Invariant::Leaked as usize];
+    for invariant in Invariant::ALL {
+        let broken = wrong.iter().filter(|text| invariant.is_broken_by(text));
+        tally.broken[*invariant as usize] = broken.count() as u64;
+    }
     {
         let cluster = world.kafka.cluster.borrow();
-        let everywhere = cluster.everywhere();
-        let logs = everywhere
-            .into_iter()
-            .filter_map(|at| Some((at, cluster.log(at)?)));
-        let logs: Vec<_> = logs.collect();
-        wrong.extend(check(
-            seed,
-            promise,
-            &load.journal.borrow(),
-            &logs,
-            &mut tally,
-        ));
+        let journal = load.journal.borrow();
+        wrong.extend(check(seed, promise, &journal, &cluster, &mut tally));
     }
     for (name, sent) in &load.journal.borrow().sent {
         let outcome = match sent.told.outcome() {
@@ -257,7 +305,7 @@ async fn live(
     let world = &load.world;
     let delivery_timeout = settings.delivery_timeout;
     let producer = Producer::builder()
-        .placement(Placement::CurrentArbiter)
+        .in_local_set()
         .seed(world.seed)
         .start(settings.config)
         .expect("a producer");
@@ -269,12 +317,8 @@ async fn live(
     match ending {
         // Closed in the middle of everything.
         0 => {
-            let closing = async {
-                sleep(world.between(0, 3_000)).await;
-                producer.close(world.between(0, 1_000)).await
-            };
-            let (_, closed) = tokio::join!(storm(world), closing);
-            let _ = closed;
+            let (_, closed) = tokio::join!(storm(world), close_at_once(world, &producer));
+            wrong.extend(closed);
             for sender in senders {
                 let _ = sender.await;
             }
@@ -292,12 +336,21 @@ async fn live(
         }
         _ => {
             storm(world).await;
+            // Before they are let go of, since no broker knows them.
+            if let Ok(Ok(figures)) = timeout(Duration::from_secs(1), producer.figures()).await {
+                wrong.extend(strangers(&figures));
+            }
             heal(world).await;
+            if let Some(broker) = world.plan.stays_cut_off {
+                cut_off_for_good(world, broker).await;
+            }
+            let healed = Instant::now();
             for sender in senders {
                 let _ = sender.await;
             }
             sleep(delivery_timeout + Duration::from_secs(2)).await;
             if !settings.fragile {
+                wrong.extend(undelivered(load, &producer, healed));
                 wrong.extend(at_rest(load, &producer, clones).await);
             }
             let _ = producer.close(delivery_timeout).await;
@@ -309,33 +362,110 @@ async fn live(
     wrong
 }
 
+/// Several tasks close the producer, and one flushes, all at about the same time: each has to end.
+async fn close_at_once(world: &Rc<World>, producer: &Producer) -> Vec<String> {
+    sleep(world.between(0, 3_000)).await;
+    let ended = |what: &'static str, limit: Duration, began: Instant| {
+        let late = began.elapsed() > limit + LATE_END;
+        late.then(|| format!("stuck: a {what} of {limit:?} took {:?}", began.elapsed()))
+    };
+    let close = || async {
+        sleep(world.between(0, 20)).await;
+        let (limit, began) = (world.between(0, 1_000), Instant::now());
+        let closed = producer.close(limit).await;
+        let unanswered = closed == Err(CloseError::NoAnswer);
+        let unanswered = unanswered.then(|| "stuck: a close without an answer".to_owned());
+        ended("close", limit, began).or(unanswered)
+    };
+    let flush = async {
+        sleep(world.between(0, 20)).await;
+        let began = Instant::now();
+        let _ = producer.flush().await;
+        ended("flush", Duration::from_secs(1), began)
+    };
+    let together = world.below(2) == 0;
+    let ends = match together {
+        true => <[_; 3]>::from(tokio::join!(close(), close(), flush)),
+        false => [close().await, None, None],
+    };
+    ends.into_iter().flatten().collect()
+}
+
+/// What is conceded to a close beyond its own time: stalls.
+const LATE_END: Duration = Duration::from_secs(1);
+
+/// Records that had time enough after everything worked again, and ran out of it all the same.
+fn undelivered(load: &Load, producer: &Producer, healed: Instant) -> Vec<String> {
+    let config = producer.config();
+    if config.acks == Acks::None || config.retries < 10 {
+        return Vec::new();
+    }
+    let journal = load.journal.borrow();
+    let mut wrong = Vec::new();
+    for (name, sent) in &journal.sent {
+        let has_partition = (sent.partition as u64) < load.world.partitions(sent.topic);
+        let lasting = sent.topic < load.world.plan.topics;
+        let Some(Err(why)) = sent.told.outcome() else {
+            continue;
+        };
+        let expired = matches!(why.reason(), Reason::Expired { .. });
+        if expired && lasting && has_partition && sent.due > healed + ENOUGH {
+            let left = sent.due - healed;
+            wrong.push(format!(
+                "stuck: {name:?} to {}-{} had {left:?} left when all was well: {why}",
+                sent.topic, sent.partition
+            ));
+        }
+    }
+    wrong
+}
+
+/// Once everything works, a record is delivered by then.
+const ENOUGH: Duration = Duration::from_secs(20);
+
+/// A partition of a topic that nobody asked for.
+fn strangers(figures: &Figures) -> Option<String> {
+    let mut held = figures.partitions.iter().map(|it| &it.topic_partition);
+    let strange = held.find(|at| !at.topic.starts_with("topic-"))?;
+    Some(format!(
+        "strange: {strange} is there, which nobody asked for"
+    ))
+}
+
 /// Nothing goes wrong any more: everything has come to rest, and the next records are acked.
 async fn at_rest(load: &Rc<Load>, producer: &Producer, clone: u32) -> Vec<String> {
     let mut wrong = Vec::new();
     let figures = match producer.figures().await {
         Ok(figures) => figures,
-        Err(error) => return vec![format!("no figures: {error}")],
+        Err(error) => return vec![format!("stuck: no figures: {error}")],
     };
     let pool = figures.pool;
     if pool.available_bytes != pool.total_bytes {
         wrong.push(format!("{}: {pool:?}", Invariant::Leaked.label()));
     }
     if figures.queued_records() + figures.in_flight() > 0 {
-        wrong.push(format!("not at rest: {:?}", figures.partitions));
+        wrong.push(format!("stuck: not at rest: {:?}", figures.partitions));
     }
+    wrong.extend(strangers(&figures));
     let everywhere = load.world.kafka.cluster.borrow().everywhere();
     // These promise nothing.
     let lax = producer.config().acks == Acks::None || producer.config().retries < 10;
     for (number, at) in (0..).zip(everywhere) {
-        if at.1 >= load.world.kafka.cluster.borrow().topics[at.0].visible {
-            continue;
-        }
+        let topic = {
+            let topic = &load.world.kafka.cluster.borrow().topics[at.0];
+            if at.1 >= topic.visible || !topic.exists {
+                continue;
+            }
+            topic.number
+        };
         let name: Name = (clone, number);
         let mut accepted = false;
-        // A partition that nobody has heard of yet is known soon after it was asked for.
-        for _ in 0..3 {
-            accepted = accepted || load.send(producer, None, name, Some(at)).await;
-            sleep(Duration::from_secs(u64::from(!accepted))).await;
+        // A partition that nobody has heard of yet is known soon after it was asked for: but that may
+        // be `retry.backoff.ms` after the last answer, which is longer than the shortest
+        // `max.block.ms`.
+        for _ in 0..30 {
+            accepted = accepted || load.send(producer, None, name, Some((topic, at.1))).await;
+            sleep(Duration::from_millis(270 * u64::from(!accepted))).await;
         }
         if !accepted {
             wrong.push(format!(
@@ -348,7 +478,11 @@ async fn at_rest(load: &Rc<Load>, producer: &Producer, clone: u32) -> Vec<String
             Told::WithOthers(..) => unreachable!("it was sent by itself"),
         };
         let outcome = receipt.await;
-        if let (Err(why), false) = (outcome, lax) {
+        // One with an old timestamp is not tried a second time.
+        let tried = |why: &Unconfirmed| !matches!(why.reason(), Reason::Forgotten { .. });
+        if let (Err(why), false) = (outcome, lax)
+            && tried(&why)
+        {
             let cluster = load.world.kafka.cluster.borrow();
             let partition = &cluster.topics[at.0].partitions[at.1].now;
             let views: Vec<_> = (0..cluster.brokers.len())

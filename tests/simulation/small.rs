@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use forebay::config::ConfigBuilder;
 use forebay::internals::faults;
-use forebay::{CloseError, Config, Placement, Producer, Receipt, Record, SendError};
+use forebay::{CloseError, Config, Producer, Receipt, Record, SendError};
 use forebay_model_cluster::{Cluster, Kafka, Settings, listen, rng, virtual_time};
 
 #[test]
@@ -25,7 +25,7 @@ fn clients_that_failed_together_do_not_come_back_together() {
             let host = format!("broker-{client}");
             listen(&host, 9092, Box::new(listener));
             let config = Config::new(&format!("{host}:9092")).expect("a configuration");
-            let builder = Producer::builder().placement(Placement::CurrentArbiter);
+            let builder = Producer::builder().in_local_set();
             let producer = builder.start(config).expect("a producer");
             let sender = producer.clone();
             tokio::task::spawn_local(async move { sender.send(Record::to("t")).await });
@@ -48,7 +48,7 @@ fn fair(settings: ConfigBuilder) -> (Rc<Kafka>, Producer) {
         .set("delivery.timeout.ms", 20_000)
         .set("request.timeout.ms", 5_000)
         .build();
-    let builder = Producer::builder().placement(Placement::CurrentArbiter);
+    let builder = Producer::builder().in_local_set();
     let producer = builder.start(config.expect("a configuration"));
     (kafka, producer.expect("a producer"))
 }
@@ -101,7 +101,7 @@ fn a_topic_nobody_wants_any_more_costs_nothing() {
             .set("max.block.ms", 50)
             .build()
             .expect("a configuration");
-        let builder = Producer::builder().placement(Placement::CurrentArbiter);
+        let builder = Producer::builder().in_local_set();
         let producer = builder.start(config).expect("a producer");
         let refused = producer.send(Record::to("nothing")).await;
         assert!(matches!(refused, Err(SendError::TopicUnknown { .. })));
@@ -114,5 +114,108 @@ fn a_topic_nobody_wants_any_more_costs_nothing() {
         tokio::time::sleep(Duration::from_secs(60)).await;
         faults::at_none();
         assert!(messages.get() < 100, "{} messages", messages.get());
+    });
+}
+
+#[test]
+fn a_partition_without_a_leader_that_nobody_sends_to_costs_little() {
+    virtual_time(async {
+        let mut rng = rng(1);
+        let mut cluster = Cluster::new(3, &[2], &mut rng);
+        cluster.topics[0].visible = 2;
+        cluster.partition((0, 1)).now.leader = None;
+        for broker in &mut cluster.brokers {
+            broker.known[0] = 2;
+            broker.views[0][1].leader = None;
+        }
+        let leads = cluster.topics[0].partitions[0].now.leader;
+        let kafka = Kafka::start(Settings::FAIR, cluster, rng, ());
+        let config = Config::builder()
+            .bootstrap_servers("broker-0:9092,broker-1:9092,broker-2:9092")
+            .build();
+        let builder = Producer::builder().in_local_set();
+        let producer = builder.start(config.expect("a configuration"));
+        let producer = producer.expect("a producer");
+        sent(&producer).await.await.expect("acked");
+        let requests = ended("MetadataActor", Duration::from_secs(600)).await;
+        assert!(requests < 20, "{requests} metadata requests in 10 minutes");
+        // Once somebody sends to it, its leader is looked for.
+        let record = Record::to("topic-0").partition(1);
+        let waits = producer.send(record).await.expect("accepted");
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        let partition = (0, 1);
+        kafka.cluster.borrow_mut().partition(partition).now.leader = leads;
+        kafka.publish(partition);
+        let found = tokio::time::timeout(Duration::from_secs(5), waits).await;
+        found.expect("found soon").expect("acked");
+    });
+}
+
+/// How often an actor's request came to its end while `time` passes.
+async fn ended(of: &'static str, time: Duration) -> u32 {
+    let ended = Rc::new(Cell::new(0));
+    let counter = Rc::clone(&ended);
+    faults::at_each(move |actor, message| {
+        counter.set(counter.get() + u32::from((actor, message) == (of, "Finished")));
+    });
+    tokio::time::sleep(time).await;
+    faults::at_none();
+    ended.get()
+}
+
+#[test]
+fn a_metadata_request_ends_when_a_panic_has_it_asked_anew() {
+    virtual_time(async {
+        let (kafka, producer) = fair(Config::builder());
+        sent(&producer).await.await.expect("acked");
+        (0..kafka.brokers()).for_each(|broker| kafka.freeze(broker));
+        let _ = producer.try_send(Record::to("new"));
+        // It would run out of time after five.
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        faults::plan("MetadataActor:WantTopic", 1, 1);
+        let _ = producer.try_send(Record::to("newer"));
+        let ended = ended("MetadataActor", Duration::from_secs(4)).await;
+        assert_eq!(faults::stop(), [1], "the actor restarts");
+        assert_eq!(ended, 0, "two requests at once");
+    });
+}
+
+#[test]
+fn a_request_for_a_producer_id_ends_when_a_panic_has_it_asked_anew() {
+    virtual_time(async {
+        let settings = Config::builder().set("socket.connection.setup.timeout.ms", 5_000);
+        let (kafka, producer) = fair(settings);
+        let known = producer.partitions_for("topic-0").await;
+        assert_eq!(known.expect("known"), [0]);
+        (0..kafka.brokers()).for_each(|broker| kafka.freeze(broker));
+        let _waits = sent(&producer).await;
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        faults::plan("IdentityActor:Resync", 1, 1);
+        faults::plan("MetadataActor:WantTopic", 1, 1);
+        let _ = producer.try_send(Record::to("new"));
+        let ended = ended("IdentityActor", Duration::from_secs(4)).await;
+        assert_eq!(faults::stop(), [1, 1], "the actor restarts");
+        assert_eq!(ended, 0, "two requests at once");
+    });
+}
+
+#[test]
+fn brokers_that_are_lost_in_a_panic_are_told_again() {
+    virtual_time(async {
+        let mut rng = rng(1);
+        let cluster = Cluster::new(3, &[1], &mut rng);
+        let kafka = Kafka::start(Settings::FAIR, cluster, rng, ());
+        let config = Config::builder().bootstrap_servers("broker-0:9092").build();
+        let builder = Producer::builder().in_local_set();
+        let producer = builder.start(config.expect("a configuration"));
+        let producer = producer.expect("a producer");
+        faults::plan("IdentityActor:SetNodes", 1, 1);
+        producer.partitions_for("topic-0").await.expect("known");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(faults::stop(), [1], "the brokers are told");
+        // From now on whoever knows the bootstrap list alone knows nobody.
+        kafka.kill(0, false);
+        let outcome = sent(&producer).await.await;
+        outcome.expect("acked");
     });
 }

@@ -37,12 +37,20 @@ counted! {
     TopicUnknown "spells of topics unknown to brokers",
     MetadataStale "metadata answers with stale leaders",
     MetadataEmpty "metadata answers without brokers or topics",
+    MetadataHostile "metadata answers with nonsense",
     NoProducerIds "spells without producer ids",
     Throttle "answers that throttle",
     Panic "panics in actors",
     Creep "times the clock crept on during a message",
     Stall "stalls of the whole runtime",
+    CutOff "brokers cut off from the controller",
+    CutOffForGood "brokers cut off while all others work",
+    Outage "outages of all brokers",
     Growth "partitions added",
+    Delete "topics deleted, and created anew",
+    Passing "topics used for a moment",
+    Pause "pauses in which topics are forgotten",
+    Silence "silences in which brokers forget producers",
     Retire "parts retired by hand, and restarted",
 }
 
@@ -56,6 +64,18 @@ counted! {
     Misrouted "misrouted: in another log than its own",
     Unresolved "unresolved: without an outcome in time",
     Leaked "leaked: memory that did not come back",
+    Strange "strange: held, though nobody asked for it",
+    Stuck "stuck: does not go on though everything works again",
+}
+
+impl Invariant {
+    /// What is wrong begins with the label, or with its first word.
+    pub fn is_broken_by(self, wrong: &str) -> bool {
+        let (word, _) = self.label().split_once(':').unwrap_or_default();
+        wrong
+            .split_once(':')
+            .is_some_and(|(first, _)| first == word)
+    }
 }
 
 /// Sums over seeds.
@@ -72,8 +92,6 @@ pub(super) struct Tally {
     pub seconds: u64,
     pub faults: [u64; Fault::COUNT],
     pub broken: [u64; Invariant::COUNT],
-    /// Not at rest, or not acked, though everything worked again.
-    pub stuck: u64,
 }
 
 impl AddAssign<&Self> for Tally {
@@ -86,7 +104,6 @@ impl AddAssign<&Self> for Tally {
         self.unknown += other.unknown;
         self.events += other.events;
         self.seconds += other.seconds;
-        self.stuck += other.stuck;
         for (mine, theirs) in self.faults.iter_mut().zip(other.faults) {
             *mine += theirs;
         }
@@ -126,10 +143,6 @@ impl fmt::Display for Tally {
                 invariant.label()
             )?;
         }
-        writeln!(
-            f,
-            "  {:>12} stuck: does not go on though everything works again",
-            self.stuck
-        )
+        Ok(())
     }
 }

@@ -1,18 +1,37 @@
 //! The storm: what goes wrong, when, and for how long.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use forebay::Supervise;
 use forebay_model_cluster::Conditions;
 use rand::Rng;
 use tokio::task::spawn_local;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::tally::Fault;
 use super::world::{Weather, World};
 
-/// Lets things go wrong for as long as the plan says, then puts everything right again.
+/// Lets things go wrong for as long as the plan says.
 pub(super) async fn storm(world: &Rc<World>) {
+    rage(world).await;
+    if !world.plan.silence.is_zero() {
+        world.count(Fault::Silence);
+        world.weather.set(Weather::FAIR);
+        world.kafka.conditions.set(Conditions::FAIR);
+        sleep_until(world.silent_until()).await;
+        rage(world).await;
+    }
+    if !world.plan.outage.is_zero() {
+        world.count(Fault::Outage);
+        world.outage.set(true);
+        (0..world.kafka.brokers()).for_each(|broker| world.kafka.kill(broker, false));
+        sleep(world.plan.outage).await;
+        world.outage.set(false);
+    }
+}
+
+async fn rage(world: &Rc<World>) {
     let end = Instant::now() + world.plan.storm;
     let weights = world.plan.weights;
     let total: u32 = weights.iter().sum();
@@ -48,23 +67,39 @@ pub(super) async fn storm(world: &Rc<World>) {
 /// Everything works again, and goes on working.
 pub(super) async fn heal(world: &Rc<World>) {
     world.weather.set(Weather::FAIR);
+    world.healed.set(true);
     let kafka = &world.kafka;
     kafka.conditions.set(Conditions::FAIR);
     for broker in 0..kafka.brokers() {
-        let (alive, frozen) = {
+        let (alive, frozen, cut_off) = {
             let it = &kafka.cluster.borrow().brokers[broker];
-            (it.alive, it.frozen)
+            (it.alive, it.frozen, it.cut_off)
         };
         match (alive, frozen) {
             (false, _) => kafka.restart(broker, false),
             (true, true) => kafka.thaw(broker),
             _ => {}
         }
+        if alive && cut_off {
+            kafka.rejoin(broker);
+        }
+    }
+    for number in 0..world.plan.topics {
+        kafka.create_topic(number, 1 + world.below(3) as usize);
     }
     kafka.publish_all();
     for part in world.parts() {
         world.supervise(Supervise::Restart(part));
     }
+}
+
+/// Once everything works, one broker is cut off from the controller for good, or for as long as anybody
+/// looks: the others are enough for every partition.
+pub(super) async fn cut_off_for_good(world: &Rc<World>, broker: usize) {
+    // By then every replica is in sync.
+    sleep(Duration::from_secs(1)).await;
+    world.count(Fault::CutOffForGood);
+    world.kafka.cut_off(broker, world.below(2) == 0);
 }
 
 /// A spell that begins now and ends later.
@@ -102,7 +137,8 @@ fn strike(world: &Rc<World>, fault: Fault) {
             let (world, moves) = (Rc::clone(world), victim == 2 && world.below(2) == 0);
             spawn_local(async move {
                 sleep(world.between(20, 2_500)).await;
-                if !world.kafka.cluster.borrow().brokers[victim].alive {
+                let alive = world.kafka.cluster.borrow().brokers[victim].alive;
+                if !alive && !world.outage.get() {
                     world.kafka.restart(victim, moves);
                 }
             });
@@ -117,8 +153,22 @@ fn strike(world: &Rc<World>, fault: Fault) {
                 }
             });
         }
+        Fault::CutOff if works && !world.kafka.cluster.borrow().brokers[victim].cut_off => {
+            world.kafka.cut_off(victim, world.below(2) == 0);
+            let world = Rc::clone(world);
+            spawn_local(async move {
+                sleep(world.between(20, 6_000)).await;
+                let cut_off = world.kafka.cluster.borrow().brokers[victim].cut_off;
+                if cut_off && !world.healed.get() {
+                    world.kafka.rejoin(victim);
+                }
+            });
+        }
         Fault::LeaderMove => {
             let everywhere = world.kafka.cluster.borrow().everywhere();
+            if everywhere.is_empty() {
+                return;
+            }
             let at = everywhere[world.below(everywhere.len() as u64) as usize];
             if !world.kafka.move_leader(at) {
                 return;
@@ -153,6 +203,14 @@ fn strike(world: &Rc<World>, fault: Fault) {
                 |w| w.metadata_empty = false,
             );
         }
+        Fault::MetadataHostile => {
+            return spell(
+                world,
+                1_000,
+                |w| w.metadata_hostile = true,
+                |w| w.metadata_hostile = false,
+            );
+        }
         Fault::NoProducerIds => spell(
             world,
             1_500,
@@ -160,13 +218,33 @@ fn strike(world: &Rc<World>, fault: Fault) {
             |w| w.no_producer_ids = false,
         ),
         Fault::Growth => {
-            let mut cluster = world.kafka.cluster.borrow_mut();
-            let topic = world.below(cluster.topics.len() as u64) as usize;
-            let topic = &mut cluster.topics[topic];
-            if topic.visible == topic.partitions.len() {
+            let topics = world.kafka.cluster.borrow().topics.len() as u64;
+            if !world.kafka.grow_topic(world.below(topics) as usize) {
                 return;
             }
-            topic.visible += 1;
+        }
+        Fault::Delete => {
+            let number = world.below(world.plan.topics as u64) as usize;
+            let topic = {
+                let cluster = world.kafka.cluster.borrow();
+                let newest = cluster.newest(number);
+                newest.filter(|topic| cluster.topics[*topic].exists)
+            };
+            let Some(topic) = topic else {
+                return;
+            };
+            let (world, late) = (Rc::clone(world), world.below(2) == 0);
+            spawn_local(async move {
+                if late {
+                    last_leaders(&world, topic).await;
+                }
+                world.kafka.delete_topic(topic);
+                sleep(world.between(1, if late { 200 } else { 1_500 })).await;
+                let partitions = 1 + world.below(3) as usize;
+                world.kafka.create_topic(number, partitions);
+                sleep(world.between(0, 300)).await;
+                world.kafka.change(|w| w.hints_late = false);
+            });
         }
         Fault::Retire => {
             let (world, part) = (Rc::clone(world), world.some_part());
@@ -180,6 +258,18 @@ fn strike(world: &Rc<World>, fault: Fault) {
         _ => return,
     }
     world.count(fault);
+}
+
+/// Leaders move, so that brokers tell of the new ones, and that arrives when the topic may be another one.
+async fn last_leaders(world: &World, topic: usize) {
+    let partitions = world.kafka.cluster.borrow().topics[topic].partitions.len();
+    for last in [false, false, true] {
+        world.kafka.change(|w| w.hints_late |= last);
+        for partition in 0..partitions {
+            world.kafka.move_leader((topic, partition));
+        }
+        sleep(world.between(1, 80)).await;
+    }
 }
 
 /// What may happen to any message that an actor is about to handle.
@@ -206,7 +296,7 @@ pub(super) fn before_message(world: &World, actor: &'static str, message: &'stat
     let die = world.kafka.rng.borrow_mut().random_range(0..10_000u32);
     let pass = |fault, micros| {
         world.count(fault);
-        let time = std::time::Duration::from_micros(1 + world.below(micros));
+        let time = Duration::from_micros(1 + world.below(micros));
         // It moves the clock at its first poll.
         let _ = futures_util::FutureExt::now_or_never(tokio::time::advance(time));
     };

@@ -18,6 +18,10 @@ pub(super) struct World {
     pub plan: Plan,
     pub kafka: Rc<Kafka>,
     pub weather: Cell<Weather>,
+    /// All brokers are away, and stay so for now.
+    pub outage: Cell<bool>,
+    /// The storm is over.
+    pub healed: Cell<bool>,
     /// Retires parts of the producer, and restarts them.
     pub supervision: RefCell<Option<Recipient<Supervise>>>,
     pub chronicle: Rc<Chronicle>,
@@ -33,6 +37,23 @@ pub(super) struct Plan {
     pub weights: [u32; Fault::COUNT],
     /// How long faults go on.
     pub storm: Duration,
+    /// How long nobody sends anything then, before as much goes wrong once more. Brokers forget the
+    /// producer meanwhile.
+    pub silence: Duration,
+    /// How long all brokers are away at the end.
+    pub outage: Duration,
+    /// When everything else works again, this one stays cut off from the controller: two brokers are
+    /// enough.
+    pub stays_cut_off: Option<usize>,
+    /// How many topics are always there, or come back.
+    pub topics: usize,
+    /// Senders pause for longer than `metadata.max.idle.ms`.
+    pub pauses: bool,
+    /// Topics come and go.
+    pub passing: bool,
+    /// Some records are older than brokers remember producers, by their timestamps, as when something
+    /// is filled in later.
+    pub backfills: bool,
 }
 
 /// What happens to the producer itself at the moment, of 10,000 messages.
@@ -86,6 +107,7 @@ impl Observer for OfKafka {
             Misdeed::Throttle => Fault::Throttle,
             Misdeed::MetadataStale => Fault::MetadataStale,
             Misdeed::MetadataEmpty => Fault::MetadataEmpty,
+            Misdeed::MetadataHostile => Fault::MetadataHostile,
         });
     }
 }
@@ -106,6 +128,8 @@ impl World {
             plan,
             kafka,
             weather: Cell::new(Weather::FAIR),
+            outage: Cell::new(false),
+            healed: Cell::new(false),
             supervision: RefCell::default(),
             chronicle,
         })
@@ -139,7 +163,8 @@ impl World {
         let everywhere = self.kafka.cluster.borrow().everywhere();
         match self.below(2) {
             0 => Component::Sender(self.below(self.kafka.brokers() as u64) as i32),
-            _ => part(everywhere[self.below(everywhere.len() as u64) as usize]),
+            _ if everywhere.is_empty() => Component::Sender(0),
+            _ => self.part(everywhere[self.below(everywhere.len() as u64) as usize]),
         }
     }
 
@@ -147,15 +172,26 @@ impl World {
     pub fn parts(&self) -> Vec<Component> {
         let everywhere = self.kafka.cluster.borrow().everywhere();
         let senders = (0..self.kafka.brokers()).map(|broker| Component::Sender(broker as i32));
-        senders.chain(everywhere.into_iter().map(part)).collect()
+        let partitions = everywhere.into_iter().map(|at| self.part(at));
+        senders.chain(partitions).collect()
     }
-}
 
-fn part((topic, partition): (usize, usize)) -> Component {
-    Component::Partition(TopicPartition::new(
-        format!("topic-{topic}"),
-        partition as i32,
-    ))
+    fn part(&self, (topic, partition): (usize, usize)) -> Component {
+        let name = self.kafka.cluster.borrow().topics[topic].name.clone();
+        Component::Partition(TopicPartition::new(name, partition as i32))
+    }
+
+    /// When the silence is over, or would be.
+    pub fn silent_until(&self) -> Instant {
+        self.start + self.plan.storm + self.plan.silence
+    }
+
+    /// How many partitions a topic of that number has, or had.
+    pub fn partitions(&self, number: usize) -> u64 {
+        let cluster = self.kafka.cluster.borrow();
+        let newest = cluster.newest(number);
+        newest.map_or(1, |topic| cluster.topics[topic].visible as u64)
+    }
 }
 
 /// Everything that happened, as a hash; and as text if somebody wants to read it.

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use imports::{Graph, circles};
 
 /// The rooms of the library, and the rooms that each may import from.
-const ROOMS: [(&str, &[&str]); 7] = [
+const ROOMS: [(&str, &[&str]); 8] = [
     ("src/core", &[]),
     ("src/config", &["src/core"]),
     ("src/net", &["src/core"]),
@@ -28,6 +28,10 @@ const ROOMS: [(&str, &[&str]); 7] = [
     (
         "src/api",
         &["src/core", "src/config", "src/intake", "actors"],
+    ),
+    (
+        "src/check",
+        &["src/core", "src/config", "src/net", "src/intake", "actors"],
     ),
 ];
 
@@ -169,6 +173,82 @@ fn whoever_opens_the_folder_of_actors_sees_them_all() {
         let line = format!("mod {name};");
         assert!(name == "mod" || listed.contains(&line), "{line}");
     }
+}
+
+/// Whether a word stands in a text by itself, after `before`.
+fn has_word(text: &str, before: &str, word: &str) -> bool {
+    let word = format!("{before}{word}");
+    let found = text.match_indices(&word);
+    let part_of_a_word = |c: char| c.is_alphanumeric() || c == '_';
+    found
+        .map(|(at, found)| &text[at + found.len()..])
+        .any(|rest| !rest.starts_with(part_of_a_word))
+}
+
+/// The sources at or below `path`, without the tests beside the code.
+fn code_in(path: &str) -> Vec<(PathBuf, String)> {
+    let files = sources(&root(path)).into_iter();
+    let read = files.map(|file| {
+        let text = fs::read_to_string(&file).expect("a source file");
+        let code = text.split("\n#[cfg(test)]\nmod tests {").next();
+        (file, code.unwrap_or_default().to_owned())
+    });
+    let is_test =
+        |file: &Path| file.ends_with("tests.rs") || file.iter().any(|part| part == "tests");
+    read.filter(|(file, _)| !is_test(file)).collect()
+}
+
+/// What the configuration says, and nothing reads.
+const READ_BY_NOBODY: [&str; 3] = [
+    "dns_lookup",       // only one value is served, and any other is refused
+    "key_serializer",   // given in code; the name is there for the application to read
+    "value_serializer", // as that one
+];
+
+#[test]
+fn whatever_can_be_configured_is_read() {
+    let config = code_in("src/config");
+    let module = config.iter().find(|(file, _)| file.ends_with("mod.rs"));
+    let (_, module) = module.expect("src/config/mod.rs");
+    let table = root("src/config/keys");
+    let is_table = |file: &Path| file.ends_with("keys.rs") || file.starts_with(&table);
+    // Every key that is served gets into the configuration ...
+    for key in forebay::config::KEYS {
+        let quoted = format!("\"{}\"", key.name);
+        // One names all keys, and one most of them in what it advises.
+        let quotes = |file: &Path| is_table(file) || file.ends_with("check.rs");
+        let reads = |(file, text): &&(PathBuf, String)| !quotes(file) && text.contains(&quoted);
+        let served = matches!(key.status, forebay::config::Status::Served);
+        assert!(
+            !served || config.iter().any(|file| reads(&file)),
+            "{quoted} is read by nobody"
+        );
+    }
+    // ... and from there to where it has its effect.
+    let (_, fields) = module.split_once("pub struct Config {").expect("Config");
+    let (fields, _) = fields.split_once("\n}").expect("its end");
+    let fields = fields.lines().filter_map(|line| {
+        let (field, _) = line.trim().strip_prefix("pub ")?.split_once(':')?;
+        Some(field)
+    });
+    let fields: Vec<_> = fields.collect();
+    assert!(fields.len() > 30, "{fields:?}");
+    let files = ["src", "actors"].map(code_in).into_iter().flatten();
+    let files = files.filter(|(file, _)| !file.starts_with(root("src/config")));
+    // A field may stand on a line of its own.
+    let lines: Vec<_> = files.map(|(_, text)| text).collect();
+    let lines = lines.iter().flat_map(|text| text.lines()).map(str::trim);
+    let code = lines.fold(String::new(), |code, line| match line.starts_with('.') {
+        true => code + line,
+        false => code + "\n" + line,
+    });
+    let of_the_configuration = ["config.", "config()."];
+    let is_read = |field: &&str| {
+        let mut of = of_the_configuration.iter();
+        of.any(|of| has_word(&code, of, field))
+    };
+    let unread = fields.into_iter().filter(|field| !is_read(field));
+    assert_eq!(unread.collect::<Vec<_>>(), READ_BY_NOBODY);
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! A broker that acknowledges every batch and stores none, to measure a client without a broker's
 //! disk.
 
+mod tls;
+
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -21,6 +23,8 @@ use kafka_protocol::messages::{
     TopicName,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, StrBytes};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+pub use tls::self_signed;
 
 struct Broker {
     port: u16,
@@ -33,8 +37,8 @@ struct Broker {
 
 /// Serves connections for ever. Every topic exists, with `partitions` partitions, and this broker
 /// leads all of them. With `check`, the CRC of each batch and the sequence numbers of each producer
-/// and partition are verified, and a wrong one ends the process.
-pub fn serve(listener: TcpListener, partitions: i32, check: bool) {
+/// and partition are verified, and a wrong one ends the process. With `tls` connections are encrypted.
+pub fn serve(listener: TcpListener, partitions: i32, check: bool, tls: Option<Arc<ServerConfig>>) {
     let broker = Arc::new(Broker {
         port: listener.local_addr().expect("a bound listener").port(),
         partitions,
@@ -43,10 +47,10 @@ pub fn serve(listener: TcpListener, partitions: i32, check: bool) {
         sequences: Mutex::default(),
     });
     for stream in listener.incoming().flatten() {
-        let broker = Arc::clone(&broker);
+        let (broker, tls) = (Arc::clone(&broker), tls.clone());
         std::thread::spawn(move || {
             // If one connection fails, the whole broker must not continue.
-            if catch_unwind(AssertUnwindSafe(|| broker.serve(stream))).is_err() {
+            if catch_unwind(AssertUnwindSafe(|| broker.serve(stream, tls))).is_err() {
                 exit(1);
             }
         });
@@ -54,8 +58,18 @@ pub fn serve(listener: TcpListener, partitions: i32, check: bool) {
 }
 
 impl Broker {
-    fn serve(&self, mut stream: TcpStream) {
+    fn serve(&self, stream: TcpStream, tls: Option<Arc<ServerConfig>>) {
         stream.set_nodelay(true).expect("a socket");
+        match tls {
+            Some(config) => {
+                let connection = ServerConnection::new(config).expect("a TLS configuration");
+                self.answer_all(StreamOwned::new(connection, stream));
+            }
+            None => self.answer_all(stream),
+        }
+    }
+
+    fn answer_all(&self, mut stream: impl Read + Write) {
         let mut input = BytesMut::with_capacity(4 << 20);
         let mut chunk = vec![0; 1 << 20];
         let mut output = BytesMut::new();

@@ -17,5 +17,5 @@ fn main() {
     let listener = TcpListener::bind(("127.0.0.1", port)).expect("a free port");
     let address = listener.local_addr().expect("a bound listener");
     println!("listening on {address}");
-    forgetting_broker::serve(listener, partitions, check);
+    forgetting_broker::serve(listener, partitions, check, None);
 }

@@ -7,6 +7,8 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"io"
 	"math/rand"
@@ -51,7 +53,7 @@ func main() {
 	if words["codec"] == "lz4" {
 		codec = kgo.Lz4Compression()
 	}
-	client, err := kgo.NewClient(
+	options := []kgo.Opt{
 		kgo.SeedBrokers(words["brokers"]),
 		kgo.DefaultProduceTopic(words["topic"]),
 		kgo.RequiredAcks(kgo.AllISRAcks()),
@@ -60,7 +62,15 @@ func main() {
 		kgo.ProducerBatchMaxBytes(int32(number("batch"))),
 		kgo.ProducerLinger(time.Duration(number("linger"))*time.Millisecond),
 		kgo.ProducerBatchCompression(codec),
-	)
+	}
+	if path := words["certificate"]; path != "" {
+		pem, err := os.ReadFile(path)
+		check(err)
+		trusted := x509.NewCertPool()
+		trusted.AppendCertsFromPEM(pem)
+		options = append(options, kgo.DialTLSConfig(&tls.Config{RootCAs: trusted}))
+	}
+	client, err := kgo.NewClient(options...)
 	check(err)
 
 	keySize, valueSize, rate := number("key"), number("value"), number("rate")

@@ -53,6 +53,11 @@ public class Load {
         config.put("linger.ms", words.get("linger"));
         config.put("compression.type", words.get("codec"));
         config.put("max.request.size", "8388608");
+        if (!words.get("certificate").isEmpty()) {
+            config.put("security.protocol", "SSL");
+            config.put("ssl.truststore.type", "PEM");
+            config.put("ssl.truststore.location", words.get("certificate"));
+        }
         config.put("key.serializer", ByteArraySerializer.class.getName());
         config.put("value.serializer", ByteArraySerializer.class.getName());
         KafkaProducer<byte[], byte[]> producer = new KafkaProducer<>(config);

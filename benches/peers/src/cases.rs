@@ -16,6 +16,8 @@ pub struct Case {
     pub codec: &'static str,
     /// Records per second; 0 for as many as possible.
     pub rate: u64,
+    /// Whether connections are encrypted. Clients without that are left out.
+    pub tls: bool,
 }
 
 const KIB_16: usize = 16 * 1024;
@@ -32,9 +34,10 @@ const FLAT_OUT: Case = Case {
     linger: 5,
     codec: "none",
     rate: 0,
+    tls: false,
 };
 
-pub const CASES: [Case; 11] = [
+pub const CASES: [Case; 13] = [
     Case {
         name: "1p",
         title: "100 B, 1 partition, 16 KiB",
@@ -75,6 +78,19 @@ pub const CASES: [Case; 11] = [
         name: "lz4",
         title: "100 B, 12 partitions, lz4",
         codec: "lz4",
+        ..FLAT_OUT
+    },
+    Case {
+        name: "12p-tls",
+        title: "100 B, 12 partitions, TLS 1.3",
+        tls: true,
+        ..FLAT_OUT
+    },
+    Case {
+        name: "12p-1000b-tls",
+        title: "1000 B, 12 partitions, TLS 1.3",
+        value: 1000,
+        tls: true,
         ..FLAT_OUT
     },
     Case {

@@ -5,6 +5,8 @@ use crate::cases::Case;
 #[derive(Clone)]
 pub struct Job {
     pub brokers: String,
+    /// A file with the certificate to trust; empty where connections are not encrypted.
+    pub certificate: String,
     pub topic: String,
     pub partitions: usize,
     pub value: usize,
@@ -20,9 +22,15 @@ pub struct Job {
 }
 
 impl Job {
-    pub fn new(case: &Case, brokers: &str, warm_up: u64, window: u64) -> Self {
+    pub fn new(
+        case: &Case,
+        (brokers, certificate): (&str, &str),
+        warm_up: u64,
+        window: u64,
+    ) -> Self {
         Self {
             brokers: brokers.into(),
+            certificate: certificate.into(),
             topic: case.topic(),
             partitions: case.partitions as usize,
             value: case.value,
@@ -39,6 +47,7 @@ impl Job {
     pub fn words(&self) -> Vec<String> {
         vec![
             format!("brokers={}", self.brokers),
+            format!("certificate={}", self.certificate),
             format!("topic={}", self.topic),
             format!("partitions={}", self.partitions),
             format!("value={}", self.value),
@@ -63,6 +72,7 @@ impl Job {
         let number = |name: &str| words[name].parse::<u64>().expect("a number");
         Self {
             brokers: text("brokers"),
+            certificate: text("certificate"),
             topic: text("topic"),
             partitions: number("partitions") as usize,
             value: number("value") as usize,

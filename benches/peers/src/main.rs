@@ -54,8 +54,17 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    let mut words = std::env::args().skip(1);
-    let done = match words.next().as_deref() {
+    match run(std::env::args().skip(1)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(mut words: impl Iterator<Item = String>) -> Result<(), String> {
+    match words.next().as_deref() {
         Some("on-core") => {
             let core = words
                 .next()
@@ -65,7 +74,8 @@ fn main() -> ExitCode {
         }
         Some("broker") => {
             let partitions = words.next().and_then(|n| n.parse().ok()).expect("a number");
-            broker(partitions, words.next().as_deref() == Some("true"));
+            let check = words.next().as_deref() == Some("true");
+            broker(partitions, check, words.next())?;
             Ok(())
         }
         Some("client") => {
@@ -77,13 +87,6 @@ fn main() -> ExitCode {
             Ok(())
         }
         _ => compare(Args::parse()),
-    };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::FAILURE
-        }
     }
 }
 
@@ -120,6 +123,9 @@ fn compare(args: Args) -> Result<(), String> {
             };
             for column in order {
                 let Entrant { peer, program, .. } = &entrants[column];
+                if case.tls && !peer.tls {
+                    continue;
+                }
                 let setting = Setting {
                     brokers: args.brokers.as_deref(),
                     check: args.check,

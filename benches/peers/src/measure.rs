@@ -1,6 +1,7 @@
 //! Measures one client in one case, with two child processes, each on its own core.
 
 use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -81,12 +82,14 @@ fn peak_of(child: &Child) -> Option<f64> {
     Some(kib * 1024.0 / 1e6)
 }
 
-/// Starts the forgetting broker. Returns it and its address.
-fn start_broker(case: &Case, check: bool) -> Result<(Running, String), String> {
+/// Starts the forgetting broker, which encrypts if it is told where to put its certificate. Returns it
+/// and its address.
+fn start_broker(case: &Case, check: bool, certificate: &str) -> Result<(Running, String), String> {
     let this = std::env::current_exe().map_err(|e| e.to_string())?;
     let mut words = vec![this.display().to_string(), "broker".into()];
     words.push(case.partitions.to_string());
     words.push(check.to_string());
+    words.push(certificate.to_owned());
     let mut command = on_core(BROKER_CORE, &words)?;
     let mut broker = Running(
         command
@@ -103,10 +106,19 @@ fn start_broker(case: &Case, check: bool) -> Result<(Running, String), String> {
 }
 
 /// Runs the broker, in its own process.
-pub fn broker(partitions: i32, check: bool) {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    println!("{}", listener.local_addr().expect("a bound listener"));
-    forgetting_broker::serve(listener, partitions, check);
+pub fn broker(partitions: i32, check: bool, certificate: Option<String>) -> Result<(), String> {
+    let tls = match certificate.filter(|path| !path.is_empty()) {
+        Some(path) => {
+            let (config, pem) = forgetting_broker::self_signed();
+            std::fs::write(&path, pem).map_err(|e| format!("{path}: {e}"))?;
+            Some(config)
+        }
+        None => None,
+    };
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").map_err(|e| e.to_string())?;
+    println!("{}", listener.local_addr().map_err(|e| e.to_string())?);
+    forgetting_broker::serve(listener, partitions, check, tls);
+    Ok(())
 }
 
 /// A client's report at one moment: acked records, nanoseconds since its start, and nanoseconds of
@@ -127,14 +139,24 @@ pub struct Setting<'a> {
 }
 
 pub fn measure(case: &Case, program: &[String], setting: &Setting<'_>) -> Result<Figures, String> {
+    let certificate = match case.tls {
+        true => std::env::temp_dir().join(format!("peers-{}.pem", std::process::id())),
+        false => PathBuf::new(),
+    };
+    let certificate = certificate.display().to_string();
     let (broker, address) = match setting.brokers {
         Some(address) => (None, address.to_owned()),
         None => {
-            let (broker, address) = start_broker(case, setting.check)?;
+            let (broker, address) = start_broker(case, setting.check, &certificate)?;
             (Some(broker), address)
         }
     };
-    let job = Job::new(case, &address, setting.warm_up, setting.window);
+    let job = Job::new(
+        case,
+        (&address, &certificate),
+        setting.warm_up,
+        setting.window,
+    );
     let mut command = on_core(CLIENT_CORE, &[program, &job.words()].concat())?;
     command.stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut client = Running(command.spawn().map_err(|e| e.to_string())?);

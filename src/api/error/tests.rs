@@ -13,7 +13,9 @@ use crate::core::broker_error::BrokerError;
 use crate::core::endpoint::Endpoint;
 use crate::core::outcome::{Reason, Unconfirmed};
 use crate::core::record::{Record, TopicPartition};
+use crate::core::security::{KeyMaterialError, LoginRefusal, SecurityError};
 use crate::core::supervision::Component;
+use crate::core::tally::Outcomes;
 use crate::intake::SliceError;
 use crate::intake::error::{RecordPart, SendError, TrySendError, WaitsFor};
 
@@ -21,6 +23,7 @@ fn broker_error() -> BrokerError {
     BrokerError {
         code: 87,
         message: Some("what the broker said".into()),
+        principal: None,
     }
 }
 
@@ -35,7 +38,9 @@ fn reasons() -> Vec<Reason> {
         },
         Reason::Expired {
             timeout: Duration::from_secs(1),
+            age: Duration::from_millis(1_020),
             last: Some(why()),
+            security: Some(Arc::new(login_refused())),
         },
         Reason::Closed { last: Some(why()) },
         Reason::Failed {
@@ -44,7 +49,15 @@ fn reasons() -> Vec<Reason> {
         },
         Reason::NotRequested,
         Reason::AfterUnresolved { last: why() },
+        Reason::Forgotten {
+            age: Duration::from_secs(90_000),
+            expiration: Duration::from_secs(86_400),
+            last: why(),
+        },
+        Reason::NoProducerId { why: why() },
+        Reason::NoCommonVersion { why: why() },
         Reason::RuntimeGone,
+        Reason::InCallback,
         Reason::Connection { why: why() },
     ];
     // A variant that is missing here is most likely missing above.
@@ -57,10 +70,23 @@ fn reasons() -> Vec<Reason> {
         | Reason::Failed { .. }
         | Reason::NotRequested
         | Reason::AfterUnresolved { .. }
+        | Reason::Forgotten { .. }
+        | Reason::NoProducerId { .. }
+        | Reason::NoCommonVersion { .. }
         | Reason::RuntimeGone
+        | Reason::InCallback
         | Reason::Connection { .. } => {}
     });
     all
+}
+
+fn login_refused() -> SecurityError {
+    SecurityError::Login {
+        broker: Endpoint::new("broker-1", 9092),
+        mechanism: "PLAIN".into(),
+        user: "alice".into(),
+        why: LoginRefusal::BrokerNotProven,
+    }
 }
 
 fn refusals() -> Vec<SendError> {
@@ -73,10 +99,20 @@ fn refusals() -> Vec<SendError> {
             why: why(),
             error: Some(broker_error()),
         },
+        SendError::IllegalTopicName {
+            topic: topic(),
+            why: why(),
+        },
         SendError::TopicRefused {
             topic: topic(),
             error: broker_error(),
         },
+        SendError::TooManyPartitions {
+            topic: topic(),
+            partitions: 1_000_000,
+            limit: 100_000,
+        },
+        SendError::Security(Arc::new(login_refused())),
         SendError::Serialize {
             topic: topic(),
             part: RecordPart::Key,
@@ -103,6 +139,7 @@ fn refusals() -> Vec<SendError> {
             why: Some(why()),
         },
         SendError::WouldBlock(WaitsFor::Memory),
+        SendError::InCallback(WaitsFor::Topic),
         SendError::PartitionDown {
             topic: topic(),
             partition: 1,
@@ -111,7 +148,10 @@ fn refusals() -> Vec<SendError> {
     ];
     all.iter().for_each(|error| match error {
         SendError::TopicUnknown { .. }
+        | SendError::IllegalTopicName { .. }
         | SendError::TopicRefused { .. }
+        | SendError::TooManyPartitions { .. }
+        | SendError::Security(_)
         | SendError::Serialize { .. }
         | SendError::PartitionOutOfRange { .. }
         | SendError::Panicked { .. }
@@ -119,6 +159,7 @@ fn refusals() -> Vec<SendError> {
         | SendError::NegativeTimestamp(_)
         | SendError::NoMemory { .. }
         | SendError::WouldBlock(_)
+        | SendError::InCallback(_)
         | SendError::PartitionDown { .. }
         | SendError::Closed => {}
     });
@@ -133,8 +174,22 @@ fn errors() -> Vec<(Box<dyn Error>, Option<String>)> {
         Box::new(StartError::Thread(no_thread())),
         Some(no_thread().to_string()),
     ));
+    let no_servers = Config::builder().build().expect_err("no servers");
+    all.push((
+        Box::new(StartError::Config(no_servers.clone())),
+        Some(no_servers.to_string()),
+    ));
     all.push((Box::new(StartError::NoArbiter), None));
     all.push((Box::new(StartError::PanicAbort), None));
+    let key = KeyMaterialError::NoProvider {
+        why: "nothing to encrypt with".into(),
+    };
+    let text = Some(key.to_string());
+    all.push((Box::new(StartError::KeyMaterial(key.clone())), text));
+    all.push((Box::new(key), None));
+    let refusal = Some(LoginRefusal::BrokerNotProven.to_string());
+    all.push((Box::new(login_refused()), refusal));
+    all.push((Box::new(LoginRefusal::BrokerNotProven), None));
     all.push((Box::new(broker_error()), None));
     for reason in reasons() {
         let text = reason.to_string();
@@ -158,7 +213,12 @@ fn errors() -> Vec<(Box<dyn Error>, Option<String>)> {
         all.push((Box::new(SinkError::from(error.clone())), text));
         all.push((Box::new(error), None));
     }
-    for error in [CloseError::TimedOut, CloseError::Gone] {
+    for error in [
+        CloseError::TimedOut(Outcomes::default()),
+        CloseError::NoAnswer,
+        CloseError::InCallback,
+        CloseError::Gone,
+    ] {
         let text = error.to_string();
         all.push((Box::new(SinkError::from(error)), Some(text)));
         all.push((Box::new(error), None));

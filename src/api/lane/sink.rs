@@ -65,7 +65,7 @@ impl Sink<Record> for Lane {
         let Self { producer, sunk, .. } = &mut *self;
         if sunk.flush.is_none() && !sunk.receipts.is_empty() {
             let producer = producer.clone();
-            sunk.flush = Some(Box::pin(async move { producer.flush().await }));
+            sunk.flush = Some(Box::pin(async move { producer.flush().await.map(drop) }));
         }
         if let Some(flush) = &mut sunk.flush {
             let flushed = ready!(flush.as_mut().poll(context));

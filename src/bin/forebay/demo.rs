@@ -14,10 +14,10 @@ use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use krafka::testing::FakeBroker;
 
 use crate::Failure;
-use crate::check::{Check, KEYS, Places, Source, VALUE_LEN};
 use crate::follow::{Follower, Handle, Observer, Sent};
 use crate::perf::{histogram, record};
 use crate::read_back::read_back;
+use crate::records::{Check, KEYS, Places, Source, VALUE_LEN};
 use crate::tally::Tally;
 use crate::text::{Grouped, MB, per_second};
 

@@ -1,4 +1,4 @@
-//! The command `forebay`: demonstrates the producer, sends lines, and measures.
+//! The command `forebay`: demonstrates the producer, checks a configuration, sends lines, and measures.
 
 #![warn(clippy::too_many_lines)]
 
@@ -10,6 +10,7 @@ mod payload;
 mod perf;
 mod produce;
 mod read_back;
+mod records;
 mod settings;
 mod tally;
 mod text;
@@ -31,6 +32,7 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Command {
+    Check(check::Args),
     Demo(demo::Demo),
     Produce(produce::Args),
     Perf(perf::Perf),
@@ -81,6 +83,7 @@ fn main() -> ExitCode {
     };
     let ended = runtime.block_on(async {
         match args.command {
+            Command::Check(check) => check::run(check).await,
             Command::Demo(demo) => demo::run(demo).await,
             Command::Produce(produce) => produce::run(produce).await,
             Command::Perf(perf) => perf::run(perf).await,

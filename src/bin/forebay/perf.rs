@@ -12,7 +12,7 @@ use hdrhistogram::Histogram;
 use crate::Failure;
 use crate::follow::{Follower, Handle, Observer, Sent};
 use crate::payload::Payload;
-use crate::settings::{build, key_value};
+use crate::settings::{KeyValue, build, topic_name};
 use crate::tally::Tally;
 use crate::text::{MB, per_second};
 
@@ -32,7 +32,7 @@ const TO_CLOSE: Duration = Duration::from_secs(10);
 #[command(group(clap::ArgGroup::new("payload").required(true).args(["record_size", "payload_file"])))]
 pub struct Perf {
     /// The topic of the records.
-    #[arg(long)]
+    #[arg(long, value_parser = topic_name)]
     topic: String,
     /// How many records to send.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
@@ -50,7 +50,7 @@ pub struct Perf {
     #[arg(long, value_name = "HOST:PORT,...")]
     bootstrap_server: Option<String>,
     /// Configuration keys. They override the file and the environment.
-    #[arg(long, value_name = "KEY=VALUE", num_args = 1.., value_parser = key_value)]
+    #[arg(long, value_name = "KEY=VALUE", num_args = 1.., value_parser = KeyValue)]
     #[arg(visible_alias = "command-property")]
     producer_props: Vec<(String, String)>,
     /// A configuration in Kafka's key names: .properties or .toml.

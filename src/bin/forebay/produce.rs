@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use crate::Failure;
 use crate::follow::{Follower, Handle, Observer, Sent};
 use crate::lines::{self, Line};
-use crate::settings::Settings;
+use crate::settings::{Settings, topic_name};
 use crate::tally::Tally;
 use crate::text::Grouped;
 
@@ -35,7 +35,7 @@ const TO_CLOSE: Duration = Duration::from_secs(10);
 #[derive(clap::Args)]
 pub struct Args {
     /// The topic of the records.
-    #[arg(long)]
+    #[arg(long, value_parser = topic_name)]
     topic: String,
     #[command(flatten)]
     settings: Settings,
@@ -52,6 +52,13 @@ pub struct Args {
     /// Print the closing summary as one line of JSON on standard output.
     #[arg(long)]
     json: bool,
+}
+
+/// What is not delivered in time is told, and each of its records has its outcome.
+async fn close(producer: &Producer, within: Duration) {
+    if let Err(error) = producer.close(within).await {
+        eprintln!("closing: {error}");
+    }
 }
 
 pub async fn run(args: Args) -> Result<ExitCode, Failure> {
@@ -99,8 +106,7 @@ pub async fn run(args: Args) -> Result<ExitCode, Failure> {
         }
         within = deadline.saturating_duration_since(Instant::now());
     }
-    // The outcomes say which records were given up.
-    let _ = producer.close(within).await;
+    close(&producer, within).await;
     let seconds = began.elapsed().as_secs_f64();
 
     let Pump {

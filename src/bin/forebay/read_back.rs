@@ -8,7 +8,7 @@ use krafka::consumer::{AutoOffsetReset, Consumer};
 use krafka::error::KrafkaError;
 
 use crate::Failure;
-use crate::check::Check;
+use crate::records::Check;
 
 /// How long a partition may return no record before its end.
 const PATIENCE: Duration = Duration::from_secs(30);

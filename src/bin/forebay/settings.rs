@@ -1,9 +1,13 @@
 //! Builds the producer's configuration from the command line.
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
 
+use clap::builder::TypedValueParser;
+use clap::error::ErrorKind;
+use clap::{Arg, Command};
 use forebay::config::ConfigBuilder;
-use forebay::{Config, ConfigError};
+use forebay::{Config, ConfigError, SendError, check_topic_name};
 
 /// Where the cluster is, and how to produce to it.
 #[derive(clap::Args)]
@@ -16,7 +20,7 @@ pub struct Settings {
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// One configuration key, such as linger.ms=20. May be given again.
-    #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
+    #[arg(long, value_name = "KEY=VALUE", value_parser = KeyValue)]
     property: Vec<(String, String)>,
 }
 
@@ -53,14 +57,42 @@ pub fn build(
     builder.build()
 }
 
+/// Reads `key=value`. What is not of this form is not shown, since it may have a password in it.
+#[derive(Clone)]
+pub struct KeyValue;
+
+impl TypedValueParser for KeyValue {
+    type Value = (String, String);
+
+    fn parse_ref(
+        &self,
+        command: &Command,
+        arg: Option<&Arg>,
+        value: &OsStr,
+    ) -> Result<Self::Value, clap::Error> {
+        let pair = value.to_str().ok_or_else(|| "it is not UTF-8".to_owned());
+        pair.and_then(key_value).map_err(|wrong| {
+            let option = arg.map_or_else(String::new, |arg| format!("{arg}: "));
+            command
+                .clone()
+                .error(ErrorKind::ValueValidation, format!("{option}{wrong}"))
+        })
+    }
+}
+
 /// Parses `key=value`. The value may contain more `=`.
-pub fn key_value(text: &str) -> Result<(String, String), String> {
+fn key_value(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.trim().is_empty() => {
             Ok((key.trim().to_owned(), value.to_owned()))
         }
         _ => Err(String::from("write it as key=value")),
     }
+}
+
+/// A topic's name as an argument.
+pub fn topic_name(text: &str) -> Result<String, SendError> {
+    check_topic_name(text).map(|()| text.to_owned())
 }
 
 #[cfg(test)]

@@ -16,4 +16,4 @@ pub use header::Stamp;
 pub use open::OpenBatch;
 pub use record::Header;
 pub use record::RecordRef;
-pub use sealed::{Payload, SealedBatch, Settled, Token};
+pub use sealed::{SealedBatch, Settled, Token};

@@ -12,52 +12,12 @@ use crate::core::compress::{self, Compression, Compressor};
 use crate::core::delivery::Listeners;
 use crate::core::memory::Buffer;
 
-/// The records of a sealed batch. The batch and every request that carries it share them. The
-/// memory goes back to the pool when the last of these owners is dropped.
-#[derive(Debug)]
-pub enum Payload {
-    /// Memory leased from the pool.
-    Leased(Buffer),
-    /// Half of a batch that was split. This memory does not count against `buffer.memory`.
-    Own(Vec<u8>),
-}
-
-impl Payload {
-    /// Notes that the records are being sent: they no longer count as waiting.
-    pub fn leaves(&self) {
-        if let Self::Leased(buffer) = self {
-            buffer.leaves();
-        }
-    }
-
-    /// Replaces the records by `bytes`, which are fewer.
-    fn shrink(&mut self, bytes: &[u8]) -> bool {
-        match self {
-            Self::Leased(buffer) => buffer.replace(bytes),
-            Self::Own(own) => {
-                own.clear();
-                own.extend_from_slice(bytes);
-                true
-            }
-        }
-    }
-}
-
-impl std::ops::Deref for Payload {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        match self {
-            Self::Leased(buffer) => buffer,
-            Self::Own(bytes) => bytes,
-        }
-    }
-}
-
 /// A batch that takes no more records. It lives until its outcome is known.
 #[derive(Debug)]
 pub struct SealedBatch {
-    records: Arc<Payload>,
+    /// The batch and every request that carries it share them. The memory goes back to the pool
+    /// when the last of these owners is dropped.
+    records: Arc<Buffer>,
     /// The CRC of the records, if it has been computed.
     sum: Option<u32>,
     summary: Summary,
@@ -83,6 +43,9 @@ pub struct Settled {
     pub count: i32,
     pub settlement: Settlement,
     pub listeners: Listeners,
+    /// The memory of the records, if anybody is to be told. Outcomes that wait to be told count so, and
+    /// those who send are held up before outcomes pile up.
+    pub memory: Option<Arc<Buffer>>,
     /// Tokens to drop after the listeners were told. The ledger fills them in.
     pub tokens: Vec<Token>,
 }
@@ -98,7 +61,7 @@ impl SealedBatch {
     ) -> Self {
         Self {
             uncompressed: records.len(),
-            records: Arc::new(Payload::Leased(records)),
+            records: Arc::new(records),
             sum,
             summary: Summary {
                 attributes: 0,
@@ -122,6 +85,11 @@ impl SealedBatch {
         self.created_at
     }
 
+    /// The largest timestamp of its records, in milliseconds since 1970.
+    pub fn max_timestamp(&self) -> i64 {
+        self.summary.max_timestamp
+    }
+
     /// Bytes on the wire, including the header.
     pub fn wire_len(&self) -> usize {
         HEADER_LEN + self.records.len()
@@ -143,7 +111,7 @@ impl SealedBatch {
             return;
         };
         match compressor.compress(records) {
-            Ok(smaller) if smaller.len() < records.len() && records.shrink(smaller) => {
+            Ok(smaller) if smaller.len() < records.len() && records.replace(smaller) => {
                 self.sum = None;
                 self.summary.attributes = codec.attribute_bits();
             }
@@ -153,7 +121,7 @@ impl SealedBatch {
     }
 
     /// Returns the header with `stamp`, and the records. The same stamp gives the same bytes.
-    pub fn stamped(&mut self, stamp: Stamp) -> ([u8; HEADER_LEN], Arc<Payload>) {
+    pub fn stamped(&mut self, stamp: Stamp) -> ([u8; HEADER_LEN], Arc<Buffer>) {
         let sum = *self.sum.get_or_insert_with(|| crc::sum(&self.records));
         let header = header::write(&self.summary, stamp, self.records.len(), sum);
         (header, Arc::clone(&self.records))
@@ -171,10 +139,15 @@ impl SealedBatch {
     pub fn settle(&mut self, settlement: Settlement) -> Option<Settled> {
         self.settle.take()?.settle(settlement.clone());
         let listeners = std::mem::take(&mut self.listeners);
+        let memory = (!listeners.is_empty()).then(|| {
+            self.records.leaves();
+            Arc::clone(&self.records)
+        });
         Some(Settled {
             first: self.first,
             count: self.count(),
             settlement,
+            memory,
             listeners,
             tokens: Vec::new(),
         })
@@ -185,7 +158,8 @@ impl SealedBatch {
     }
 
     /// Splits the batch into two halves with the same number of records, give or take one, after a
-    /// broker refused it as too large.
+    /// broker refused it as too large. Their memory is charged. It is no more than the batch's own,
+    /// which goes back once nobody has it.
     ///
     /// Returns the batch unchanged if it has a single record or is settled already.
     pub fn split(mut self) -> Result<[Self; 2], Box<Self>> {
@@ -218,7 +192,7 @@ impl SealedBatch {
         let base_timestamp = self.summary.base_timestamp;
         let part = |records: Vec<u8>, latest, count, first, listeners| Self {
             uncompressed: records.len(),
-            records: Arc::new(Payload::Own(records)),
+            records: Arc::new(self.records.beside(records)),
             sum: None,
             summary: Summary {
                 attributes: 0,

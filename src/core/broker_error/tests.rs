@@ -100,8 +100,25 @@ fn codes_have_kafkas_names() {
     assert_eq!(told(-1), "UNKNOWN_SERVER_ERROR (-1)");
     assert_eq!(told(9999), "the unknown error code 9999");
     let said = BrokerError {
-        code: 87,
         message: Some("no key".into()),
+        ..BrokerError::new(87)
     };
     assert_eq!(said.to_string(), "INVALID_RECORD (87): no key");
+}
+
+#[test]
+fn a_missing_acl_is_named_with_whom_it_is_for() {
+    let alice = Some(Arc::from("User:alice"));
+    let told = |code, who| BrokerError::new(code).of(who).to_string();
+    assert_eq!(
+        told(29, &alice),
+        "TOPIC_AUTHORIZATION_FAILED (29); User:alice needs the ACL WRITE on the topic"
+    );
+    assert_eq!(
+        told(31, &None),
+        "CLUSTER_AUTHORIZATION_FAILED (31); this client needs the ACL IDEMPOTENT_WRITE on the \
+         cluster, or WRITE on a topic"
+    );
+    assert_eq!(told(6, &alice), "NOT_LEADER_OR_FOLLOWER (6)");
+    assert_eq!(BrokerError::new(6).of(&alice).principal, None);
 }

@@ -1,7 +1,7 @@
 //! Which broker gets the next metadata or producer id request, and after what wait.
 
 use std::collections::VecDeque;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
@@ -25,6 +25,11 @@ pub(crate) struct BrokerRotation {
     /// Whether to go back to the bootstrap list when all known nodes failed
     /// (`metadata.recovery.strategy`).
     rebootstraps: bool,
+    /// How long no broker may have answered until the known nodes are given up
+    /// (`metadata.recovery.rebootstrap.trigger.ms`).
+    trigger: Duration,
+    /// When the first attempt since the last answer was made.
+    unanswered_since: Option<Instant>,
     backoff: Backoff,
     random: SmallRng,
 }
@@ -38,14 +43,28 @@ impl BrokerRotation {
             round: VecDeque::new(),
             nodes_next: true,
             rebootstraps: true,
+            trigger: Duration::MAX,
+            unanswered_since: None,
             backoff: Backoff::new(backoff.0, backoff.1, seed),
             random: SmallRng::seed_from_u64(seed),
         }
     }
 
-    /// Whether to go back to the bootstrap list when all known nodes have failed. Default: yes.
-    pub fn set_rebootstraps(&mut self, rebootstraps: bool) {
-        self.rebootstraps = rebootstraps;
+    /// After which time without an answer the known nodes are given up for the bootstrap list; `None` if
+    /// they never are, also when all of them have failed. Default: only when all have failed.
+    pub fn set_rebootstrap(&mut self, trigger: Option<Duration>) {
+        self.rebootstraps = trigger.is_some();
+        self.trigger = trigger.unwrap_or(Duration::MAX);
+    }
+
+    /// An attempt to ask a broker begins. If none has answered for too long, the known nodes are given up
+    /// (KIP-1102). Otherwise many nodes that hang would be waited for, one after the other.
+    pub fn attempt(&mut self, now: Instant) {
+        let since = *self.unanswered_since.get_or_insert(now);
+        if self.rebootstraps && now.saturating_duration_since(since) > self.trigger {
+            self.rebootstrap();
+            self.unanswered_since = Some(now);
+        }
     }
 
     /// The brokers of the cluster, from the newest metadata. If they are others than before, a new
@@ -64,12 +83,29 @@ impl BrokerRotation {
         }
     }
 
+    /// Whether this broker is one of those that are tried.
+    pub fn knows(&self, broker: &Endpoint) -> bool {
+        self.nodes.contains(broker) || self.bootstrap.contains(broker)
+    }
+
     /// The broker to connect to now; `None` if there is none at all.
     pub fn next(&mut self) -> Option<Endpoint> {
         if self.round.is_empty() {
             self.begin_round();
         }
         self.round.pop_front()
+    }
+
+    /// A broker that is none of these; `None` if no other is known.
+    pub fn other_than(&mut self, passed_by: &[Endpoint]) -> Option<Endpoint> {
+        // What is left of this round, and at most one whole round to either list.
+        for _ in 0..self.round.len() + self.nodes.len() + self.bootstrap.len() {
+            let other = self.next()?;
+            if !passed_by.contains(&other) {
+                return Some(other);
+            }
+        }
+        None
     }
 
     /// The broker that requests went to has failed. Outside a round, one begins with the others.
@@ -82,13 +118,18 @@ impl BrokerRotation {
 
     /// A broker has answered.
     pub fn answered(&mut self) {
+        self.unanswered_since = None;
         self.backoff.reset();
     }
 
-    /// The known nodes belong to a cluster that is gone (KIP-1102): back to the bootstrap list.
-    pub fn rebootstrap(&mut self) {
-        self.nodes.clear();
-        self.round.clear();
+    /// The known nodes belong to a cluster that is gone (KIP-1102): back to the bootstrap list, until the
+    /// nodes are set again. Does nothing if the configuration does not allow it; returns whether it does.
+    pub fn rebootstrap(&mut self) -> bool {
+        if self.rebootstraps {
+            self.nodes.clear();
+            self.round.clear();
+        }
+        self.rebootstraps
     }
 
     /// How long to wait before the next attempt: not at all while there are brokers that were not
@@ -171,7 +212,7 @@ mod tests {
     #[test]
     fn without_rebootstrap_rounds_stay_with_the_nodes() {
         let mut rotation = rotation(&["a"], &[], 0);
-        rotation.set_rebootstraps(false);
+        rotation.set_rebootstrap(None);
         assert_eq!(next(&mut rotation, 1), ["a"], "nothing else is known");
         rotation.set_nodes(brokers(&["1", "2"]));
         for _ in 0..3 {
@@ -270,6 +311,64 @@ mod tests {
         for _ in 0..2 {
             assert_eq!(next(&mut rotation, 2), ["a", "b"]);
         }
+    }
+
+    #[test]
+    fn nodes_that_never_answer_are_given_up_after_a_time_for_the_bootstrap_list() {
+        let trigger = MAX * 10;
+        for (given, gives_up) in [(Some(trigger), true), (None, false)] {
+            let mut now = Instant::now();
+            let mut rotation = rotation(&["a"], &["1", "2", "3", "4"], 0);
+            rotation.set_rebootstrap(given);
+            rotation.attempt(now);
+            rotation.answered();
+            // Whatever time passes without attempts does not count.
+            now += trigger * 10;
+            rotation.attempt(now);
+            assert_ne!(next(&mut rotation, 1), ["a"]);
+            rotation.attempt(now + trigger);
+            assert_ne!(next(&mut rotation, 1), ["a"]);
+            rotation.attempt(now + trigger + MIN);
+            assert_eq!(next(&mut rotation, 1) == ["a"], gives_up);
+            // The nodes of the next metadata count again, though they are the same.
+            rotation.answered();
+            rotation.set_nodes(brokers(&["1", "2", "3", "4"]));
+            rotation.attempt(now + trigger * 3);
+            assert_ne!(next(&mut rotation, 1), ["a"]);
+        }
+    }
+
+    #[test]
+    fn without_rebootstrap_no_broker_sends_us_back() {
+        let mut rotation = rotation(&["a"], &["1", "2"], 0);
+        rotation.set_rebootstrap(None);
+        rotation.rebootstrap();
+        assert_eq!(next(&mut rotation, 2), ["1", "2"]);
+    }
+
+    #[test]
+    fn another_broker_is_never_the_one_that_works() {
+        for seed in 0..50 {
+            let mut rotation = rotation(&["1", "2"], &["1", "2", "3"], seed);
+            let working = brokers(&["2"]);
+            let mut others: Vec<_> = (0..3)
+                .map(|_| rotation.other_than(&working).expect("another").host)
+                .collect();
+            others[..2].sort();
+            assert_eq!(
+                others,
+                ["1", "3", "1"],
+                "each node, then the bootstrap list"
+            );
+        }
+        let mut three = rotation(&["1"], &["1", "2", "3"], 0);
+        let passed_by = brokers(&["1", "2"]);
+        for _ in 0..3 {
+            let other = three.other_than(&passed_by);
+            assert_eq!(other, Some(Endpoint::new("3", 9092)));
+        }
+        let mut lonely = rotation(&["2"], &["2"], 0);
+        assert_eq!(lonely.other_than(&brokers(&["2"])), None);
     }
 
     #[test]

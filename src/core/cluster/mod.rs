@@ -6,13 +6,16 @@
 
 mod broker_rotation;
 mod interests;
+mod lockout;
 mod metadata;
+mod next_ask;
 mod refresh;
 mod view;
 
 pub(crate) use broker_rotation::BrokerRotation;
 pub(crate) use interests::{TopicRefusal, Wanted, Wish};
-pub(crate) use metadata::{MetadataRules, ProducerMetadata};
+pub(crate) use metadata::{Denial, MetadataRequest, MetadataRules, ProducerMetadata, TopicUse};
 #[cfg(any(test, feature = "internals"))]
 pub use view::ClusterView;
+pub use view::Nodes;
 pub(crate) use view::TopicView;

@@ -4,23 +4,46 @@ use std::time::{Duration, Instant};
 
 use crate::core::backoff::Backoff;
 
-/// When the next metadata request is due.
+/// Why a request is sent, which decides what its answer leads to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Cause {
+    /// It asks for all topics.
+    pub all: bool,
+    /// It asks for topics that an answer has left open before.
+    pub again: bool,
+    /// Something failed that the metadata may explain.
+    pub failure: bool,
+    /// It goes to another broker than the last one.
+    pub elsewhere: bool,
+}
+
+/// When the next metadata request is due, and whether another broker is to get it.
 ///
 /// Invariants:
 /// - one request at a time: nothing is due while one is on its way;
-/// - no request is sent until `retry.backoff.ms` after the last response. The jitter of a wait may
-///   shorten this.
+/// - what was never asked for does not wait, unless no broker could be reached;
+/// - nothing is asked for again within `retry.backoff.ms`, but once of another broker. The jitter of a
+///   wait may shorten this;
+/// - the waits grow while requests that a failure caused change nothing.
 #[derive(Debug)]
 pub(crate) struct RefreshSchedule {
-    /// When to ask next, unless something asks for it earlier.
+    /// When to ask for all topics next, unless something asks for it earlier.
     due: Option<Instant>,
-    /// The earliest time of the next request.
-    not_before: Instant,
+    /// The earliest time of the next request for all topics.
+    all_from: Instant,
+    /// The earliest time to ask again for topics that were left open.
+    again_from: Instant,
+    /// The earliest time of any request: no broker could be reached.
+    any_from: Instant,
     /// A request is on its way.
     asking: bool,
-    /// Grows while responses leave something open.
+    /// Something has failed since the last request for all topics.
+    failure: bool,
+    /// The last answer to a doubt changed nothing.
+    fruitless: bool,
     backoff: Backoff,
     min_interval: Duration,
+    max_interval: Duration,
     max_age: Duration,
 }
 
@@ -29,54 +52,114 @@ impl RefreshSchedule {
     pub fn new(backoff: (Duration, Duration), max_age: Duration, seed: u64, now: Instant) -> Self {
         Self {
             due: None,
-            not_before: now,
+            all_from: now,
+            again_from: now,
+            any_from: now,
             asking: false,
+            failure: false,
+            fruitless: false,
             backoff: Backoff::new(backoff.0, backoff.1, seed),
             min_interval: backoff.0,
+            max_interval: backoff.1,
             max_age,
         }
     }
 
-    /// Brokers are to be asked at `at`, if not earlier.
-    pub fn ask_by(&mut self, at: Instant) {
+    /// Something failed: all topics are to be asked for.
+    pub fn failure(&mut self, now: Instant) {
+        self.failure = true;
+        self.ask_by(now);
+    }
+
+    fn ask_by(&mut self, at: Instant) {
         self.due = Some(self.due.map_or(at, |due| due.min(at)));
     }
 
-    /// Whether it is time to ask.
-    pub fn is_due(&self, now: Instant) -> bool {
-        self.next().is_some_and(|at| at <= now)
+    /// When to ask next, if topics that were left open are due at `again`, and some were never asked
+    /// for if there are any `new`. `None` while a request is on its way.
+    pub fn next(&self, new: bool, again: Option<Instant>) -> Option<Instant> {
+        if self.asking {
+            return None;
+        }
+        let new = new.then_some(self.any_from);
+        let again = again.map(|at| at.max(self.again_from));
+        let next = new.into_iter().chain(again).chain(self.all_at()).min();
+        next.map(|at| at.max(self.any_from))
     }
 
-    /// When to ask next; `None` while a request is on its way.
-    pub fn next(&self) -> Option<Instant> {
-        let due = self.due.filter(|_| !self.asking);
-        due.map(|due| due.max(self.not_before))
+    fn all_at(&self) -> Option<Instant> {
+        self.due.map(|due| due.max(self.all_from))
     }
 
-    /// A request leaves.
-    pub fn asked(&mut self) {
-        self.due = None;
+    /// The request that is due now, if one is; see [`next`](Self::next). It leaves.
+    pub fn ask(&mut self, new: bool, again: Option<Instant>, now: Instant) -> Option<Cause> {
+        if self.next(new, again).is_none_or(|at| at > now) {
+            return None;
+        }
         self.asking = true;
+        let all = self.all_at().is_some_and(|at| at <= now);
+        let again = again.is_some_and(|at| at.max(self.again_from) <= now);
+        let failure = all && std::mem::take(&mut self.failure);
+        if all {
+            self.due = None;
+        }
+        // After a time without failures the waits begin anew.
+        if failure && now >= self.all_from + self.max_interval {
+            self.backoff.reset();
+        }
+        let elsewhere = self.fruitless && (again || failure);
+        Some(Cause {
+            all,
+            again,
+            failure,
+            elsewhere,
+        })
     }
 
-    /// A broker answered. While that leaves something `open`, it is asked again soon.
-    pub fn answered(&mut self, open: bool, now: Instant) {
-        let wait = if open {
-            self.backoff.next()
-        } else {
-            self.backoff.reset();
-            self.max_age
-        };
+    /// Whether a request is on its way.
+    pub fn is_asking(&self) -> bool {
+        self.asking
+    }
+
+    /// A broker answered. `news`: the answer changed something that was asked for before.
+    pub fn answered(&mut self, cause: Cause, news: bool, now: Instant) {
         self.asking = false;
-        self.not_before = now + wait.min(self.min_interval);
-        self.ask_by(now + wait);
+        self.any_from = now;
+        self.ask_by(now + self.max_age);
+        if !cause.all && !cause.again {
+            return;
+        }
+        self.again_from = now + self.min_interval;
+        if news {
+            self.fruitless = false;
+            self.backoff.reset();
+        } else if cause.again || cause.failure {
+            // The broker may be cut off from the controller.
+            self.fruitless = true;
+        }
+        if cause.failure && !news && !cause.elsewhere {
+            // One more broker is asked, at once: what failed is tried again after `retry.backoff.ms`, and
+            // should go to the right place then.
+            self.all_from = now;
+            self.failure(now);
+        } else if cause.all {
+            let wait = match cause.failure && !news {
+                true => self.backoff.next(),
+                false => self.min_interval,
+            };
+            self.all_from = now + wait;
+        }
     }
 
     /// No broker answered: the next one is to be asked after `delay`.
-    pub fn failed(&mut self, delay: Duration, now: Instant) {
+    pub fn unanswered(&mut self, cause: Cause, delay: Duration, now: Instant) {
         self.asking = false;
-        self.not_before = now + delay;
-        self.ask_by(now + delay);
+        self.any_from = now + delay;
+        if cause.all {
+            self.failure |= cause.failure;
+            self.all_from = self.any_from;
+            self.ask_by(self.any_from);
+        }
     }
 
     /// The request on its way, if there is one, counts no more.
@@ -100,109 +183,172 @@ mod tests {
         (schedule, now)
     }
 
-    #[test]
-    fn nothing_is_due_until_something_calls_for_it() {
-        let (mut schedule, now) = schedule(0);
-        assert!(!schedule.is_due(now + MAX_AGE));
-        schedule.ask_by(now);
-        assert!(schedule.is_due(now));
+    /// When all topics are asked for next.
+    fn next(schedule: &RefreshSchedule) -> Option<Instant> {
+        schedule.next(false, None)
+    }
+
+    /// The request that is due.
+    fn ask(schedule: &mut RefreshSchedule, now: Instant) -> Option<Cause> {
+        schedule.ask(false, None, now)
     }
 
     #[test]
-    fn the_earliest_call_counts() {
-        for (first, second) in [(MIN, MAX), (MAX, MIN), (MIN, MIN)] {
-            let (mut schedule, now) = schedule(0);
-            schedule.ask_by(now + first);
-            schedule.ask_by(now + second);
-            assert_eq!(schedule.next(), Some(now + MIN));
-            assert!(!schedule.is_due(now));
-        }
+    fn nothing_is_due_until_something_calls_for_it() {
+        let (mut schedule, now) = schedule(0);
+        assert_eq!(next(&schedule), None);
+        schedule.failure(now);
+        assert_eq!(next(&schedule), Some(now));
     }
 
     #[test]
     fn nothing_is_due_while_a_request_is_on_its_way() {
         let (mut schedule, now) = schedule(0);
-        schedule.ask_by(now);
-        schedule.asked();
-        schedule.ask_by(now);
-        assert!(!schedule.is_due(now + MAX_AGE));
-        assert_eq!(schedule.next(), None);
-        schedule.answered(false, now);
-        assert_eq!(schedule.next(), Some(now + MIN), "the call was kept");
+        schedule.failure(now);
+        let cause = ask(&mut schedule, now).expect("due");
+        schedule.failure(now);
+        assert_eq!(schedule.next(true, Some(now)), None);
+        schedule.answered(cause, true, now);
+        assert_eq!(next(&schedule), Some(now + MIN), "the call was kept");
     }
 
     #[test]
     fn a_view_without_gaps_is_renewed_when_it_is_old() {
         let (mut schedule, now) = schedule(0);
-        schedule.asked();
-        schedule.answered(false, now);
-        assert_eq!(schedule.next(), Some(now + MAX_AGE));
+        let cause = schedule.ask(true, None, now).expect("due");
+        schedule.answered(cause, true, now);
+        assert_eq!(next(&schedule), Some(now + MAX_AGE));
+        // Requests for other topics do not renew it.
+        let later = now + MAX_AGE / 2;
+        let cause = schedule.ask(true, None, later).expect("due");
+        assert!(!cause.all);
+        schedule.answered(cause, true, later);
+        assert_eq!(next(&schedule), Some(now + MAX_AGE));
     }
 
     #[test]
-    fn nothing_is_asked_more_often_than_the_shortest_backoff() {
+    fn what_was_never_asked_for_does_not_wait_after_an_answer() {
+        let (mut schedule, now) = schedule(0);
+        for _ in 0..100 {
+            let cause = schedule.ask(true, None, now).expect("at once");
+            assert_eq!(cause, Cause::default());
+            schedule.answered(cause, true, now);
+        }
+        // Nor does it make others wait.
+        schedule.failure(now);
+        assert_eq!(next(&schedule), Some(now));
+    }
+
+    #[test]
+    fn nothing_is_asked_for_again_within_the_shortest_wait() {
+        let (mut schedule, now) = schedule(0);
+        let cause = schedule.ask(false, Some(now), now).expect("due");
+        schedule.answered(cause, false, now);
+        assert_eq!(schedule.next(false, Some(now)), Some(now + MIN));
+        assert_eq!(schedule.next(true, Some(now)), Some(now));
+        assert_eq!(schedule.ask(true, Some(now), now), Some(Cause::default()));
+    }
+
+    #[test]
+    fn waits_grow_while_failures_bring_no_news() {
         for seed in 0..100 {
             let (mut schedule, mut now) = schedule(seed);
-            for open in [true, false, true, true, false, false] {
-                schedule.asked();
-                schedule.answered(open, now);
-                schedule.ask_by(now);
-                let next = schedule.next().expect("a call");
-                // A wait that is on has its jitter.
-                let least = if open { MIN.mul_f64(0.8) } else { MIN };
-                assert!(next - now >= least, "{:?}", next - now);
-                assert!(next - now <= MIN);
-                now = next;
-            }
-        }
-    }
-
-    #[test]
-    fn waits_grow_while_answers_leave_something_open() {
-        for seed in 0..100 {
-            let (mut schedule, now) = schedule(seed);
-            let mut wait = |open| {
-                schedule.asked();
-                schedule.answered(open, now);
-                schedule.next().expect("a next time") - now
+            let mut wait = |news| {
+                schedule.failure(now);
+                now = next(&schedule).expect("a call");
+                let cause = ask(&mut schedule, now).expect("due");
+                schedule.answered(cause, news, now);
+                schedule.failure(now);
+                next(&schedule).expect("a call") - now
             };
+            assert_eq!(wait(false), Duration::ZERO, "another broker is asked");
             for doubled in [1, 2, 4, 8] {
-                let wait = wait(true);
+                let wait = wait(false);
                 assert!(wait >= MIN.mul_f64(0.79 * f64::from(doubled)), "{wait:?}");
                 assert!(wait <= MIN.mul_f64(1.21 * f64::from(doubled)), "{wait:?}");
             }
-            for _ in 0..3 {
-                assert!(wait(true) >= MAX.mul_f64(0.79));
-            }
-            assert_eq!(wait(false), MAX_AGE);
-            assert!(
-                wait(true) <= MIN.mul_f64(1.21),
-                "an answer without gaps resets it"
-            );
+            assert!(wait(false) >= MAX.mul_f64(0.79));
+            assert_eq!(wait(true), MIN, "news resets it");
+            assert_eq!(wait(false), Duration::ZERO);
+            assert!(wait(false) <= MIN.mul_f64(1.21));
         }
     }
 
     #[test]
-    fn after_a_failure_no_call_comes_before_the_delay() {
+    fn waits_begin_anew_after_a_time_without_failures() {
+        let (mut schedule, mut now) = schedule(0);
+        for _ in 0..10 {
+            schedule.failure(now);
+            now = next(&schedule).expect("a call");
+            let cause = ask(&mut schedule, now).expect("due");
+            schedule.answered(cause, false, now);
+        }
+        schedule.failure(now);
+        now = next(&schedule).expect("a call") + MAX * 2;
+        let cause = ask(&mut schedule, now).expect("due");
+        schedule.answered(cause, false, now);
+        schedule.failure(now);
+        let wait = next(&schedule).expect("a call") - now;
+        assert!(wait <= MIN.mul_f64(1.21), "{wait:?}");
+    }
+
+    #[test]
+    fn what_brings_no_news_goes_to_another_broker_next() {
+        let (mut schedule, mut now) = schedule(0);
+        let mut request = |again: bool, failure: bool, news| {
+            if failure {
+                schedule.failure(now);
+            }
+            now += MAX_AGE;
+            let cause = schedule.ask(true, again.then_some(now), now);
+            let cause = cause.expect("due");
+            schedule.answered(cause, news, now);
+            cause.elsewhere
+        };
+        assert!(!request(false, true, false));
+        assert!(request(false, true, false));
+        assert!(request(true, false, false), "whatever caused it");
+        assert!(request(false, true, true), "this one knows");
+        assert!(!request(false, true, true));
+        assert!(!request(true, false, false));
+        assert!(!request(false, false, false), "only old metadata");
+        assert!(request(true, false, true));
+    }
+
+    #[test]
+    fn a_failure_without_news_has_one_more_broker_asked_without_another_failure() {
+        let (mut schedule, now) = schedule(0);
+        schedule.failure(now);
+        let first = ask(&mut schedule, now).expect("due");
+        schedule.answered(first, false, now);
+        let second = ask(&mut schedule, now).expect("at once");
+        assert!(second.elsewhere && second.failure);
+        schedule.answered(second, false, now);
+        assert_eq!(next(&schedule), Some(now + MAX_AGE));
+    }
+
+    #[test]
+    fn after_a_failed_request_nothing_comes_before_the_delay() {
         for delay in [Duration::ZERO, MIN, LONGER, MAX] {
             let (mut schedule, now) = schedule(0);
-            schedule.ask_by(now);
-            schedule.asked();
-            schedule.ask_by(now);
-            schedule.failed(delay, now);
-            schedule.ask_by(now);
-            assert_eq!(schedule.next(), Some(now + delay));
+            schedule.failure(now);
+            let cause = ask(&mut schedule, now).expect("due");
+            schedule.failure(now);
+            schedule.unanswered(cause, delay, now);
+            schedule.failure(now);
+            assert_eq!(next(&schedule), Some(now + delay));
+            assert_eq!(schedule.next(true, Some(now)), Some(now + delay));
         }
     }
 
     #[test]
     fn a_request_that_is_lost_is_asked_anew() {
         let (mut schedule, now) = schedule(0);
-        schedule.ask_by(now);
-        schedule.asked();
+        schedule.failure(now);
+        ask(&mut schedule, now).expect("due");
         schedule.lost();
-        assert_eq!(schedule.next(), None, "until something calls for it");
-        schedule.ask_by(now);
-        assert!(schedule.is_due(now));
+        assert_eq!(next(&schedule), None, "until something calls for it");
+        schedule.failure(now);
+        assert_eq!(next(&schedule), Some(now));
     }
 }

@@ -1,12 +1,12 @@
 //! What we know of the cluster: its brokers, and who leads which partition.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use uuid::Uuid;
 
 use crate::core::endpoint::Endpoint;
-use crate::core::wire::{LeaderHint, MetadataResponse, Node, TopicMetadata};
+use crate::core::wire::{Addressee, LeaderHint, MetadataResponse, Node, TopicMetadata};
 
 /// A partition's leader, as far as it is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,15 +26,52 @@ pub struct TopicView {
     pub leaders: Vec<Leader>,
 }
 
+/// The brokers of a cluster.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Nodes {
+    /// `None` where brokers do not tell it.
+    pub cluster_id: Option<Arc<str>>,
+    pub by_id: BTreeMap<i32, Endpoint>,
+}
+
+impl Nodes {
+    /// Whom a connection to this address is meant for, if it is that of one broker alone.
+    pub fn addressee(&self, endpoint: &Endpoint) -> Option<Addressee> {
+        let mut here = self.by_id.iter().filter(|(_, it)| *it == endpoint);
+        match (&self.cluster_id, here.next(), here.next()) {
+            (Some(cluster_id), Some((node, _)), None) => Some(Addressee {
+                cluster_id: Arc::clone(cluster_id),
+                node: *node,
+            }),
+            _ => None,
+        }
+    }
+
+    /// Whether these are the addresses of two brokers, or of one where there is no second. Behind an
+    /// address that is only in the bootstrap list there may be any of them.
+    pub fn are_two(&self, asked: &[Endpoint]) -> bool {
+        let known: BTreeSet<&Endpoint> = self.by_id.values().collect();
+        let told_apart = asked.iter().filter(|it| known.contains(it)).count();
+        !asked.is_empty() && told_apart.max(1) >= known.len().clamp(1, 2)
+    }
+}
+
 /// The cluster as the MetadataActor knows it.
 ///
 /// Invariant: within one topic id, a partition's leader epoch never goes back.
 #[derive(Debug, Default)]
 pub struct ClusterView {
     version: u64,
-    nodes: BTreeMap<i32, Endpoint>,
+    nodes: Nodes,
     topics: BTreeMap<Arc<str>, TopicView>,
 }
+
+/// The most partitions that a producer takes, those of all its topics together. An idle partition takes
+/// about 2.3 kB, so these take 230 MB.
+pub(crate) const MOST_PARTITIONS: usize = 100_000;
+
+/// The most brokers that a cluster has. A producer keeps a sender for each.
+const MOST_NODES: usize = 10_000;
 
 /// What an answer changed.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -43,8 +80,12 @@ pub struct Changes {
     pub nodes: bool,
     /// The topics the answer tells of, as they are now.
     pub topics: Vec<TopicView>,
+    /// Those of them that are not what they were.
+    pub news: Vec<Arc<str>>,
     /// The topics it could not tell of: (name, error code).
     pub failed: Vec<(Arc<str>, i16)>,
+    /// The topics that have too many partitions, and how many. They stay as they were.
+    pub too_large: Vec<(Arc<str>, usize)>,
 }
 
 impl ClusterView {
@@ -53,7 +94,7 @@ impl ClusterView {
         self.version
     }
 
-    pub fn nodes(&self) -> &BTreeMap<i32, Endpoint> {
+    pub fn nodes(&self) -> &Nodes {
         &self.nodes
     }
 
@@ -74,23 +115,36 @@ impl ClusterView {
     /// Takes in a broker's answer.
     pub fn apply(&mut self, answer: MetadataResponse) -> Changes {
         let mut changes = Changes::default();
-        // An answer without brokers tells nothing of them.
-        if !answer.nodes.is_empty() {
-            let nodes: BTreeMap<_, _> = answer.nodes.into_iter().map(endpoint).collect();
+        // An answer without brokers tells nothing of them, and one with more than there can be is nonsense.
+        if (1..=MOST_NODES).contains(&answer.nodes.len()) {
+            let nodes = Nodes {
+                cluster_id: answer.cluster_id.map(Arc::from),
+                by_id: answer.nodes.into_iter().map(endpoint).collect(),
+            };
             changes.nodes = nodes != self.nodes;
             self.nodes = nodes;
         }
+        let mut partitions: usize = self.topics.values().map(|view| view.leaders.len()).sum();
         for topic in answer.topics {
             let name: Arc<str> = topic.name.as_str().into();
-            match (topic.error_code, topic.partitions.is_empty()) {
+            let count = topic.partitions.len();
+            let old = self.topics.get(&name).map_or(0, |old| old.leaders.len());
+            match topic.error_code {
                 // A topic without partitions is one that is just being made.
-                (0, true) => changes.failed.push((name, 5)),
-                (0, false) => {
+                0 if count == 0 => changes.failed.push((name, 5)),
+                0 if count > old && partitions - old + count > MOST_PARTITIONS => {
+                    changes.too_large.push((name, count));
+                }
+                0 => {
                     let view = self.view(name, topic);
-                    self.topics.insert(Arc::clone(&view.name), view.clone());
+                    partitions = partitions - old + view.leaders.len();
+                    let former = self.topics.insert(Arc::clone(&view.name), view.clone());
+                    if former.as_ref() != Some(&view) {
+                        changes.news.push(Arc::clone(&view.name));
+                    }
                     changes.topics.push(view);
                 }
-                (code, _) => changes.failed.push((name, code)),
+                code => changes.failed.push((name, code)),
             }
         }
         self.version += 1;
@@ -115,7 +169,7 @@ impl ClusterView {
             let Some(leader) = at.and_then(|at| leaders.get_mut(at)) else {
                 continue;
             };
-            let node = Some(partition.leader).filter(|node| self.nodes.contains_key(node));
+            let node = Some(partition.leader).filter(|node| self.nodes.by_id.contains_key(node));
             *leader = Leader {
                 node,
                 epoch: partition.leader_epoch,
@@ -125,8 +179,8 @@ impl ClusterView {
             .iter_mut()
             .zip(old.into_iter().flat_map(|old| &old.leaders))
         {
-            if new.epoch < old.epoch && old.node.is_some_and(|node| self.nodes.contains_key(&node))
-            {
+            let still_there = |node: i32| self.nodes.by_id.contains_key(&node);
+            if new.epoch < old.epoch && old.node.is_some_and(still_there) {
                 *new = *old;
             }
         }
@@ -137,32 +191,42 @@ impl ClusterView {
         }
     }
 
-    /// Takes in what a produce answer says of a new leader (KIP-951). Returns the topic if that
-    /// was news.
+    /// Takes in what a produce answer says of a new leader (KIP-951). If that was news, returns the
+    /// topic, and whether brokers came or moved. `id` is what the request named. An answer for a former
+    /// topic of this name comes late, and its epochs, which may be higher, say nothing of the present
+    /// one.
     pub fn hint(
         &mut self,
-        name: &str,
+        (name, id): (&str, Uuid),
         partition: i32,
         hint: LeaderHint,
         nodes: &[Node],
-    ) -> Option<TopicView> {
-        let view = self.topics.get_mut(name)?;
+    ) -> Option<(TopicView, bool)> {
+        let view = self.topics.get_mut(name).filter(|view| view.id == id)?;
         let leader = view.leaders.get_mut(usize::try_from(partition).ok()?)?;
         if hint.epoch <= leader.epoch {
             return None;
         }
-        for node in nodes {
-            self.nodes.extend([endpoint(node.clone())]);
-        }
-        if !self.nodes.contains_key(&hint.node_id) {
-            return None;
-        }
+        // The others come with hints of their own, or with the next metadata.
+        let named = nodes.iter().find(|node| node.id == hint.node_id);
+        let by_id = &mut self.nodes.by_id;
+        let known = by_id.get(&hint.node_id);
+        let moved = match named.cloned().map(endpoint) {
+            Some((_, endpoint)) if known == Some(&endpoint) => false,
+            Some(_) if known.is_none() && by_id.len() >= MOST_NODES => return None,
+            Some((node, endpoint)) => {
+                by_id.insert(node, endpoint);
+                true
+            }
+            None if known.is_some() => false,
+            None => return None,
+        };
         *leader = Leader {
             node: Some(hint.node_id),
             epoch: hint.epoch,
         };
         self.version += 1;
-        Some(view.clone())
+        Some((view.clone(), moved))
     }
 }
 
@@ -194,6 +258,8 @@ mod tests {
             partition: at as i32,
             leader,
             leader_epoch,
+            replicas: 3,
+            in_sync: 3,
         };
         MetadataResponse {
             throttle: Duration::ZERO,
@@ -205,6 +271,7 @@ mod tests {
                 name: "t".into(),
                 id: Uuid::from_u128(id),
                 partitions: leaders.iter().enumerate().map(partition).collect(),
+                operations: None,
             }],
             error_code: 0,
         }
@@ -254,17 +321,84 @@ mod tests {
         let mut view = ClusterView::default();
         view.apply(answer(1, &[(1, 5)]));
         let hint = |node_id, epoch| LeaderHint { node_id, epoch };
-        assert!(view.hint("t", 0, hint(2, 5), &[]).is_none());
+        let id = Uuid::from_u128(1);
+        assert!(view.hint(("t", id), 0, hint(2, 5), &[]).is_none());
         assert!(
-            view.hint("t", 0, hint(3, 6), &[]).is_none(),
+            view.hint(("t", id), 0, hint(3, 6), &[]).is_none(),
             "nobody knows broker 3"
         );
         assert!(
-            view.hint("t", 7, hint(2, 6), &[]).is_none(),
+            view.hint(("t", id), 7, hint(2, 6), &[]).is_none(),
             "nobody knows partition 7"
         );
-        assert!(view.hint("t", 0, hint(2, 6), &[]).is_some());
+        assert!(view.hint(("t", id), 0, hint(2, 6), &[]).is_some());
         assert_eq!(leaders(&view), [(Some(2), 6)]);
+    }
+
+    #[test]
+    fn a_hint_brings_no_other_broker_than_the_leader_it_names() {
+        let mut view = ClusterView::default();
+        view.apply(answer(1, &[(1, 5)]));
+        let node = |id| Node {
+            id,
+            host: "other".into(),
+            port: 9092,
+            rack: None,
+        };
+        let many: Vec<_> = (0..20_000).map(node).collect();
+        let hint = |node_id, epoch| LeaderHint { node_id, epoch };
+        let named = ("t", Uuid::from_u128(1));
+        let (_, moved) = view.hint(named, 0, hint(7, 6), &many).expect("news");
+        assert!(moved);
+        let known: Vec<_> = view.nodes().by_id.keys().copied().collect();
+        assert_eq!(known, [1, 2, 7]);
+        assert!(view.hint(named, 0, hint(30_000, 7), &many).is_none());
+        assert_eq!(view.nodes().by_id.len(), 3);
+        // One for each of many partitions.
+        let mut full = answer(1, &[(1, 5)]);
+        full.nodes = (0..MOST_NODES as i32).map(node).collect();
+        view.apply(full);
+        assert!(view.hint(named, 0, hint(19_999, 8), &many).is_none());
+        assert_eq!(view.nodes().by_id.len(), MOST_NODES);
+    }
+
+    #[test]
+    fn an_address_of_the_bootstrap_list_may_be_that_of_any_broker() {
+        let at = |host: &str| Endpoint::new(host, 9092);
+        let cluster = |hosts: &[&str]| Nodes {
+            by_id: (0..).zip(hosts.iter().map(|host| at(host))).collect(),
+            ..Nodes::default()
+        };
+        for (brokers, asked, two) in [
+            (&[][..], &[][..], false),
+            (&[], &["alias"], true),
+            (&["a"], &["a"], true),
+            (&["a"], &["alias"], true),
+            (&["a", "a"], &["a"], true), // behind one address
+            (&["a", "b"], &["a"], false),
+            (&["a", "b"], &["a", "alias"], false),
+            (&["a", "b"], &["alias", "other alias"], false),
+            (&["a", "b"], &["alias", "a", "b"], true),
+            (&["a", "b", "c"], &["a", "c"], true),
+            (&["a", "b", "c"], &["a", "gone"], false),
+        ] {
+            let asked: Vec<_> = asked.iter().map(|host| at(host)).collect();
+            assert_eq!(cluster(brokers).are_two(&asked), two, "{asked:?}");
+        }
+    }
+
+    #[test]
+    fn a_late_hint_for_a_former_topic_is_passed_over() {
+        let mut view = ClusterView::default();
+        view.apply(answer(1, &[(1, 40)]));
+        view.apply(answer(2, &[(1, 0)]));
+        let late = LeaderHint {
+            node_id: 2,
+            epoch: 41,
+        };
+        let former = ("t", Uuid::from_u128(1));
+        assert_eq!(view.hint(former, 0, late, &[]), None);
+        assert_eq!(leaders(&view), [(Some(1), 0)]);
     }
 
     #[test]
@@ -287,5 +421,32 @@ mod tests {
         assert!(!changes.nodes);
         assert_eq!(changes.failed, [("t".into(), 5)]);
         assert_eq!(leaders(&view), [(Some(1), 5)]);
+    }
+
+    #[test]
+    fn more_brokers_than_a_cluster_has_are_nonsense() {
+        let mut view = ClusterView::default();
+        view.apply(answer(1, &[(1, 5)]));
+        let mut many = answer(1, &[(1, 5)]);
+        let node = many.nodes[0].clone();
+        many.nodes = (0..10_001).map(|id| Node { id, ..node.clone() }).collect();
+        assert!(!view.apply(many).nodes);
+        assert_eq!(view.nodes().by_id.len(), 2);
+    }
+
+    #[test]
+    fn only_what_changed_is_news() {
+        let mut view = ClusterView::default();
+        for (leaders, news) in [
+            (&[(1, 5), (2, 5)][..], true),
+            (&[(1, 5), (2, 5)], false),
+            (&[(2, 4), (1, 4)], false), // from the past
+            (&[(1, 5), (2, 6)], true),
+            (&[(1, 5), (-1, 7)], true),
+        ] {
+            let changes = view.apply(answer(1, leaders));
+            assert_eq!(changes.news.len(), usize::from(news), "{leaders:?}");
+            assert_eq!(changes.topics.len(), 1);
+        }
     }
 }

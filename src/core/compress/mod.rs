@@ -74,6 +74,15 @@ impl Compression {
         }
     }
 
+    /// The oldest version of Produce that carries it. Brokers that lack version 7 do not know zstd
+    /// (KIP-110).
+    pub(crate) fn oldest_produce(self) -> i16 {
+        match self {
+            Self::Zstd { .. } => 7,
+            _ => 3,
+        }
+    }
+
     /// The name in `compression.type`. It is also the cargo feature, except for `none`.
     pub fn name(self) -> &'static str {
         match self {

@@ -7,14 +7,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use uuid::Uuid;
 
 use super::link_state::{Connect, Ended, LinkRules, LinkState};
 use super::{
     Demand, Gate, InFlight, Loan, LoanHome, OutgoingBatch, OutgoingRequest, ReadyHandle,
-    ReadyQueue, Request, RequestSizing, arrange, encode, gather, match_responses,
+    ReadyQueue, Request, RequestSizing, UnsaidLimit, arrange, encode, gather, match_responses,
+    tells_of_all,
 };
 use crate::core::acks::Acks;
-use crate::core::ledger::Report;
+use crate::core::ledger::{Attempt, Report};
 use crate::core::memory::Shelf;
 use crate::core::record::TopicPartition;
 use crate::core::wire::{self, Api, LeaderHint, Node, ProduceResponse, Versions, WireError};
@@ -23,7 +25,11 @@ use crate::core::wire::{self, Api, LeaderHint, Node, ProduceResponse, Versions, 
 #[derive(Debug, Clone)]
 pub(crate) struct DispatchRules {
     pub client_id: String,
+    /// Whom brokers take this client for, if that is known.
+    pub principal: Option<Arc<str>>,
     pub acks: Acks,
+    /// The oldest version of Produce that can carry the records.
+    pub oldest_produce: i16,
     pub max_in_flight: usize,
     pub max_request_size: usize,
     pub batch_size: usize,
@@ -50,6 +56,9 @@ pub(crate) enum Action<P> {
     TellQueued(Arc<ReadyHandle<P>>, bool),
     /// Tells the partition what keeps its batches from being sent.
     TellBlocked(Arc<ReadyHandle<P>>, Arc<str>),
+    /// Tells the partition that the broker cannot take its batches, and that it is not in the ready
+    /// queue any more.
+    Refuse(Arc<ReadyHandle<P>>, Arc<str>),
     /// Lets the other actors run once, then calls [`Dispatcher::turn_over`].
     Yield,
     Connect(Connect),
@@ -60,6 +69,7 @@ pub(crate) enum Action<P> {
     /// A response names a new leader (KIP-951).
     LeaderMoved {
         topic_partition: TopicPartition,
+        topic_id: Uuid,
         leader: LeaderHint,
         nodes: Vec<Node>,
     },
@@ -122,6 +132,7 @@ pub(crate) struct Dispatcher<P: LoanHome> {
     /// The other actors run once before anything more is done.
     yielding: bool,
     sizing: RequestSizing,
+    unsaid_limit: UnsaidLimit,
     in_flight: InFlight<Box<Loan<P>>>,
     actions: VecDeque<Action<P>>,
 }
@@ -148,6 +159,7 @@ impl<P: LoanHome> Dispatcher<P> {
                 rules.batch_size,
                 !rules.linger.is_zero(),
             ),
+            unsaid_limit: UnsaidLimit::default(),
             in_flight: InFlight::new(rules.max_in_flight),
             actions: VecDeque::new(),
             rules,
@@ -238,7 +250,9 @@ impl<P: LoanHome> Dispatcher<P> {
     /// The connection is up. An error means that the broker and this client have no version of
     /// Produce in common.
     pub fn connected(&mut self, versions: &Versions, now: Instant) -> Result<(), Fault> {
-        let version = versions.best(Api::Produce)?;
+        let (_, newest) = Api::Produce.ours();
+        let version = versions.choose(Api::Produce, self.rules.oldest_produce, newest);
+        let version = version.inspect_err(|_| self.link.unusable())?;
         if let Some(idle) = self.link.connected(version, now) {
             self.alarm(idle);
         }
@@ -264,6 +278,16 @@ impl<P: LoanHome> Dispatcher<P> {
         self.rules.acks != Acks::None
     }
 
+    /// A response has arrived that nobody asked for. Some brokers respond even with `acks=0`.
+    pub fn response_unasked(&mut self, frame: &Bytes) -> Result<(), Fault> {
+        let got = wire::correlation_id(frame)?;
+        let known = self.in_flight.answered_unasked(got);
+        known.map_err(|unexpected| Fault::Correlation {
+            expected: unexpected.expected,
+            got,
+        })
+    }
+
     /// A response has arrived. Its batches go back to their partitions with their results.
     pub fn response(&mut self, frame: Bytes, now: Instant) -> Result<Response, Fault> {
         let got = wire::correlation_id(&frame)?;
@@ -276,6 +300,14 @@ impl<P: LoanHome> Dispatcher<P> {
         let version = request.version;
         let (_, body) = wire::split_response(Api::Produce, version, frame)?;
         let response = ProduceResponse::decode(version, &body)?;
+        // An answer that was misread could take a batch for written.
+        if response.left > 0 && !tells_of_all(&request.loans, &response.partitions) {
+            return Err(Fault::Wire(WireError::LeftOver {
+                message: "Produce answer",
+                left: response.left,
+            }));
+        }
+        self.unsaid_limit.answered(request.bytes);
         let times = Response {
             latency: now.saturating_duration_since(request.sent_at),
             throttle: response.throttle,
@@ -303,11 +335,14 @@ impl<P: LoanHome> Dispatcher<P> {
             if let Some(leader) = result.leader {
                 self.actions.push_back(Action::LeaderMoved {
                     topic_partition: loan.topic_partition.clone(),
+                    topic_id: loan.topic_id(),
                     leader,
                     nodes: nodes.clone(),
                 });
             }
-            loan.settle(Report::Answered(result.into()));
+            let mut attempt = Attempt::from(result);
+            attempt.error = attempt.error.of(&self.rules.principal);
+            loan.settle(Report::Answered(attempt));
         }
     }
 
@@ -316,9 +351,19 @@ impl<P: LoanHome> Dispatcher<P> {
     pub fn lost(&mut self, error: &Arc<str>, closed: bool, now: Instant) -> Ended {
         self.actions.push_back(Action::Disconnect);
         let idle = self.in_flight.is_empty() && self.taken.is_empty();
+        let error = &match closed {
+            true => self.unsaid_limit.closed(error, self.in_flight.largest()),
+            false => Arc::clone(error),
+        };
         let ended = self.link.lost(error, idle, closed, now);
         self.queue.drain_into(&mut self.ready);
         self.tidy_ready();
+        if ended.refused {
+            // A partition that keeps its batches announces itself again.
+            let refused = self.ready.drain(..);
+            let refused = refused.map(|partition| Action::Refuse(partition, Arc::clone(error)));
+            self.actions.extend(refused);
+        }
         for partition in &self.ready {
             let blocked = Action::TellBlocked(Arc::clone(partition), Arc::clone(error));
             self.actions.push_back(blocked);
@@ -514,6 +559,7 @@ impl<P: LoanHome> Dispatcher<P> {
             envelope,
             records,
             gate,
+            is_answered: self.wants_responses(),
         };
         self.actions.push_back(Action::Write(request));
         self.alarm(now + self.rules.request_timeout);

@@ -31,6 +31,8 @@ pub(crate) struct InFlight<L> {
     /// Requests whose response arrived before the report that they were written.
     early: usize,
     next_correlation_id: i32,
+    /// Of this connection's first request, or the one behind the last that was answered unasked.
+    next_unasked: i32,
 }
 
 /// A response that is not for the oldest request.
@@ -56,6 +58,7 @@ impl<L> InFlight<L> {
             unwritten: 0,
             early: 0,
             next_correlation_id: 0,
+            next_unasked: 0,
         }
     }
 
@@ -77,6 +80,12 @@ impl<L> InFlight<L> {
     /// Bytes of all requests in flight.
     pub fn bytes(&self) -> usize {
         self.requests.iter().map(|request| request.bytes).sum()
+    }
+
+    /// Bytes of the largest request in flight; 0 if there is none.
+    pub fn largest(&self) -> usize {
+        let bytes = self.requests.iter().map(|request| request.bytes);
+        bytes.max().unwrap_or(0)
     }
 
     /// The correlation id of the next request.
@@ -125,6 +134,18 @@ impl<L> InFlight<L> {
         Ok(request)
     }
 
+    /// Lets a response go that nobody asked for, because of `acks=0`. Each request of this connection
+    /// may get one, in their order.
+    pub fn answered_unasked(&mut self, correlation_id: i32) -> Result<(), Unexpected> {
+        let ahead = |id: i32| id.wrapping_sub(self.next_unasked) & i32::MAX;
+        if correlation_id < 0 || ahead(correlation_id) >= ahead(self.next_correlation_id) {
+            let expected = Some(self.next_unasked);
+            return Err(Unexpected { expected });
+        }
+        self.next_unasked = correlation_id.wrapping_add(1) & i32::MAX;
+        Ok(())
+    }
+
     /// Takes the oldest request if it is written. For `acks=0`, where no response comes.
     pub fn pop_written(&mut self) -> Option<Request<L>> {
         if !self.requests.front()?.written {
@@ -152,6 +173,7 @@ impl<L> InFlight<L> {
     pub fn drain(&mut self) -> impl Iterator<Item = Request<L>> + '_ {
         self.unwritten = 0;
         self.early = 0;
+        self.next_unasked = self.next_correlation_id;
         self.requests.drain(..)
     }
 
@@ -194,6 +216,37 @@ mod tests {
             in_flight.answered(1).unwrap_err(),
             Unexpected { expected: None }
         );
+    }
+
+    #[test]
+    fn an_answer_nobody_asked_for_belongs_to_a_request_of_its_connection() {
+        let mut in_flight = InFlight::new(5);
+        let now = Instant::now();
+        in_flight.next_correlation_id = i32::MAX - 2;
+        assert_eq!(in_flight.drain().count(), 0);
+        for loan in 0..4 {
+            in_flight.push(9, vec![loan], 1, now);
+            in_flight.wrote(1);
+            in_flight.pop_written().expect("written");
+        }
+        // All but the second one are answered, the last ones behind the end of the numbers.
+        for (id, known) in [
+            (i32::MAX - 3, false),
+            (i32::MAX - 2, true),
+            (i32::MAX - 2, false),
+            (i32::MAX, true),
+            (-1, false),
+            (i32::MIN, false),
+            (1, false),
+            (0, true),
+            (0, false),
+        ] {
+            assert_eq!(in_flight.answered_unasked(id).is_ok(), known, "{id}");
+        }
+        in_flight.push(9, vec![4], 1, now);
+        assert_eq!(in_flight.drain().count(), 1);
+        let stale = in_flight.answered_unasked(1);
+        assert!(stale.is_err(), "a request of the last connection");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::core::backoff::Backoff;
+use crate::core::troubles::{Told, Troubles};
 
 /// The configuration that applies to connections.
 #[derive(Debug, Clone)]
@@ -24,6 +25,8 @@ enum Phase {
     /// There is nothing to send, or it may not be tried again yet.
     Down,
     Connecting,
+    /// It is up, and has to end: the broker and this client have no version of Produce in common.
+    Unusable,
     /// Produce requests are sent in this version.
     Up {
         version: i16,
@@ -46,8 +49,10 @@ pub(crate) struct Ended {
     pub was_up: bool,
     /// The broker closed a connection on which nothing was sent or awaited. That is not an error.
     pub quiet: bool,
-    /// The error differs from the last one.
-    pub is_news: bool,
+    /// It is the second in a row that was [`unusable`](LinkState::unusable), or a later one.
+    pub refused: bool,
+    /// How it is to be told of; `None` if it was told of lately.
+    pub told: Option<Told>,
 }
 
 /// The state of the connection to one broker. It is connected only when there is something to send.
@@ -62,6 +67,9 @@ pub(crate) struct LinkState {
     throttled_until: Option<Instant>,
     last_used: Instant,
     last_error: Option<Arc<str>>,
+    troubles: Troubles,
+    /// The last connection that the broker answered on was unusable.
+    unusable: bool,
 }
 
 impl LinkState {
@@ -77,6 +85,8 @@ impl LinkState {
             throttled_until: None,
             last_used: now,
             last_error: None,
+            troubles: Troubles::default(),
+            unusable: false,
         }
     }
 
@@ -117,10 +127,18 @@ impl LinkState {
     /// The connection is up. Returns when it will have been idle for too long.
     pub fn connected(&mut self, version: i16, now: Instant) -> Option<Instant> {
         self.phase = Phase::Up { version };
+        self.unusable = false;
         self.setup_timeout.reset();
         self.not_before = None;
         self.last_used = now;
         self.max_idle.map(|idle| now + idle)
+    }
+
+    /// The connection is up, but it is of no use: there is no version of Produce. The broker may be
+    /// about to be replaced, or to lose its partitions, so it is asked once more before they are
+    /// refused.
+    pub fn unusable(&mut self) {
+        self.phase = Phase::Unusable;
     }
 
     /// A request was handed to the connection.
@@ -133,6 +151,7 @@ impl LinkState {
         self.last_used = now;
         self.reconnect.reset();
         self.last_error = None;
+        self.troubles.over();
         if throttle.is_zero() {
             return None;
         }
@@ -156,9 +175,14 @@ impl LinkState {
     /// closed it.
     pub fn lost(&mut self, error: &Arc<str>, idle: bool, closed: bool, now: Instant) -> Ended {
         let was_up = self.is_up();
+        let unusable = self.phase == Phase::Unusable;
+        let refused = unusable && std::mem::replace(&mut self.unusable, true);
         self.disconnect();
         let quiet = was_up && idle && closed;
-        let is_news = self.last_error.as_ref() != Some(error);
+        let told = match quiet {
+            true => None,
+            false => self.troubles.failed(error, now),
+        };
         if !quiet {
             self.not_before = Some(now + self.reconnect.next());
             self.last_error = Some(Arc::clone(error));
@@ -166,7 +190,8 @@ impl LinkState {
         Ended {
             was_up,
             quiet,
-            is_news,
+            refused,
+            told,
         }
     }
 
@@ -220,7 +245,7 @@ mod tests {
         let mut link = link(now);
         let first = link.connect(now).expect("nothing failed before");
         let ended = link.lost(&error("refused"), true, false, now);
-        assert!(!ended.was_up && !ended.quiet && ended.is_news);
+        assert!(!ended.was_up && !ended.quiet && ended.told.is_some());
         let at = link.connect(now).expect_err("it has just failed");
         assert!(at > now && at <= now + 2 * SECOND);
         let second = link.connect(at).expect("the backoff is over");
@@ -231,16 +256,68 @@ mod tests {
         assert!(second.setup_timeout > first.setup_timeout, "it doubles");
     }
 
+    /// Amazon MSK accepts 20 new connections a second and broker from clients that log in by IAM.
+    #[test]
+    fn many_producers_come_back_to_a_broker_that_accepts_20_a_second() {
+        let start = Instant::now();
+        let rules = |seed| LinkRules {
+            reconnect_backoff: (SECOND, 10 * SECOND),
+            setup_timeout: (10 * SECOND, 30 * SECOND),
+            max_idle: None,
+            seed,
+        };
+        // All lose their connections at once.
+        let mut links: Vec<_> = (0..200)
+            .map(|seed| LinkState::new(&rules(seed), start))
+            .collect();
+        let mut due: Vec<Instant> = Vec::new();
+        for link in &mut links {
+            link.lost(&error("reset"), false, true, start);
+            due.push(link.connect(start).expect_err("it has just failed"));
+        }
+        let mut attempts = Vec::new();
+        for second in 0..120 {
+            let now = start + second * SECOND;
+            let (mut accepted, mut tried) = (0, 0);
+            for (link, due) in links.iter_mut().zip(&mut due) {
+                while *due < now + SECOND {
+                    link.connect(*due).expect("its time has come");
+                    tried += 1;
+                    if accepted < 20 {
+                        accepted += 1;
+                        link.connected(9, *due);
+                        *due = start + 3600 * SECOND;
+                        break;
+                    }
+                    link.lost(&error("refused"), true, true, *due);
+                    *due = link.connect(*due).expect_err("it has just failed");
+                }
+            }
+            attempts.push(tried);
+        }
+        assert!(links.iter().all(LinkState::is_up));
+        let until = attempts.iter().rposition(|tried| *tried > 0).expect("some");
+        println!("{until} s, attempts in each: {:?}", &attempts[..=until]);
+        assert!(
+            until < 40,
+            "10 s would do if they came one by one: {attempts:?}"
+        );
+        let later = attempts[10..].iter().max();
+        assert!(
+            later.is_some_and(|most| *most < 40),
+            "they spread: {attempts:?}"
+        );
+    }
+
     #[test]
     fn the_same_error_again_is_not_news() {
         let now = Instant::now();
         let mut link = link(now);
-        assert!(link.lost(&error("refused"), true, false, now).is_news);
-        assert!(!link.lost(&error("refused"), true, false, now).is_news);
-        assert!(link.lost(&error("reset"), true, false, now).is_news);
+        let mut is_told = |why| link.lost(&error(why), true, false, now).told.is_some();
+        let told = ["refused", "refused", "reset", "refused"].map(&mut is_told);
+        assert_eq!(told, [true, false, true, false]);
         link.responded(Duration::ZERO, now);
         assert_eq!(link.last_error(), None);
-        assert!(link.lost(&error("reset"), true, false, now).is_news);
     }
 
     #[test]

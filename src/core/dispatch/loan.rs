@@ -5,8 +5,9 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::{Gate, OutgoingBatch};
-use crate::core::batch::{HEADER_LEN, Payload};
+use crate::core::batch::HEADER_LEN;
 use crate::core::ledger::{Lent, Report};
+use crate::core::memory::Buffer;
 use crate::core::record::TopicPartition;
 
 /// The partition that a loan goes back to.
@@ -48,7 +49,7 @@ impl<H: LoanHome> Loan<H> {
         })
     }
 
-    pub fn records(&self) -> &Arc<Payload> {
+    pub fn records(&self) -> &Arc<Buffer> {
         &self.lent.records
     }
 

@@ -13,6 +13,7 @@ mod ready_queue;
 mod request;
 mod request_sizing;
 mod response;
+mod unsaid_limit;
 
 pub(crate) use demand::Demand;
 pub(crate) use dispatcher::{Action, DispatchRules, Dispatcher, Fault};
@@ -25,4 +26,5 @@ pub use outgoing_batch::OutgoingBatch;
 pub(crate) use ready_queue::{ReadyHandle, ReadyQueue};
 pub(crate) use request::{OutgoingRequest, arrange, encode};
 pub(crate) use request_sizing::RequestSizing;
-pub(crate) use response::match_responses;
+pub(crate) use response::{match_responses, tells_of_all};
+pub(crate) use unsaid_limit::UnsaidLimit;

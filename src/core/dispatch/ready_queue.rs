@@ -133,6 +133,11 @@ impl<P> ReadyQueue<P> {
         wakes
     }
 
+    /// Whether a partition is listed with an open batch.
+    pub fn any_open(&self) -> bool {
+        !self.waiting().open.is_empty()
+    }
+
     /// Takes up to `most` partitions with an open batch, those opened first.
     pub fn take_piggyback(&self, most: usize) -> Vec<Arc<ReadyHandle<P>>> {
         if most == 0 {

@@ -20,6 +20,12 @@ pub(crate) fn match_responses<P: OutgoingBatch>(
     })
 }
 
+/// Whether the response tells of every batch of the request, and of nothing else.
+pub(crate) fn tells_of_all<P: OutgoingBatch>(batches: &[P], answers: &[PartitionResponse]) -> bool {
+    let told = |batch| answers.iter().any(|answer| is_for(answer, batch));
+    answers.len() == batches.len() && batches.iter().all(told)
+}
+
 fn is_for(answer: &PartitionResponse, batch: &impl OutgoingBatch) -> bool {
     answer.partition == batch.partition()
         && match &answer.topic {
@@ -41,6 +47,7 @@ impl From<PartitionResponse> for Attempt {
             error: BrokerError {
                 code: answer.error_code,
                 message: answer.error_message.map(Into::into),
+                principal: None,
             },
             base_offset: Some(answer.base_offset).filter(|offset| *offset >= 0),
             log_append_time: Some(answer.log_append_time_ms).filter(|time| *time >= 0),
@@ -92,6 +99,20 @@ mod tests {
             offsets(&["a"], vec![answer("a", 1), answer("a", 2)]),
             [Some(1)]
         );
+    }
+
+    #[test]
+    fn all_is_told_when_each_batch_has_its_answer_and_no_more() {
+        let batches = ["a", "b"].map(|topic| Batch(topic, 1));
+        for (topics, all) in [
+            (&["b", "a"][..], true),
+            (&["a"], false),
+            (&["a", "x"], false),
+            (&["a", "b", "x"], false),
+        ] {
+            let answers: Vec<_> = topics.iter().map(|topic| answer(topic, 1)).collect();
+            assert_eq!(tells_of_all(&batches, &answers), all, "{topics:?}");
+        }
     }
 
     #[test]

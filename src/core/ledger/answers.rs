@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Attempt, Effects, Entry, Ledger, Report};
+use super::{Attempt, Effects, Entry, Ledger, Report, SILENCE};
 use crate::core::ack::Settlement;
 use crate::core::batch::Stamp;
 use crate::core::broker_error::{BrokerError, Class, asks_for_metadata, class_of};
@@ -47,7 +47,7 @@ impl Ledger {
                 }
             }
         }
-        self.switch_identity(&mut effects);
+        self.leave_broken_line(&mut effects);
         effects
     }
 
@@ -68,23 +68,11 @@ impl Ledger {
         }
         match class {
             Class::Success => {
-                self.proven |= proves;
-                self.last_success = Some(now);
-                let settlement = Settlement::Acked {
-                    base_offset,
-                    log_append_time,
-                };
-                self.remove(at, settlement, effects);
+                self.acked(at, proves, (base_offset, log_append_time), now, effects);
             }
             Class::Duplicate if entry.unresolved => {
-                self.proven |= proves;
-                self.last_success = Some(now);
                 let base_offset = base_offset.filter(|offset| *offset >= 0);
-                let settlement = Settlement::Acked {
-                    base_offset,
-                    log_append_time,
-                };
-                self.remove(at, settlement, effects);
+                self.acked(at, proves, (base_offset, log_append_time), now, effects);
             }
             Class::Duplicate => {
                 tracing::error!("the broker calls a batch a duplicate that was never sent before");
@@ -121,9 +109,52 @@ impl Ledger {
             }
             Class::OutOfOrder | Class::IdentityLost => {
                 self.retry(at, Reason::Broker(error), now, effects);
-                self.break_line(effects);
+                self.break_line();
             }
         }
+    }
+
+    /// The batch is in the log, and leaves. `told` is the append time in the broker's answer.
+    fn acked(
+        &mut self,
+        at: usize,
+        proves: bool,
+        (base_offset, told): (Option<i64>, Option<i64>),
+        now: Instant,
+        effects: &mut Effects,
+    ) {
+        let log_append_time = self.append_time(at, told);
+        let entry = &self.entries[at];
+        // By its newest record, and if the broker sets the timestamps, that is new.
+        let remembered = match self.append_times {
+            true => self.safe_age(),
+            false => {
+                let age = entry.age + now.saturating_duration_since(entry.batch.created_at());
+                self.safe_age().saturating_sub(age)
+            }
+        };
+        self.proven = (self.proven || proves) && !remembered.is_zero();
+        let remembered = remembered.min(SILENCE);
+        let wall = self.wall.saturating_add(remembered.as_millis() as i64);
+        self.remembered_until = Some((now + remembered, wall));
+        let settlement = Settlement::Acked {
+            base_offset,
+            log_append_time,
+        };
+        self.remove(at, settlement, effects);
+    }
+
+    /// The time that the broker gave the records of an acked batch, `None` if they keep their own.
+    ///
+    /// To a duplicate a broker answers with the largest timestamp that the batch has in the log
+    /// (`UnifiedLog.append`), also where it is the records' own.
+    fn append_time(&mut self, at: usize, told: Option<i64>) -> Option<i64> {
+        let entry = &self.entries[at];
+        if !entry.unresolved {
+            self.append_times = told.is_some();
+            return told;
+        }
+        told.filter(|time| self.append_times || *time != entry.batch.max_timestamp())
     }
 
     /// Retries the batch at `at` after a backoff, or fails it if no attempt is left.
@@ -185,7 +216,7 @@ impl Ledger {
             if last && !unresolved && !self.broken {
                 self.next_sequence = stamp.sequence;
             } else {
-                self.break_line(effects);
+                self.break_line();
             }
         }
     }

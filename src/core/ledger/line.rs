@@ -7,14 +7,12 @@ use crate::core::outcome::{Reason, Unconfirmed};
 
 impl Ledger {
     pub(super) fn may_go(&self, entry: &Entry) -> bool {
-        !self.rules.idempotent
-            || entry.stamp.is_some()
-            || (self.identity.is_some() && self.newer.is_none())
+        !self.rules.idempotent || entry.stamp.is_some() || self.identity.is_some()
     }
 
-    /// Whether batches need an identity and the ledger has none, neither a present nor a next one.
+    /// Whether batches need an identity and the ledger has none.
     pub fn wants_identity(&self) -> bool {
-        self.rules.idempotent && self.identity.is_none() && self.newer.is_none()
+        self.rules.idempotent && self.identity.is_none()
     }
 
     /// The identity that the ledger left, if it has no other yet.
@@ -22,11 +20,10 @@ impl Ledger {
         self.left.filter(|_| self.identity.is_none())
     }
 
-    /// Notes that the sequence numbers have a gap, and asks for another identity.
-    pub(super) fn break_line(&mut self, effects: &mut Effects) {
-        if self.rules.idempotent && !std::mem::replace(&mut self.broken, true) {
-            effects.bump = self.identity;
-        }
+    /// Notes that the sequence numbers have a gap. The ledger leaves its identity once all lent
+    /// batches are back.
+    pub(super) fn break_line(&mut self) {
+        self.broken |= self.rules.idempotent;
     }
 
     /// Takes the stamps off the last batches that never reached a socket, from the end on. Their
@@ -47,53 +44,38 @@ impl Ledger {
         }
     }
 
-    /// Takes an identity from the IdentityActor. The next batches are stamped with it, once those
-    /// under the old identity are resolved.
-    pub fn adopt(&mut self, identity: Identity) -> Effects {
-        let mut effects = Effects::default();
-        let known = self.newer.or(self.identity).or(self.left);
-        let older = known.is_some_and(|known| {
-            known.producer_id == identity.producer_id && known.epoch >= identity.epoch
+    /// Takes the identity that the ledger asked for. Sequence numbers start at 0 under it. An
+    /// identity that comes unasked changes nothing: brokers keep an epoch for each partition, so
+    /// what happens to other partitions is no reason to leave one.
+    pub fn adopt(&mut self, identity: Identity) {
+        let used = self.left.is_some_and(|left| {
+            left.producer_id == identity.producer_id && left.epoch >= identity.epoch
         });
-        if !older {
-            self.newer = Some(identity);
-            self.switch_identity(&mut effects);
-        }
-        effects
-    }
-
-    /// Leaves the old identity as soon as no batch needs it.
-    pub(super) fn switch_identity(&mut self, effects: &mut Effects) {
-        if self.lent > 0 {
-            return;
-        }
-        if self.broken {
-            // Under the old identity a retry of these would be refused. Under a new one they might
-            // be written twice.
-            while let Some(at) = self.entries.iter().position(|entry| entry.unresolved) {
-                let last = self.entries[at].last_error.clone();
-                let last = last.unwrap_or_else(|| "no answer".into());
-                let fate = Unconfirmed::Unknown(Reason::AfterUnresolved { last });
-                self.remove(at, Settlement::Failed(fate), effects);
-            }
-            self.broken = false;
-            self.left = self.identity.take();
-        }
-        if self.identity.is_some() && self.newer.is_none() || !self.rules.idempotent {
-            return;
-        }
-        let hangs = self
-            .entries
-            .iter()
-            .any(|entry| entry.stamp.is_some() && entry.unresolved);
-        if !hangs {
-            for entry in &mut self.entries {
-                entry.stamp = None;
-            }
+        if self.wants_identity() && !used {
             self.next_sequence = 0;
             self.proven = false;
-            self.identity = self.newer.take();
+            self.identity = Some(identity);
         }
+    }
+
+    /// Leaves an identity whose sequence numbers have a gap, as soon as no batch is lent.
+    pub(super) fn leave_broken_line(&mut self, effects: &mut Effects) {
+        if !self.broken || self.lent > 0 {
+            return;
+        }
+        // Under the old identity a retry of these would be refused. Under a new one they might be
+        // written twice.
+        while let Some(at) = self.entries.iter().position(|entry| entry.unresolved) {
+            let last = self.entries[at].last_error.clone();
+            let last = last.unwrap_or_else(|| "no answer".into());
+            let fate = Unconfirmed::Unknown(Reason::AfterUnresolved { last });
+            self.remove(at, Settlement::Failed(fate), effects);
+        }
+        for entry in &mut self.entries {
+            entry.stamp = None;
+        }
+        self.broken = false;
+        self.left = self.identity.take();
     }
 
     /// Notes that the leader or the topic's id has changed. The new leader has not accepted a batch

@@ -27,6 +27,8 @@ const SECOND: Identity = Identity {
     epoch: 1,
 };
 
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
 const NOT_ENOUGH_REPLICAS: i16 = 19;
 const NOT_ENOUGH_REPLICAS_AFTER_APPEND: i16 = 20;
 const MESSAGE_TOO_LARGE: i16 = 10;
@@ -44,6 +46,7 @@ fn rules() -> Rules {
         backoff: Duration::from_millis(100),
         backoff_max: Duration::from_secs(1),
         delivery_timeout: Duration::from_secs(120),
+        producer_expiration: DAY,
         codec: Compression::None,
     }
 }
@@ -56,7 +59,8 @@ struct Line {
     now: Instant,
     /// The first record of every batch that settled, in the order of settling.
     told: Vec<u64>,
-    bumps: Vec<Identity>,
+    /// The identities that the ledger left.
+    left: Vec<Identity>,
 }
 
 /// A batch as the producer of its records sees it.
@@ -74,7 +78,7 @@ impl Line {
             compressor,
             now: Instant::now(),
             told: Vec::new(),
-            bumps: Vec::new(),
+            left: Vec::new(),
         }
     }
 
@@ -151,7 +155,11 @@ impl Line {
     fn note(&mut self, effects: Effects) -> bool {
         self.told
             .extend(effects.settled.iter().map(|settled| settled.first.batch));
-        self.bumps.extend(effects.bump);
+        let left = self
+            .ledger
+            .left()
+            .filter(|left| self.left.last() != Some(left));
+        self.left.extend(left);
         effects.refresh_metadata
     }
 
@@ -186,8 +194,7 @@ impl Line {
     }
 
     fn adopt(&mut self, identity: Identity) {
-        let effects = self.ledger.adopt(identity);
-        self.note(effects);
+        self.ledger.adopt(identity);
     }
 
     fn expire(&mut self) {

@@ -1,10 +1,10 @@
 //! Decides which caller gets memory and which one waits.
 
-use std::collections::VecDeque;
 use std::time::Instant;
 
 use super::pace::Pace;
 use super::shelf::blank;
+use crate::core::line::Line;
 
 /// The result of a request for memory.
 #[derive(Debug)]
@@ -29,7 +29,6 @@ pub(crate) enum Refusal {
 
 struct Waiter<T> {
     size: usize,
-    deadline: Instant,
     ticket: T,
 }
 
@@ -38,7 +37,7 @@ struct Waiter<T> {
 /// `T` is a ticket: what the caller left to receive its memory.
 ///
 /// Invariants:
-/// - granted bytes and bytes kept for reuse together never exceed `total`;
+/// - granted bytes and bytes kept for reuse together never exceed `total`, but by what is charged;
 /// - while a request waits, no later one is granted. So small requests do not starve a large one.
 pub struct Budget<T> {
     total: usize,
@@ -47,7 +46,7 @@ pub struct Budget<T> {
     /// Returned buffers of the pooled size, last in, first out. The one used last is most likely
     /// still in the processor's caches.
     free: Vec<Box<[u8]>>,
-    waiters: VecDeque<Waiter<T>>,
+    waiters: Line<Waiter<T>>,
     pace: Pace,
     closed: bool,
 }
@@ -56,7 +55,7 @@ impl<T> Budget<T> {
     /// A budget of `total` bytes. Buffers of `pooled` bytes are kept for reuse. Up to `shelf` bytes
     /// of them are granted in advance.
     pub fn new(total: usize, pooled: usize, shelf: usize) -> Self {
-        let (free, waiters) = (Vec::new(), VecDeque::new());
+        let (free, waiters) = (Vec::new(), Line::new());
         Self {
             total,
             pooled,
@@ -84,11 +83,7 @@ impl<T> Budget<T> {
         } else if self.waiters.is_empty() && self.may_grant(size) {
             Lease::Granted(self.grant(size), ticket)
         } else {
-            self.waiters.push_back(Waiter {
-                size,
-                deadline,
-                ticket,
-            });
+            self.waiters.push(deadline, Waiter { size, ticket });
             Lease::Parked
         }
     }
@@ -110,7 +105,12 @@ impl<T> Budget<T> {
         free
     }
 
-    /// Takes back memory that was granted as `size` bytes.
+    /// Counts `bytes` that are used already, and perhaps more than there are.
+    pub fn charge(&mut self, bytes: usize) {
+        self.make_room(bytes);
+    }
+
+    /// Takes back memory that was granted or charged as `size` bytes.
     pub fn reclaim(&mut self, bytes: Box<[u8]>, size: usize) {
         self.granted = self.granted.saturating_sub(size);
         self.pace.came_back(size);
@@ -121,8 +121,8 @@ impl<T> Budget<T> {
 
     /// Grants memory to the first waiting request, if there is enough, and returns its ticket.
     ///
-    /// `gone` says that the caller of a ticket has given up. Such requests are removed, so that a
-    /// large one does not keep later ones waiting. Once the deadline of any waiting request is
+    /// `gone` says that the caller of a ticket has given up. Such requests are passed over, so that
+    /// a large one does not keep later ones waiting. Once the deadline of any waiting request is
     /// reached, the pace does not hold back memory that is available.
     pub fn next_grant(
         &mut self,
@@ -131,47 +131,50 @@ impl<T> Budget<T> {
     ) -> Option<(T, Box<[u8]>)> {
         while self
             .waiters
-            .front()
+            .first()
             .is_some_and(|waiter| gone(&waiter.ticket))
         {
-            self.waiters.pop_front();
+            self.waiters.take_first();
         }
-        let size = self.waiters.front()?.size;
+        let size = self.waiters.first()?.size;
         let fits = size <= self.available();
-        let hurries = |waiter: &Waiter<T>| waiter.deadline <= now;
-        if !fits || !(self.pace.allows() || self.waiters.iter().any(hurries)) {
+        let hurries = || self.next_deadline().is_some_and(|first| first <= now);
+        if !fits || !(self.pace.allows() || hurries()) {
             return None;
         }
-        let waiter = self.waiters.pop_front()?;
+        let waiter = self.waiters.take_first()?;
         Some((waiter.ticket, self.grant(size)))
     }
 
-    /// Removes the requests whose deadline has passed or whose caller is gone, and returns their
-    /// tickets.
-    pub fn expire(&mut self, now: Instant, gone: impl Fn(&T) -> bool) -> Vec<T> {
-        let (expired, waiting): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut self.waiters)
-            .into_iter()
-            .partition(|waiter| waiter.deadline <= now || gone(&waiter.ticket));
-        self.waiters = waiting;
-        expired.into_iter().map(|waiter| waiter.ticket).collect()
+    /// Removes the requests whose deadline has passed, and returns their tickets, the earliest deadline
+    /// first.
+    pub fn expire(&mut self, now: Instant) -> Vec<T> {
+        let late = std::iter::from_fn(|| self.waiters.take_late(now));
+        late.map(|waiter| waiter.ticket).collect()
+    }
+
+    /// Removes the requests whose caller is `gone`, once they are more than the `callers` that are
+    /// left: before, they do no harm, and looking for them costs more.
+    pub fn tidy(&mut self, callers: usize, gone: impl Fn(&T) -> bool) {
+        if self.waiters.len() > 2 * callers + 16 {
+            self.waiters.forget(|waiter| gone(&waiter.ticket));
+        }
     }
 
     /// The earliest deadline of a waiting request.
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.waiters.iter().map(|waiter| waiter.deadline).min()
+        self.waiters.next_deadline()
     }
 
     /// Refuses all requests from now on. Returns the tickets of those that wait.
     pub fn close(&mut self) -> Vec<T> {
         self.closed = true;
         self.free = Vec::new();
-        std::mem::take(&mut self.waiters)
-            .into_iter()
-            .map(|waiter| waiter.ticket)
-            .collect()
+        let waiters = self.waiters.take_all();
+        waiters.map(|waiter| waiter.ticket).collect()
     }
 
-    /// How many requests wait.
+    /// How many requests wait, with those of callers that are gone.
     pub fn waiting(&self) -> usize {
         self.waiters.len()
     }
@@ -183,14 +186,14 @@ impl<T> Budget<T> {
 
     /// Whether a request waits because nearly all memory is in use.
     pub fn is_exhausted(&self) -> bool {
-        let first = self.waiters.front();
+        let first = self.waiters.first();
         first.is_some_and(|first| self.available() < first.size.max(self.pace.quantum()))
     }
 
     /// How many bytes have to come back before waiting requests should be looked at again. `None`
     /// if no request waits.
     pub fn awaited(&self) -> Option<usize> {
-        let first = self.waiters.front()?;
+        let first = self.waiters.first()?;
         match first.size <= self.available() {
             true => Some(self.pace.quantum() / 2),
             false => Some(1),
@@ -200,7 +203,7 @@ impl<T> Budget<T> {
     /// When the first waiting request should be looked at again, even if nothing comes back. `None`
     /// if too little memory is available for it.
     pub fn next_quantum(&self) -> Option<Instant> {
-        let first = self.waiters.front()?;
+        let first = self.waiters.first()?;
         self.pace.next().filter(|_| first.size <= self.available())
     }
 
@@ -233,6 +236,7 @@ impl<T> Budget<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::VecDeque;
     use std::time::Duration;
 
     const POOLED: usize = 1024;
@@ -320,13 +324,38 @@ mod tests {
             ));
         }
         assert_eq!(budget.next_deadline(), Some(now));
-        assert_eq!(budget.expire(now, |ticket| *ticket == 2), [1, 2]);
+        assert_eq!(budget.expire(now), [1]);
         budget.reclaim(held, POOLED);
-        assert_eq!(
-            budget.next_grant(now, |_| false).map(|(ticket, _)| ticket),
-            Some(3)
-        );
+        let next = budget.next_grant(now, |ticket| *ticket == 2);
+        assert_eq!(next.map(|(ticket, _)| ticket), Some(3));
         assert_eq!(budget.waiting(), 0);
+    }
+
+    #[test]
+    fn callers_that_give_up_again_and_again_do_not_pile_up() {
+        let (mut budget, later) = budget(POOLED);
+        let _held = granted(budget.lease(POOLED, later, 0));
+        assert!(matches!(budget.lease(POOLED, later, 1), Lease::Parked));
+        for ticket in 2..1_000 {
+            assert!(matches!(budget.lease(POOLED, later, ticket), Lease::Parked));
+            budget.tidy(1, |ticket| *ticket != 1);
+            assert!(budget.waiting() <= 2 + 16);
+        }
+        assert_eq!(budget.close()[0], 1, "who waits has kept its place");
+    }
+
+    #[test]
+    fn nothing_is_granted_until_what_was_charged_is_back() {
+        let (mut budget, later) = budget(4 * POOLED);
+        let held = granted(budget.lease(3 * POOLED, later, 0));
+        budget.charge(5 * POOLED);
+        assert_eq!(budget.available(), 0);
+        assert!(matches!(budget.lease(1, later, 1), Lease::Parked));
+        budget.reclaim(held, 3 * POOLED);
+        assert!(budget.next_grant(Instant::now(), |_| false).is_none());
+        budget.reclaim(Box::default(), 5 * POOLED);
+        assert!(budget.next_grant(Instant::now(), |_| false).is_some());
+        assert_eq!(budget.available(), 4 * POOLED - 1);
     }
 
     #[test]
@@ -368,7 +397,7 @@ mod tests {
         assert_eq!(next(&mut budget), Some(1), "the order is kept");
         assert_eq!(next(&mut budget), Some(2));
         assert_eq!(next(&mut budget), None, "the third has time");
-        assert!(budget.expire(soon, |_| false).is_empty());
+        assert!(budget.expire(soon).is_empty());
     }
 
     #[test]

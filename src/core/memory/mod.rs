@@ -15,3 +15,4 @@ pub use budget::{Budget, Lease};
 pub use shelf::blank;
 pub(crate) use shelf::first_size;
 pub use shelf::{Buffer, Shelf};
+pub(crate) use shelf::{Collected, MemoryObserver};

@@ -12,13 +12,23 @@ use crate::core::prefetch::prefetch;
 /// Sends the PoolActor a message that it has something to do.
 type WakePool = Box<dyn Fn() + Send + Sync>;
 
+/// Is told on any thread, as it happens, what is used and who waits. No lock is held.
+pub(crate) trait MemoryObserver: Send + Sync {
+    /// So many bytes more are used, or fewer.
+    fn used(&self, bytes: isize);
+    /// So many callers more wait for memory, or fewer.
+    fn waiting(&self, callers: isize);
+}
+
 /// Buffers in front of the PoolActor, shared by the callers and the PoolActor. The lock is held for
 /// a push or a pop, once per batch.
 ///
 /// Invariants:
 /// - a buffer comes back when its last owner drops it, and in no other way;
 /// - a buffer can come back without a living PoolActor: until it collects them, buffers stay in
-///   `returned`;
+///   `returned`, and after the end they are freed;
+/// - what is charged is never refused. The budget may be overdrawn by it, and then nothing is
+///   granted until enough has come back;
 /// - while a request waits in the budget, nothing is taken off the shelf, and what comes back goes
 ///   to the budget. If memory is used up, the buffers on the shelf go to the budget too.
 pub struct Shelf {
@@ -31,6 +41,7 @@ pub struct Shelf {
     /// four pooled buffers' worth.
     credit_capacity: usize,
     wake: OnceLock<WakePool>,
+    observer: OnceLock<Arc<dyn MemoryObserver>>,
     /// A request waits and memory is used up, so open batches should be sent as they are.
     pressure: AtomicBool,
     /// Bytes of records in full batches that wait to be sent.
@@ -49,6 +60,8 @@ struct Stock {
     returned: Vec<(Box<[u8]>, usize)>,
     /// Bytes of the buffers in `returned`.
     back: usize,
+    /// Bytes that were charged and that the PoolActor does not know of yet.
+    charged: usize,
     /// If a request waits: the PoolActor is woken when this many bytes have come back, and
     /// everything that comes back goes to it.
     awaited: Option<usize>,
@@ -67,11 +80,21 @@ pub(crate) fn first_size(batch_size: usize) -> usize {
     }
 }
 
-/// How long callers have waited, and how often in vain.
+/// How many callers wait, how long callers have waited, and how often in vain.
 #[derive(Debug, Default)]
 struct Waits {
+    callers: AtomicUsize,
     nanos: AtomicU64,
     in_vain: AtomicU64,
+}
+
+/// What has come to the shelf for the PoolActor.
+#[derive(Debug, Default)]
+pub(crate) struct Collected {
+    /// What came back, with the size of its grant.
+    pub returned: Vec<(Box<[u8]>, usize)>,
+    /// Bytes that were charged.
+    pub charged: usize,
 }
 
 impl Shelf {
@@ -85,6 +108,7 @@ impl Shelf {
                 false => 0,
             },
             wake: OnceLock::new(),
+            observer: OnceLock::new(),
             pressure: AtomicBool::new(false),
             waiting: AtomicUsize::new(0),
             figures: Waits::default(),
@@ -94,6 +118,17 @@ impl Shelf {
     /// Sets how the PoolActor is woken. Only the first call counts.
     pub fn wake_with(&self, wake: impl Fn() + Send + Sync + 'static) {
         let _ = self.wake.set(Box::new(wake));
+    }
+
+    /// Sets who is told of all that is used. Only the first call counts.
+    pub(crate) fn observe_with(&self, observer: Arc<dyn MemoryObserver>) {
+        let _ = self.observer.set(observer);
+    }
+
+    fn tell_used(&self, bytes: isize) {
+        if let Some(observer) = self.observer.get() {
+            observer.used(bytes);
+        }
     }
 
     fn stock(&self) -> MutexGuard<'_, Stock> {
@@ -114,6 +149,12 @@ impl Shelf {
         if self.pressure() {
             return None;
         }
+        let bytes = self.take_bytes(size)?;
+        self.tell_used(bytes.len() as isize);
+        Some(self.wrap(bytes))
+    }
+
+    fn take_bytes(&self, size: usize) -> Option<Box<[u8]>> {
         let mut stock = self.stock();
         if stock.awaited.is_some() {
             return None;
@@ -133,8 +174,7 @@ impl Shelf {
         if signal {
             self.signal();
         }
-        let bytes = ready.or_else(|| granted.then(|| blank(size)));
-        bytes.map(|bytes| self.buffer(bytes))
+        ready.or_else(|| granted.then(|| blank(size)))
     }
 
     /// Wakes the PoolActor to fill the shelf, for a caller that found nothing and does not wait,
@@ -148,6 +188,11 @@ impl Shelf {
 
     /// Wraps granted memory into a buffer that comes back to this shelf.
     pub fn buffer(self: &Arc<Self>, bytes: Box<[u8]>) -> Buffer {
+        self.tell_used(bytes.len() as isize);
+        self.wrap(bytes)
+    }
+
+    fn wrap(self: &Arc<Self>, bytes: Box<[u8]>) -> Buffer {
         Buffer {
             bytes,
             len: 0,
@@ -156,12 +201,18 @@ impl Shelf {
         }
     }
 
+    /// Takes back what was granted or charged.
     fn put_back(&self, bytes: Box<[u8]>) {
         let size = bytes.len();
+        self.tell_used(-(size as isize));
         let mut stock = self.stock();
+        if stock.closed {
+            drop(stock);
+            return drop(bytes);
+        }
         // Read under the lock: the PoolActor empties the shelf for a waiting request under the same
         // lock. A buffer put on the shelf after that would stay there while the request waits.
-        let keeps = !self.pressure() && stock.awaited.is_none() && !stock.closed;
+        let keeps = !self.pressure() && stock.awaited.is_none();
         let signal = if keeps && size == self.pooled && stock.ready.len() < self.capacity {
             stock.ready.push(bytes);
             false
@@ -180,6 +231,30 @@ impl Shelf {
         drop(stock);
         if signal {
             self.signal();
+        }
+    }
+
+    /// Counts a caller that waits for memory until the result is dropped.
+    pub(crate) fn wait(self: &Arc<Self>) -> Wait {
+        self.count_callers(1);
+        let shelf = Arc::clone(self);
+        Wait {
+            shelf,
+            answered: false,
+        }
+    }
+
+    /// How many callers wait for memory.
+    pub fn callers(&self) -> usize {
+        self.figures.callers.load(Ordering::Relaxed)
+    }
+
+    fn count_callers(&self, more: isize) {
+        self.figures
+            .callers
+            .fetch_add(more as usize, Ordering::Relaxed);
+        if let Some(observer) = self.observer.get() {
+            observer.waiting(more);
         }
     }
 
@@ -214,20 +289,22 @@ impl Shelf {
         self.capacity * self.pooled
     }
 
-    /// For the PoolActor: returns everything that has come back. Under pressure this includes what
-    /// was granted in advance. What comes back later wakes the PoolActor again.
-    pub fn collect(&self) -> Vec<(Box<[u8]>, usize)> {
+    /// For the PoolActor: returns what was charged and everything that has come back. Under
+    /// pressure this includes what was granted in advance. What comes back later wakes the
+    /// PoolActor again.
+    pub(crate) fn collect(&self) -> Collected {
         let mut stock = self.stock();
         stock.signalled = false;
         stock.back = 0;
+        let charged = std::mem::take(&mut stock.charged);
         let mut returned = std::mem::take(&mut stock.returned);
-        if self.pressure() || stock.closed {
+        if self.pressure() {
             let pooled = self.pooled;
             returned.extend(stock.ready.drain(..).map(|bytes| (bytes, pooled)));
             let credit = std::mem::take(&mut stock.credit);
             returned.extend((credit > 0).then(|| (Box::default(), credit)));
         }
-        returned
+        Collected { returned, charged }
     }
 
     /// For the PoolActor: how many more pooled buffers may be granted in advance.
@@ -250,9 +327,15 @@ impl Shelf {
         self.stock().credit += bytes;
     }
 
-    /// For the PoolActor: keeps nothing on the shelf from now on, since the producer is closed.
+    /// For the PoolActor: frees what is on the shelf and what comes back from now on, since the
+    /// producer is closed.
     pub fn close(&self) {
-        self.stock().closed = true;
+        let closed = Stock {
+            closed: true,
+            ..Stock::default()
+        };
+        let left = std::mem::replace(&mut *self.stock(), closed);
+        drop(left);
     }
 
     /// Counts a caller's wait for memory. `in_vain`: it got none.
@@ -269,15 +352,42 @@ impl Shelf {
         PoolFigures {
             waited: Duration::from_nanos(self.figures.nanos.load(Ordering::Relaxed)),
             exhausted: self.figures.in_vain.load(Ordering::Relaxed),
+            waiting: self.callers(),
             ..PoolFigures::default()
         }
     }
 
-    /// Bytes on the shelf that no record uses.
+    /// Bytes on the shelf that nobody uses.
     pub fn idle_bytes(&self) -> usize {
         let stock = self.stock();
         let ready = stock.ready.len() * self.pooled + stock.credit;
-        ready + stock.returned.iter().map(|(_, size)| size).sum::<usize>()
+        let back = stock.returned.iter().map(|(_, size)| size).sum::<usize>();
+        (ready + back).saturating_sub(stock.charged)
+    }
+}
+
+/// A caller that waits for memory.
+#[must_use = "the caller counts as waiting until this is dropped"]
+pub(crate) struct Wait {
+    shelf: Arc<Shelf>,
+    answered: bool,
+}
+
+impl Wait {
+    /// The PoolActor has answered.
+    pub fn answered(mut self) {
+        self.answered = true;
+    }
+}
+
+impl Drop for Wait {
+    /// A caller that leaves without an answer may have kept others waiting, with memory there for
+    /// them. So the PoolActor looks.
+    fn drop(&mut self) {
+        self.shelf.count_callers(-1);
+        if !self.answered {
+            self.shelf.ask();
+        }
     }
 }
 
@@ -337,6 +447,17 @@ impl Buffer {
         self.shelf.waiting.fetch_sub(waited, Ordering::Relaxed);
     }
 
+    /// Makes a buffer of `bytes`, which are charged: they count whether there is memory for them or
+    /// not. No message is sent: the PoolActor learns of it before it grants anything more.
+    pub fn beside(&self, bytes: Vec<u8>) -> Self {
+        let (len, bytes) = (bytes.len(), bytes.into_boxed_slice());
+        self.shelf.stock().charged += len;
+        self.shelf.tell_used(len as isize);
+        let mut buffer = self.shelf.wrap(bytes);
+        buffer.len = len;
+        buffer
+    }
+
     /// Replaces the contents by `bytes`. Returns whether there was room.
     pub fn replace(&mut self, bytes: &[u8]) -> bool {
         let room = self.bytes.get_mut(..bytes.len());
@@ -391,7 +512,7 @@ pub fn blank(size: usize) -> Box<[u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::AtomicUsize;
+    use std::sync::atomic::AtomicIsize;
 
     const POOLED: usize = 64;
 
@@ -421,11 +542,11 @@ mod tests {
     #[test]
     fn what_comes_back_is_poisoned() {
         let (shelf, _) = stocked(0);
-        shelf.close();
+        shelf.set_awaited(Some(1));
         let mut buffer = shelf.buffer(blank(POOLED));
         assert!(buffer.replace(b"old"));
         drop(buffer);
-        let (bytes, _) = shelf.collect().remove(0);
+        let (bytes, _) = shelf.collect().returned.remove(0);
         assert_eq!(*bytes, [0xde; POOLED]);
     }
 
@@ -500,7 +621,7 @@ mod tests {
             })
             .collect();
         assert_eq!(told, [0, 1, 1]);
-        assert_eq!(shelf.collect().len(), 3);
+        assert_eq!(shelf.collect().returned.len(), 3);
     }
 
     #[test]
@@ -536,7 +657,7 @@ mod tests {
         let before = woken.load(Ordering::Relaxed);
         drop(buffer);
         assert_eq!(woken.load(Ordering::Relaxed), before + 1);
-        assert_eq!(shelf.collect().len(), 2);
+        assert_eq!(shelf.collect().returned.len(), 2);
     }
 
     #[test]
@@ -553,16 +674,100 @@ mod tests {
         assert_eq!(shelf.idle_bytes(), 3 * first);
         // All of it goes back to the budget when a request waits.
         shelf.set_pressure(true);
-        let back: usize = shelf.collect().into_iter().map(|(_, size)| size).sum();
+        let back: usize = shelf
+            .collect()
+            .returned
+            .into_iter()
+            .map(|(_, size)| size)
+            .sum();
         assert_eq!(back, 3 * first);
         assert!(shelf.take(first).is_none());
+    }
+
+    #[test]
+    fn what_is_charged_is_told_and_comes_back_by_itself() {
+        let (shelf, woken) = stocked(1);
+        let other = shelf.buffer(blank(1));
+        let beside = other.beside(vec![7; 10 * POOLED]);
+        assert_eq!(*beside, [7; 10 * POOLED]);
+        let Collected { returned, charged } = shelf.collect();
+        assert_eq!((returned.len(), charged), (0, 10 * POOLED));
+        assert_eq!(shelf.collect().charged, 0, "it is told once");
+        shelf.set_awaited(Some(POOLED));
+        drop(beside);
+        assert_eq!(woken.load(Ordering::Relaxed), 1, "a request waits for it");
+        let returned = shelf.collect().returned;
+        assert_eq!(
+            returned.iter().map(|(_, size)| size).sum::<usize>(),
+            10 * POOLED
+        );
+        // One that nobody was told of counts for nothing.
+        let idle = shelf.idle_bytes();
+        drop(other.beside(vec![0; POOLED]));
+        assert_eq!(shelf.idle_bytes(), idle);
+    }
+
+    #[test]
+    fn after_the_end_memory_is_freed() {
+        let (shelf, _) = stocked(4);
+        let held = [shelf.take(POOLED), shelf.take(POOLED)];
+        shelf.close();
+        assert_eq!(shelf.idle_bytes(), 0);
+        drop(held);
+        assert_eq!(shelf.idle_bytes(), 0);
+        assert!(shelf.collect().returned.is_empty());
+    }
+
+    /// Sums up what it is told.
+    #[derive(Default)]
+    struct Sums([AtomicIsize; 2]);
+
+    impl MemoryObserver for Sums {
+        fn used(&self, bytes: isize) {
+            self.0[0].fetch_add(bytes, Ordering::Relaxed);
+        }
+
+        fn waiting(&self, callers: isize) {
+            self.0[1].fetch_add(callers, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn what_is_used_and_who_waits_is_told_at_once() {
+        let (shelf, woken) = stocked(4);
+        let sums = Arc::new(Sums::default());
+        shelf.observe_with(Arc::clone(&sums) as Arc<dyn MemoryObserver>);
+        let told = || [0, 1].map(|at: usize| sums.0[at].load(Ordering::Relaxed));
+        let size = POOLED as isize;
+        let taken = shelf.take(POOLED).expect("stocked");
+        assert_eq!(told(), [size, 0]);
+        let (beside, last) = (taken.beside(vec![1; 5]), taken.beside(vec![1; 7]));
+        assert_eq!(told(), [size + 12, 0]);
+        let leased = shelf.buffer(blank(100));
+        let (first, second) = (shelf.wait(), shelf.wait());
+        assert_eq!(told(), [size + 112, 2]);
+        let before = woken.load(Ordering::Relaxed);
+        first.answered();
+        assert_eq!((told()[1], woken.load(Ordering::Relaxed)), (1, before));
+        drop(second);
+        assert_eq!((told()[1], woken.load(Ordering::Relaxed)), (0, before + 1));
+        drop((taken, beside, leased));
+        shelf.close();
+        assert_eq!(told(), [7, 0]);
+        drop(last);
+        assert_eq!(told(), [0, 0]);
     }
 
     #[test]
     fn odd_sizes_are_not_reused() {
         let (shelf, _) = stocked(0);
         drop(shelf.buffer(blank(100)));
-        let sizes: Vec<_> = shelf.collect().into_iter().map(|(_, size)| size).collect();
+        let sizes: Vec<_> = shelf
+            .collect()
+            .returned
+            .into_iter()
+            .map(|(_, size)| size)
+            .collect();
         assert_eq!(sizes, [100]);
     }
 }

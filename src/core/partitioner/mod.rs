@@ -75,8 +75,8 @@ impl<'a> TopicPartitions<'a> {
 /// assert_eq!(pick("order-17"), pick("order-17"));
 /// ```
 pub trait Partitioner: Send + Sync + 'static {
-    /// The partition for one record, in `0..cluster.total`. Any other answer refuses the record with
-    /// [`SendError::PartitionOutOfRange`](crate::SendError::PartitionOutOfRange). Asked once per record.
+    /// The partition for one record, in `0..cluster.total`. Any other answer refuses the record at once,
+    /// with [`SendError::PartitionOutOfRange`](crate::SendError::PartitionOutOfRange). Asked once per record.
     fn partition(
         &self,
         topic: &str,

@@ -10,6 +10,9 @@ use super::{Partitioner, TopicPartitions};
 /// counts for itself, and counts every record once, so that partitions get equally many. (Java asks its
 /// partitioner a second time when a record opens a batch, which skips partitions: KAFKA-9965.)
 ///
+/// It keeps a number for each topic for as long as it lives. With `partitioner.class` set to it instead, a
+/// producer forgets the numbers of topics that it does not use any more.
+///
 /// It makes many small batches. For throughput there is the default partitioner, which goes on to
 /// another partition with each batch.
 ///

@@ -21,6 +21,30 @@ fn offsets(outcomes: &[Outcome]) -> Vec<Option<i64>> {
     outcomes.iter().map(offset).collect()
 }
 
+/// A task's waker, which does nothing.
+struct Task;
+
+impl std::task::Wake for Task {
+    fn wake(self: Arc<Self>) {}
+}
+
+#[test]
+fn two_tasks_that_wait_for_one_batch_leave_one_waker_each() {
+    let batch = AckSettler::new(0);
+    let mut both = [Receipts::default(), Receipts::default()];
+    let tasks = [Arc::new(Task), Arc::new(Task)].map(std::task::Waker::from);
+    for (at, receipts) in (0..).zip(&mut both) {
+        receipts.push_receipt(batch.receipt(at, 7));
+    }
+    for _ in 0..100 {
+        for (receipts, waker) in both.iter_mut().zip(&tasks) {
+            let polled = Pin::new(receipts).poll_next(&mut Context::from_waker(waker));
+            assert!(polled.is_pending());
+        }
+    }
+    assert_eq!(batch.ack().waiting(), 2);
+}
+
 #[test]
 fn records_of_one_batch_that_follow_one_another_are_one_run_of_one_piece() {
     let batches = [AckSettler::new(0), AckSettler::new(1)];

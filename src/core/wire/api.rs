@@ -9,6 +9,14 @@ pub enum Api {
     Metadata,
     Versions,
     InitProducerId,
+    SaslHandshake,
+    SaslAuthenticate,
+    /// Of `forebay check` alone.
+    #[cfg_attr(
+        not(any(test, feature = "cli")),
+        expect(dead_code, reason = "of the command alone")
+    )]
+    DescribeConfigs,
 }
 
 impl Api {
@@ -18,6 +26,9 @@ impl Api {
             Api::Metadata => 3,
             Api::Versions => 18,
             Api::InitProducerId => 22,
+            Api::SaslHandshake => 17,
+            Api::SaslAuthenticate => 36,
+            Api::DescribeConfigs => 32,
         }
     }
 
@@ -26,8 +37,12 @@ impl Api {
         match self {
             Api::Produce => (3, 13),
             Api::Metadata => (4, 13),
-            Api::Versions => (0, 4),
+            Api::Versions => (0, 5),
             Api::InitProducerId => (0, 5),
+            Api::SaslHandshake => (0, 1),
+            Api::SaslAuthenticate => (0, 2),
+            // Later ones tell what nobody here wants to know.
+            Api::DescribeConfigs => (1, 1),
         }
     }
 
@@ -36,7 +51,8 @@ impl Api {
         let first = match self {
             Api::Produce | Api::Metadata => 9,
             Api::Versions => 3,
-            Api::InitProducerId => 2,
+            Api::InitProducerId | Api::SaslAuthenticate => 2,
+            Api::SaslHandshake | Api::DescribeConfigs => i16::MAX,
         };
         version >= first
     }
@@ -49,6 +65,9 @@ impl fmt::Display for Api {
             Api::Metadata => "Metadata",
             Api::Versions => "ApiVersions",
             Api::InitProducerId => "InitProducerId",
+            Api::SaslHandshake => "SaslHandshake",
+            Api::SaslAuthenticate => "SaslAuthenticate",
+            Api::DescribeConfigs => "DescribeConfigs",
         })
     }
 }

@@ -33,21 +33,17 @@ pub enum WireError {
         left: usize,
     },
 
+    #[error("the {message} gives the offset {offset}, which no batch can have")]
+    Offset { message: &'static str, offset: i64 },
+
     #[error("the {message} has null at byte {at}, where null is not allowed")]
     Null { message: &'static str, at: usize },
 
     #[error("the {message} has a varint of more than 32 bits at byte {at}")]
     VarInt { message: &'static str, at: usize },
 
-    #[error("the {message} has text that is not UTF-8 at byte {at}")]
-    NotUtf8 { message: &'static str, at: usize },
-
-    #[error("the {message} is over at byte {at}, {left} bytes are left over")]
-    LeftOver {
-        message: &'static str,
-        at: usize,
-        left: usize,
-    },
+    #[error("the {message} does not tell of every batch, and {left} bytes are left over")]
+    LeftOver { message: &'static str, left: usize },
 
     #[error(
         "no common version of {api}: the broker speaks {}, this producer {ours_min} to {ours_max}",
@@ -59,9 +55,6 @@ pub enum WireError {
         ours_min: i16,
         ours_max: i16,
     },
-
-    #[error("the broker claims versions {min} to {max} of api key {api_key}")]
-    FlippedVersions { api_key: i16, min: i16, max: i16 },
 
     #[error("the broker's list of versions is empty")]
     NoVersions,

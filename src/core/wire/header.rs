@@ -100,11 +100,14 @@ mod tests {
 
     use super::*;
 
-    const ALL: [Api; 4] = [
+    const ALL: [Api; 7] = [
         Api::Produce,
         Api::Metadata,
         Api::Versions,
         Api::InitProducerId,
+        Api::SaslHandshake,
+        Api::SaslAuthenticate,
+        Api::DescribeConfigs,
     ];
 
     #[test]

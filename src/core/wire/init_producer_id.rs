@@ -45,7 +45,6 @@ impl InitProducerIdResponse {
             epoch: reader.i16()?,
         };
         reader.skip_tags()?;
-        reader.finish()?;
         Ok(answer)
     }
 }

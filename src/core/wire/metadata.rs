@@ -1,5 +1,6 @@
 //! Metadata: the topics, the leaders of their partitions, and the brokers.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,6 +12,9 @@ use uuid::Uuid;
 use super::header::request_frame;
 use super::reader::Reader;
 use super::{Api, Node, WireError};
+
+/// In place of operations that were not asked for.
+const NOT_TOLD: i32 = i32::MIN;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MetadataResponse {
@@ -31,6 +35,9 @@ pub struct TopicMetadata {
     /// Nil before version 10.
     pub id: Uuid,
     pub partitions: Vec<PartitionInfo>,
+    /// What this client may do with it: a bit for each operation. `None` before version 8, and where
+    /// that was not asked for.
+    pub operations: Option<i32>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +48,10 @@ pub struct PartitionInfo {
     pub leader: i32,
     /// -1 before version 7.
     pub leader_epoch: i32,
+    /// How many replicas there are.
+    pub replicas: usize,
+    /// How many of them are in sync.
+    pub in_sync: usize,
 }
 
 /// A request for these topics. The broker may create those that do not exist, if its configuration
@@ -51,6 +62,25 @@ pub fn encode(
     client_id: &str,
     topics: &[String],
 ) -> Result<Bytes, WireError> {
+    let request = request(topics).with_allow_auto_topic_creation(true);
+    request_frame(Api::Metadata, version, correlation_id, client_id, &request)
+}
+
+/// A request that creates nothing, and asks what this client may do with these topics.
+#[cfg(any(test, feature = "cli"))]
+pub fn encode_look(
+    version: i16,
+    correlation_id: i32,
+    client_id: &str,
+    topics: &[String],
+) -> Result<Bytes, WireError> {
+    let request = request(topics)
+        .with_allow_auto_topic_creation(false)
+        .with_include_topic_authorized_operations(version >= 8);
+    request_frame(Api::Metadata, version, correlation_id, client_id, &request)
+}
+
+fn request(topics: &[String]) -> MetadataRequest {
     let topics = topics
         .iter()
         .map(|name| {
@@ -58,10 +88,7 @@ pub fn encode(
             MetadataRequestTopic::default().with_name(Some(name))
         })
         .collect();
-    let request = MetadataRequest::default()
-        .with_topics(Some(topics))
-        .with_allow_auto_topic_creation(true);
-    request_frame(Api::Metadata, version, correlation_id, client_id, &request)
+    MetadataRequest::default().with_topics(Some(topics))
 }
 
 impl MetadataResponse {
@@ -71,7 +98,7 @@ impl MetadataResponse {
         let mut reader = Reader::new("Metadata answer", body, flexible);
         let throttle = reader.throttle()?;
         let nodes = Node::read_all(&mut reader)?;
-        let cluster_id = reader.nullable_text()?.map(str::to_owned);
+        let cluster_id = reader.nullable_text()?.map(Cow::into_owned);
         let controller_id = reader.i32()?;
         let count = reader.count(9)?;
         let mut topics = Vec::with_capacity(count);
@@ -83,7 +110,6 @@ impl MetadataResponse {
         }
         let error_code = if version >= 13 { reader.i16()? } else { 0 };
         reader.skip_tags()?;
-        reader.finish()?;
         Ok(Self {
             throttle,
             nodes,
@@ -97,7 +123,7 @@ impl MetadataResponse {
 
 fn read_topic(version: i16, reader: &mut Reader<'_>) -> Result<TopicMetadata, WireError> {
     let error_code = reader.i16()?;
-    let name = reader.text()?.to_owned();
+    let name = reader.text()?.into_owned();
     let id = if version >= 10 {
         reader.uuid()?
     } else {
@@ -109,28 +135,33 @@ fn read_topic(version: i16, reader: &mut Reader<'_>) -> Result<TopicMetadata, Wi
     for _ in 0..count {
         partitions.push(read_partition(version, reader)?);
     }
-    if version >= 8 {
-        let _topic_operations = reader.i32()?;
-    }
+    let operations = if version >= 8 {
+        Some(reader.i32()?).filter(|it| *it != NOT_TOLD)
+    } else {
+        None
+    };
     reader.skip_tags()?;
     Ok(TopicMetadata {
         error_code,
         name,
         id,
         partitions,
+        operations,
     })
 }
 
 fn read_partition(version: i16, reader: &mut Reader<'_>) -> Result<PartitionInfo, WireError> {
-    let info = PartitionInfo {
+    let mut info = PartitionInfo {
         error_code: reader.i16()?,
         partition: reader.i32()?,
         leader: reader.i32()?,
         leader_epoch: if version >= 7 { reader.i32()? } else { -1 },
+        replicas: 0,
+        in_sync: 0,
     };
-    // Replicas, in-sync replicas, and offline replicas.
-    reader.skip_i32s()?;
-    reader.skip_i32s()?;
+    info.replicas = reader.skip_i32s()?;
+    info.in_sync = reader.skip_i32s()?;
+    // Offline replicas.
     if version >= 5 {
         reader.skip_i32s()?;
     }
@@ -174,6 +205,16 @@ mod tests {
                 assert_eq!(asked, expected);
             }
         }
+        for version in 4..=13 {
+            let mut frame = encode_look(version, 5, "client", &names).expect("a request");
+            frame.advance(4);
+            let header_version = if version >= 9 { 2 } else { 1 };
+            RequestHeader::decode(&mut frame, header_version).expect("a header");
+            let request = MetadataRequest::decode(&mut frame, version).expect("a request");
+            assert!(!request.allow_auto_topic_creation);
+            assert_eq!(request.include_topic_authorized_operations, version >= 8);
+            assert_eq!(request.topics.map(|it| it.len()), Some(2));
+        }
         assert!(encode(3, 5, "client", &names).is_err());
         assert!(encode(4, 5, "client", &["x".repeat(40_000)]).is_err());
     }
@@ -203,6 +244,9 @@ mod tests {
             .with_partitions(vec![partition, MetadataResponsePartition::default()]);
         if version >= 10 {
             topic = topic.with_topic_id(Uuid::from_u128(3));
+        }
+        if version >= 8 {
+            topic = topic.with_topic_authorized_operations(1 << 4);
         }
         let unknown = MetadataResponseTopic::default()
             .with_error_code(3)
@@ -243,6 +287,9 @@ mod tests {
                 partition,
                 leader,
                 leader_epoch,
+                // Only the first of the two has any.
+                replicas: if partition == 1 { 2 } else { 0 },
+                in_sync: usize::from(partition == 1),
             };
             let orders = TopicMetadata {
                 error_code: 0,
@@ -252,12 +299,14 @@ mod tests {
                     partition(5, 1, -1, if version >= 7 { 8 } else { -1 }),
                     partition(0, 0, 0, -1),
                 ],
+                operations: (version >= 8).then_some(1 << 4),
             };
             let nothing = TopicMetadata {
                 error_code: 3,
                 name: "nothing".to_owned(),
                 id: Uuid::nil(),
                 partitions: vec![],
+                operations: None,
             };
             let expected = MetadataResponse {
                 throttle: Duration::ZERO,

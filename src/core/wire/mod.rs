@@ -6,6 +6,8 @@
 //! that many elements.
 
 mod api;
+#[cfg(any(test, feature = "cli"))]
+pub(crate) mod describe_configs;
 mod error;
 mod header;
 #[cfg(test)]
@@ -16,6 +18,7 @@ mod node;
 mod produce;
 mod produce_response;
 mod reader;
+pub(crate) mod sasl;
 mod versions;
 
 pub use api::Api;
@@ -26,4 +29,4 @@ pub use metadata::{MetadataResponse, TopicMetadata, encode as encode_metadata};
 pub use node::Node;
 pub use produce::{Batch, Envelope, TopicBatches, encode as encode_produce};
 pub use produce_response::{LeaderHint, PartitionResponse, ProduceResponse, TopicKey};
-pub use versions::{Versions, VersionsResponse, encode as encode_api_versions};
+pub use versions::{Addressee, Versions, VersionsResponse, encode as encode_api_versions};

@@ -15,6 +15,8 @@ pub struct ProduceResponse {
     pub partitions: Vec<PartitionResponse>,
     /// The addresses of the leaders in `partitions` (KIP-951).
     pub nodes: Vec<Node>,
+    /// Bytes behind what this version has.
+    pub left: usize,
 }
 
 /// How the response names a topic: by name up to version 12, by id from version 13 on.
@@ -76,17 +78,16 @@ impl ProduceResponse {
         let throttle = reader.throttle()?;
         let mut nodes = Vec::new();
         reader.tags(|tag, field| {
-            if version < 10 || tag != 0 {
-                return Ok(false);
+            if version >= 10 && tag == 0 {
+                nodes = Node::read_all(field)?;
             }
-            nodes = Node::read_all(field)?;
-            Ok(true)
+            Ok(())
         })?;
-        reader.finish()?;
         Ok(Self {
             throttle,
             partitions,
             nodes,
+            left: reader.left(),
         })
     }
 }
@@ -100,7 +101,7 @@ fn read_partition(
         topic,
         partition: reader.i32()?,
         error_code: reader.i16()?,
-        base_offset: reader.i64()?,
+        base_offset: reader.base_offset()?,
         log_append_time_ms: reader.i64()?,
         log_start_offset: if version >= 5 { reader.i64()? } else { -1 },
         record_errors: Vec::new(),
@@ -109,11 +110,11 @@ fn read_partition(
     };
     if version >= 8 {
         answer.record_errors = read_record_errors(reader)?;
-        answer.error_message = reader.nullable_text()?.map(str::to_owned);
+        answer.error_message = reader.words()?;
     }
     reader.tags(|tag, field| {
         if version < 10 || tag != 0 {
-            return Ok(false);
+            return Ok(());
         }
         let hint = LeaderHint {
             node_id: field.i32()?,
@@ -121,7 +122,7 @@ fn read_partition(
         };
         field.skip_tags()?;
         answer.leader = (hint.node_id >= 0).then_some(hint);
-        Ok(true)
+        Ok(())
     })?;
     Ok(answer)
 }
@@ -132,7 +133,7 @@ fn read_record_errors(reader: &mut Reader<'_>) -> Result<Vec<RecordError>, WireE
     for _ in 0..count {
         errors.push(RecordError {
             index: reader.i32()?,
-            message: reader.nullable_text()?.map(str::to_owned),
+            message: reader.words()?,
         });
         reader.skip_tags()?;
     }
@@ -152,6 +153,27 @@ mod tests {
 
     use super::super::hostile::{encoded, mangle};
     use super::*;
+
+    /// The offsets of a batch's records follow its base offset, and have to be numbers, too.
+    #[test]
+    fn an_offset_that_no_batch_can_have_is_refused() {
+        const MAX: i64 = i64::MAX - i32::MAX as i64;
+        for version in [3, 11, 12] {
+            let decode = |offset| {
+                let mut response = response(version);
+                response.responses[0].partition_responses[1].base_offset = offset;
+                ProduceResponse::decode(version, &encoded(&response, version))
+            };
+            for offset in [-1, 0, MAX] {
+                let decoded = decode(offset).expect("an offset");
+                assert_eq!(decoded.partitions[1].base_offset, offset);
+            }
+            for offset in [i64::MIN, -2, MAX + 1, i64::MAX] {
+                let message = "Produce answer";
+                assert_eq!(decode(offset), Err(WireError::Offset { message, offset }));
+            }
+        }
+    }
 
     fn text(text: &'static str) -> StrBytes {
         StrBytes::from_static_str(text)
@@ -263,6 +285,7 @@ mod tests {
                 throttle: Duration::from_millis(20),
                 partitions: vec![refused, accepted],
                 nodes: if version >= 10 { vec![node] } else { vec![] },
+                left: 0,
             };
             assert_eq!(answer, expected, "version {version}");
         }
@@ -272,7 +295,8 @@ mod tests {
     fn broken_answers_are_refused() {
         for version in 3..=13 {
             mangle(&encoded(&response(version), version), |body| {
-                ProduceResponse::decode(version, body)
+                let answer = ProduceResponse::decode(version, body);
+                answer.map(|answer| ProduceResponse { left: 0, ..answer })
             });
         }
         assert!(ProduceResponse::decode(2, &Bytes::new()).is_err());

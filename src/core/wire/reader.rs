@@ -1,14 +1,22 @@
 //! Reads a response without trusting any length or count in it.
+//!
+//! As in Java's client, bytes behind what a version has are no error here, and text that is not
+//! UTF-8 is mended: some brokers send such answers.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use uuid::Uuid;
 
 use super::WireError;
+use crate::core::shown::Shown;
 
 /// The longest throttle time that is accepted. A broker's quota windows last seconds, and a
 /// throttle of days would look like a dead producer.
 const MAX_THROTTLE: Duration = Duration::from_secs(300);
+
+/// Characters of a broker's words that are kept.
+const MOST_WORDS: usize = 500;
 
 pub(super) struct Reader<'a> {
     message: &'static str,
@@ -31,7 +39,8 @@ impl<'a> Reader<'a> {
         self.at
     }
 
-    fn left(&self) -> usize {
+    /// Bytes that are not read yet.
+    pub fn left(&self) -> usize {
         self.bytes.len() - self.at
     }
 
@@ -72,6 +81,11 @@ impl<'a> Reader<'a> {
         Ok(self.take(1)?[0] != 0)
     }
 
+    #[cfg(any(test, feature = "cli"))]
+    pub fn i8(&mut self) -> Result<i8, WireError> {
+        self.array_of().map(i8::from_be_bytes)
+    }
+
     #[inline]
     pub fn i16(&mut self) -> Result<i16, WireError> {
         self.array_of().map(i16::from_be_bytes)
@@ -85,6 +99,17 @@ impl<'a> Reader<'a> {
     #[inline]
     pub fn i64(&mut self) -> Result<i64, WireError> {
         self.array_of().map(i64::from_be_bytes)
+    }
+
+    /// The offset of a batch's first record, or -1. A batch has at most 2^31-1 records, and their
+    /// offsets have to be numbers, too.
+    pub fn base_offset(&mut self) -> Result<i64, WireError> {
+        const MAX: i64 = i64::MAX - i32::MAX as i64;
+        let message = self.message;
+        match self.i64()? {
+            offset @ -1..=MAX => Ok(offset),
+            offset => Err(WireError::Offset { message, offset }),
+        }
     }
 
     pub fn uuid(&mut self) -> Result<Uuid, WireError> {
@@ -136,19 +161,27 @@ impl<'a> Reader<'a> {
         }
     }
 
-    pub fn nullable_text(&mut self) -> Result<Option<&'a str>, WireError> {
+    pub fn nullable_text(&mut self) -> Result<Option<Cow<'a, str>>, WireError> {
         let Some(length) = self.length(|reader| reader.i16().map(i64::from))? else {
             return Ok(None);
         };
-        let at = self.at;
-        let text = std::str::from_utf8(self.take(length)?).map_err(|_| WireError::NotUtf8 {
-            message: self.message,
-            at,
-        })?;
-        Ok(Some(text))
+        Ok(Some(String::from_utf8_lossy(self.take(length)?)))
     }
 
-    pub fn text(&mut self) -> Result<&'a str, WireError> {
+    /// Reads bytes. Null counts as none.
+    pub fn bytes(&mut self) -> Result<&'a [u8], WireError> {
+        let length = self.length(|reader| reader.i32().map(i64::from))?;
+        self.take(length.unwrap_or(0))
+    }
+
+    /// Reads text that is for people only, as logs and errors may show it.
+    pub fn words(&mut self) -> Result<Option<String>, WireError> {
+        let most = MOST_WORDS;
+        let words = self.nullable_text()?;
+        Ok(words.map(|text| Shown { text: &text, most }.to_string()))
+    }
+
+    pub fn text(&mut self) -> Result<Cow<'a, str>, WireError> {
         let at = self.at;
         self.nullable_text()?.ok_or(WireError::Null {
             message: self.message,
@@ -176,21 +209,21 @@ impl<'a> Reader<'a> {
         Ok(count)
     }
 
-    /// Skips an array of 32-bit integers.
-    pub fn skip_i32s(&mut self) -> Result<(), WireError> {
+    /// Skips an array of 32-bit integers, and says how many there were.
+    pub fn skip_i32s(&mut self) -> Result<usize, WireError> {
         let count = self.count(4)?;
-        self.take(count * 4).map(drop)
+        self.take(count * 4)?;
+        Ok(count)
     }
 
     pub fn skip_tags(&mut self) -> Result<(), WireError> {
-        self.tags(|_, _| Ok(false))
+        self.tags(|_, _| Ok(()))
     }
 
-    /// Reads the tagged fields of a flexible version. `known` returns whether it knows the tag. If
-    /// it does, it must read the whole field. Fields with other tags are skipped.
+    /// Reads the tagged fields of a flexible version. `known` reads those whose tags it knows.
     pub fn tags(
         &mut self,
-        mut known: impl FnMut(u32, &mut Reader<'a>) -> Result<bool, WireError>,
+        mut known: impl FnMut(u32, &mut Reader<'a>) -> Result<(), WireError>,
     ) -> Result<(), WireError> {
         if !self.flexible {
             return Ok(());
@@ -206,22 +239,9 @@ impl<'a> Reader<'a> {
                 at: start,
                 flexible: true,
             };
-            if known(tag, &mut field)? {
-                field.finish()?;
-            }
+            known(tag, &mut field)?;
         }
         Ok(())
-    }
-
-    pub fn finish(self) -> Result<(), WireError> {
-        match self.left() {
-            0 => Ok(()),
-            left => Err(WireError::LeftOver {
-                message: self.message,
-                at: self.at,
-                left,
-            }),
-        }
     }
 }
 
@@ -319,12 +339,22 @@ mod tests {
     }
 
     #[test]
-    fn text_is_utf8() {
-        assert_eq!(classic(b"\0\x02ok").text(), Ok("ok"));
-        assert!(matches!(
-            classic(b"\0\x02\xff\xfe").text(),
-            Err(WireError::NotUtf8 { at: 2, .. })
-        ));
+    fn text_that_is_not_utf8_is_mended() {
+        assert_eq!(classic(b"\0\x02ok").text(), Ok("ok".into()));
+        assert_eq!(classic(b"\0\x02\xffk").text(), Ok("\u{fffd}k".into()));
+    }
+
+    #[test]
+    fn words_are_fit_to_be_shown() {
+        assert_eq!(classic(b"\xff\xff").words(), Ok(None));
+        assert_eq!(
+            classic(b"\0\x05no\x1b\n!").words(),
+            Ok(Some("no\\u{1b}\\n!".to_owned()))
+        );
+        let mut long = i16::MAX.to_be_bytes().to_vec();
+        long.resize(2 + i16::MAX as usize, b'x');
+        let words = classic(&long).words().expect("text").expect("some");
+        assert_eq!(words, "x".repeat(MOST_WORDS) + "…");
     }
 
     #[test]
@@ -336,15 +366,16 @@ mod tests {
         reader
             .tags(|tag, field| {
                 seen = Some((tag, field.i16()?));
-                Ok(true)
+                Ok(())
             })
             .expect("well formed");
         assert_eq!(seen, Some((7, 9)));
-        reader.finish().expect("all was read");
+        assert_eq!(reader.left(), 0);
 
-        let unread = flexible(&bytes).tags(|_, field| field.bool().map(|_| true));
-        assert!(matches!(unread, Err(WireError::LeftOver { left: 1, .. })));
-        let overread = flexible(&bytes).tags(|_, field| field.i32().map(|_| true));
+        let mut reader = flexible(&bytes);
+        let part = reader.tags(|_, field| field.bool().map(drop));
+        assert_eq!((part, reader.left()), (Ok(()), 0), "the rest is skipped");
+        let overread = flexible(&bytes).tags(|_, field| field.i32().map(drop));
         assert!(matches!(
             overread,
             Err(WireError::Truncated { left: 2, .. })

@@ -1,37 +1,81 @@
 //! ApiVersions: which requests, in which versions, a broker supports.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use bytes::Bytes;
-use kafka_protocol::messages::ApiVersionsRequest;
-use kafka_protocol::protocol::StrBytes;
+use bytes::{BufMut, Bytes, BytesMut};
 
-use super::header::request_frame;
+use super::header::{request_header, set_length};
 use super::reader::Reader;
 use super::{Api, WireError};
 
 const UNSUPPORTED_VERSION: i16 = 35;
 
+/// The request is meant for another broker (KIP-1242).
+const REBOOTSTRAP_REQUIRED: i16 = 129;
+
+/// Whom a connection is meant for. An address may belong to another broker by now, or to another
+/// cluster. Brokers from Kafka 4.4 on notice that (KIP-1242).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Addressee {
+    pub cluster_id: Arc<str>,
+    pub node: i32,
+}
+
 /// The versions that one broker supports.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Versions {
-    /// From the API key to the lowest and the highest version.
+    /// From the API key to the lowest and the highest version, as the broker says. Some give an API
+    /// that they do not serve more as the lowest than as the highest.
     ranges: HashMap<i16, (i16, i16)>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum VersionsResponse {
     Versions(Versions),
-    /// The broker does not support the version of the request: ask again in version 0.
-    AskVersion0,
+    /// The broker does not support the version of the request: ask again in this one, which is lower.
+    AskAgain(i16),
+    /// The broker is not the one that the connection is meant for.
+    NotAddressed,
 }
 
-/// A request for the versions that the broker supports. It names this client (KIP-511).
-pub fn encode(version: i16, correlation_id: i32, client_id: &str) -> Result<Bytes, WireError> {
-    let request = ApiVersionsRequest::default()
-        .with_client_software_name(StrBytes::from_static_str(env!("CARGO_PKG_NAME")))
-        .with_client_software_version(StrBytes::from_static_str(env!("CARGO_PKG_VERSION")));
-    request_frame(Api::Versions, version, correlation_id, client_id, &request)
+/// A request for the versions that the broker supports. It names this client (KIP-511), and from
+/// version 5 on whom it is meant for.
+pub fn encode(
+    version: i16,
+    correlation_id: i32,
+    client_id: &str,
+    addressee: Option<&Addressee>,
+) -> Result<Bytes, WireError> {
+    Api::Versions.check(version)?;
+    let mut out = BytesMut::with_capacity(128);
+    out.put_i32(0);
+    request_header(Api::Versions, version, correlation_id, client_id, &mut out)?;
+    if version >= 3 {
+        put_text(env!("CARGO_PKG_NAME"), &mut out);
+        put_text(env!("CARGO_PKG_VERSION"), &mut out);
+        if version >= 5 {
+            match addressee {
+                Some(addressee) => put_text(&addressee.cluster_id, &mut out),
+                None => out.put_u8(0),
+            }
+            out.put_i32(addressee.map_or(-1, |addressee| addressee.node));
+        }
+        out.put_u8(0);
+    }
+    set_length(&mut out, 0)?;
+    Ok(out.freeze())
+}
+
+/// Appends a compact string.
+fn put_text(text: &str, out: &mut BytesMut) {
+    let mut length = text.len() + 1;
+    while length >= 0x80 {
+        out.put_u8(length as u8 | 0x80);
+        length >>= 7;
+    }
+    out.put_u8(length as u8);
+    out.put_slice(text.as_bytes());
 }
 
 impl Versions {
@@ -41,8 +85,10 @@ impl Versions {
         let mut reader = Reader::new("ApiVersions answer", body, flexible);
         match reader.i16()? {
             0 => {}
-            // The rest has the form of version 0, whatever the version of the request.
-            UNSUPPORTED_VERSION if version > 0 => return Ok(VersionsResponse::AskVersion0),
+            UNSUPPORTED_VERSION if version > 0 => {
+                return Ok(VersionsResponse::AskAgain(newest_below(version, body)));
+            }
+            REBOOTSTRAP_REQUIRED => return Ok(VersionsResponse::NotAddressed),
             code => {
                 let api = Api::Versions;
                 return Err(WireError::Refused { api, code });
@@ -53,9 +99,6 @@ impl Versions {
             let api_key = reader.i16()?;
             let (min, max) = (reader.i16()?, reader.i16()?);
             reader.skip_tags()?;
-            if min > max || min < 0 {
-                return Err(WireError::FlippedVersions { api_key, min, max });
-            }
             versions.ranges.insert(api_key, (min, max));
         }
         if version >= 1 {
@@ -63,7 +106,6 @@ impl Versions {
         }
         // One of them is the finalized features, which only transactions need.
         reader.skip_tags()?;
-        reader.finish()?;
         if versions.ranges.is_empty() {
             return Err(WireError::NoVersions);
         }
@@ -74,7 +116,7 @@ impl Versions {
     pub fn choose(&self, api: Api, ours_min: i16, ours_max: i16) -> Result<i16, WireError> {
         let theirs = self.range(api);
         match theirs {
-            Some((min, max)) if min <= ours_max && max >= ours_min => Ok(max.min(ours_max)),
+            Some((min, max)) if min.max(ours_min) <= max.min(ours_max) => Ok(max.min(ours_max)),
             _ => Err(WireError::NoCommonVersion {
                 api,
                 theirs,
@@ -95,14 +137,32 @@ impl Versions {
     }
 }
 
+/// The newest version below `version` that a broker supports, as it says when it refuses that one
+/// (KIP-511); 0 where it does not say. Its answer has the form of version 0, whatever the version of
+/// the request.
+fn newest_below(version: i16, refusal: &Bytes) -> i16 {
+    let newest = || {
+        let mut reader = Reader::new("ApiVersions answer", refusal, false);
+        let _code = reader.i16()?;
+        for _ in 0..reader.count(6)? {
+            let (api_key, _min, max) = (reader.i16()?, reader.i16()?, reader.i16()?);
+            if api_key == Api::Versions.key() {
+                return Ok(max);
+            }
+        }
+        Ok::<_, WireError>(0)
+    };
+    newest().unwrap_or(0).clamp(0, version - 1)
+}
+
 #[cfg(test)]
 mod tests {
     use bytes::Buf;
     use kafka_protocol::messages::api_versions_response::{
         ApiVersion, FinalizedFeatureKey, SupportedFeatureKey,
     };
-    use kafka_protocol::messages::{ApiVersionsResponse, RequestHeader};
-    use kafka_protocol::protocol::Decodable;
+    use kafka_protocol::messages::{ApiVersionsRequest, ApiVersionsResponse, RequestHeader};
+    use kafka_protocol::protocol::{Decodable, StrBytes};
     use proptest::prelude::*;
 
     use super::super::hostile::{encoded, mangle};
@@ -144,14 +204,14 @@ mod tests {
     fn versions(version: i16, ranges: &[(i16, i16, i16)]) -> Versions {
         match decode(version, ranges).expect("a good answer") {
             VersionsResponse::Versions(versions) => versions,
-            VersionsResponse::AskVersion0 => panic!("no error code was sent"),
+            other => panic!("{other:?}"),
         }
     }
 
     #[test]
     fn another_implementation_reads_the_request() {
         for version in 0..=4 {
-            let mut frame = encode(version, 5, "client").expect("a request");
+            let mut frame = encode(version, 5, "client", None).expect("a request");
             assert_eq!(frame.get_i32() as usize, frame.len());
             let header_version = if version >= 3 { 2 } else { 1 };
             RequestHeader::decode(&mut frame, header_version).expect("a header");
@@ -161,6 +221,53 @@ mod tests {
                 assert_eq!(&*request.client_software_name, "forebay");
                 assert_eq!(&*request.client_software_version, env!("CARGO_PKG_VERSION"));
             }
+        }
+    }
+
+    /// By the schema of Kafka 4.4: no implementation here knows version 5.
+    #[test]
+    fn version_5_says_whom_it_is_meant_for() {
+        let addressee = |cluster_id: &str| Addressee {
+            cluster_id: cluster_id.into(),
+            node: 0x0102,
+        };
+        let body = |addressee: Option<&Addressee>, version| {
+            let frame = encode(version, 5, "", addressee).expect("a request");
+            // Length, key, version, correlation id, an empty client id and the header's tags.
+            let body = frame.slice(4 + 11..);
+            let names = [&body[1..8], &body[9..9 + env!("CARGO_PKG_VERSION").len()]];
+            assert_eq!(
+                names,
+                [&b"forebay"[..], env!("CARGO_PKG_VERSION").as_bytes()]
+            );
+            body[9 + env!("CARGO_PKG_VERSION").len()..].to_vec()
+        };
+        assert_eq!(body(Some(&addressee("xY")), 4), [0]);
+        assert_eq!(body(Some(&addressee("xY")), 5), *b"\x03xY\0\0\x01\x02\0");
+        assert_eq!(body(None, 5), [0, 0xff, 0xff, 0xff, 0xff, 0]);
+        let long = body(Some(&addressee(&"x".repeat(200))), 5);
+        assert_eq!((&long[..2], long.len()), (&[0xc9, 1][..], 2 + 200 + 5));
+    }
+
+    #[test]
+    fn a_broker_that_is_not_the_addressee_says_so() {
+        let body = encoded(&response(4, &[]).with_error_code(REBOOTSTRAP_REQUIRED), 4);
+        for version in 3..=5 {
+            assert_eq!(
+                Versions::decode(version, &body),
+                Ok(VersionsResponse::NotAddressed)
+            );
+        }
+    }
+
+    #[test]
+    fn version_5_is_answered_as_version_4() {
+        let body = encoded(&response(4, &[(0, 3, 13), (18, 0, 5)]), 4);
+        match Versions::decode(5, &body) {
+            Ok(VersionsResponse::Versions(versions)) => {
+                assert_eq!(versions.best(Api::Versions), Ok(5));
+            }
+            other => panic!("{other:?}"),
         }
     }
 
@@ -199,18 +306,47 @@ mod tests {
     }
 
     #[test]
-    fn an_older_broker_is_asked_again() {
-        // The response has the form of version 0, whatever the version of the request.
-        let refusal = response(0, &[(18, 0, 2)]).with_error_code(UNSUPPORTED_VERSION);
-        let body = encoded(&refusal, 0);
-        for version in 1..=4 {
+    fn a_reversed_range_offers_nothing() {
+        for (min, max) in [(9, 3), (1, 0), (i16::MAX, i16::MIN), (-1, -2)] {
+            let versions = versions(4, &[(0, min, max), (3, 4, 9)]);
+            let error = versions.best(Api::Produce).expect_err("no version");
+            let theirs = format!("the broker speaks {min} to {max}");
+            assert!(error.to_string().contains(&theirs), "{error}");
+            assert_eq!(versions.best(Api::Metadata), Ok(9));
+        }
+        let from_below = versions(4, &[(0, -1, 4)]);
+        assert_eq!(from_below.best(Api::Produce), Ok(4));
+    }
+
+    #[test]
+    fn an_older_broker_is_asked_again_in_the_newest_version_it_has() {
+        let refusal = |newest: &[i16]| {
+            let ranges: Vec<_> = newest.iter().map(|newest| (18, 0, *newest)).collect();
+            let answer = response(0, &[&[(0, 0, 9)][..], &ranges].concat());
+            encoded(&answer.with_error_code(UNSUPPORTED_VERSION), 0)
+        };
+        for version in 1..=5 {
+            for (newest, again) in [
+                (&[2][..], 2.min(version - 1)),
+                (&[4], 4.min(version - 1)),
+                (&[], 0),
+                (&[-3], 0),
+                (&[9], version - 1),
+            ] {
+                assert_eq!(
+                    Versions::decode(version, &refusal(newest)),
+                    Ok(VersionsResponse::AskAgain(again)),
+                    "{version} to {newest:?}"
+                );
+            }
+            let says_no_more = Bytes::from_static(&[0, 35]);
             assert_eq!(
-                Versions::decode(version, &body),
-                Ok(VersionsResponse::AskVersion0)
+                Versions::decode(version, &says_no_more),
+                Ok(VersionsResponse::AskAgain(0))
             );
         }
         assert_eq!(
-            Versions::decode(0, &body),
+            Versions::decode(0, &refusal(&[])),
             Err(WireError::Refused {
                 api: Api::Versions,
                 code: 35
@@ -222,16 +358,6 @@ mod tests {
     fn senseless_answers_are_refused() {
         for version in 0..=4 {
             assert_eq!(decode(version, &[]), Err(WireError::NoVersions));
-            for (min, max) in [(9, 3), (-1, 4)] {
-                assert_eq!(
-                    decode(version, &[(0, min, max)]),
-                    Err(WireError::FlippedVersions {
-                        api_key: 0,
-                        min,
-                        max
-                    })
-                );
-            }
         }
         assert!(Versions::decode(0, &Bytes::from_static(b"garbage")).is_err());
     }
@@ -247,7 +373,7 @@ mod tests {
     proptest! {
         #[test]
         fn random_bytes_never_panic(
-            version in -1i16..=5,
+            version in -1i16..=6,
             bytes in prop::collection::vec(any::<u8>(), 0..100),
         ) {
             let _ = Versions::decode(version, &bytes.into());

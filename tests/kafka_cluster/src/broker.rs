@@ -11,8 +11,10 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::metadata::{self, View};
+use super::relays::hosts_file;
 use super::watchdog::Watchdog;
-use super::{Error, Libs, Result, metadata, poll};
+use super::{Error, Libs, Result, poll};
 
 const READY_LIMIT: Duration = Duration::from_secs(60);
 const TERMINATE_LIMIT: Duration = Duration::from_secs(30);
@@ -29,7 +31,8 @@ pub struct Broker {
     dir: PathBuf,
     /// Each listener's port, by the listener's name.
     ports: BTreeMap<String, u16>,
-    heap: String,
+    /// Its heap, and what else its options say.
+    java_args: Vec<String>,
     libs: Libs,
     watchdog: Arc<Watchdog>,
     process: Mutex<Process>,
@@ -46,7 +49,7 @@ impl Broker {
         id: i32,
         dir: PathBuf,
         ports: BTreeMap<String, u16>,
-        heap: String,
+        java_args: Vec<String>,
         libs: Libs,
         watchdog: Arc<Watchdog>,
     ) -> Self {
@@ -54,7 +57,7 @@ impl Broker {
             id,
             dir,
             ports,
-            heap,
+            java_args,
             libs,
             watchdog,
             process: Mutex::default(),
@@ -73,6 +76,12 @@ impl Broker {
 
     pub fn port(&self, listener: &str) -> Option<u16> {
         self.ports.get(listener).copied()
+    }
+
+    /// What it says about the cluster.
+    pub(super) fn view(&self, topics: &[&str]) -> Result<View> {
+        let version = self.libs.release().metadata_version();
+        metadata::ask(self.address(), version, topics)
     }
 
     pub fn pid(&self) -> Option<u32> {
@@ -146,10 +155,13 @@ impl Broker {
             .open(self.log_file())
             .map_err(Error::at("open a broker's log"))?;
         let errors = log.try_clone().map_err(Error::at("share a broker's log"))?;
-        let child = self
-            .libs
-            .java()
-            .arg(format!("-Xmx{}", self.heap))
+        let mut java = self.libs.java();
+        let hosts = hosts_file(&self.dir);
+        if hosts.exists() {
+            java.arg(format!("-Djdk.net.hosts.file={}", hosts.display()));
+        }
+        let child = java
+            .args(&self.java_args)
             // Three brokers on a small machine: G1's threads cost more than
             // they give.
             .arg("-XX:+UseSerialGC")
@@ -183,7 +195,7 @@ impl Broker {
                 return Err(Error::new(format!("broker {} has ended", self.id)));
             }
             drop(process);
-            Ok(match metadata::ask(self.address(), &[]) {
+            Ok(match self.view(&[]) {
                 Ok(view) if view.brokers.contains(&self.id) => Ok(()),
                 Ok(view) => Err(format!("it knows only {:?}", view.brokers)),
                 Err(e) => Err(e.to_string()),

@@ -1,23 +1,27 @@
-//! A KRaft cluster: every broker is a controller too.
+//! A cluster: where Kafka has KRaft, every broker is a controller, too.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use krafka::admin::{AdminClient, ClientQuotaAlteration, ElectionType, NewTopic};
+use krafka::admin::{
+    AclBinding, AclOperation, AclPatternType, AclPermissionType, AclResourceType, AdminClient,
+    ClientQuotaAlteration, ElectionType, NewTopic,
+};
 use krafka::consumer::TopicPartition;
 
-use super::broker::{data_dir, properties_file};
-use super::metadata::{self, PartitionView};
+use super::broker::properties_file;
+use super::metadata::PartitionView;
 use super::ports::Ports;
+use super::relays::{Relays, write_hosts};
 use super::watchdog::Watchdog;
-use super::{Broker, Error, Libs, Result, State, admin, poll};
+use super::zookeeper::Zookeeper;
+use super::{Broker, Error, Libs, Release, Result, State, admin, poll, properties};
 
-const PLAINTEXT: &str = "PLAINTEXT";
-const CONTROLLER: &str = "CONTROLLER";
+pub(super) const PLAINTEXT: &str = "PLAINTEXT";
+pub(super) const CONTROLLER: &str = "CONTROLLER";
 /// Sixteen bytes in Kafka's base64; any will do, as no two clusters meet.
 const CLUSTER_ID: &str = "Zm9yZWJheS1jbHVzdGVyMQ";
 const TOOL_LIMIT: Duration = Duration::from_secs(60);
@@ -33,6 +37,12 @@ pub struct ClusterOptions {
     /// Arguments for formatting the storage, such as `--add-scram`.
     pub format_args: Vec<String>,
     pub heap: String,
+    /// Which Kafka; by default the one that [`Release::default`] says.
+    pub release: Release,
+    /// Further arguments of each broker's `java`.
+    pub java_args: Vec<String>,
+    /// Whether a broker can be [cut off](Cluster::cut_off) from the controllers of the others.
+    pub relays: bool,
 }
 
 impl Default for ClusterOptions {
@@ -43,6 +53,9 @@ impl Default for ClusterOptions {
             listeners: Vec::new(),
             format_args: Vec::new(),
             heap: "512m".into(),
+            release: Release::default(),
+            java_args: Vec::new(),
+            relays: false,
         }
     }
 }
@@ -55,6 +68,17 @@ impl ClusterOptions {
 
     pub fn property(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.properties.push((key.into(), value.into()));
+        self
+    }
+
+    pub fn release(mut self, release: Release) -> Self {
+        self.release = release;
+        self
+    }
+
+    /// With [`ZooKeeper`](Release::has_zookeeper) there are no controllers to be cut off from.
+    pub fn relays(mut self) -> Self {
+        self.relays = true;
         self
     }
 
@@ -75,6 +99,31 @@ pub struct Listener {
     pub properties: Vec<(String, String)>,
 }
 
+impl Listener {
+    pub fn new(name: &str, security_protocol: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            proxied: false,
+            security_protocol: security_protocol.to_owned(),
+            properties: Vec::new(),
+        }
+    }
+
+    /// The last of two equal keys counts.
+    pub fn property(mut self, key: &str, value: &str) -> Self {
+        self.properties.push((key.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// A key with its certificate, and those that are trusted, in PEM.
+    pub fn keys(self, keystore: &Path, truststore: &Path) -> Self {
+        self.property("ssl.keystore.type", "PEM")
+            .property("ssl.keystore.location", &keystore.display().to_string())
+            .property("ssl.truststore.type", "PEM")
+            .property("ssl.truststore.location", &truststore.display().to_string())
+    }
+}
+
 /// The name under which a broker keeps the port of the proxy before a listener.
 pub(super) fn proxy_of(listener: &str) -> String {
     format!("{listener}-PROXY")
@@ -85,6 +134,10 @@ pub struct Cluster {
     dir: PathBuf,
     brokers: Vec<Broker>,
     libs: Libs,
+    /// With a consumer that reads what these brokers have.
+    reader: Libs,
+    relays: Option<Relays>,
+    zookeeper: Option<Zookeeper>,
     // Dropped after the brokers: it removes the directory, and ends what an
     // unclean end of this process leaves behind.
     watchdog: Arc<Watchdog>,
@@ -94,7 +147,8 @@ pub struct Cluster {
 impl Cluster {
     /// Starts the brokers and waits until each one knows all of them.
     pub fn start(options: ClusterOptions) -> Result<Self> {
-        let libs = Libs::get()?;
+        let libs = Libs::get(options.release.clone())?;
+        let reader = Libs::get(options.release.reader())?;
         let mut ports = Ports::reserve()?;
         let dir = tempfile::Builder::new()
             .prefix("forebay-kafka-")
@@ -116,20 +170,41 @@ impl Cluster {
             }
             let dir = dir.join(format!("broker-{id}"));
             fs::create_dir(&dir).map_err(Error::at(dir.display()))?;
-            let heap = options.heap.clone();
+            let mut java_args = vec![format!("-Xmx{}", options.heap)];
+            java_args.extend_from_slice(&options.java_args);
             brokers.push(Broker::new(
                 id,
                 dir,
                 own,
-                heap,
+                java_args,
                 libs.clone(),
                 watchdog.clone(),
             ));
         }
+        let controllers: Vec<_> = brokers
+            .iter()
+            .map(|b| (b.id(), port(b, CONTROLLER)))
+            .collect();
+        let relays = match options.relays {
+            true => Some(Relays::start(&controllers)?),
+            false => None,
+        };
+        let zookeeper = match options.release.has_zookeeper() {
+            true => Some(Zookeeper::start(
+                &libs,
+                &dir,
+                ports.take()?,
+                watchdog.clone(),
+            )?),
+            false => None,
+        };
         let cluster = Self {
             dir,
             brokers,
             libs,
+            reader,
+            relays,
+            zookeeper,
             watchdog,
             _ports: ports,
         };
@@ -141,7 +216,7 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// Writes each broker's properties and formats its storage, side by side.
+    /// Writes each broker's properties and, without ZooKeeper, formats its storage, side by side.
     fn format(&self, options: &ClusterOptions) -> Result<()> {
         std::thread::scope(|scope| {
             let formats: Vec<_> = self
@@ -157,9 +232,16 @@ impl Cluster {
 
     fn format_one(&self, broker: &Broker, options: &ClusterOptions) -> Result<()> {
         let dir = self.dir.join(format!("broker-{}", broker.id()));
+        if options.relays {
+            let all: Vec<_> = self.brokers.iter().map(Broker::id).collect();
+            write_hosts(&dir, broker.id(), &all)?;
+        }
         let file = properties_file(&dir);
-        let text = self.properties(broker, &dir, options);
+        let text = properties::of(self, broker, &dir, options);
         fs::write(&file, text).map_err(Error::at(file.display()))?;
+        if self.zookeeper.is_some() {
+            return Ok(());
+        }
         let file = file.display().to_string();
         let mut args = vec!["format", "-t", CLUSTER_ID, "-c", &file];
         args.extend(options.format_args.iter().map(String::as_str));
@@ -167,94 +249,13 @@ impl Cluster {
         Ok(())
     }
 
-    fn properties(&self, broker: &Broker, dir: &Path, options: &ClusterOptions) -> String {
-        let voters: Vec<String> = self
-            .brokers
-            .iter()
-            .map(|b| format!("{}@127.0.0.1:{}", b.id(), port(b, CONTROLLER)))
-            .collect();
-        let at = |name: &str| format!("{name}://127.0.0.1:{}", port(broker, name));
-        let mut client_side = vec![at(PLAINTEXT)];
-        let mut advertised = client_side.clone();
-        let mut protocols = vec!["PLAINTEXT:PLAINTEXT".into(), "CONTROLLER:PLAINTEXT".into()];
-        for listener in &options.listeners {
-            client_side.push(at(&listener.name));
-            advertised.push(match listener.proxied {
-                true => {
-                    let port = port(broker, &proxy_of(&listener.name));
-                    format!("{}://127.0.0.1:{port}", listener.name)
-                }
-                false => at(&listener.name),
-            });
-            protocols.push(format!("{}:{}", listener.name, listener.security_protocol));
+    /// Cuts a broker off from the other brokers' controllers, or ends that: it hears no news of the
+    /// cluster, nobody hears from it, and it goes on answering clients and other brokers. Nothing
+    /// happens without [`relays`](ClusterOptions::relays).
+    pub fn cut_off(&self, broker: i32, is_cut_off: bool) {
+        if let Some(relays) = &self.relays {
+            relays.set(broker, is_cut_off);
         }
-        let (client_side, advertised) = (client_side.join(","), advertised.join(","));
-        let copies = self.brokers.len().min(3);
-        let in_sync = self.brokers.len().min(2);
-
-        let mut text = format!(
-            "\
-process.roles=broker,controller
-node.id={id}
-controller.quorum.voters={voters}
-controller.listener.names={CONTROLLER}
-listeners={client_side},{controller}
-advertised.listeners={advertised}
-inter.broker.listener.name={PLAINTEXT}
-listener.security.protocol.map={protocols}
-log.dirs={data}
-
-default.replication.factor={copies}
-min.insync.replicas={in_sync}
-offsets.topic.replication.factor={copies}
-offsets.topic.num.partitions=3
-transaction.state.log.replication.factor={copies}
-transaction.state.log.min.isr={in_sync}
-transaction.state.log.num.partitions=3
-share.coordinator.state.topic.replication.factor={copies}
-share.coordinator.state.topic.min.isr={in_sync}
-share.coordinator.state.topic.num.partitions=3
-auto.create.topics.enable=false
-# Leaders move when a test moves them.
-auto.leader.rebalance.enable=false
-group.initial.rebalance.delay.ms=0
-
-# A dead broker is noticed soon, and a follower that hangs leaves the in-sync
-# replicas before a producer's delivery timeout.
-broker.session.timeout.ms=6000
-broker.heartbeat.interval.ms=1000
-replica.lag.time.max.ms=10000
-
-# What was written stays.
-log.retention.ms=-1
-log.retention.bytes=-1
-log.segment.bytes=1073741824
-
-# Three brokers share a small machine.
-num.network.threads=2
-num.io.threads=3
-num.replica.fetchers=1
-background.threads=2
-group.coordinator.threads=1
-log.cleaner.dedupe.buffer.size=4194304
-",
-            id = broker.id(),
-            voters = voters.join(","),
-            controller = at(CONTROLLER),
-            protocols = protocols.join(","),
-            data = data_dir(dir).display(),
-        );
-        for listener in &options.listeners {
-            let name = listener.name.to_lowercase();
-            for (key, value) in &listener.properties {
-                let _ = writeln!(text, "listener.name.{name}.{key}={value}");
-            }
-        }
-        // The last of two equal keys counts.
-        for (key, value) in &options.properties {
-            let _ = writeln!(text, "{key}={value}");
-        }
-        text
     }
 
     /// Waits until every broker answers and knows all the others.
@@ -264,7 +265,7 @@ log.cleaner.dedupe.buffer.size=4194304
         }
         for broker in &self.brokers {
             poll("the brokers to see each other", SETTLE_LIMIT, || {
-                let view = metadata::ask(broker.address(), &[])?;
+                let view = broker.view(&[])?;
                 Ok(match view.brokers.len() == self.brokers.len() {
                     true => Ok(()),
                     false => Err(format!("broker {} sees {:?}", broker.id(), view.brokers)),
@@ -273,6 +274,23 @@ log.cleaner.dedupe.buffer.size=4194304
             .map_err(|e| broker.with_log(e))?;
         }
         Ok(())
+    }
+
+    pub fn release(&self) -> &Release {
+        self.libs.release()
+    }
+
+    /// Waits until every running broker knows that this one is down. One that needs ZooKeeper does not
+    /// start again before its session there is over.
+    pub fn wait_gone(&self, id: i32) -> Result<()> {
+        poll(format!("broker {id} to be missed"), SETTLE_LIMIT, || {
+            for broker in self.running() {
+                if broker.view(&[])?.brokers.contains(&id) {
+                    return Ok(Err(format!("broker {} still sees it", broker.id())));
+                }
+            }
+            Ok(Ok(()))
+        })
     }
 
     /// Leaves the directory behind, with what the brokers logged and stored.
@@ -327,8 +345,17 @@ log.cleaner.dedupe.buffer.size=4194304
         self.libs.tool(class, args, TOOL_LIMIT)
     }
 
-    pub(super) fn libs(&self) -> &Libs {
-        &self.libs
+    pub(super) fn reader(&self) -> &Libs {
+        &self.reader
+    }
+
+    /// Where its ZooKeeper is, if it has one.
+    pub fn zookeeper_address(&self) -> Option<String> {
+        self.zookeeper().map(Zookeeper::address)
+    }
+
+    pub(super) fn zookeeper(&self) -> Option<&Zookeeper> {
+        self.zookeeper.as_ref()
     }
 
     /// Any other call of krafka's admin client: quotas, reassignments, users.
@@ -339,6 +366,21 @@ log.cleaner.dedupe.buffer.size=4194304
         ask: impl AsyncFn(&AdminClient) -> krafka::Result<T> + Sync,
     ) -> Result<T> {
         admin::call(what, &self.bootstrap_running()?, ask)
+    }
+
+    /// Lets a user, such as `User:bob`, do this with a topic. It needs an authorizer.
+    pub fn allow(&self, user: &str, operation: AclOperation, topic: &str) -> Result<()> {
+        let (topics, allow) = (AclResourceType::Topic, AclPermissionType::Allow);
+        let acl = AclBinding {
+            // krafka numbers the patterns one too low: brokers take this for a literal one.
+            pattern_type: AclPatternType::Prefixed,
+            ..AclBinding::new(topics, topic, user, "*", operation, allow)
+        };
+        self.admin("allow", async |admin| {
+            let acls = vec![acl.clone()];
+            let results = admin.create_acls(acls, Default::default()).await?;
+            results.into_iter().try_for_each(|(_, result)| result)
+        })
     }
 
     /// Creates a topic and waits until every running broker knows it and is in
@@ -366,7 +408,7 @@ log.cleaner.dedupe.buffer.size=4194304
         admin::delete_topic(&self.bootstrap_running()?, name)?;
         poll(format!("topic {name} to go"), SETTLE_LIMIT, || {
             for broker in self.running() {
-                if metadata::ask(broker.address(), &[name])?.topics[0].is_some() {
+                if broker.view(&[name])?.topics[0].is_some() {
                     return Ok(Err(format!("broker {} knows it", broker.id())));
                 }
             }
@@ -413,7 +455,7 @@ log.cleaner.dedupe.buffer.size=4194304
         poll(format!("topic {topic}"), SETTLE_LIMIT, || {
             let mut obstacle = "no broker is running".into();
             for broker in self.running() {
-                match metadata::ask(broker.address(), &[topic]) {
+                match broker.view(&[topic]) {
                     Ok(mut view) => match view.topics.remove(0) {
                         Some(partitions) => return Ok(Ok(partitions)),
                         None => obstacle = format!("broker {} has no such topic", broker.id()),
@@ -490,7 +532,7 @@ log.cleaner.dedupe.buffer.size=4194304
     fn wait_for(&self, topic: &str, so: impl Fn(&[PartitionView]) -> bool) -> Result<()> {
         poll(format!("topic {topic} to settle"), SETTLE_LIMIT, || {
             for broker in self.running() {
-                let seen = match metadata::ask(broker.address(), &[topic]) {
+                let seen = match broker.view(&[topic]) {
                     Ok(mut view) => view.topics.remove(0).unwrap_or_default(),
                     Err(e) => return Ok(Err(e.to_string())),
                 };
@@ -503,7 +545,7 @@ log.cleaner.dedupe.buffer.size=4194304
     }
 }
 
-fn port(broker: &Broker, listener: &str) -> u16 {
+pub(super) fn port(broker: &Broker, listener: &str) -> u16 {
     broker
         .port(listener)
         .unwrap_or_else(|| panic!("no listener {listener}"))

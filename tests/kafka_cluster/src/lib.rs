@@ -7,6 +7,7 @@
 
 mod admin;
 mod broker;
+mod certificates;
 mod cluster;
 mod libs;
 mod lie;
@@ -14,19 +15,29 @@ mod load;
 mod log_segments;
 mod metadata;
 mod ports;
+mod printed;
+mod properties;
 mod proxy;
 mod read_back;
+mod relays;
+mod release;
+mod token_server;
 mod watchdog;
+mod zookeeper;
 
 pub use broker::{Broker, State};
+pub use certificates::Signer;
 pub use cluster::{Cluster, ClusterOptions, Listener};
 pub use libs::{Libs, available};
 pub use lie::Lie;
 pub use load::{Load, Outcomes, Running, scaled};
 pub use log_segments::LogSegments;
 pub use metadata::PartitionView;
+pub use printed::Printed;
 pub use proxy::{Proxies, Proxy, Rules};
 pub use read_back::{Consumed, Isolation, Partitioning, Seen};
+pub use release::Release;
+pub use token_server::{TokenServer, TokenServerOptions};
 
 use std::fmt;
 use std::io::Write;

@@ -7,9 +7,8 @@ use std::process::{ChildStdout, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use super::{Error, Result};
+use super::{Error, Release, Result};
 
-const POM: &str = include_str!("../pom.xml");
 const SOURCES: &str = env!("CARGO_MANIFEST_DIR");
 
 /// Whether this machine can run Kafka: a JDK 17 or newer, and Maven unless the
@@ -25,7 +24,7 @@ pub fn available() -> std::result::Result<(), String> {
             // The read-back programs are run from source.
             text_of(Command::new(jdk("javac")).arg("-version"))
                 .map_err(|e| format!("javac: {e}"))?;
-            if !cache_dir().exists() {
+            if !Release::default().libs_dir().exists() {
                 let mut maven = Command::new("mvn");
                 text_of(maven.arg("-version")).map_err(|e| format!("mvn: {e}"))?;
             }
@@ -62,20 +61,10 @@ fn jdk(program: &str) -> PathBuf {
     }
 }
 
-fn cache_dir() -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR")
-        .map(PathBuf::from)
-        .unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target"));
-    let version = POM
-        .split_once("<kafka.version>")
-        .and_then(|(_, rest)| rest.split_once('<'))
-        .map_or("unknown", |(version, _)| version);
-    target.join(format!("kafka-libs-{version}"))
-}
-
 /// The jars on disk.
 #[derive(Clone, Debug)]
 pub struct Libs {
+    release: Release,
     dir: PathBuf,
 }
 
@@ -83,25 +72,25 @@ impl Libs {
     /// Fetches the jars unless an earlier run has. Test binaries that come
     /// here together wait for the first; the directory appears only when it is
     /// complete.
-    pub fn get() -> Result<Self> {
-        let dir = cache_dir();
-        if !dir.exists() {
-            let parent = dir.parent().expect("the cache lies in a directory");
-            fs::create_dir_all(parent).map_err(Error::at(parent.display()))?;
-            let lock = parent.join("kafka-libs.lock");
-            let lock = File::create(&lock).map_err(Error::at(lock.display()))?;
-            lock.lock().map_err(Error::at("lock the jar cache"))?;
-            if !dir.exists() {
-                fetch(&dir)?;
-            }
-        }
-        Ok(Self { dir })
+    pub fn get(release: Release) -> Result<Self> {
+        let dir = release.libs_dir();
+        cached(&dir, "pom.xml", &release.maven_args())?;
+        Ok(Self { release, dir })
+    }
+
+    pub fn release(&self) -> &Release {
+        &self.release
     }
 
     /// `java` with Kafka on its class path.
     pub fn java(&self) -> Command {
         let mut command = Command::new(jdk("java"));
         command.arg("-cp").arg(self.dir.join("*"));
+        if self.release.has_zookeeper() {
+            command.arg(format!(
+                "-Dlog4j.configuration=file:{SOURCES}/log4j.properties"
+            ));
+        }
         command
     }
 
@@ -146,15 +135,42 @@ impl Libs {
     }
 }
 
-fn fetch(dir: &Path) -> Result<()> {
+/// `java` with a token server on its class path.
+pub(super) fn java_of_token_server() -> Result<Command> {
+    let dir = Release::default().libs_dir();
+    let dir = dir.with_file_name("token-server-libs-2.1.10");
+    cached(&dir, "token-server.xml", &[])?;
+    let mut command = Command::new(jdk("java"));
+    command.arg("-cp").arg(dir.join("*"));
+    Ok(command)
+}
+
+/// Fetches what a pom names, unless it is there.
+fn cached(dir: &Path, pom: &str, args: &[String]) -> Result<()> {
+    if dir.exists() {
+        return Ok(());
+    }
+    let parent = dir.parent().expect("the cache lies in a directory");
+    fs::create_dir_all(parent).map_err(Error::at(parent.display()))?;
+    let lock = parent.join("kafka-libs.lock");
+    let lock = File::create(&lock).map_err(Error::at(lock.display()))?;
+    lock.lock().map_err(Error::at("lock the jar cache"))?;
+    match dir.exists() {
+        true => Ok(()),
+        false => fetch(dir, pom, args),
+    }
+}
+
+fn fetch(dir: &Path, pom: &str, args: &[String]) -> Result<()> {
     let partial = dir.with_file_name("kafka-libs.partial");
     let mut maven = Command::new("mvn");
     maven
         .args(["-q", "-B", "-f"])
-        .arg(format!("{SOURCES}/pom.xml"))
+        .arg(format!("{SOURCES}/{pom}"))
+        .args(args)
         .arg("dependency:copy-dependencies")
         .arg(format!("-DoutputDirectory={}", partial.display()));
-    text_of(&mut maven).map_err(Error::at("fetch Kafka with Maven"))?;
+    text_of(&mut maven).map_err(Error::at(format!("fetch {} with Maven", dir.display())))?;
     fs::rename(&partial, dir).map_err(Error::at("keep the fetched jars"))
 }
 

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Cluster, Error, Result};
+use super::{Cluster, Error, Libs, Release, Result};
 
 const LIMIT: Duration = Duration::from_secs(300);
 
@@ -47,7 +47,9 @@ impl Cluster {
         let files = files.join(",");
         let args = [args, &["--files", &files]].concat();
         let class = "org.apache.kafka.tools.DumpLogSegments";
-        Ok(parse(self.libs().tool(class, &args, LIMIT)?))
+        // The tool of older releases is called otherwise and prints another form.
+        let libs = Libs::get(Release::default())?;
+        Ok(parse(libs.tool(class, &args, LIMIT)?))
     }
 
     fn segments(&self, broker: i32, topic: &str) -> Result<Vec<PathBuf>> {

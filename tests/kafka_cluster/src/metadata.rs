@@ -18,7 +18,6 @@ use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 use super::{Error, Result};
 
 const LIMIT: Duration = Duration::from_secs(1);
-const VERSION: i16 = 12;
 
 pub struct View {
     pub brokers: Vec<i32>,
@@ -36,8 +35,9 @@ pub struct PartitionView {
     pub in_sync: Vec<i32>,
 }
 
-pub fn ask(broker: SocketAddr, topics: &[&str]) -> Result<View> {
-    let answer = exchange(broker, topics).map_err(Error::at(broker))?;
+/// `version` is that of the request.
+pub fn ask(broker: SocketAddr, version: i16, topics: &[&str]) -> Result<View> {
+    let answer = exchange(broker, version, topics).map_err(Error::at(broker))?;
     let topics = topics
         .iter()
         .map(|asked| {
@@ -71,7 +71,11 @@ fn partitions(
     partitions
 }
 
-fn exchange(broker: SocketAddr, topics: &[&str]) -> std::io::Result<MetadataResponse> {
+fn exchange(
+    broker: SocketAddr,
+    version: i16,
+    topics: &[&str],
+) -> std::io::Result<MetadataResponse> {
     let topics = topics
         .iter()
         .map(|name| TopicName(StrBytes::from_string((*name).into())))
@@ -82,12 +86,12 @@ fn exchange(broker: SocketAddr, topics: &[&str]) -> std::io::Result<MetadataResp
         .with_allow_auto_topic_creation(false);
     let header = RequestHeader::default()
         .with_request_api_key(ApiKey::Metadata as i16)
-        .with_request_api_version(VERSION);
+        .with_request_api_version(version);
     let mut body = BytesMut::new();
-    let request_header = ApiKey::Metadata.request_header_version(VERSION);
+    let request_header = ApiKey::Metadata.request_header_version(version);
     header
         .encode(&mut body, request_header)
-        .and_then(|()| request.encode(&mut body, VERSION))
+        .and_then(|()| request.encode(&mut body, version))
         .map_err(std::io::Error::other)?;
 
     let mut socket = TcpStream::connect_timeout(&broker, LIMIT)?;
@@ -101,8 +105,8 @@ fn exchange(broker: SocketAddr, topics: &[&str]) -> std::io::Result<MetadataResp
     let mut answer = vec![0; u32::from_be_bytes(length) as usize];
     socket.read_exact(&mut answer)?;
     let mut answer = Bytes::from(answer);
-    let response_header = ApiKey::Metadata.response_header_version(VERSION);
+    let response_header = ApiKey::Metadata.response_header_version(version);
     ResponseHeader::decode(&mut answer, response_header)
-        .and_then(|_| MetadataResponse::decode(&mut answer, VERSION))
+        .and_then(|_| MetadataResponse::decode(&mut answer, version))
         .map_err(std::io::Error::other)
 }

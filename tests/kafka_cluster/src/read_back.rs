@@ -45,7 +45,9 @@ impl Cluster {
         let text = String::from_utf8(out).map_err(Error::at("dump"))?;
         let mut records = text
             .lines()
-            .map(|line| parse(line).ok_or_else(|| Error::new(format!("dump said {line:?}"))))
+            .map(|line| {
+                Consumed::parse(line).ok_or_else(|| Error::new(format!("dump said {line:?}")))
+            })
             .collect::<Result<Vec<Consumed>>>()?;
         records.sort_by_key(|r| (r.partition, r.offset));
         Ok(records)
@@ -111,7 +113,7 @@ impl Cluster {
         };
         let args = ["values", &self.bootstrap(), topic, "read_uncommitted"];
         let read = self
-            .libs()
+            .reader()
             .read_program("ReadBack.java", &args, LIMIT, read)?;
         read.map_err(Error::at(format!("read {topic}")))
     }
@@ -122,30 +124,32 @@ impl Cluster {
             Isolation::ReadCommitted => "read_committed",
         };
         let args = [mode, &self.bootstrap(), topic, isolation];
-        self.libs().program("ReadBack.java", &args, LIMIT)
+        self.reader().program("ReadBack.java", &args, LIMIT)
     }
 }
 
-/// A line is `partition offset timestamp type key value name:value,…`, by tabs;
-/// bytes are hex, and `-` is null.
-fn parse(line: &str) -> Option<Consumed> {
-    let mut fields = line.split('\t');
-    Some(Consumed {
-        partition: fields.next()?.parse().ok()?,
-        offset: fields.next()?.parse().ok()?,
-        timestamp: fields.next()?.parse().ok()?,
-        timestamp_type: fields.next()?.into(),
-        key: bytes(fields.next()?)?,
-        value: bytes(fields.next()?)?,
-        headers: fields
-            .next()?
-            .split_terminator(',')
-            .map(|header| {
-                let (name, value) = header.split_once(':')?;
-                Some((String::from_utf8(hex(name)?).ok()?, bytes(value)?))
-            })
-            .collect::<Option<_>>()?,
-    })
+impl Consumed {
+    /// A line is `partition offset timestamp type key value name:value,…`, by tabs;
+    /// bytes are hex, and `-` is null.
+    pub fn parse(line: &str) -> Option<Self> {
+        let mut fields = line.split('\t');
+        Some(Self {
+            partition: fields.next()?.parse().ok()?,
+            offset: fields.next()?.parse().ok()?,
+            timestamp: fields.next()?.parse().ok()?,
+            timestamp_type: fields.next()?.into(),
+            key: bytes(fields.next()?)?,
+            value: bytes(fields.next()?)?,
+            headers: fields
+                .next()?
+                .split_terminator(',')
+                .map(|header| {
+                    let (name, value) = header.split_once(':')?;
+                    Some((String::from_utf8(hex(name)?).ok()?, bytes(value)?))
+                })
+                .collect::<Option<_>>()?,
+        })
+    }
 }
 
 fn bytes(text: &str) -> Option<Option<Vec<u8>>> {

@@ -10,6 +10,8 @@ pub struct Header {
     pub first_sequence: i32,
     pub count: i32,
     pub attributes: i16,
+    /// The largest timestamp of its records, in milliseconds.
+    pub max_timestamp: i64,
 }
 
 pub const HEADER: usize = 61;
@@ -47,6 +49,7 @@ impl Header {
             first_sequence: i32::from_be_bytes(at(bytes, 53)),
             count,
             attributes: i16::from_be_bytes(at(bytes, 21)),
+            max_timestamp: i64::from_be_bytes(at(bytes, 35)),
         })
     }
 

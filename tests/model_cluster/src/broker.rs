@@ -23,7 +23,7 @@ use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use uuid::Uuid;
 
-use crate::cluster::{At, Topic};
+use crate::cluster::At;
 use crate::kafka::{FIRST_PORT, Kafka, Misdeed, PORTS};
 use crate::log::{Appended, code};
 use crate::network::{self, Connection, Cut, Pipe};
@@ -229,12 +229,16 @@ impl Life {
         let kafka = &self.kafka;
         let conditions = kafka.conditions.get();
         let cluster = kafka.cluster.borrow();
-        let brokers = cluster.brokers.iter().enumerate().map(|(id, broker)| {
-            MetadataResponseBroker::default()
-                .with_node_id(BrokerId(id as i32))
-                .with_host(StrBytes::from_string(host(id)))
-                .with_port(i32::from(broker.port))
-        });
+        let mine = &cluster.brokers[self.broker];
+        let brokers = cluster.brokers.iter().enumerate().zip(&mine.peers);
+        let brokers = brokers
+            .filter(|(_, there)| **there)
+            .map(|((id, broker), _)| {
+                MetadataResponseBroker::default()
+                    .with_node_id(BrokerId(id as i32))
+                    .with_host(StrBytes::from_string(host(id)))
+                    .with_port(i32::from(broker.port))
+            });
         let empty = conditions.metadata_empty.then(|| kafka.below(4));
         if empty.is_some() {
             kafka.count(Misdeed::MetadataEmpty);
@@ -242,10 +246,7 @@ impl Life {
         let topics = request.topics.iter().flatten().filter_map(|asked| {
             let name = asked.name.clone()?;
             let answer = MetadataResponseTopic::default().with_name(Some(name.clone()));
-            let found = cluster
-                .topics
-                .iter()
-                .position(|topic| *topic.name == **name);
+            let found = cluster.known_as(self.broker, &name);
             let Some(at) = found.filter(|_| !conditions.topic_unknown || kafka.below(3) == 0)
             else {
                 return Some(answer.with_error_code(code::UNKNOWN_TOPIC_OR_PARTITION));
@@ -253,7 +254,7 @@ impl Life {
             let topic = &cluster.topics[at];
             let visible = match empty {
                 Some(1) => 0,
-                _ => topic.visible,
+                _ => mine.known[at],
             };
             let partitions = (0..visible).map(|partition| {
                 let at = (at, partition);
@@ -283,9 +284,63 @@ impl Life {
         let answer = MetadataResponse::default()
             .with_controller_id(BrokerId(0))
             .with_topics(topics.collect());
-        match empty {
+        let mut answer = match empty {
             Some(0) => answer,
             _ => answer.with_brokers(brokers.collect()),
+        };
+        if conditions.metadata_hostile {
+            kafka.count(Misdeed::MetadataHostile);
+            self.pervert(&mut answer);
+        }
+        answer
+    }
+
+    /// Puts nonsense among what is true. Epochs stay as they are: clients believe the highest.
+    fn pervert(&self, answer: &mut MetadataResponse) {
+        let kafka = &self.kafka;
+        let partition = |at: i32, leader: i32, epoch: i32| {
+            MetadataResponsePartition::default()
+                .with_partition_index(at)
+                .with_leader_id(BrokerId(leader))
+                .with_leader_epoch(epoch)
+        };
+        let Some(topic) = answer.topics.first_mut() else {
+            return;
+        };
+        let count = topic.partitions.len() as i32;
+        match kafka.below(8) {
+            0 => topic
+                .partitions
+                .extend((count..20).map(|at| partition(at, at % 3, 0))),
+            1 => drop(topic.partitions.pop()),
+            2 => topic.partitions.push(partition(-7, 0, 0)),
+            3 => topic.partitions.push(partition(i32::MAX, 0, 0)),
+            4 => topic
+                .partitions
+                .iter_mut()
+                .for_each(|it| it.leader_id = BrokerId(77)),
+            5 => topic
+                .partitions
+                .iter_mut()
+                .for_each(|it| it.leader_id = BrokerId(-7)),
+            6 => {
+                let again = topic.clone();
+                answer.topics.push(again);
+            }
+            _ => {
+                let name = StrBytes::from_string(format!("stranger-{}", kafka.below(3)));
+                let stranger = MetadataResponseTopic::default()
+                    .with_name(Some(TopicName(name)))
+                    .with_partitions((0..5).map(|at| partition(at, at % 3, 0)).collect());
+                answer.topics.push(stranger);
+            }
+        }
+        if kafka.below(4) == 0 {
+            let broker = MetadataResponseBroker::default()
+                .with_node_id(BrokerId([-5, 99][kafka.below(2) as usize]))
+                .with_host(StrBytes::from_static_str("nowhere"))
+                .with_port(9092);
+            answer.brokers.push(broker);
         }
     }
 
@@ -300,14 +355,15 @@ impl Life {
             return Err(unknown);
         }
         let cluster = kafka.cluster.borrow();
-        let is = |topic: &Topic| match by_id {
-            true => topic.id == id,
-            false => topic.name == name,
+        let known = &cluster.brokers[self.broker].known;
+        let topic = match by_id {
+            true => cluster.topics.iter().position(|topic| topic.id == id),
+            false => cluster.known_as(self.broker, name),
         };
-        let topic = cluster.topics.iter().position(is).ok_or(unknown)?;
+        let topic = topic.filter(|topic| known[*topic] > 0).ok_or(unknown)?;
         let partition = usize::try_from(partition)
             .ok()
-            .filter(|at| *at < cluster.topics[topic].visible)
+            .filter(|at| *at < known[topic])
             .ok_or(code::UNKNOWN_TOPIC_OR_PARTITION)?;
         Ok((topic, partition))
     }
@@ -366,6 +422,11 @@ impl Life {
         if kafka.happens(kafka.conditions.get().throttles) {
             kafka.count(Misdeed::Throttle);
             response.throttle_time_ms = kafka.below(200) as i32;
+        }
+        if kafka.conditions.get().hints_late && !endpoints.is_empty() {
+            kafka.count(Misdeed::AnswerLate);
+            sleep(kafka.between(50, 1_200)).await;
+            self.working().await?;
         }
         response.node_endpoints = endpoints;
         Some(response)
@@ -457,6 +518,14 @@ impl Life {
             self.working().await?;
             {
                 let mut cluster = kafka.cluster.borrow_mut();
+                if cluster.brokers[self.broker].known[at.0] == 0 {
+                    // Deleted meanwhile (`ReplicaManager.getPartitionOrError`, which goes by the name).
+                    let name = &cluster.topics[at.0].name;
+                    return Some(Err(match cluster.known_as(self.broker, name) {
+                        Some(_) => code::NOT_LEADER_OR_FOLLOWER,
+                        None => code::UNKNOWN_TOPIC_OR_PARTITION,
+                    }));
+                }
                 if reign.is_none() || cluster.leads(self.broker, at) != reign {
                     return Some(Err(code::NOT_LEADER_OR_FOLLOWER));
                 }

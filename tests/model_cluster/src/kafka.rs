@@ -8,7 +8,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use tokio::sync::Notify;
 use tokio::task::spawn_local;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::broker::listen;
 use crate::cluster::{At, Cluster};
@@ -35,6 +35,10 @@ pub struct Settings {
     pub socket: usize,
     /// Producer ids start at this epoch.
     pub first_epoch: i16,
+    /// `producer.id.expiration.ms`: how old a producer's newest record may be.
+    pub producer_expiration: Duration,
+    /// How often brokers forget the producers that are older.
+    pub expiration_check: Duration,
 }
 
 impl Settings {
@@ -47,6 +51,8 @@ impl Settings {
         hints: true,
         socket: 100_000,
         first_epoch: 0,
+        producer_expiration: Duration::from_secs(24 * 60 * 60),
+        expiration_check: Duration::from_secs(10 * 60),
     };
 }
 
@@ -59,12 +65,17 @@ pub struct Conditions {
     /// Of 1,000 answers.
     pub answers_lost: u32,
     pub answers_late: u32,
+    /// All answers that name a new leader take long.
+    pub hints_late: bool,
     pub errors_before: u32,
     pub errors_after: u32,
     pub throttles: u32,
     pub topic_unknown: bool,
     pub metadata_stale: bool,
     pub metadata_empty: bool,
+    /// Nonsense among what is true: topics nobody asked for, or twice; too many partitions, or too few;
+    /// ids that do not exist.
+    pub metadata_hostile: bool,
     pub no_producer_ids: bool,
 }
 
@@ -75,12 +86,14 @@ impl Conditions {
         replication: 3,
         answers_lost: 0,
         answers_late: 0,
+        hints_late: false,
         errors_before: 0,
         errors_after: 0,
         throttles: 0,
         topic_unknown: false,
         metadata_stale: false,
         metadata_empty: false,
+        metadata_hostile: false,
         no_producer_ids: false,
     };
 }
@@ -95,6 +108,7 @@ pub enum Misdeed {
     Throttle,
     MetadataStale,
     MetadataEmpty,
+    MetadataHostile,
 }
 
 /// Whoever wants to know what happens.
@@ -116,7 +130,19 @@ pub struct Kafka {
     /// Something in the cluster has changed: whoever waits looks again.
     pub(crate) changed: Notify,
     pub(crate) next_producer_id: Cell<i64>,
+    started: Instant,
+    /// What the brokers' wall clocks showed then.
+    first_millis: i64,
     observer: Box<dyn Observer>,
+}
+
+/// The producer has the real wall clock, of which it sees no more than whether a record is older than a
+/// day, so that a second more or less makes no difference.
+#[expect(clippy::disallowed_methods, reason = "virtual time has no wall clock")]
+fn real_millis() -> i64 {
+    let now = std::time::SystemTime::now();
+    let since = now.duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_millis() as i64)
 }
 
 /// A generator whose draws are the same every time.
@@ -140,10 +166,38 @@ impl Kafka {
             rng: RefCell::new(rng),
             changed: Notify::new(),
             next_producer_id: Cell::new(1_000),
+            started: Instant::now(),
+            first_millis: real_millis(),
             observer: Box::new(observer),
         });
         listen(&kafka);
+        kafka.forget_producers();
         kafka
+    }
+
+    /// The brokers' wall clock, in milliseconds since 1970-01-01 UTC.
+    pub fn wall_clock(&self) -> i64 {
+        self.first_millis + self.started.elapsed().as_millis() as i64
+    }
+
+    /// Brokers look now and then for producers that are to be forgotten.
+    fn forget_producers(self: &Rc<Self>) {
+        let kafka = Rc::downgrade(self);
+        let interval = self.settings.expiration_check;
+        spawn_local(async move {
+            loop {
+                sleep(interval).await;
+                let Some(kafka) = kafka.upgrade() else {
+                    return;
+                };
+                let now = kafka.wall_clock();
+                let expiration = kafka.settings.producer_expiration.as_millis() as i64;
+                let mut cluster = kafka.cluster.borrow_mut();
+                for replica in cluster.replicas() {
+                    replica.log.forget_producers(now, expiration);
+                }
+            }
+        });
     }
 
     pub fn brokers(&self) -> usize {
@@ -239,8 +293,63 @@ impl Kafka {
     }
 
     pub fn publish_all(self: &Rc<Self>) {
-        let everywhere = self.cluster.borrow().everywhere();
-        everywhere.into_iter().for_each(|at| self.publish(at));
+        let topics = self.cluster.borrow().topics.len();
+        (0..topics).for_each(|topic| self.publish_topic(topic));
+    }
+
+    /// Every broker learns that a topic was created, has grown, or was deleted.
+    fn publish_topic(self: &Rc<Self>, topic: usize) {
+        let (exists, partitions) = {
+            let topic = &self.cluster.borrow().topics[topic];
+            (topic.exists, topic.partitions.len())
+        };
+        if exists {
+            return (0..partitions).for_each(|partition| self.publish((topic, partition)));
+        }
+        for broker in 0..self.brokers() {
+            let delay = self.between(1, 60);
+            let kafka = Rc::clone(self);
+            spawn_local(async move {
+                sleep(delay).await;
+                kafka.cluster.borrow_mut().learn_topic(broker, topic);
+                kafka.note("learns of the end", &[broker as i64, topic as i64]);
+                kafka.changed.notify_waiters();
+            });
+        }
+    }
+
+    /// Creates a topic, or one that is deleted anew: with another id, other leaders and empty logs.
+    pub fn create_topic(self: &Rc<Self>, number: usize, partitions: usize) {
+        let topic = {
+            let mut rng = self.rng.borrow_mut();
+            let mut cluster = self.cluster.borrow_mut();
+            let newest = cluster.newest(number);
+            if newest.is_some_and(|topic| cluster.topics[topic].exists) {
+                return;
+            }
+            cluster.create(number, partitions, &mut *rng)
+        };
+        self.note("create", &[number as i64, topic as i64, partitions as i64]);
+        self.publish_topic(topic);
+    }
+
+    pub fn delete_topic(self: &Rc<Self>, topic: usize) {
+        self.note("delete", &[topic as i64]);
+        self.cluster.borrow_mut().topics[topic].exists = false;
+        self.publish_topic(topic);
+    }
+
+    /// One more of a topic's partitions is told of. Returns whether there was one.
+    pub fn grow_topic(self: &Rc<Self>, topic: usize) -> bool {
+        {
+            let topic = &mut self.cluster.borrow_mut().topics[topic];
+            if topic.visible == topic.partitions.len() {
+                return false;
+            }
+            topic.visible += 1;
+        }
+        self.publish_topic(topic);
+        true
     }
 
     pub fn move_leader(self: &Rc<Self>, at: At) -> bool {
@@ -263,11 +372,12 @@ impl Kafka {
             let everywhere = {
                 let cluster = kafka.cluster.borrow();
                 let it = &cluster.brokers[broker];
-                if it.works() || it.life != life {
+                if it.reports() || it.life != life {
                     return;
                 }
                 cluster.everywhere()
             };
+            kafka.cluster.borrow_mut().brokers[broker].heard = false;
             for at in everywhere {
                 kafka.cluster.borrow_mut().give_up(broker, at);
                 kafka.publish(at);
@@ -297,13 +407,22 @@ impl Kafka {
 
     pub fn restart(self: &Rc<Self>, broker: usize, moves: bool) {
         self.note("restart", &[broker as i64, i64::from(moves)]);
+        let now = self.wall_clock();
+        let expiration = self.settings.producer_expiration.as_millis() as i64;
         {
             let mut cluster = self.cluster.borrow_mut();
             let it = &mut cluster.brokers[broker];
             it.alive = true;
             it.frozen = false;
+            // It does not listen before it has heard the controller.
+            it.cut_off = false;
+            it.alone = false;
             if moves {
                 it.port = FIRST_PORT + (it.port - FIRST_PORT + 1) % PORTS;
+            }
+            for partition in cluster.topics.iter_mut().flat_map(|it| &mut it.partitions) {
+                let log = &mut partition.replicas[broker].log;
+                log.reload(now, expiration);
             }
         }
         self.is_back(broker);
@@ -322,7 +441,44 @@ impl Kafka {
         self.is_back(broker);
     }
 
+    /// The controller and the broker do not hear each other any more; if the broker is `alone`, it does
+    /// not hear the other brokers either. Clients reach all of them.
+    ///
+    /// As seen with Kafka 4.3.1: such a leader goes on calling itself the leader, in the epoch it knew and
+    /// without an error, and counts itself among the brokers, until it is back. What it is sent with
+    /// acks=all it answers when the request's time is over (REQUEST_TIMED_OUT), since the followers
+    /// fetch from the new leader. If only its heartbeats are lost and it still fetches the metadata log, it
+    /// learns after `broker.session.timeout.ms` that it is fenced. Then it says what the others say, and
+    /// all producers get through: that is no fault to model.
+    pub fn cut_off(self: &Rc<Self>, broker: usize, alone: bool) {
+        self.note("cut off", &[broker as i64, i64::from(alone)]);
+        {
+            let it = &mut self.cluster.borrow_mut().brokers[broker];
+            it.cut_off = true;
+            it.alone = alone;
+        }
+        self.notice(broker, self.between(50, 600));
+    }
+
+    /// The end of [`cut_off`](Self::cut_off).
+    pub fn rejoin(self: &Rc<Self>, broker: usize) {
+        self.note("rejoin", &[broker as i64]);
+        {
+            let it = &mut self.cluster.borrow_mut().brokers[broker];
+            it.cut_off = false;
+            it.alone = false;
+        }
+        self.is_back(broker);
+    }
+
     fn is_back(self: &Rc<Self>, broker: usize) {
+        {
+            let it = &mut self.cluster.borrow_mut().brokers[broker];
+            if !it.reports() {
+                return;
+            }
+            it.heard = true;
+        }
         let everywhere = self.cluster.borrow().everywhere();
         for at in everywhere {
             self.cluster.borrow_mut().welcome(broker, at);

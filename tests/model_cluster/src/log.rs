@@ -37,11 +37,13 @@ impl Stored {
 }
 
 /// Brokers remember this many batches of a producer.
-const REMEMBERED: usize = 5;
+pub const REMEMBERED: usize = 5;
 
 #[derive(Debug, Clone, Default)]
 struct Producer {
     epoch: i16,
+    /// The largest timestamp of the last batch's records.
+    last_timestamp: i64,
     /// The last batches: first and last sequence, base offset.
     batches: VecDeque<(i32, i32, i64)>,
 }
@@ -134,6 +136,7 @@ impl Log {
                 known.batches.clear();
                 known.epoch = header.epoch;
             }
+            known.last_timestamp = header.max_timestamp;
             let (first, last) = (header.first_sequence, header.last_sequence());
             known.batches.push_back((first, last, stored.base_offset));
             if known.batches.len() > REMEMBERED {
@@ -141,6 +144,26 @@ impl Log {
             }
         }
         self.batches.push(stored);
+    }
+
+    /// Forgets the producers whose last batch's records are older than `producer.id.expiration.ms`, by
+    /// the records' own timestamps (`ProducerStateManager.removeExpiredProducers`).
+    pub fn forget_producers(&mut self, now: i64, expiration: i64) {
+        let expired = |known: &Producer| now - known.last_timestamp >= expiration;
+        self.producers.retain(|_, known| !expired(known));
+    }
+
+    /// The broker was started again. What it knows of producers comes from a snapshot, which has one batch of
+    /// each that has not expired. After a crash, too: then the log is read first, and a snapshot is taken
+    /// behind its end (`LogLoader.recoverSegment`).
+    pub fn reload(&mut self, now: i64, expiration: i64) {
+        let batches = std::mem::take(self).batches;
+        batches.into_iter().for_each(|batch| self.store(batch));
+        self.forget_producers(now, expiration);
+        for known in self.producers.values_mut() {
+            let older = known.batches.len().saturating_sub(1);
+            known.batches.drain(..older);
+        }
     }
 
     /// The offset behind the last record.

@@ -69,7 +69,14 @@ impl Kept {
 }
 
 pub fn config(job: &Job) -> Config {
-    Config::builder()
+    let builder = match job.certificate.as_str() {
+        "" => Config::builder(),
+        certificate => Config::builder()
+            .set("security.protocol", "SSL")
+            .set("ssl.truststore.type", "PEM")
+            .set("ssl.truststore.location", certificate),
+    };
+    builder
         .set("bootstrap.servers", &job.brokers)
         .set("acks", "all")
         .set("enable.idempotence", "true")

@@ -34,8 +34,15 @@ struct Librdkafka {
 }
 
 pub fn drive(job: &Job) {
+    let mut config = ClientConfig::new();
+    if !job.certificate.is_empty() {
+        config
+            .set("security.protocol", "ssl")
+            .set("ssl.ca.location", &job.certificate);
+    }
     run(job, async |results: &'static Results| Librdkafka {
-        producer: ClientConfig::new()
+        producer: config
+            .clone()
             .set("bootstrap.servers", &job.brokers)
             .set("acks", "all")
             .set("enable.idempotence", "true")

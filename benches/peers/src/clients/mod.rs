@@ -24,6 +24,8 @@ pub struct Peer {
     pub title: &'static str,
     /// The least milliseconds of warm-up.
     pub warm_up: u64,
+    /// Whether it is measured with encrypted connections, too.
+    pub tls: bool,
     kind: Kind,
 }
 
@@ -52,28 +54,38 @@ const fn rust(
         name,
         title,
         warm_up: 0,
+        tls: false,
         kind: Kind::Rust { drive, package },
     }
 }
 
+impl Peer {
+    const fn with_tls(self) -> Self {
+        Self { tls: true, ..self }
+    }
+}
+
 pub const PEERS: &[Peer] = &[
-    rust("forebay", "forebay", "forebay", forebay::drive),
+    rust("forebay", "forebay", "forebay", forebay::drive).with_tls(),
     rust(
         "forebay-one-by-one",
         "forebay, one by one",
         "forebay",
         forebay::drive_one_by_one,
-    ),
+    )
+    .with_tls(),
     rust(
         "forebay-lane",
         "forebay, a lane",
         "forebay",
         forebay_lane::drive,
-    ),
+    )
+    .with_tls(),
     Peer {
         name: "franz-go",
         title: "franz-go",
         warm_up: 0,
+        tls: true,
         kind: Kind::Other(franz_go::build),
     },
     #[cfg(feature = "librdkafka")]
@@ -82,12 +94,14 @@ pub const PEERS: &[Peer] = &[
         "librdkafka (rdkafka)",
         "rdkafka-sys",
         librdkafka::drive,
-    ),
+    )
+    .with_tls(),
     #[cfg(not(feature = "librdkafka"))]
     Peer {
         name: "librdkafka",
         title: "librdkafka (rdkafka)",
         warm_up: 0,
+        tls: false,
         kind: Kind::LeftOut("built without the feature librdkafka, which needs a C compiler"),
     },
     Peer {
@@ -95,6 +109,7 @@ pub const PEERS: &[Peer] = &[
         title: "Java",
         // Time to compile its hot path.
         warm_up: 5000,
+        tls: true,
         kind: Kind::Other(java::build),
     },
     rust(

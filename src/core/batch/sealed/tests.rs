@@ -137,6 +137,21 @@ fn halves_hold_the_records_in_order() {
 }
 
 #[test]
+fn halves_are_charged_and_give_back_what_they_were() {
+    let shelf = Shelf::new(8 * SIZE, SIZE);
+    let (whole, _receipts) = batch(&shelf, 40);
+    let halves = whole.split().expect("two halves");
+    let bytes: usize = halves.iter().map(|half| half.records.len()).sum();
+    assert_eq!(shelf.idle_bytes(), SIZE - bytes, "the whole one is back");
+    let [head, tail] = halves;
+    let [_, last] = tail.split().expect("two halves");
+    drop((head, last));
+    let collected = shelf.collect();
+    let sizes = collected.returned.iter().map(|(_, size)| size);
+    assert_eq!(sizes.sum::<usize>(), collected.charged);
+}
+
+#[test]
 fn what_cannot_be_split_comes_back_whole() {
     let shelf = Shelf::new(1 << 20, SIZE);
     let (single, receipts) = batch(&shelf, 1);

@@ -6,8 +6,9 @@ use uuid::Uuid;
 
 use super::asking::UNAWARE;
 use super::*;
-use crate::core::batch::{HEADER_LEN, Payload};
+use crate::core::batch::HEADER_LEN;
 use crate::core::ledger::Lent;
+use crate::core::memory::blank;
 
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -48,7 +49,9 @@ struct World {
 fn rules() -> DispatchRules {
     DispatchRules {
         client_id: "client".to_owned(),
+        principal: Some("User:alice".into()),
         acks: Acks::All,
+        oldest_produce: 3,
         max_in_flight: 2,
         max_request_size: 1 << 20,
         batch_size: 1 << 14,
@@ -108,7 +111,7 @@ impl World {
         let lent = Lent {
             id: 1,
             header: [0; HEADER_LEN],
-            records: Arc::new(Payload::Own(vec![0; 100])),
+            records: Arc::new(self.dispatcher.shelf.buffer(blank(0)).beside(vec![0; 100])),
             count: 1,
             again: false,
             alive: Arc::default(),
@@ -136,6 +139,9 @@ impl World {
                     }
                     Action::TellBlocked(partition, why) => {
                         format!("blocked {} {why}", number(partition))
+                    }
+                    Action::Refuse(partition, why) => {
+                        format!("refuse {} {why}", number(partition))
                     }
                     Action::Yield => "yield".to_owned(),
                     Action::Connect(_) => "connect".to_owned(),
@@ -279,7 +285,7 @@ fn the_batches_of_a_lost_connection_go_back_and_other_partitions_are_told_why() 
     world.actions();
     world.ready(2);
     let ended = world.dispatcher.lost(&"reset".into(), true, world.now);
-    assert!(ended.was_up && !ended.quiet && ended.is_news);
+    assert!(ended.was_up && !ended.quiet && ended.told.is_some());
     for partition in [0, 1] {
         let returned = world.partitions[partition].0.returned();
         assert_eq!(returned, ["returned, written false"]);
@@ -297,6 +303,39 @@ fn the_batches_of_a_lost_connection_go_back_and_other_partitions_are_told_why() 
     world.now += Duration::from_millis(wait + 1);
     assert_eq!(world.dispatcher.tick(world.now), Ok(()));
     assert_eq!(world.actions(), ["connect"]);
+}
+
+#[test]
+fn partitions_are_refused_when_two_handshakes_in_a_row_find_no_version() {
+    let mut world = World::new(rules());
+    world.ready(0);
+    for (common, expected) in [
+        (false, "blocked 0 old"),
+        (true, "blocked 0 old"),
+        (false, "blocked 0 old"),
+        (false, "refuse 0 old"),
+    ] {
+        world.now += 2 * SECOND;
+        assert_eq!(world.dispatcher.tick(world.now), Ok(()));
+        assert_eq!(world.actions().last().map(String::as_str), Some("connect"));
+        if common {
+            world.dispatcher.link.connected(3, world.now);
+        } else {
+            let none = Versions::default();
+            assert!(world.dispatcher.connected(&none, world.now).is_err());
+        }
+        world.dispatcher.lost(&"old".into(), false, world.now);
+        assert_eq!(world.actions()[1], expected);
+    }
+    world.now += 2 * SECOND;
+    assert_eq!(world.dispatcher.tick(world.now), Ok(()));
+    assert!(world.actions().is_empty(), "nothing waits, so it is let be");
+    world.ready(0);
+    assert_eq!(world.actions(), ["connect"]);
+    let none = Versions::default();
+    assert!(world.dispatcher.connected(&none, world.now).is_err());
+    world.dispatcher.lost(&"old".into(), false, world.now);
+    assert_eq!(world.actions()[1], "refuse 0 old", "it is known already");
 }
 
 #[test]

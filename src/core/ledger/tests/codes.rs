@@ -68,7 +68,7 @@ fn is_split(code: i16) {
 fn begins_anew(code: i16) {
     let (mut line, sent, _) = answered(code, false);
     assert!(sent.is_open());
-    assert_eq!(line.bumps, [FIRST], "{code}");
+    assert_eq!(line.left, [FIRST], "{code}");
     line.adopt(SECOND);
     line.back_off();
     let again = line.take();

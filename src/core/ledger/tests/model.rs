@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::core::identity::{Identities, NextIdentity};
+use crate::core::identity::{Identities, NextIdentity, Wanted};
 
 /// What a partition's leader remembers of a producer (`ProducerStateEntry`).
 #[derive(Default)]
@@ -67,6 +67,16 @@ impl Log {
     }
 }
 
+impl Log {
+    /// The leader restarts. Its snapshot has the last batch of each producer.
+    fn restart(&mut self) {
+        for known in self.producers.values_mut() {
+            let last = known.batches.len().saturating_sub(1);
+            known.batches.drain(..last);
+        }
+    }
+}
+
 /// A broker that works, for tests that decide themselves what fails. The ledger has sent one batch
 /// of one record already: see [`Line::proven`].
 pub(super) struct Broker(Log);
@@ -87,6 +97,11 @@ impl Broker {
         self.0.produce(lent, false);
     }
 
+    /// The leader restarts. Of a producer it remembers the last batch.
+    pub fn restart(&mut self) {
+        self.0.restart();
+    }
+
     /// Appends the batch if that is allowed, and responds as a broker would.
     pub fn answer(&mut self, line: &mut Line, lent: &Lent) {
         let (code, offset) = self.0.produce(lent, false);
@@ -96,9 +111,7 @@ impl Broker {
     /// From now on everything works, under `next` if an identity is wanted.
     pub fn settle_down(&mut self, line: &mut Line, next: Identity) {
         for _ in 0..100 {
-            if line.ledger.wants_identity() || !line.bumps.is_empty() {
-                line.adopt(next);
-            }
+            line.adopt(next);
             line.back_off();
             if let Some(lent) = line.try_take() {
                 self.answer(line, &lent);
@@ -147,12 +160,16 @@ enum Event {
     Pass(u64),
     /// Another broker leads from now on.
     MoveLeader,
-    /// Another partition has the epoch increased.
+    /// Another partition leaves an epoch.
     BumpElsewhere,
-    /// A late request of another partition has the current identity sent again.
-    TellAgain,
+    /// The partition asks again though an identity may be on its way.
+    AskAgain,
     /// The oldest identity that was sent arrives.
     Identify,
+    /// The partition is freed if it holds nothing, and made again.
+    Free,
+    /// The leader restarts. Of a producer it remembers the last batch.
+    Restart,
 }
 
 fn service() -> impl Strategy<Value = Service> {
@@ -189,8 +206,10 @@ fn event() -> impl Strategy<Value = Event> {
         4 => prop::sample::select(vec![1, 150, 1500, 4000]).prop_map(Event::Pass),
         1 => Just(Event::MoveLeader),
         1 => Just(Event::BumpElsewhere),
-        1 => Just(Event::TellAgain),
+        1 => Just(Event::AskAgain),
         4 => Just(Event::Identify),
+        1 => Just(Event::Free),
+        1 => Just(Event::Restart),
     ]
 }
 
@@ -206,6 +225,9 @@ struct World {
     /// Unread requests of ended connections, and the leader that was to read them.
     late: VecDeque<(u32, Lent)>,
     identities: Identities,
+    /// The identity of another partition.
+    elsewhere: Option<Identity>,
+    freed: u64,
     on_their_way: VecDeque<Identity>,
     producer_ids: i64,
     sent: Vec<BorrowedReceipt>,
@@ -227,6 +249,8 @@ impl World {
             answers: VecDeque::new(),
             late: VecDeque::new(),
             identities: Identities::default(),
+            elsewhere: None,
+            freed: 0,
             on_their_way: VecDeque::new(),
             producer_ids: 100,
             sent: Vec::new(),
@@ -235,30 +259,24 @@ impl World {
     }
 
     /// What the IdentityActor does. A broker always has another producer id.
-    fn step(&mut self, step: NextIdentity) {
-        match step {
-            NextIdentity::Use(identity) => self.on_their_way.push_back(identity),
-            NextIdentity::Wait => {}
-            NextIdentity::Ask => {
-                self.producer_ids += 1;
-                let identity = Identity {
-                    producer_id: self.producer_ids,
-                    epoch: i16::MAX - 2,
-                };
-                self.identities.obtained(identity);
-                self.on_their_way.push_back(identity);
+    fn want(&mut self, wanted: Wanted) -> Identity {
+        loop {
+            if let NextIdentity::Use(identity) = self.identities.want(wanted) {
+                return identity;
             }
+            self.producer_ids += 1;
+            self.identities.obtained(Identity {
+                producer_id: self.producer_ids,
+                epoch: i16::MAX - 4,
+            });
         }
     }
 
-    fn ask_for_what_is_missing(&mut self) {
-        for seen in std::mem::take(&mut self.line.bumps) {
-            let step = self.identities.bump(seen);
-            self.step(step);
-        }
-        if self.line.ledger.wants_identity() && self.on_their_way.is_empty() {
-            let step = self.identities.want();
-            self.step(step);
+    fn ask(&mut self) {
+        if self.line.ledger.wants_identity() {
+            let (left, freed) = (self.line.ledger.left(), self.freed);
+            let identity = self.want(Wanted { left, freed });
+            self.on_their_way.push_back(identity);
         }
     }
 
@@ -334,23 +352,28 @@ impl World {
                 self.line.ledger.leader_changed();
             }
             Event::BumpElsewhere => {
-                let step = match self.identities.want() {
-                    NextIdentity::Use(seen) => self.identities.bump(seen),
-                    step => step,
-                };
-                self.step(step);
+                let (left, freed) = (self.elsewhere, 0);
+                self.elsewhere = Some(self.want(Wanted { left, freed }));
             }
-            Event::TellAgain => {
-                let step = self.identities.want();
-                self.step(step);
-            }
+            Event::AskAgain => self.ask(),
             Event::Identify => {
                 if let Some(identity) = self.on_their_way.pop_front() {
                     self.line.adopt(identity);
                 }
             }
+            Event::Free => {
+                if self.line.ledger.len() == 0 {
+                    self.freed += 1;
+                    self.line.ledger = Ledger::new(Rc::clone(&self.line.ledger.rules));
+                    // What was sent to the former one does not arrive.
+                    self.on_their_way.clear();
+                }
+            }
+            Event::Restart => self.log.restart(),
         }
-        self.ask_for_what_is_missing();
+        if self.on_their_way.is_empty() {
+            self.ask();
+        }
     }
 
     /// From now on everything works, until no batch is left.

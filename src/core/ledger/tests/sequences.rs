@@ -47,7 +47,7 @@ fn after_an_error_only_the_head_may_go() {
     let rest = line.take_many(3);
     let sequences: Vec<_> = rest.iter().map(sequence).collect();
     assert_eq!(sequences, [3, 5, 7]);
-    assert!(line.bumps.is_empty());
+    assert!(line.left.is_empty());
 }
 
 /// A broker remembers the last five batches of a producer. If five more follow an unresolved batch,
@@ -71,7 +71,7 @@ fn nothing_new_goes_while_a_batch_is_in_doubt() {
         line.error(&again, DUPLICATE);
     }
     line.take_many(4);
-    assert!(line.bumps.is_empty());
+    assert!(line.left.is_empty());
 }
 
 #[test]
@@ -205,20 +205,67 @@ fn a_new_leader_is_tried_at_once() {
 }
 
 #[test]
-fn brokers_forget_a_producer_that_is_silent_for_a_day() {
+fn after_a_silence_one_batch_shows_whether_the_broker_remembers_the_producer() {
     let mut line = Line::with(Rules {
-        delivery_timeout: 3 * REMEMBERED,
+        delivery_timeout: DAY,
         ..rules()
     });
     line.adopt(FIRST);
     line.push_many(4);
     let first = line.take();
     line.acked(&first, 0);
-    line.pass(REMEMBERED + Duration::from_secs(1));
+    line.pass(Duration::from_secs(5 * 60 + 1));
     let first = line.take();
     assert!(line.try_take().is_none());
     line.acked(&first, 2);
     line.take_many(2);
+}
+
+/// The broker forgets the producer when its newest record is four minutes old, so ten seconds before that
+/// it counts as forgotten.
+#[test]
+fn an_ack_proves_no_longer_than_the_broker_remembers_the_records() {
+    const SECOND: Duration = Duration::from_secs(1);
+    let mut line = Line::with(Rules {
+        producer_expiration: 240 * SECOND,
+        delivery_timeout: DAY,
+        ..rules()
+    });
+    line.adopt(FIRST);
+    line.ledger.wall_clock(221_001);
+    line.push_many(6);
+    let first = line.take();
+    line.acked(&first, 0);
+    line.pass(9 * SECOND);
+    let lent = line.take_many(2);
+    line.acked(&lent[0], 2);
+    line.acked(&lent[1], 4);
+    line.pass(2 * SECOND);
+    let alone = line.take();
+    assert!(line.try_take().is_none());
+    line.acked(&alone, 6);
+    line.take();
+    assert!(line.try_take().is_none());
+}
+
+/// The machine was suspended, and the clock that measures waits stood still meanwhile.
+#[test]
+fn a_silence_counts_by_the_wall_clock_too() {
+    let (began, silence) = (600_000, 300_000);
+    for (later, alone) in [(silence, false), (silence + 1, true), (-silence, false)] {
+        let mut line = Line::with(rules());
+        line.adopt(FIRST);
+        line.ledger.wall_clock(began);
+        line.push_many(4);
+        let first = line.take();
+        line.acked(&first, 0);
+        line.ledger.wall_clock(began + later);
+        let first = line.take();
+        let second = line.try_take();
+        assert_eq!(second.is_none(), alone, "{later} ms later");
+        line.acked(&first, 2);
+        line.take();
+    }
 }
 
 #[test]
@@ -241,5 +288,50 @@ fn without_idempotence_nothing_is_stamped_and_nothing_holds_back() {
     line.error(&again[0], OUT_OF_ORDER);
     line.acked(&again[1], 2);
     assert!(sent[0].is_unknown() && sent[1].is_acked() && sent[2].is_acked());
-    assert!(line.bumps.is_empty());
+    assert!(line.left.is_empty());
+}
+
+/// A broker that has appended old records may forget the producer before the next batch comes. It would
+/// then accept any: also one behind a batch that it has refused.
+#[test]
+fn batches_of_old_records_go_one_at_a_time() {
+    let wall = 10 * DAY.as_millis() as i64;
+    let mut line = Line::proven();
+    line.push_many(1);
+    line.ledger.wall_clock(wall);
+    line.push_many(4);
+    // Behind one that is not old: that may have to be tried again.
+    let new = line.take();
+    assert!(line.try_take().is_none());
+    line.acked(&new, 1);
+    for offset in [3, 5, 7] {
+        let old = line.take();
+        assert!(line.try_take().is_none());
+        line.acked(&old, offset);
+    }
+    // The records that follow are new, and the first of them has to arrive, too.
+    line.ledger.wall_clock(0);
+    line.push_many(4);
+    for offset in [9, 11] {
+        let lent = line.take();
+        assert!(line.try_take().is_none());
+        line.acked(&lent, offset);
+    }
+    line.take_many(3);
+}
+
+/// Where the broker sets the timestamps, no record is old.
+#[test]
+fn batches_of_old_records_go_together_where_the_broker_sets_the_time() {
+    let mut line = Line::new();
+    line.ledger.wall_clock(10 * DAY.as_millis() as i64);
+    line.push_many(6);
+    let first = line.take();
+    let log_append_time = Some(1);
+    let answered = Report::Answered(Attempt {
+        log_append_time,
+        ..answer(0, Some(0))
+    });
+    line.report(&first, answered);
+    line.take_many(5);
 }

@@ -46,7 +46,7 @@ fn halves_share_the_sequences_and_the_receipts_follow() {
     let offsets = [10, 11, 70, 71, 72].map(Some);
     assert_eq!(sent.offsets(), offsets);
     assert!(next.is_acked());
-    assert!(line.bumps.is_empty());
+    assert!(line.left.is_empty());
     // Both halves are reported with the id of the batch they come from.
     assert_eq!(line.told, [sent.batch, sent.batch, next.batch]);
 }
@@ -84,7 +84,7 @@ fn halves_are_split_again_down_to_single_records() {
     assert!(matches!(outcomes[2], Some(Err(Unconfirmed::NotWritten(_)))));
     assert!(outcomes[0].as_ref().is_some_and(|outcome| outcome.is_ok()));
     // Record 3 comes after a gap and waits for a new identity.
-    assert_eq!(line.bumps, [FIRST]);
+    assert_eq!(line.left, [FIRST]);
     assert!(outcomes[3].is_none());
     line.adopt(SECOND);
     let last = line.take();
@@ -101,7 +101,7 @@ fn a_single_record_cannot_be_split() {
     let lent = line.take();
     line.error(&lent, MESSAGE_TOO_LARGE);
     assert!(sent.is_not_written());
-    assert!(line.bumps.is_empty() && line.ledger.splits == 0);
+    assert!(line.left.is_empty() && line.ledger.splits == 0);
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn an_unresolved_batch_is_not_split() {
     let again = line.take();
     line.error(&again, MESSAGE_TOO_LARGE);
     assert!(sent.is_unknown(), "in parts it could be written twice");
-    assert_eq!(line.bumps, [FIRST]);
+    assert_eq!(line.left, [FIRST]);
 }
 
 #[test]

@@ -368,7 +368,8 @@ fn decrypted(
         return Err(unusable(from, why));
     }
     if !is_bounded(&info) {
-        let why = format!("the private key takes too long to be decrypted; {OPENSSL}");
+        let why =
+            format!("the private key is damaged, or takes too long to be decrypted; {OPENSSL}");
         return Err(unusable(from, why));
     }
     match info.decrypt(password.reveal()) {
@@ -386,7 +387,8 @@ fn decrypted(
     }
 }
 
-/// Whether decrypting takes some seconds and 256 MiB at most. openssl's own defaults are far below.
+/// Whether decrypting takes some seconds and 256 MiB at most. openssl's own defaults are far below. A
+/// cost of 0, which is no power of two, would make the reader panic.
 fn is_bounded(info: &EncryptedPrivateKeyInfoRef<'_>) -> bool {
     const MOST_ITERATIONS: u32 = 10_000_000;
     const MOST_BYTES: u64 = 256 << 20;
@@ -398,7 +400,7 @@ fn is_bounded(info: &EncryptedPrivateKeyInfoRef<'_>) -> bool {
                 .cost_parameter
                 .saturating_mul(128 * u64::from(it.block_size));
             let most = MOST_BYTES / u64::from(it.parallelization.max(1));
-            bytes <= most
+            it.cost_parameter.is_power_of_two() && bytes <= most
         }
         _ => false,
     }
@@ -449,6 +451,21 @@ mod tests {
         let text = format!("-----BEGIN {label}\n{trusted}\n-----END {label}\n");
         let read = pem_certificates(&text, &"it".into()).expect("a certificate");
         assert_eq!(read, std::slice::from_ref(der));
+    }
+
+    #[test]
+    fn a_key_that_is_encrypted_at_no_cost_is_refused() {
+        let text = "-----BEGIN ENCRYPTED PRIVATE KEY-----\n\
+             MIHjME4GCSqGSIb3DQEFDTBBMCAGCSsGAQQB2kcECzATBAjW2LrQoAd5gQIBAAIB\n\
+             CAIBATAdBglghkgBZQMEASoEEBp1jLzhriS16bczXFVYhtoEgZAZwQLSKJYStjTS\n\
+             fBFiDDJikp5BiwNzuBRqwAsFzpbXuF8zjaRapKJ2UtFKkc3rZo6Tcb72VnblYO9p\n\
+             b7nJJffSnrYktcCi/AMHcJcvnsfijLrldAZ3ZGiHl6w38rU8fu9fY46DKtnD3GKg\n\
+             MvpNUel+8K8hcvC0EkrxZofWRsHuXP2GH3U7g2Qh7CiX9m0fla8=\n\
+             -----END ENCRYPTED PRIVATE KEY-----";
+        let password = Secret::from("secret");
+        let key = pem_key(text, (Some(&password), KEY_PASSWORD), &"it".into());
+        let error = key.expect_err("damaged").to_string();
+        assert!(error.contains("the private key is damaged"), "{error}");
     }
 
     #[test]

@@ -179,8 +179,8 @@ impl<T> Interest<T> {
 /// Invariants:
 /// - callers that do not wait leave one deadline per topic behind, however often they ask;
 /// - a topic that is known or among the routes stays until nobody has sent to it for
-///   `metadata.max.idle.ms`; any other leaves when nobody wants it any more and its wait is over. So
-///   who asks for it again soon has to wait, too;
+///   `metadata.max.idle.ms`; any other leaves when nobody wants it any more and its wait has been over
+///   for a while. So who asks for it again soon has to wait, too, and has another broker asked;
 /// - a topic of which something is missing is asked for again after waits that grow ([`Waits`]).
 #[derive(Debug)]
 pub(crate) struct Interests<T> {
@@ -497,7 +497,8 @@ impl<T> Interests<T> {
     }
 
     /// Refuses those whose time is up, and forgets those whose ticket nobody holds any more, in time.
-    /// Then forgets the topics that nobody wants, unless they are to be `kept` or their wait is not over.
+    /// Then forgets the topics that nobody wants, unless they are to be `kept` or were asked for a short
+    /// time ago.
     pub fn expire(
         &mut self,
         now: Instant,
@@ -532,7 +533,7 @@ impl<T> Interests<T> {
         }
         self.by_topic.retain(|topic, interest| {
             interest.known |= kept(topic);
-            interest.is_live(now) || interest.next_ask.waits(now)
+            interest.is_live(now) || interest.next_ask.is_recent(&self.waits, now)
         });
         refused
     }

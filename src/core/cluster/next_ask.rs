@@ -67,9 +67,10 @@ impl NextAsk {
         self.ask
     }
 
-    /// Whether a wait is not over yet.
-    pub fn waits(&self, now: Instant) -> bool {
-        matches!(self.ask, Ask::Again(at) if now < at)
+    /// Whether a wait has not been over for `retry.backoff.max.ms` yet. Who wants the topic again until
+    /// then is not the first: the brokers that were asked may be those that do not know it.
+    pub fn is_recent(&self, waits: &Waits, now: Instant) -> bool {
+        matches!(self.ask, Ask::Again(at) if now < at + waits.longest_waited)
     }
 
     /// Nothing is left to ask for that could not wait for the others.

@@ -98,7 +98,8 @@ impl RefreshSchedule {
         }
         self.asking = true;
         let all = self.all_at().is_some_and(|at| at <= now);
-        let again = again.is_some_and(|at| at.max(self.again_from) <= now);
+        // A request for all topics asks for those that were left open, too.
+        let again = again.is_some_and(|at| all || at.max(self.again_from) <= now);
         let failure = all && std::mem::take(&mut self.failure);
         if all {
             self.due = None;
@@ -313,6 +314,24 @@ mod tests {
         assert!(!request(true, false, false));
         assert!(!request(false, false, false), "only old metadata");
         assert!(request(true, false, true));
+    }
+
+    /// Metadata that are renewed sooner than a topic that is not there would be asked for again.
+    #[test]
+    fn what_is_left_open_is_asked_of_another_broker_though_all_topics_are_asked_for_before() {
+        let mut now = Instant::now();
+        let mut schedule = RefreshSchedule::new((MIN, MAX), MIN, 0, now);
+        schedule.failure(now);
+        let mut elsewhere = Vec::new();
+        for _ in 0..4 {
+            let again = Some(now + MAX);
+            now = schedule.next(false, again).expect("due");
+            let cause = schedule.ask(false, again, now).expect("due");
+            assert!(cause.all);
+            schedule.answered(cause, false, now);
+            elsewhere.push(cause.elsewhere);
+        }
+        assert_eq!(elsewhere, [false, true, true, true]);
     }
 
     #[test]

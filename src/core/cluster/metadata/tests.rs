@@ -212,6 +212,35 @@ fn a_topic_that_is_not_there_does_not_hold_new_ones_up_nor_is_it_asked_for_with_
     assert!(again.elsewhere, "another broker may know it");
 }
 
+/// The broker may be cut off from the controller, and whoever asks may never wait for long.
+#[test]
+fn a_topic_that_is_asked_for_again_and_again_for_a_moment_is_asked_of_another_broker() {
+    for ticket in [None, Some(0)] {
+        let (mut metadata, mut now) = metadata();
+        let mut requests = Vec::new();
+        for _ in 0..10 {
+            let wish = Wish {
+                partition: None,
+                asked: now,
+                deadline: now + MIN / 2,
+                ticket,
+            };
+            metadata.want("a".into(), wish, now);
+            if let Some(request) = metadata.next_request(now, |_| false) {
+                requests.push(request.elsewhere);
+                drop(answer(&mut metadata, &[("a", 3, &[])], now));
+            }
+            drop(expire(&mut metadata, now + 2 * MIN));
+            now += 2 * MIN;
+        }
+        assert!(
+            requests[2..].iter().all(|elsewhere| *elsewhere),
+            "{requests:?}"
+        );
+        assert!(requests.len() > 3, "{requests:?}");
+    }
+}
+
 #[test]
 fn a_failure_that_brings_no_news_has_another_broker_asked() {
     let (mut metadata, now) = metadata();

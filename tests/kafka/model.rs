@@ -1,6 +1,9 @@
 //! The simulation's model of a partition against a real broker: the same produce requests go to
 //! both, and both have to answer with the same codes and offsets.
 
+mod sides;
+mod transactions;
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -26,6 +29,20 @@ fn batch(stamp: (i64, i16, i32), count: i32, size: usize) -> Vec<u8> {
 
 /// A batch whose records have this timestamp.
 fn dated((stamp, timestamp): ((i64, i16, i32), i64), count: i32, size: usize) -> Vec<u8> {
+    encoded(stamp, (timestamp, 0), count, size)
+}
+
+/// A batch of now with these attributes.
+fn attributed((stamp, attributes): ((i64, i16, i32), i16), count: i32, size: usize) -> Vec<u8> {
+    encoded(stamp, (millis(), attributes), count, size)
+}
+
+fn encoded(
+    stamp: (i64, i16, i32),
+    (timestamp, attributes): (i64, i16),
+    count: i32,
+    size: usize,
+) -> Vec<u8> {
     let varint = |out: &mut BytesMut, value: i64| {
         let mut zigzag = ((value << 1) ^ (value >> 63)) as u64;
         while zigzag >= 0x80 {
@@ -48,7 +65,7 @@ fn dated((stamp, timestamp): ((i64, i16, i32), i64), count: i32, size: usize) ->
         records.put_slice(&body);
     }
     let mut from_attributes = BytesMut::new();
-    from_attributes.put_i16(0);
+    from_attributes.put_i16(attributes);
     from_attributes.put_i32(count - 1);
     from_attributes.put_i64(timestamp);
     from_attributes.put_i64(timestamp);

@@ -1,6 +1,10 @@
 //! A record batch as a broker reads it, by code that shares nothing with the producer's.
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes, BytesMut};
+
+/// Bits of a batch's attributes.
+const TRANSACTIONAL: i16 = 0x10;
+const CONTROL: i16 = 0x20;
 
 /// The parts of a batch's header that decide over its fate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,22 +43,98 @@ impl Header {
         if crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, &bytes[21..]) as u32 != crc {
             return Err(CORRUPT_MESSAGE);
         }
-        let count = i32::from_be_bytes(at(bytes, 57));
-        if i32::from_be_bytes(at(bytes, 23)) != count - 1 {
+        let header = Self::of(bytes);
+        if i32::from_be_bytes(at(bytes, 23)) != header.count - 1 || header.count == 0 {
             return Err(INVALID_RECORD);
         }
-        Ok(Self {
+        if header.is_control() {
+            return Err(INVALID_RECORD); // that is for coordinators to write
+        }
+        Ok(header)
+    }
+
+    /// Reads it without a question.
+    fn of(bytes: &[u8]) -> Self {
+        Self {
             producer_id: i64::from_be_bytes(at(bytes, 43)),
             epoch: i16::from_be_bytes(at(bytes, 51)),
             first_sequence: i32::from_be_bytes(at(bytes, 53)),
-            count,
+            count: i32::from_be_bytes(at(bytes, 57)),
             attributes: i16::from_be_bytes(at(bytes, 21)),
             max_timestamp: i64::from_be_bytes(at(bytes, 35)),
-        })
+        }
+    }
+
+    pub fn is_transactional(&self) -> bool {
+        self.attributes & TRANSACTIONAL != 0
+    }
+
+    /// It holds no records, but the end of a transaction.
+    pub fn is_control(&self) -> bool {
+        self.attributes & CONTROL != 0
     }
 
     pub fn last_sequence(&self) -> i32 {
         self.first_sequence.wrapping_add(self.count - 1) & i32::MAX
+    }
+}
+
+/// The end of a transaction, as a coordinator has it written to a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Marker {
+    pub producer_id: i64,
+    pub epoch: i16,
+    pub committed: bool,
+    pub coordinator_epoch: i32,
+    /// By the broker's wall clock, in milliseconds.
+    pub timestamp: i64,
+}
+
+impl Marker {
+    /// The control batch that says so (`MemoryRecords.withEndTransactionMarker`).
+    pub fn batch(&self) -> (Header, Bytes) {
+        let mut record = BytesMut::new();
+        record.put_slice(&[0, 0, 0]); // attributes, and the deltas of timestamp and offset
+        record.put_u8(4 << 1); // a key of four bytes, zigzag
+        record.put_i16(0);
+        record.put_i16(i16::from(self.committed));
+        record.put_u8(6 << 1);
+        record.put_i16(0);
+        record.put_i32(self.coordinator_epoch);
+        record.put_u8(0); // no headers
+        let mut from_attributes = BytesMut::new();
+        from_attributes.put_i16(TRANSACTIONAL | CONTROL);
+        from_attributes.put_i32(0);
+        from_attributes.put_i64(self.timestamp);
+        from_attributes.put_i64(self.timestamp);
+        from_attributes.put_i64(self.producer_id);
+        from_attributes.put_i16(self.epoch);
+        from_attributes.put_i32(-1);
+        from_attributes.put_i32(1);
+        from_attributes.put_u8((record.len() as u8) << 1);
+        from_attributes.put_slice(&record);
+        let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, &from_attributes);
+        let mut batch = BytesMut::new();
+        batch.put_i64(0);
+        batch.put_i32(from_attributes.len() as i32 + 9);
+        batch.put_i32(-1);
+        batch.put_u8(2);
+        batch.put_u32(crc as u32);
+        batch.put_slice(&from_attributes);
+        (Header::of(&batch), batch.freeze())
+    }
+
+    /// What a control batch says.
+    pub fn read(batch: &[u8]) -> Self {
+        let header = Header::of(batch);
+        let record = &batch[HEADER + 1..];
+        Self {
+            producer_id: header.producer_id,
+            epoch: header.epoch,
+            committed: i16::from_be_bytes(at(record, 6)) == 1,
+            coordinator_epoch: i32::from_be_bytes(at(record, 11)),
+            timestamp: header.max_timestamp,
+        }
     }
 }
 
@@ -90,4 +170,55 @@ pub fn values(records: &Bytes, count: i32) -> Vec<Bytes> {
     }
     assert!(rest.is_empty(), "bytes behind the last record");
     values
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::*;
+
+    /// A batch of a producer, under a stamp of id, epoch and first sequence, whose records nobody reads.
+    pub fn data((id, epoch, first): (i64, i16, i32), count: i32, transactional: bool) -> Bytes {
+        let mut from_attributes = BytesMut::new();
+        from_attributes.put_i16(if transactional { TRANSACTIONAL } else { 0 });
+        from_attributes.put_i32(count - 1);
+        from_attributes.put_i64(0);
+        from_attributes.put_i64(0);
+        from_attributes.put_i64(id);
+        from_attributes.put_i16(epoch);
+        from_attributes.put_i32(first);
+        from_attributes.put_i32(count);
+        from_attributes.put_bytes(b'x', count as usize);
+        let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, &from_attributes);
+        let mut batch = BytesMut::new();
+        batch.put_i64(0);
+        batch.put_i32(from_attributes.len() as i32 + 9);
+        batch.put_i32(-1);
+        batch.put_u8(2);
+        batch.put_u32(crc as u32);
+        batch.put_slice(&from_attributes);
+        batch.freeze()
+    }
+
+    #[test]
+    fn a_marker_is_read_as_it_was_written() {
+        let marker = Marker {
+            producer_id: 1 << 40,
+            epoch: 300,
+            committed: true,
+            coordinator_epoch: 77,
+            timestamp: 1_700_000_000_000,
+        };
+        for committed in [true, false] {
+            let marker = Marker {
+                committed,
+                ..marker
+            };
+            let (header, bytes) = marker.batch();
+            assert_eq!(Marker::read(&bytes), marker);
+            assert!(header.is_control() && header.is_transactional());
+            assert_eq!((header.count, header.first_sequence), (1, -1));
+            // No client writes one.
+            assert_eq!(Header::read(&bytes), Err(87));
+        }
+    }
 }

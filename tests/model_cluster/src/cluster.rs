@@ -94,6 +94,8 @@ pub struct Replica {
     pub high_watermark: i64,
     /// As leader: what each follower has fetched in this epoch.
     fetched: Vec<i64>,
+    /// Where its last reign as a leader began.
+    pub(crate) began_at: i64,
 }
 
 pub struct Cluster {
@@ -282,6 +284,10 @@ impl Cluster {
     /// A follower fetches what its leader has. Returns whether it could.
     pub(crate) fn fetch(&mut self, follower: usize, at: At) -> bool {
         let View { leader, epoch, .. } = *self.view(follower, at);
+        if self.brokers.len() == 1 && leader == Some(follower) {
+            self.advance(follower, at);
+            return true;
+        }
         let Some(leader) = leader.filter(|leader| *leader != follower) else {
             return false;
         };
@@ -339,7 +345,9 @@ impl Cluster {
         let before = self.view(broker, at).clone();
         if now.leader == Some(broker) && before.epoch != now.epoch {
             let brokers = self.brokers.len();
-            self.partition(at).replicas[broker].fetched = vec![0; brokers];
+            let replica = &mut self.partition(at).replicas[broker];
+            replica.fetched = vec![0; brokers];
+            replica.began_at = replica.log.end();
         }
         self.brokers[broker].views[at.0][at.1] = now;
         if self.leads(broker, at).is_some() {

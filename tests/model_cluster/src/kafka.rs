@@ -1,6 +1,7 @@
 //! The cluster as it runs: what it is set to, what it does wrong, and what happens to its brokers.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -12,6 +13,8 @@ use tokio::time::{Instant, sleep};
 
 use crate::broker::listen;
 use crate::cluster::{At, Cluster};
+use crate::coordinator::Coordinators;
+use crate::group::Group;
 use crate::network::Cut;
 
 pub(crate) const FIRST_PORT: u16 = 9092;
@@ -39,6 +42,34 @@ pub struct Settings {
     pub producer_expiration: Duration,
     /// How often brokers forget the producers that are older.
     pub expiration_check: Duration,
+    /// Without this there are no requests of transactions, and none that read.
+    pub transactions: Option<Transactions>,
+}
+
+/// What the coordinators of transactions are like.
+#[derive(Debug, Clone, Copy)]
+pub struct Transactions {
+    /// The finalized feature `transaction.version`, at first: 0, 1 or 2.
+    pub version: i16,
+    /// There are requests of version 2, whatever is finalized: since Kafka 4.0.
+    pub knows_v2: bool,
+    /// `transaction.max.timeout.ms`
+    pub max_timeout: Duration,
+    /// `transaction.abort.timed.out.transaction.cleanup.interval.ms`
+    pub sweep: Duration,
+    /// `transactional.id.expiration.ms`
+    pub expiration: Duration,
+}
+
+impl Transactions {
+    /// As Kafka 4 has them.
+    pub const FAIR: Self = Self {
+        version: 2,
+        knows_v2: true,
+        max_timeout: Duration::from_secs(15 * 60),
+        sweep: Duration::from_secs(10),
+        expiration: Duration::from_secs(7 * 24 * 60 * 60),
+    };
 }
 
 impl Settings {
@@ -53,6 +84,7 @@ impl Settings {
         first_epoch: 0,
         producer_expiration: Duration::from_secs(24 * 60 * 60),
         expiration_check: Duration::from_secs(10 * 60),
+        transactions: None,
     };
 }
 
@@ -77,6 +109,19 @@ pub struct Conditions {
     /// ids that do not exist.
     pub metadata_hostile: bool,
     pub no_producer_ids: bool,
+    /// Milliseconds, at most, until a marker is on its way to a partition.
+    pub markers: u64,
+    /// Of 1,000 markers: those that are delivered once more, later.
+    pub markers_again: u32,
+    /// Of 1,000 answers of EndTxn.
+    pub ends_lost: u32,
+    /// Of 1,000 requests to a coordinator: it says that it cannot, and does nothing.
+    pub coordinator_errors: u32,
+    /// It says so when it has done it.
+    pub coordinator_errors_after: u32,
+    pub no_coordinators: bool,
+    /// Milliseconds, at most, until a new coordinator has read what there is.
+    pub loading: u64,
 }
 
 impl Conditions {
@@ -95,6 +140,13 @@ impl Conditions {
         metadata_empty: false,
         metadata_hostile: false,
         no_producer_ids: false,
+        markers: 3,
+        markers_again: 0,
+        ends_lost: 0,
+        coordinator_errors: 0,
+        coordinator_errors_after: 0,
+        no_coordinators: false,
+        loading: 20,
     };
 }
 
@@ -109,6 +161,10 @@ pub enum Misdeed {
     MetadataStale,
     MetadataEmpty,
     MetadataHostile,
+    MarkerAgain,
+    CoordinatorError,
+    /// A transaction was open for longer than its producer wanted.
+    TimedOut,
 }
 
 /// Whoever wants to know what happens.
@@ -130,6 +186,9 @@ pub struct Kafka {
     /// Something in the cluster has changed: whoever waits looks again.
     pub(crate) changed: Notify,
     pub(crate) next_producer_id: Cell<i64>,
+    pub(crate) coordinators: RefCell<Coordinators>,
+    /// Consumer groups, by name.
+    pub groups: RefCell<BTreeMap<String, Group>>,
     started: Instant,
     /// What the brokers' wall clocks showed then.
     first_millis: i64,
@@ -158,6 +217,8 @@ impl Kafka {
         rng: SmallRng,
         observer: impl Observer + 'static,
     ) -> Rc<Self> {
+        let version = settings.transactions.map_or(0, |it| it.version);
+        let coordinators = Coordinators::new(cluster.brokers.len(), version);
         let kafka = Rc::new(Self {
             settings,
             conditions: Cell::new(Conditions::FAIR),
@@ -166,6 +227,8 @@ impl Kafka {
             rng: RefCell::new(rng),
             changed: Notify::new(),
             next_producer_id: Cell::new(1_000),
+            coordinators: RefCell::new(coordinators),
+            groups: RefCell::default(),
             started: Instant::now(),
             first_millis: real_millis(),
             observer: Box::new(observer),
@@ -382,6 +445,7 @@ impl Kafka {
                 kafka.cluster.borrow_mut().give_up(broker, at);
                 kafka.publish(at);
             }
+            kafka.lose_coordinators(broker);
         });
     }
 
@@ -400,6 +464,7 @@ impl Kafka {
                 }
             }
         }
+        self.forget_coordinators(broker);
         self.cut_all(broker);
         self.changed.notify_waiters();
         self.notice(broker, self.between(50, 600));
@@ -484,6 +549,7 @@ impl Kafka {
             self.cluster.borrow_mut().welcome(broker, at);
         }
         self.publish_all();
+        self.return_coordinators(broker);
         // Whoever is away may be waited for by a leader that has just become one.
         for other in 0..self.brokers() {
             self.notice(other, self.between(50, 600));

@@ -18,12 +18,29 @@
 mod batch;
 mod broker;
 mod cluster;
+mod coordinator;
+mod fetch;
+mod group;
 mod kafka;
 mod log;
+mod markers;
+mod metadata;
 mod network;
+mod produce;
+mod producers;
+pub mod raw;
+mod reader;
+mod requests;
+#[cfg(test)]
+mod tests;
+mod transaction;
 
-pub use batch::{HEADER, Header, values};
+pub use batch::{HEADER, Header, Marker, values};
 pub use cluster::{At, Broker, Cluster, Partition, Topic, View};
-pub use kafka::{Conditions, Kafka, Misdeed, Observer, Settings, rng};
+pub use coordinator::{Breach, Kind};
+pub use group::{Group, Member, Place};
+pub use kafka::{Conditions, Kafka, Misdeed, Observer, Settings, Transactions, rng};
 pub use log::{Appended, Log, ReplicaState, Stored, code};
 pub use network::{Cut, Listener, listen, virtual_time};
+pub use producers::{Ended, Guard, Open};
+pub use transaction::{Identity, LAST_EPOCH, Participant, State, Transaction, V1, V2, Version};

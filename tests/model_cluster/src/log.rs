@@ -3,23 +3,46 @@
 //! Kafka 4's rules for idempotent producers (`UnifiedLog.append`, `ProducerAppendInfo`,
 //! `ProducerStateEntry`). `tests/kafka/model.rs` compares them with a real broker, code by code.
 
-use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 use bytes::Bytes;
 
-use crate::batch::Header;
+use crate::batch::{Header, Marker};
+use crate::producers::{Ended, Guard, Open, Producers};
 
 pub mod code {
+    pub const UNKNOWN_SERVER_ERROR: i16 = -1;
+    pub const OFFSET_OUT_OF_RANGE: i16 = 1;
     pub const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
+    pub const LEADER_NOT_AVAILABLE: i16 = 5;
     pub const NOT_LEADER_OR_FOLLOWER: i16 = 6;
     pub const REQUEST_TIMED_OUT: i16 = 7;
     pub const MESSAGE_TOO_LARGE: i16 = 10;
+    pub const COORDINATOR_LOAD_IN_PROGRESS: i16 = 14;
+    pub const COORDINATOR_NOT_AVAILABLE: i16 = 15;
+    pub const NOT_COORDINATOR: i16 = 16;
     pub const NOT_ENOUGH_REPLICAS: i16 = 19;
     pub const NOT_ENOUGH_REPLICAS_AFTER_APPEND: i16 = 20;
+    pub const ILLEGAL_GENERATION: i16 = 22;
+    pub const UNKNOWN_MEMBER_ID: i16 = 25;
+    pub const CLUSTER_AUTHORIZATION_FAILED: i16 = 31;
+    pub const INVALID_REQUEST: i16 = 42;
     pub const OUT_OF_ORDER_SEQUENCE_NUMBER: i16 = 45;
     pub const INVALID_PRODUCER_EPOCH: i16 = 47;
+    pub const INVALID_TXN_STATE: i16 = 48;
+    pub const INVALID_PRODUCER_ID_MAPPING: i16 = 49;
+    pub const INVALID_TRANSACTION_TIMEOUT: i16 = 50;
+    pub const CONCURRENT_TRANSACTIONS: i16 = 51;
+    pub const TRANSACTION_COORDINATOR_FENCED: i16 = 52;
+    pub const TRANSACTIONAL_ID_AUTHORIZATION_FAILED: i16 = 53;
+    pub const OPERATION_NOT_ATTEMPTED: i16 = 55;
+    pub const FENCED_LEADER_EPOCH: i16 = 74;
+    pub const UNKNOWN_LEADER_EPOCH: i16 = 75;
+    pub const OFFSET_NOT_AVAILABLE: i16 = 78;
+    pub const FENCED_INSTANCE_ID: i16 = 82;
+    pub const PRODUCER_FENCED: i16 = 90;
     pub const UNKNOWN_TOPIC_ID: i16 = 100;
+    pub const TRANSACTION_ABORTABLE: i16 = 120;
 }
 
 /// A batch in a log.
@@ -34,25 +57,23 @@ impl Stored {
     pub fn end(&self) -> i64 {
         self.base_offset + i64::from(self.header.count)
     }
+
+    /// The end of a transaction, if it is one.
+    pub fn marker(&self) -> Option<Marker> {
+        self.header.is_control().then(|| Marker::read(&self.bytes))
+    }
 }
 
 /// Brokers remember this many batches of a producer.
 pub const REMEMBERED: usize = 5;
 
-#[derive(Debug, Clone, Default)]
-struct Producer {
-    epoch: i16,
-    /// The largest timestamp of the last batch's records.
-    last_timestamp: i64,
-    /// The last batches: first and last sequence, base offset.
-    batches: VecDeque<(i32, i32, i64)>,
-}
-
 /// A replica's log.
 #[derive(Debug, Clone, Default)]
 pub struct Log {
     batches: Vec<Rc<Stored>>,
-    producers: BTreeMap<i64, Producer>,
+    producers: Producers,
+    /// In the order of their ends.
+    ended: Vec<Ended>,
 }
 
 /// Where an appended batch is.
@@ -77,6 +98,20 @@ pub struct ReplicaState {
     pub max_message: usize,
 }
 
+impl ReplicaState {
+    fn may_append(&self, acks: i16) -> Result<(), i16> {
+        if !self.leads {
+            return Err(code::NOT_LEADER_OR_FOLLOWER);
+        }
+        // No more can be asked for than there are.
+        let least = self.min_in_sync.min(self.replicas);
+        match acks == -1 && self.in_sync < least {
+            true => Err(code::NOT_ENOUGH_REPLICAS),
+            false => Ok(()),
+        }
+    }
+}
+
 impl Log {
     /// What a broker does with a producer's batch. An error is the code of its answer.
     pub fn produce(
@@ -85,26 +120,25 @@ impl Log {
         acks: i16,
         bytes: &Bytes,
     ) -> Result<Appended, i16> {
-        if !state.leads {
-            return Err(code::NOT_LEADER_OR_FOLLOWER);
-        }
-        // No more can be asked for than there are.
-        let least = state.min_in_sync.min(state.replicas);
-        if acks == -1 && state.in_sync < least {
-            return Err(code::NOT_ENOUGH_REPLICAS);
-        }
-        self.append(bytes, state.max_message)
+        self.produce_verified(state, acks, bytes, None)
     }
 
-    fn append(&mut self, bytes: &Bytes, max_message_bytes: usize) -> Result<Appended, i16> {
+    /// The same, when the coordinator has been asked about the batch's transaction.
+    pub fn produce_verified(
+        &mut self,
+        state: ReplicaState,
+        acks: i16,
+        bytes: &Bytes,
+        guard: Option<Guard>,
+    ) -> Result<Appended, i16> {
+        state.may_append(acks)?;
         // Kafka looks at the size before the checksum.
-        if bytes.len() > max_message_bytes {
+        if bytes.len() > state.max_message {
             return Err(code::MESSAGE_TOO_LARGE);
         }
         let header = Header::read(bytes)?;
         if header.producer_id >= 0
-            && let Some(known) = self.producers.get(&header.producer_id)
-            && let Some(before) = known.look(&header)?
+            && let Some(before) = self.producers.look(&header, guard)?
         {
             return Ok(Appended {
                 base_offset: before,
@@ -112,36 +146,60 @@ impl Log {
                 duplicate: true,
             });
         }
+        Ok(self.append(header, bytes.clone()))
+    }
+
+    /// Whether the coordinator has to be asked before this batch can be appended: with what has to be
+    /// shown then. `adds` if the broker adds the partition to the transaction by itself.
+    pub fn verify(
+        &mut self,
+        state: ReplicaState,
+        batch: &Header,
+        adds: bool,
+    ) -> Result<Option<Guard>, i16> {
+        if !state.leads {
+            return Err(code::NOT_LEADER_OR_FOLLOWER);
+        }
+        self.producers.verify(batch, adds)
+    }
+
+    /// What a broker does with a coordinator's marker.
+    pub fn mark(
+        &mut self,
+        state: ReplicaState,
+        marker: &Marker,
+        version: i16,
+    ) -> Result<Appended, i16> {
+        state.may_append(-1)?;
+        self.producers.look_at_marker(marker, version)?;
+        let (header, bytes) = marker.batch();
+        Ok(self.append(header, bytes))
+    }
+
+    fn append(&mut self, header: Header, bytes: Bytes) -> Appended {
         let base_offset = self.end();
         let stored = Stored {
             header,
             base_offset,
-            bytes: bytes.clone(),
+            bytes,
         };
         let end = stored.end();
         self.store(Rc::new(stored));
-        Ok(Appended {
+        Appended {
             base_offset,
             end,
             duplicate: false,
-        })
+        }
     }
 
     /// Appends without a question, as followers do.
     fn store(&mut self, stored: Rc<Stored>) {
         let header = &stored.header;
-        if header.producer_id >= 0 {
-            let known = self.producers.entry(header.producer_id).or_default();
-            if known.epoch != header.epoch {
-                known.batches.clear();
-                known.epoch = header.epoch;
-            }
-            known.last_timestamp = header.max_timestamp;
-            let (first, last) = (header.first_sequence, header.last_sequence());
-            known.batches.push_back((first, last, stored.base_offset));
-            if known.batches.len() > REMEMBERED {
-                known.batches.pop_front();
-            }
+        if let Some(marker) = stored.marker() {
+            let ended = self.producers.marked(&marker, stored.base_offset);
+            self.ended.extend(ended);
+        } else if header.producer_id >= 0 {
+            self.producers.appended(header, stored.base_offset);
         }
         self.batches.push(stored);
     }
@@ -149,21 +207,17 @@ impl Log {
     /// Forgets the producers whose last batch's records are older than `producer.id.expiration.ms`, by
     /// the records' own timestamps (`ProducerStateManager.removeExpiredProducers`).
     pub fn forget_producers(&mut self, now: i64, expiration: i64) {
-        let expired = |known: &Producer| now - known.last_timestamp >= expiration;
-        self.producers.retain(|_, known| !expired(known));
+        self.producers.forget(now, expiration);
     }
 
     /// The broker was started again. What it knows of producers comes from a snapshot, which has one batch of
     /// each that has not expired. After a crash, too: then the log is read first, and a snapshot is taken
     /// behind its end (`LogLoader.recoverSegment`).
     pub fn reload(&mut self, now: i64, expiration: i64) {
-        let batches = std::mem::take(self).batches;
+        let batches = self.emptied();
         batches.into_iter().for_each(|batch| self.store(batch));
         self.forget_producers(now, expiration);
-        for known in self.producers.values_mut() {
-            let older = known.batches.len().saturating_sub(1);
-            known.batches.drain(..older);
-        }
+        self.producers.keep_one_batch();
     }
 
     /// The offset behind the last record.
@@ -173,6 +227,30 @@ impl Log {
 
     pub fn batches(&self) -> &[Rc<Stored>] {
         &self.batches
+    }
+
+    /// The transactions that are open here, by producer id.
+    pub fn open(&self) -> Vec<Open> {
+        self.producers.open().collect()
+    }
+
+    /// The transactions that have ended here, in the order of their ends.
+    pub fn ended(&self) -> &[Ended] {
+        &self.ended
+    }
+
+    /// Up to where every transaction has ended, as far as replicas have it
+    /// (`UnifiedLog.lastStableOffset`): what consumers with `read_committed` see.
+    pub fn last_stable_offset(&self, high_watermark: i64) -> i64 {
+        let open = self.producers.open().map(|it| it.first_offset);
+        let unsure = self
+            .ended
+            .iter()
+            .filter(|it| it.last_offset >= high_watermark);
+        let firsts = open.chain(unsure.map(|it| it.first_offset));
+        firsts
+            .min()
+            .map_or(high_watermark, |first| first.min(high_watermark))
     }
 
     /// Makes this log like the leader's: drops what the leader does not have, and copies what it has
@@ -194,10 +272,17 @@ impl Log {
         }
     }
 
+    /// Takes all batches out, and forgets what they said of producers.
+    fn emptied(&mut self) -> Vec<Rc<Stored>> {
+        self.producers.clear();
+        self.ended.clear();
+        std::mem::take(&mut self.batches)
+    }
+
     /// Keeps the first `count` batches, and remembers of producers what they say.
     fn truncate(&mut self, count: usize) {
         if count < self.batches.len() {
-            let kept = std::mem::take(self).batches.into_iter().take(count);
+            let kept = self.emptied().into_iter().take(count);
             kept.for_each(|batch| self.store(batch));
         }
     }
@@ -206,31 +291,5 @@ impl Log {
     pub fn lose_from(&mut self, offset: i64) {
         let kept = self.batches.iter().take_while(|b| b.base_offset < offset);
         self.truncate(kept.count());
-    }
-}
-
-impl Producer {
-    /// The offset of the same batch, if it is remembered; an error if it does not fit.
-    fn look(&self, batch: &Header) -> Result<Option<i64>, i16> {
-        let (first, last) = (batch.first_sequence, batch.last_sequence());
-        if batch.epoch < self.epoch {
-            return Err(code::INVALID_PRODUCER_EPOCH);
-        }
-        if batch.epoch > self.epoch {
-            return match first {
-                0 => Ok(None),
-                _ => Err(code::OUT_OF_ORDER_SEQUENCE_NUMBER),
-            };
-        }
-        let same = self.batches.iter().find(|b| (b.0, b.1) == (first, last));
-        if let Some((.., offset)) = same {
-            return Ok(Some(*offset));
-        }
-        match self.batches.back() {
-            Some((_, before, _)) if before.wrapping_add(1) & i32::MAX != first => {
-                Err(code::OUT_OF_ORDER_SEQUENCE_NUMBER)
-            }
-            _ => Ok(None),
-        }
     }
 }

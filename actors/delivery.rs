@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 use super::guard::{self, Guard, Guarded, On, Watch, guarded};
 use super::lifecycle::Lifecycle;
-use super::messages::{AllTold, ComponentFell, Deliver, Stop};
+use super::messages::{AllTold, ComponentFell, Deliver, Stop, TransactionEnded};
 use super::now;
 use crate::core::batch::Settled;
 use crate::core::delivery::{BatchOutcome, Handled, InTurn, Listener};
@@ -52,6 +52,8 @@ pub(crate) struct DeliveryActor {
     lines: Vec<Line>,
     /// The number of the next line.
     next: u64,
+    /// Batches whose transaction has not ended, in the order in which they came.
+    held: Vec<Deliver>,
     /// It ends when every recipient has been told.
     stopping: bool,
     /// Dropped with the actor.
@@ -85,6 +87,7 @@ impl DeliveryActor {
             held_up,
             lines: Vec::new(),
             next: 0,
+            held: Vec::new(),
             stopping: false,
             _alive: alive,
         };
@@ -148,7 +151,7 @@ impl DeliveryActor {
     }
 
     fn stop_if_told(&mut self, ctx: &mut Context<Self>) {
-        if self.stopping && self.lines.is_empty() {
+        if self.stopping && self.lines.is_empty() && self.held.is_empty() {
             ctx.stop();
         }
     }
@@ -158,7 +161,7 @@ impl Actor for DeliveryActor {
     type Context = Context<Self>;
 }
 
-guarded!(DeliveryActor: Deliver, AllTold);
+guarded!(DeliveryActor: Deliver, TransactionEnded, AllTold);
 
 impl Guarded for DeliveryActor {
     fn guard(&mut self) -> &mut Guard {
@@ -172,14 +175,24 @@ impl Guarded for DeliveryActor {
         for number in numbers {
             self.handled(number, ctx);
         }
+        // So may the news of a transaction's end.
+        self.tell_held(ctx);
         0
     }
 
     fn fail(&mut self, _: &Arc<str>, _: &mut Context<Self>) {}
 }
 
-impl On<Deliver> for DeliveryActor {
-    fn on(&mut self, message: Deliver, ctx: &mut Context<Self>) {
+impl DeliveryActor {
+    /// Tells of what was held and whose transaction has ended.
+    fn tell_held(&mut self, ctx: &mut Context<Self>) {
+        for held in std::mem::take(&mut self.held) {
+            self.on(held, ctx);
+        }
+    }
+
+    /// Tells all who are to know of a batch.
+    fn deliver(&mut self, message: Deliver, ctx: &mut Context<Self>) {
         let Deliver {
             topic_partition,
             settled,
@@ -188,10 +201,15 @@ impl On<Deliver> for DeliveryActor {
             first,
             count,
             settlement,
+            scope,
             listeners,
             tokens,
             memory,
         } = settled;
+        let settlement = match &scope {
+            Some(scope) => settlement.at_the_end_of(scope),
+            None => settlement,
+        };
         let outcome = BatchOutcome::new(topic_partition.clone(), first, count, &settlement);
         if let Some(outcome) = &outcome {
             let by_message = listeners.listeners().iter().filter(|it| it.is_recipient());
@@ -211,7 +229,7 @@ impl On<Deliver> for DeliveryActor {
             for (receipt, callback) in listeners.into_callbacks() {
                 // What the callback owns is dropped in there, too.
                 shielded("a callback", || {
-                    if let Some(outcome) = receipt.outcome() {
+                    if let Some(outcome) = receipt.final_outcome() {
                         callback(outcome);
                     }
                 });
@@ -219,6 +237,28 @@ impl On<Deliver> for DeliveryActor {
         });
         drop(memory);
         drop(tokens); // a flush may have waited for these calls
+    }
+}
+
+impl On<Deliver> for DeliveryActor {
+    /// A batch of a transaction is kept until that has ended. Its memory is not, as many batches may wait
+    /// so, and whoever waits for a flush is not to wait for the end.
+    fn on(&mut self, mut message: Deliver, ctx: &mut Context<Self>) {
+        let settled = &mut message.settled;
+        if settled.scope.as_ref().is_some_and(|it| it.end().is_none()) {
+            settled.memory = None;
+            settled.tokens.clear();
+            self.held.push(message);
+        } else {
+            self.deliver(message, ctx);
+        }
+    }
+}
+
+impl On<TransactionEnded> for DeliveryActor {
+    fn on(&mut self, _: TransactionEnded, ctx: &mut Context<Self>) {
+        self.tell_held(ctx);
+        self.stop_if_told(ctx);
     }
 }
 
@@ -233,6 +273,7 @@ impl Handler<Stop> for DeliveryActor {
 
     fn handle(&mut self, _: Stop, ctx: &mut Context<Self>) {
         self.stopping = true;
+        self.tell_held(ctx);
         self.stop_if_told(ctx);
     }
 }

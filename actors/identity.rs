@@ -78,7 +78,7 @@ impl IdentityActor {
         self.waiting
             .retain(|_, (who, wanted)| match identities.want(*wanted) {
                 NextIdentity::Use(identity) => {
-                    who.do_send(SetIdentity(identity));
+                    who.do_send(SetIdentity::plain(identity));
                     false
                 }
                 NextIdentity::Ask => {
@@ -175,6 +175,8 @@ impl IdentityActor {
 
 impl Sleeper for Addr<IdentityActor> {}
 
+impl IdentityPeer for Addr<IdentityActor> {}
+
 impl Actor for IdentityActor {
     type Context = Context<Self>;
 }
@@ -213,9 +215,10 @@ impl On<WantIdentity> for IdentityActor {
             partition,
             who,
             wanted,
+            joining: _,
         } = message;
         match self.identities.want(wanted) {
-            NextIdentity::Use(identity) => who.do_send(SetIdentity(identity)),
+            NextIdentity::Use(identity) => who.do_send(SetIdentity::plain(identity)),
             step => {
                 self.waiting.insert(partition, (who, wanted));
                 if step == NextIdentity::Ask {

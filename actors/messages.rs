@@ -21,12 +21,13 @@ use crate::core::dispatch::{self, Demand, LoanHome};
 use crate::core::endpoint::Endpoint;
 use crate::core::figures::{BrokerFigures, Figures, PartitionFigures};
 use crate::core::identity::{Identity, Wanted};
-use crate::core::ledger::Report;
+use crate::core::ledger::{Joining, Report};
 use crate::core::memory::{Buffer, Refusal};
 use crate::core::record::TopicPartition;
 use crate::core::security::{Certificate, SecurityError};
 use crate::core::supervision::Component;
 use crate::core::tally::{OutcomeCounts, Outcomes};
+use crate::core::transaction::{GroupOffsets, Scope, TransactionError};
 use crate::core::wire::{LeaderHint, Node};
 use crate::intake::backend::TopicReply;
 
@@ -57,6 +58,12 @@ pub(crate) trait PartitionPeer:
     + Accepts<SetIdentity>
     + Accepts<RefuseIdentity>
     + Accepts<RefuseBatches>
+{
+}
+
+/// Who gives partitions their identity, as they know it: the IdentityActor, or the TransactionActor.
+pub(crate) trait IdentityPeer:
+    Accepts<WantIdentity> + Accepts<Resync> + Accepts<Stop>
 {
 }
 
@@ -218,22 +225,36 @@ pub(crate) struct MoveTo {
 }
 
 /// A partition has batches and no identity to stamp them with. Sent by the partition to the
-/// IdentityActor.
+/// IdentityActor, or where batches are part of transactions, to the TransactionActor.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct WantIdentity {
     pub partition: TopicPartition,
     pub who: PartitionAddr,
     pub wanted: Wanted,
+    /// The transaction that the batches are part of.
+    pub joining: Option<Joining>,
 }
 
-/// The identity to use from now on. Sent by the IdentityActor to the partition that asked for it.
-#[derive(Message, Clone, Copy)]
+/// The identity to use from now on. Sent to the partition that asked for it.
+#[derive(Message, Clone)]
 #[rtype(result = "()")]
-pub(crate) struct SetIdentity(pub Identity);
+pub(crate) struct SetIdentity {
+    pub identity: Identity,
+    /// The transaction that it is for.
+    pub scope: Option<Arc<Scope>>,
+}
 
-/// No broker gives an identity until something is changed, and why. Sent by the IdentityActor to the
-/// partitions that asked for one. They may ask again.
+impl SetIdentity {
+    /// For batches that are part of no transaction.
+    pub fn plain(identity: Identity) -> Self {
+        let scope = None;
+        Self { identity, scope }
+    }
+}
+
+/// No broker gives an identity until something is changed, and why; or the transaction that it was
+/// wanted for takes no more. Sent to the partitions that asked for one. They may ask again.
 #[derive(Message, Clone)]
 #[rtype(result = "()")]
 pub(crate) struct RefuseIdentity(pub Arc<str>);
@@ -363,6 +384,109 @@ pub(crate) struct Deliver {
     pub topic_partition: TopicPartition,
     pub settled: Settled,
 }
+
+/// A transaction is to begin. Sent by a handle to the TransactionActor.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct BeginTransaction {
+    pub deadline: Instant,
+    pub reply: oneshot::Sender<Result<OpenTransaction, TransactionError>>,
+}
+
+/// A transaction, as whoever began it has it. If it is dropped, also on its way there, the transaction is
+/// aborted.
+pub(crate) struct OpenTransaction {
+    scope: Arc<Scope>,
+    ends: Recipient<EndTransaction>,
+    offsets: Recipient<SendOffsets>,
+    left: bool,
+}
+
+impl OpenTransaction {
+    pub fn new(
+        scope: Arc<Scope>,
+        ends: Recipient<EndTransaction>,
+        offsets: Recipient<SendOffsets>,
+    ) -> Self {
+        Self {
+            scope,
+            ends,
+            offsets,
+            left: false,
+        }
+    }
+
+    pub fn scope(&self) -> &Arc<Scope> {
+        &self.scope
+    }
+
+    /// Has it ended as it is wished, and somebody told who waits for that. Returns whether there is an
+    /// actor to do it.
+    pub fn end(&self, waits: Option<WaitsForEnd>) -> bool {
+        self.ends.do_send(EndTransaction(waits));
+        self.ends.connected()
+    }
+
+    /// Sends the message. Returns whether there is an actor to handle it.
+    pub fn send_offsets(&self, offsets: SendOffsets) -> bool {
+        self.offsets.do_send(offsets);
+        self.offsets.connected()
+    }
+
+    /// It is being ended: a drop does not abort it any more.
+    pub fn leave(mut self) -> Self {
+        self.left = true;
+        self
+    }
+}
+
+impl Drop for OpenTransaction {
+    fn drop(&mut self) {
+        if !self.left {
+            self.scope.wish(false);
+            self.end(None);
+        }
+    }
+}
+
+/// A transaction is to be ended as its [`Scope`] says. Sent by whoever has it to the TransactionActor. If
+/// it is lost, that looks at the scope when it restarts; whoever waits sees the reply dropped, and sends it
+/// again.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct EndTransaction(pub Option<WaitsForEnd>);
+
+/// Somebody who is to be told that a transaction has ended, or that it was waited for long enough.
+pub(crate) struct WaitsForEnd {
+    pub scope: Arc<Scope>,
+    /// `None`: for as long as it takes.
+    pub deadline: Option<Instant>,
+    pub reply: oneshot::Sender<()>,
+}
+
+/// Offsets of a consumer group are to be committed with a transaction. Sent by whoever has it to the
+/// TransactionActor.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct SendOffsets {
+    pub scope: Arc<Scope>,
+    pub offsets: Arc<GroupOffsets>,
+    /// Until when the reply is waited for. The offsets are sent all the same.
+    pub deadline: Option<Instant>,
+    pub reply: oneshot::Sender<Result<(), TransactionError>>,
+}
+
+/// The producer is closing. Sent by the RuntimeActor to the TransactionActor, which aborts what is open,
+/// and replies when no transaction is there any more.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct CloseTransactions(pub oneshot::Sender<()>);
+
+/// A transaction has ended. Sent by the TransactionActor to the DeliveryActor, which then tells what
+/// became of its records.
+#[derive(Message, Clone, Copy)]
+#[rtype(result = "()")]
+pub(crate) struct TransactionEnded;
 
 /// Everything accepted so far has to be sent now. Sent by a handle to the RuntimeActor, which
 /// replies when all of it has its outcome. If the reply is dropped, a partition missed the flush,

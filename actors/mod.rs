@@ -26,17 +26,22 @@ mod runtime;
 pub(crate) mod security;
 mod sender;
 mod services;
+mod transaction;
 
 pub(crate) use delivery::{DeliveryActor, DeliveryElsewhere, ToRecipient};
 #[cfg(feature = "internals")]
 pub(crate) use guard::faults;
-pub(crate) use messages::{Close, Closed, Flush, GetFigures, LastHandleDropped, Subscribe};
+pub(crate) use messages::{
+    BeginTransaction, Close, Closed, Flush, GetFigures, LastHandleDropped, OpenTransaction,
+    SendOffsets, Subscribe, WaitsForEnd,
+};
 pub(crate) use metadata::MetadataActor;
-pub use partition::{PartitionActor, SendRecord};
+pub use partition::{PartitionActor, SendInTransaction, SendRecord};
 pub(crate) use pool::PoolActor;
 #[cfg(feature = "cli")]
 pub(crate) use runtime::connect_options;
 pub(crate) use runtime::{GetPartition, Runtime, RuntimeActor, RuntimeSpec};
+pub(crate) use transaction::TransactionActor;
 
 use std::time::Instant;
 

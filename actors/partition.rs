@@ -28,7 +28,7 @@ use super::services::SharedServices;
 use crate::core::batch::OpenBatch;
 use crate::core::figures::PartitionFigures;
 use crate::core::identity::Wanted;
-use crate::core::ledger::{Effects, Ledger, Readiness, Report};
+use crate::core::ledger::{Effects, Joining, Ledger, Readiness, Report};
 use crate::core::outcome::Reason;
 use crate::core::record::TopicPartition;
 use crate::core::stage::Stage;
@@ -39,7 +39,7 @@ use crate::intake::wall_clock;
 use crate::meters::TopicMeters;
 
 use notify::SenderNotifier;
-pub use send_record::SendRecord;
+pub use send_record::{SendInTransaction, SendRecord};
 use turns::Turns;
 
 /// The batches of a partition. Callers share the stage and the gauge. When this is dropped, the
@@ -181,6 +181,7 @@ impl PartitionActor {
     /// it.
     fn act(&mut self, now: Instant, ctx: &mut Context<Self>) {
         self.expire(now);
+        self.give_up_failed();
         while self.offers_unasked(now, ctx) {}
         self.announce(now);
 
@@ -194,18 +195,8 @@ impl PartitionActor {
             )
         };
         let has_batches = batches > 0 || self.open_since.is_some();
-        if wants_identity && has_batches && !std::mem::replace(&mut self.asked_identity, true) {
-            let left = self.ledger().left();
-            if let Some(left) = left {
-                let partition = &self.topic_partition;
-                tracing::info!(%partition, ?left, "the partition begins anew under another epoch");
-            }
-            let freed = self.freed;
-            self.services.identity.do_send(WantIdentity {
-                partition: self.topic_partition.clone(),
-                who: self.me(ctx),
-                wanted: Wanted { left, freed },
-            });
+        if wants_identity && has_batches {
+            self.ask_identity(ctx);
         }
         self.shared.gauge.queued(batches);
         self.wait_for_leader(has_batches && self.leader_told && self.leader.is_none());
@@ -215,7 +206,7 @@ impl PartitionActor {
             _ => None,
         };
         let lingering = self.open_since.filter(|_| !self.is_due(now));
-        let lingers_until = lingering.filter(|since| !self.leave_linger_to_sender(*since));
+        let lingers_until = lingering.filter(|since| !self.leave_linger_to_sender(*since, now));
         let lingers_until = lingers_until.map(|since| since + self.services.linger);
         let open_expiry = self
             .open_since
@@ -227,6 +218,47 @@ impl PartitionActor {
         {
             self.set_alarm(at, ctx);
         }
+    }
+
+    /// Asks for an identity, unless it has been asked for already.
+    fn ask_identity(&mut self, ctx: &Context<Self>) {
+        if self.asked_identity {
+            return;
+        }
+        let joins = match self.services.rules.transactional {
+            true => self.ledger().joins(|| self.shared.stage.open_scope()),
+            false => None,
+        };
+        if self.services.rules.transactional && joins.is_none() {
+            return; // the batch has left the stage meanwhile, and asks when it is collected
+        }
+        self.asked_identity = true;
+        let left = self.ledger().left();
+        if let Some(left) = left {
+            let partition = &self.topic_partition;
+            tracing::info!(%partition, ?left, "the partition begins anew under another epoch");
+        }
+        let freed = self.freed;
+        let wanted = Wanted { left, freed };
+        self.services.identity.do_send(WantIdentity {
+            partition: self.topic_partition.clone(),
+            who: self.me(ctx),
+            wanted,
+            joining: joins.map(|scope| Joining { scope, wanted }),
+        });
+    }
+
+    /// Settles what waits of a transaction that failed.
+    fn give_up_failed(&mut self) {
+        if !self.services.rules.transactional {
+            return;
+        }
+        let open = self.shared.stage.open_scope();
+        if open.is_some_and(|scope| scope.is_over().is_some()) {
+            self.collect(|_| true);
+        }
+        let effects = self.ledger().give_up_failed();
+        self.apply(effects);
     }
 
     /// Settles all batches whose `delivery.timeout.ms` is over, also the open one.
@@ -401,9 +433,12 @@ impl On<LoanReturned> for PartitionActor {
 }
 
 impl On<SetIdentity> for PartitionActor {
-    fn on(&mut self, SetIdentity(identity): SetIdentity, ctx: &mut Context<Self>) {
+    fn on(&mut self, SetIdentity { identity, scope }: SetIdentity, ctx: &mut Context<Self>) {
         self.asked_identity = false;
-        self.ledger().adopt(identity);
+        match scope {
+            Some(scope) => self.ledger().adopt_for(&scope, identity),
+            None => self.ledger().adopt(identity),
+        }
         self.identified();
         self.collect_and_act(now(), ctx);
     }
@@ -414,7 +449,7 @@ impl On<RefuseIdentity> for PartitionActor {
     /// left its identity.
     fn on(&mut self, RefuseIdentity(why): RefuseIdentity, ctx: &mut Context<Self>) {
         self.asked_identity = false;
-        if self.ledger().wants_identity() {
+        if self.ledger().wants_identity() && !self.services.rules.transactional {
             self.abandon(|_| Reason::NoProducerId {
                 why: Arc::clone(&why),
             });

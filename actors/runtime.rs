@@ -24,6 +24,7 @@ use super::messages::*;
 use super::pool::PoolActor;
 use super::sender::SenderActor;
 use super::services::SharedServices;
+use super::transaction::TransactionActor;
 use crate::config::Config;
 use crate::core::dispatch::Demand;
 use crate::core::endpoint::Endpoint;
@@ -115,6 +116,8 @@ pub(crate) struct RuntimeActor {
     /// The certificates that brokers and this client show each other.
     expiries: Expiries,
 
+    /// Who begins and ends transactions, if there is a `transactional.id`.
+    transactions: Option<Addr<TransactionActor>>,
     closing: Option<Closing>,
     /// Gets what became of the close when every actor has stopped.
     ended: Option<watch::Sender<Option<Closed>>>,

@@ -9,7 +9,7 @@ use actix::Addr;
 
 use super::clock::ClockActor;
 use super::delivery::DeliveryActor;
-use super::identity::IdentityActor;
+use super::messages::IdentityPeer;
 use super::metadata::MetadataActor;
 use crate::core::compress::Compressor;
 use crate::core::ledger::Rules;
@@ -25,7 +25,8 @@ pub(crate) struct SharedServices {
     /// see [`Wanted::freed`](crate::core::identity::Wanted::freed).
     pub freed: Cell<u64>,
     pub clock: Addr<ClockActor>,
-    pub identity: Addr<IdentityActor>,
+    /// Who gives partitions their identity.
+    pub identity: Box<dyn IdentityPeer>,
     pub metadata: Addr<MetadataActor>,
     pub delivery: Addr<DeliveryActor>,
 }

@@ -40,9 +40,16 @@ pub mod net {
 pub mod wire {
     //! Responses, decoded.
     pub use crate::core::cluster::ClusterView;
+    pub use crate::core::wire::add_offsets_to_txn::AddOffsetsToTxnResponse;
+    pub use crate::core::wire::add_partitions_to_txn::AddPartitionsToTxnResponse;
+    pub use crate::core::wire::end_txn::EndTxnResponse;
+    pub use crate::core::wire::fetch::FetchResponse;
+    pub use crate::core::wire::find_coordinator::FindCoordinatorResponse;
+    pub use crate::core::wire::list_offsets::ListOffsetsResponse;
+    pub use crate::core::wire::txn_offset_commit::TxnOffsetCommitResponse;
     pub use crate::core::wire::{
-        Api, InitProducerIdResponse, MetadataResponse, ProduceResponse, Versions, VersionsResponse,
-        split_response,
+        Api, InitProducerIdResponse, MetadataResponse, ProduceResponse, TransactionProtocol,
+        Versions, VersionsResponse, split_response,
     };
 }
 
@@ -57,6 +64,7 @@ pub mod security {
 pub mod batch {
     //! Batches, the memory they are made of, and where they are filled.
     pub use crate::core::ack::Ack;
+    pub use crate::core::batch::logged::{Control, LogError, LoggedBatch, LoggedBatches};
     pub use crate::core::batch::{HEADER_LEN, OpenBatch, RecordRef, SealedBatch, Stamp};
     pub use crate::core::compress::{Compressor, decompress};
     pub use crate::core::memory::{Budget, Buffer, Lease, Shelf, blank};

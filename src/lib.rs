@@ -2,7 +2,8 @@
 //!
 //! An application starts a [`Producer`], sends [`Record`]s to it from wherever it likes, and gets
 //! one truthful [`Outcome`] for every record: [`Acked`], or
-//! [`NotWritten`](Unconfirmed::NotWritten), or [`Unknown`](Unconfirmed::Unknown).
+//! [`NotWritten`](Unconfirmed::NotWritten), or [`Unknown`](Unconfirmed::Unknown), or in a transaction
+//! [`Aborted`](Unconfirmed::Aborted).
 //!
 //! ```no_run
 //! use forebay::{Config, Producer, Record};
@@ -26,6 +27,7 @@
 //! - **Send values of your own types**: [`TypedProducer`], with a [`Serializer`] each for keys and values.
 //! - **Send from actors, and be told by messages**: [`SendRecord`], [`Producer::outcomes_to`],
 //!   [`BatchOutcome`].
+//! - **Send in transactions**: [`TransactionalProducer`], [`Transaction`].
 //! - **Configure**: [`config`], under Kafka's own key names; [`ProducerBuilder`] for what is code.
 //! - **Choose partitions**: [`partitioner`].
 //! - **See and change records on their way**: [`Interceptor`].
@@ -89,6 +91,20 @@ pub mod partitioner {
     };
 }
 
+pub mod transaction {
+    //! Sending in transactions: records that are all there for a `read_committed` reader, or none.
+    //!
+    //! [`TransactionalProducer`](crate::TransactionalProducer) begins a
+    //! [`Transaction`](crate::Transaction). What is here is for one: its handles, its receipts, and how it
+    //! ended. The names are those of sending without transactions where they mean the same.
+
+    pub use crate::actors::SendInTransaction;
+    pub use crate::api::transaction::{Handle, InDoubt, Lane, NotCommitted};
+    pub use crate::core::transaction::{
+        Appended, BorrowedReceipt, GroupMetadata, ReadUpTo, Receipt, Receipts, TransactionError,
+    };
+}
+
 pub use crate::core::ack::{BorrowedReceipt, Receipt, RecordId};
 pub use crate::core::batch::Header;
 pub use crate::core::broker_error::BrokerError;
@@ -113,6 +129,7 @@ pub use api::lane::{Lane, SinkError};
 pub use api::placement::Placement;
 pub use api::producer::Producer;
 pub use api::serializer::{BigEndian, FromFn, SerializeError, Serializer, Utf8};
+pub use api::transaction::{Transaction, TransactionalProducer};
 pub use api::typed_producer::TypedProducer;
 pub use config::{Config, ConfigError};
 pub use intake::error::{RecordPart, SendError, TrySendError, WaitsFor};
@@ -127,6 +144,11 @@ pub use rustls;
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// So do those of transactions.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/transactions.md")]
+struct Transactions;
 
 /// So do those of the other ways to send.
 #[cfg(doctest)]

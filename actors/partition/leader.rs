@@ -78,13 +78,13 @@ impl PartitionActor {
     /// Leaves it to the leader's sender to ask for the open batch when its linger is over. Returns
     /// whether the sender has it in its list. Only a batch that could be lent at once is listed.
     /// Otherwise a sender that wants it as piggyback would ask in vain.
-    pub(super) fn leave_linger_to_sender(&self, opened: Instant) -> bool {
+    pub(super) fn leave_linger_to_sender(&self, opened: Instant, now: Instant) -> bool {
         let Some(notifier) = &self.notifier else {
             return false;
         };
         let leader = self.leader.as_ref();
         let lends = || leader.is_some_and(|it| self.may_lend_to(it.incarnation));
-        if !notifier.handle.is_listed() && self.would_lend_open() && lends() {
+        if !notifier.handle.is_listed() && self.would_lend_open(now) && lends() {
             notifier.list(opened);
         }
         notifier.handle.is_listed()

@@ -28,13 +28,13 @@ impl PartitionActor {
     /// Whether there is a batch to lend, or an open one that can be sealed and lent.
     fn is_ready(&self, now: Instant) -> bool {
         self.ledger().readiness(now) == Readiness::Now
-            || (self.would_lend_open() && self.is_due(now))
+            || (self.would_lend_open(now) && self.is_due(now))
     }
 
     /// Whether the open batch would be lent if it were sealed.
-    pub(super) fn would_lend_open(&self) -> bool {
+    pub(super) fn would_lend_open(&self, now: Instant) -> bool {
         let ledger = self.ledger();
-        ledger.all_lent() && ledger.has_room() && !ledger.wants_identity()
+        ledger.all_lent() && ledger.has_room(now) && !ledger.wants_identity()
     }
 
     /// Whether no batch is lent to another sender than this one.
@@ -111,7 +111,7 @@ impl On<Take> for PartitionActor {
         self.expire_doubts();
         let lends = self.may_lend_to(take.incarnation);
         // The open batch may only leave if no other batch has to be lent before it.
-        let open = lends && self.would_lend_open() && self.shared.stage.queued() == 0;
+        let open = lends && self.would_lend_open(now) && self.shared.stage.queued() == 0;
         let due = self.due(now);
         self.collect(|opened| open && (take.open || due(opened)));
         for left in (0..take.batches).rev() {

@@ -1,5 +1,6 @@
 //! Sends a record by a message to a partition's actor.
 
+use std::future::ready;
 use std::pin::pin;
 use std::sync::Arc;
 
@@ -13,7 +14,9 @@ use crate::core::ack::Receipt;
 use crate::core::delivery::Listener;
 use crate::core::record::{Record, TopicName};
 use crate::core::stage::AppendOptions;
+use crate::core::transaction;
 use crate::core::user_code::{HeldUp, polled};
+use crate::intake::Intake;
 use crate::intake::error::SendError;
 
 /// A record for this partition, as a message. It is for applications that work with actors.
@@ -47,25 +50,87 @@ impl std::fmt::Debug for SendRecord {
     }
 }
 
+/// A record for this partition in a transaction, as a message; made with
+/// [`Handle::message`](crate::transaction::Handle::message). Otherwise as [`SendRecord`].
+#[derive(Message)]
+#[rtype(result = "Result<transaction::Receipt, SendError>")]
+pub struct SendInTransaction {
+    record: Record,
+    intake: Arc<Intake>,
+    listeners: Arc<[Arc<dyn Listener>]>,
+}
+
+impl SendInTransaction {
+    pub(crate) fn new(
+        record: Record,
+        intake: Arc<Intake>,
+        listeners: Arc<[Arc<dyn Listener>]>,
+    ) -> Self {
+        Self {
+            record,
+            intake,
+            listeners,
+        }
+    }
+}
+
+impl std::fmt::Debug for SendInTransaction {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("SendInTransaction")
+            .field(&self.record)
+            .finish()
+    }
+}
+
+/// The future of a record that came as a message.
+type Sent<R> = ResponseFuture<Result<R, SendError>>;
+
 impl Handler<SendRecord> for PartitionActor {
-    type Result = ResponseFuture<Result<Receipt, SendError>>;
+    type Result = Sent<Receipt>;
 
     fn handle(&mut self, message: SendRecord, _: &mut Context<Self>) -> Self::Result {
-        let SendRecord {
-            mut record,
+        let SendRecord { record, listeners } = message;
+        if self.services.rules.transactional {
+            return Box::pin(ready(Err(SendError::NoTransaction)));
+        }
+        let intake = Arc::clone(&self.intake);
+        let listeners = listeners.unwrap_or_else(|| Arc::clone(&intake.listeners));
+        Box::pin(self.accept(record, intake, listeners))
+    }
+}
+
+impl Handler<SendInTransaction> for PartitionActor {
+    type Result = Sent<transaction::Receipt>;
+
+    fn handle(&mut self, message: SendInTransaction, _: &mut Context<Self>) -> Self::Result {
+        let SendInTransaction {
+            record,
+            intake,
             listeners,
         } = message;
+        let accepted = self.accept(record, intake, listeners);
+        Box::pin(async move { accepted.await.map(transaction::Receipt::new) })
+    }
+}
+
+impl PartitionActor {
+    /// Accepts a record when those before it were, through this intake.
+    fn accept(
+        &mut self,
+        mut record: Record,
+        intake: Arc<Intake>,
+        listeners: Arc<[Arc<dyn Listener>]>,
+    ) -> impl Future<Output = Result<Receipt, SendError>> + use<> {
         let (topic, partition) = (
             Arc::clone(&self.topic_partition.topic),
             self.topic_partition.partition,
         );
         record.topic = TopicName::Shared(Arc::clone(&topic));
         record.partition = Some(partition);
-        let (asked, intake) = (now(), Arc::clone(&self.intake));
+        let asked = now();
         let Turn { before, down, over } = self.turns.next();
         let sent = async move {
-            let listeners = listeners.as_ref().unwrap_or(&intake.listeners);
-            let options = AppendOptions::for_listeners(listeners);
+            let options = AppendOptions::for_listeners(&listeners);
             let sending = async {
                 if let Some(before) = before {
                     let _ = before.await; // however that one ended
@@ -84,6 +149,6 @@ impl Handler<SendRecord> for PartitionActor {
             sent
         };
         // Between its polls the actor goes on.
-        Box::pin(polled(HeldUp::Nothing, sent))
+        polled(HeldUp::Nothing, sent)
     }
 }

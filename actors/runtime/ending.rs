@@ -35,6 +35,15 @@ impl RuntimeActor {
         let Some(closing) = &self.closing else {
             return;
         };
+        if let Some(transactions) = self.transactions.take() {
+            // What is open is aborted first, so that its records do not count as acked.
+            let (reply, none) = oneshot::channel();
+            transactions.do_send(CloseTransactions(reply));
+            guard::spawn(ctx, none, |actor: &mut Self, _, ctx| {
+                actor.deliver_and_end(ctx)
+            });
+            return;
+        }
         let (done, delivered) = oneshot::channel();
         self.barrier(done, Arc::clone(&closing.counts));
         guard::spawn(
@@ -125,6 +134,7 @@ impl RuntimeActor {
             for sender in senders {
                 sender.do_send(Stop);
             }
+            services.identity.do_send(Stop);
             let told = tokio::time::timeout(GRACE, services.delivery.send(Stop)).await;
             if told.is_err() {
                 tracing::warn!(
@@ -132,7 +142,6 @@ impl RuntimeActor {
                 );
             }
             services.metadata.do_send(Stop);
-            services.identity.do_send(Stop);
             let _ = services.clock.send(Stop).await;
             let outcomes = closing.counts.so_far();
             let closed = match in_vain {

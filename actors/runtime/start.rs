@@ -19,11 +19,14 @@ use crate::actors::clock::ClockActor;
 use crate::actors::delivery::{DeliveryActor, DeliveryElsewhere};
 use crate::actors::guard::Watch;
 use crate::actors::identity::IdentityActor;
-use crate::actors::messages::{CertificatesSeen, Closed, InstallMetadata, Restock, SetNodes};
+use crate::actors::messages::{
+    CertificatesSeen, Closed, IdentityPeer, InstallMetadata, Restock, SetNodes,
+};
 use crate::actors::metadata::MetadataActor;
 use crate::actors::now;
 use crate::actors::pool::PoolActor;
 use crate::actors::services::SharedServices;
+use crate::actors::transaction::{Around, TransactionActor};
 use crate::config::{Config, MetadataRecovery};
 use crate::core::backoff::Backoff;
 use crate::core::cluster::MetadataRules;
@@ -36,12 +39,15 @@ use crate::core::memory::{MemoryObserver, Shelf};
 use crate::core::partitioner::Partitioner;
 use crate::core::security::Expiries;
 use crate::core::supervision::Component;
+use crate::core::transaction::Coordination;
 use crate::core::user_code::HeldUp;
 use crate::intake::Intake;
 use crate::intake::interceptor::Interceptor;
 use crate::intake::topics::Topics;
 use crate::meters::PoolMeters;
-use crate::net::{ConnectOptions, ControlClient, Observer, Security, Seen};
+use crate::net::{
+    ConnectOptions, ControlClient, CoordinatorClient, Observer, Security, Seen, TransactionClient,
+};
 
 /// What a runtime is started with.
 pub(crate) struct RuntimeSpec {
@@ -57,6 +63,8 @@ pub(crate) struct RuntimeSpec {
 pub(crate) struct Runtime {
     pub runtime: Addr<RuntimeActor>,
     pub intake: Arc<Intake>,
+    /// Who begins and ends transactions, if there is a `transactional.id`.
+    pub transactions: Option<Addr<TransactionActor>>,
     /// Kept while there is a handle. It has to be dropped before
     /// [`LastHandleDropped`](crate::actors::messages::LastHandleDropped) is sent.
     pub handles: Arc<()>,
@@ -86,12 +94,14 @@ impl RuntimeSpec {
         let pool = start_pool(&config, &shelf, (&clock, &runtime), &watch);
         let mut connect = connect_options(&config, self.security.clone().started(self.seed));
         connect.observer = observer(runtime.downgrade());
-        let identity = start_identity(&config, &connect, &clock, &watch, rng.random());
+        let delivery = start_delivery(delivery, (max, window), &runtime, &watch)?;
+        let around = (&clock, &delivery, &runtime);
+        let identity = start_identity(&config, &connect, around, &watch, rng.random());
         let metadata = start_metadata(
             (&config, &connect),
             &topics,
             &clock,
-            (identity.clone().recipient(), runtime.clone().recipient()),
+            (identity.nodes, runtime.clone().recipient()),
             &watch,
             (rng.random(), rng.random()),
         );
@@ -104,9 +114,9 @@ impl RuntimeSpec {
             rules: Rc::new(ledger_rules(&config)),
             freed: Cell::new(0),
             clock,
-            identity,
+            identity: identity.peer,
             metadata,
-            delivery: start_delivery(delivery, (max, window), &runtime, &watch)?,
+            delivery,
         });
         let (end, ended) = watch::channel(None);
         let handles = Arc::new(());
@@ -131,12 +141,14 @@ impl RuntimeSpec {
             released: Vec::new(),
             next_incarnation: 1,
             expiries: Expiries::default(),
+            transactions: identity.transactions.clone(),
             closing: None,
             ended: Some(end),
         });
         Ok(Runtime {
             runtime,
             intake,
+            transactions: identity.transactions,
             handles,
             ended,
         })
@@ -146,7 +158,7 @@ impl RuntimeSpec {
         Arc::new(Intake::new(
             self.config,
             shared,
-            Box::new(backend),
+            Arc::new(backend),
             self.interceptors,
             self.partitioner,
         ))
@@ -197,19 +209,49 @@ fn start_pool(
     pool
 }
 
+/// Who gives partitions their identity, as the others know it.
+struct IdentityGiver {
+    peer: Box<dyn IdentityPeer>,
+    nodes: Recipient<SetNodes>,
+    transactions: Option<Addr<TransactionActor>>,
+}
+
 fn start_identity(
     config: &Arc<Config>,
     connect: &ConnectOptions,
-    clock: &Addr<ClockActor>,
+    (clock, delivery, runtime): (&Addr<ClockActor>, &Addr<DeliveryActor>, &Addr<RuntimeActor>),
     watch: &Rc<Watch>,
     seed: u64,
-) -> Addr<IdentityActor> {
-    let guard = watch.guard(Component::Identity);
+) -> IdentityGiver {
     let (shortest, longest) = (config.retry_backoff, config.retry_backoff_max);
     let backoff = Backoff::new(shortest, longest, seed);
-    let identities = Identities::of(connect.security.principal.clone());
-    let dial = dial(config, connect, seed);
-    IdentityActor::new(identities, dial, clock.clone(), backoff, guard).start()
+    let principal = connect.security.principal.clone();
+    let Some(id) = &config.transactional_id else {
+        let guard = watch.guard(Component::Identity);
+        let identities = Identities::of(principal);
+        let dial = dial(config, connect, seed);
+        let identity = IdentityActor::new(identities, dial, clock.clone(), backoff, guard).start();
+        return IdentityGiver {
+            peer: Box::new(identity.clone()),
+            nodes: identity.recipient(),
+            transactions: None,
+        };
+    };
+    let id: Arc<str> = id.as_str().into();
+    let coordination = Coordination::new(Arc::clone(&id), principal, backoff, config.max_block);
+    let dial = dial_coordinators(config, connect, id, seed);
+    let guard = watch.guard(Component::Transactions);
+    let around = Around {
+        clock: clock.clone(),
+        delivery: delivery.clone(),
+        runtime: runtime.clone().recipient(),
+    };
+    let actor = TransactionActor::new(coordination, dial, config.max_block, around, guard).start();
+    IdentityGiver {
+        peer: Box::new(actor.clone()),
+        nodes: actor.clone().recipient(),
+        transactions: Some(actor),
+    }
 }
 
 fn start_metadata(
@@ -248,6 +290,28 @@ fn dial(
             seed,
         )
         .rebootstraps_after(rebootstraps.then_some(config.rebootstrap_trigger))
+    }
+}
+
+/// Makes clients for the coordinators of a transactional id and of groups.
+fn dial_coordinators(
+    config: &Arc<Config>,
+    connect: &ConnectOptions,
+    id: Arc<str>,
+    seed: u64,
+) -> impl Fn() -> TransactionClient + 'static {
+    let (config, connect) = (Arc::clone(config), connect.clone());
+    move || {
+        let (config, connect) = (Arc::clone(&config), connect.clone());
+        let (id, timeout) = (Arc::clone(&id), config.transaction_timeout);
+        let rebootstraps = config.metadata_recovery == MetadataRecovery::Rebootstrap;
+        let dial = move |key| {
+            let bootstrap = config.bootstrap_servers.clone();
+            let backoff = (config.retry_backoff, config.retry_backoff_max);
+            CoordinatorClient::new(key, bootstrap, connect.clone(), backoff, seed)
+                .rebootstraps_after(rebootstraps.then_some(config.rebootstrap_trigger))
+        };
+        TransactionClient::new(id, timeout, Box::new(dial))
     }
 }
 
@@ -293,6 +357,7 @@ fn metadata_rules(config: &Config, security: &Security, seed: u64) -> MetadataRu
 fn ledger_rules(config: &Config) -> Rules {
     Rules {
         idempotent: config.enable_idempotence,
+        transactional: config.transactional_id.is_some(),
         max_in_flight: config.max_in_flight,
         retries: config.retries,
         backoff: config.retry_backoff,
@@ -318,6 +383,7 @@ pub(super) fn dispatch_rules(config: &Config, security: &Security, seed: u64) ->
         principal: security.principal.clone(),
         acks: config.acks,
         oldest_produce: config.compression.oldest_produce(),
+        transactional_id: config.transactional_id.as_deref().map(Arc::from),
         max_in_flight: config.max_in_flight,
         max_request_size: config.max_request_size,
         batch_size: config.batch_size,

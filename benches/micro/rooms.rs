@@ -86,6 +86,7 @@ pub fn lease() -> impl FnMut() {
 pub fn ledger(now: Instant, waiting: usize) -> impl FnMut() {
     let shelf = stocked(waiting + 2, SMALL);
     let mut ledger = Ledger::new(Rules {
+        transactional: false,
         idempotent: true,
         max_in_flight: 5,
         retries: u32::MAX,

@@ -4,24 +4,26 @@
 
 mod operations;
 mod security;
+mod transactions;
 
 pub use operations::{budget, ledger, stage};
 pub use security::{jaas, key_material, login, providers, scram};
+pub use transactions::{logged_batches, transaction_response};
 
 use bytes::{Bytes, BytesMut};
 
 use forebay::Config;
 use forebay::internals::net::{Endpoint, split_frame};
 use forebay::internals::wire::{
-    self, Api, ClusterView, InitProducerIdResponse, MetadataResponse, ProduceResponse, Versions,
-    VersionsResponse,
+    self, Api, ClusterView, InitProducerIdResponse, MetadataResponse, ProduceResponse,
+    TransactionProtocol, Versions, VersionsResponse,
 };
 
 /// A function that a fuzzer feeds.
 pub type Target = fn(&[u8]);
 
 /// Every target, with the name of its folder in `fuzz/corpus`.
-pub const TARGETS: [(&str, Target); 13] = [
+pub const TARGETS: [(&str, Target); 15] = [
     ("produce_response", produce_response),
     ("metadata_response", metadata_response),
     ("handshake_response", handshake_response),
@@ -35,6 +37,8 @@ pub const TARGETS: [(&str, Target); 13] = [
     ("jaas", jaas),
     ("providers", providers),
     ("key_material", key_material),
+    ("transaction_response", transaction_response),
+    ("logged_batches", logged_batches),
 ];
 
 /// The first byte chooses a version that is spoken; what follows is the frame.
@@ -112,14 +116,23 @@ fn speaks_what_both_do(versions: &Versions) {
         Api::Metadata,
         Api::Versions,
         Api::InitProducerId,
+        Api::EndTxn,
+        Api::TxnOffsetCommit,
     ] {
-        let (min, max) = api.ours();
-        if let Ok(best) = versions.best(api) {
+        let protocols = [TransactionProtocol::V1, TransactionProtocol::V2];
+        let within = protocols.map(|it| (it.versions(api), versions.best_in(it, api)));
+        for ((min, max), best) in within.into_iter().chain([(api.ours(), versions.best(api))]) {
+            let Ok(best) = best else { continue };
             assert!((min..=max).contains(&best));
             let theirs = versions.range(api);
             assert!(theirs.is_some_and(|(min, max)| (min..=max).contains(&best)));
         }
     }
+    let second = versions.transaction_version() >= 2;
+    assert_eq!(
+        second,
+        versions.transaction_protocol() == TransactionProtocol::V2
+    );
 }
 
 /// A stream of bytes torn anywhere: each chunk has its length in a byte before it.

@@ -48,6 +48,7 @@ impl Line {
         let max_in_flight = 1 + usize::from(first % 5);
         let codec = Compression::None;
         let rules = Rules {
+            transactional: false,
             idempotent: first & 0x20 == 0,
             max_in_flight,
             retries: if first & 0x40 == 0 { u32::MAX } else { 2 },
@@ -355,6 +356,7 @@ pub fn stage(data: &[u8]) {
                             assert!(again, "it asked for too little");
                             memory = Some(shelf.buffer(blank(size)));
                         }
+                        Append::Ended => panic!("it is part of no transaction"),
                         Append::Closed => {
                             assert!(closed);
                             break;

@@ -3,10 +3,11 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::actors::{RuntimeSpec, security};
+use crate::actors::{Runtime, RuntimeSpec, security};
 use crate::api::error::StartError;
-use crate::api::placement::Placement;
+use crate::api::placement::{Placement, RuntimeThread};
 use crate::api::producer::Producer;
+use crate::api::transaction::TransactionalProducer;
 use crate::config::Config;
 use crate::core::partitioner::Partitioner;
 use crate::core::security::{AwsCredentialSource, TokenSource};
@@ -129,6 +130,32 @@ impl ProducerBuilder {
     /// or no arbiter to run on, if a certificate or key cannot be used, or if the program was built with
     /// `panic = "abort"`. Unreachable brokers are no error here.
     pub fn start(self, config: Config) -> Result<Producer, StartError> {
+        if config.transactional_id.is_some() {
+            return Err(StartError::Transactional);
+        }
+        let (runtime, thread) = self.start_runtime(config)?;
+        Ok(Producer::of(runtime, thread))
+    }
+
+    /// Starts a producer that sends in transactions; otherwise as [`start`](Self::start).
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start), and [`StartError::NoTransactionalId`].
+    pub fn start_transactional(self, config: Config) -> Result<TransactionalProducer, StartError> {
+        if config.transactional_id.is_none() {
+            return Err(StartError::NoTransactionalId);
+        }
+        let (runtime, thread) = self.start_runtime(config)?;
+        let transactions = runtime.transactions.clone();
+        let transactions = transactions.ok_or(StartError::NoTransactionalId)?;
+        Ok(TransactionalProducer::new(
+            Producer::of(runtime, thread),
+            transactions,
+        ))
+    }
+
+    fn start_runtime(self, config: Config) -> Result<(Runtime, Option<RuntimeThread>), StartError> {
         if cfg!(panic = "abort") {
             return Err(StartError::PanicAbort);
         }
@@ -156,8 +183,7 @@ impl ProducerBuilder {
         let local_set = self.local_set;
         #[cfg(not(feature = "internals"))]
         let local_set = false;
-        let (runtime, thread) = self.placement.start(spec, local_set)?;
-        Ok(Producer::of(runtime, thread))
+        self.placement.start(spec, local_set)
     }
 
     /// Runs in the present `LocalSet`, without a `System`.
@@ -200,6 +226,18 @@ impl Producer {
     /// For a producer with interceptors, a partitioner, or another placement.
     pub fn builder() -> ProducerBuilder {
         ProducerBuilder::default()
+    }
+}
+
+impl TransactionalProducer {
+    /// Starts a producer that sends in transactions, with the runtime on a thread of its own. It contacts
+    /// no broker before the first transaction or the first look at a topic.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`]; see [`ProducerBuilder::start_transactional`].
+    pub fn start(config: Config) -> Result<Self, StartError> {
+        Producer::builder().start_transactional(config)
     }
 }
 

@@ -34,6 +34,16 @@ pub enum StartError {
          or let the runtime have a thread of its own"
     )]
     NoArbiter,
+    /// The configuration has a `transactional.id`, and so makes a
+    /// [`TransactionalProducer`](crate::TransactionalProducer).
+    #[error(
+        "transactional.id makes a producer that sends in transactions alone: use TransactionalProducer, \
+         or take the key out"
+    )]
+    Transactional,
+    /// A [`TransactionalProducer`](crate::TransactionalProducer) needs a `transactional.id`.
+    #[error("a TransactionalProducer needs a transactional.id: set the key")]
+    NoTransactionalId,
     /// A certificate, a key or a store cannot be used.
     #[error("TLS cannot be set up: {0}")]
     KeyMaterial(KeyMaterialError),

@@ -6,4 +6,5 @@ pub(crate) mod lane;
 pub(crate) mod placement;
 pub(crate) mod producer;
 pub(crate) mod serializer;
+pub(crate) mod transaction;
 pub(crate) mod typed_producer;

@@ -24,6 +24,7 @@ use crate::core::record::{AsRecord, Record, TopicPartition};
 use crate::core::stage::AppendOptions;
 use crate::core::supervision::Component;
 use crate::core::tally::{OutcomeCounts, Outcomes};
+use crate::core::transaction::Scope;
 use crate::core::user_code;
 use crate::intake::deadline::{GRACE, NoAnswer, answer_by};
 use crate::intake::error::{SendError, TrySendError};
@@ -455,6 +456,18 @@ impl Producer {
 
     pub(crate) fn intake(&self) -> &Intake {
         &self.intake
+    }
+
+    pub(super) fn shared_intake(&self) -> Arc<Intake> {
+        Arc::clone(&self.intake)
+    }
+
+    /// A handle whose records are part of a transaction.
+    pub(super) fn within(&self, scope: Arc<Scope>) -> Self {
+        Self {
+            intake: Arc::new(self.intake.within(scope)),
+            ..self.clone()
+        }
     }
 }
 

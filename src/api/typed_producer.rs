@@ -66,15 +66,26 @@ impl<K: ?Sized + 'static, V: ?Sized + 'static> TypedProducer<K, V> {
     /// [`SendError::Serialize`] if a serializer fails or panics, and those of [`Producer::send`].
     pub async fn send(
         &self,
+        record: Record,
+        key: Option<&K>,
+        value: Option<&V>,
+    ) -> Result<Receipt, SendError> {
+        self.send_by(&self.producer, record, key, value).await
+    }
+
+    /// Serializes, and sends through this producer.
+    pub(crate) async fn send_by(
+        &self,
+        producer: &Producer,
         mut record: Record,
         key: Option<&K>,
         value: Option<&V>,
     ) -> Result<Receipt, SendError> {
-        let intake = self.producer.intake();
+        let intake = producer.intake();
         record.key = intake.calling(|| serialize(&*self.key, &mut record, RecordPart::Key, key))?;
         record.value =
             intake.calling(|| serialize(&*self.value, &mut record, RecordPart::Value, value))?;
-        self.producer.send(record).await
+        producer.send(record).await
     }
 }
 

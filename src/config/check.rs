@@ -67,6 +67,8 @@ impl Config {
             metadata_max_age,
             metadata_max_idle,
             rebootstrap_trigger,
+            transactional_id,
+            transaction_timeout,
             producer_expiration,
             restart_max,
             restart_window,
@@ -92,6 +94,9 @@ impl Config {
         if dns_lookup == DnsLookup::ResolveCanonicalBootstrapServersOnly {
             let word = "resolve_canonical_bootstrap_servers_only";
             builder = builder.set("client.dns.lookup", word);
+        }
+        if let Some(id) = transactional_id {
+            builder = builder.set("transactional.id", id);
         }
         let sizes = [
             ("max.in.flight.requests.per.connection", max_in_flight),
@@ -132,6 +137,7 @@ impl Config {
                 "metadata.recovery.rebootstrap.trigger.ms",
                 rebootstrap_trigger,
             ),
+            ("transaction.timeout.ms", transaction_timeout),
             ("forebay.producer.id.expiration.ms", producer_expiration),
             ("forebay.restart.window.ms", restart_window),
             (

@@ -15,6 +15,7 @@ const REMEMBERED_BATCHES: i64 = 5;
 
 pub(super) fn find(values: &mut Values<'_>) {
     idempotence(values);
+    transactions(values);
     delivery_timeout(values);
     for (less, more) in [
         ("retry.backoff.ms", "retry.backoff.max.ms"),
@@ -117,6 +118,27 @@ fn idempotence(values: &mut Values<'_>) {
         ));
     }
     values.problems.extend(found);
+}
+
+/// Empty text is none.
+pub(super) fn transactional_id<'a>(values: &'a Values<'_>) -> Option<&'a str> {
+    values.text("transactional.id").filter(|id| !id.is_empty())
+}
+
+fn transactions(values: &mut Values<'_>) {
+    const KEY: &str = "transactional.id";
+    const IDEMPOTENCE: &str = "enable.idempotence";
+    if transactional_id(values).is_none() || !values.sound(&[KEY, IDEMPOTENCE]) {
+        return;
+    }
+    if !values.flag(IDEMPOTENCE) {
+        let wrong = format!(
+            "needs {IDEMPOTENCE}, since a record that is written twice would be committed twice"
+        );
+        let problem = values.problem(ProblemKind::Conflict, KEY, wrong);
+        let advice = format!("take {IDEMPOTENCE}=false out, or {KEY}");
+        values.problems.push(problem.advice(advice));
+    }
 }
 
 fn delivery_timeout(values: &mut Values<'_>) {

@@ -308,6 +308,24 @@ const GENERAL: &[Key] = &[
          by now, or of another cluster, says so, and the brokers are looked up again by \
          bootstrap.servers. Has no effect with metadata.recovery.strategy=none. KIP-1242.",
     ),
+    // Transactions.
+    served(
+        "transactional.id",
+        TEXT,
+        None,
+        "Name of a producer that sends in transactions, which makes it a transactional one. It stays the \
+         same when the producer is started again, and no two that run at a time have the same: the newer \
+         one fences the other.",
+    ),
+    served(
+        "transaction.timeout.ms",
+        TIME_INT,
+        Some("60000"),
+        "Time from the first record of a transaction after which the coordinator aborts it, in ms, if it \
+         was not ended before. Readers of what is committed wait for it meanwhile. The brokers' \
+         transaction.max.timeout.ms is its upper bound, which is 15 minutes by default. Has no effect \
+         without transactional.id.",
+    ),
     // forebay's own.
     served(
         "forebay.producer.id.expiration.ms",
@@ -336,9 +354,7 @@ const GENERAL: &[Key] = &[
          to the limit.",
     ),
     // Known but not supported yet.
-    later("transactions", "transactional.id", TEXT, None, "Name of the transactional producer."),
-    later("transactions", "transaction.timeout.ms", TIME_INT, Some("60000"), "Time after which the coordinator aborts an open transaction."),
-    later("transactions", "transaction.two.phase.commit.enable", FLAG, Some("false"), "Whether an external coordinator decides when transactions end."),
+    later("two-phase commit (KIP-939), which brokers of Kafka 4.3 do not serve", "transaction.two.phase.commit.enable", FLAG, Some("false"), "Whether an external coordinator decides when transactions end."),
     later("rack awareness (Kafka 4.4)", "client.rack", TEXT, Some(""), "Rack that this client is in."),
     later("rack awareness (Kafka 4.4)", "partitioner.rack.aware", FLAG, Some("false"), "Whether records without a key go to partitions led from the same rack."),
     later("resolving names in the background (Kafka 4.4)", "bootstrap.resolve.timeout.ms", TIME, Some("0"), "How long to go on resolving bootstrap.servers."),

@@ -148,6 +148,10 @@ pub struct Config {
     /// is noticed (KIP-1242, from Kafka 4.4 on). Default true. Has no effect without
     /// [`MetadataRecovery::Rebootstrap`].
     pub metadata_cluster_check: bool,
+    /// Name of a producer that sends in transactions. Default: none, and it sends without.
+    pub transactional_id: Option<String>,
+    /// Time after which brokers abort a transaction that was not ended. Default 1 min.
+    pub transaction_timeout: Duration,
     /// How long brokers remember a producer, by the timestamps of its records.
     pub producer_expiration: Duration,
     /// How often an actor may be restarted within `restart_window` before its part fails for good.
@@ -212,6 +216,8 @@ impl Config {
                 .unwrap_or_default(),
             rebootstrap_trigger: values.time("metadata.recovery.rebootstrap.trigger.ms"),
             metadata_cluster_check: values.flag("metadata.cluster.check.enable"),
+            transactional_id: conflicts::transactional_id(values).map(str::to_owned),
+            transaction_timeout: values.time("transaction.timeout.ms"),
             producer_expiration: values.time("forebay.producer.id.expiration.ms"),
             restart_max: values.sized("forebay.restart.max"),
             restart_window: values.time("forebay.restart.window.ms"),

@@ -448,8 +448,8 @@ mod tests {
     #[test]
     fn not_served_yet_is_an_error_unless_harmless() {
         assert_eq!(
-            problem("transactional.id", "t"),
-            "transactional.id (builder): known but not served yet: transactions; take the key out"
+            problem("client.rack", "a"),
+            "client.rack (builder): known but not served yet: rack awareness (Kafka 4.4); take the key out"
         );
         assert!(problem("enable.metrics.push", "true").contains("KIP-714"));
         assert!(problem("interceptor.classes", "a.B").contains("in code"));

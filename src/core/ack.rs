@@ -9,6 +9,7 @@ use std::task::{Context, Poll, Waker};
 use crate::core::broker_error::BrokerError;
 use crate::core::outcome::{Acked, Outcome, Reason, Unconfirmed};
 use crate::core::sync::{Mutex, MutexGuard, OnceLock};
+use crate::core::transaction::{End, Scope, aborted, in_doubt, never_committed};
 use crate::core::user_code::{self, HeldUp};
 
 /// A future of the one [`Outcome`] of an accepted record.
@@ -58,6 +59,20 @@ impl Receipt {
     /// The outcome, if it is known by now.
     pub fn outcome(&self) -> Option<Outcome> {
         self.ack.outcome(self.index, self.timestamp)
+    }
+
+    /// What the record's outcome is, once its transaction has ended, if it is part of one.
+    pub(crate) fn final_outcome(&self) -> Option<Outcome> {
+        let settled = self.outcome()?;
+        match self.ack.scope() {
+            Some(scope) => scope.outcome(settled),
+            None => Some(settled),
+        }
+    }
+
+    /// The transaction that the record is part of.
+    pub(crate) fn scope(&self) -> Option<&Arc<Scope>> {
+        self.ack.scope()
     }
 
     /// The partition the record went to.
@@ -177,11 +192,34 @@ pub enum Settlement {
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
+impl Settlement {
+    /// What it is now that the batch's transaction has ended.
+    pub fn at_the_end_of(self, scope: &Scope) -> Self {
+        match (self, scope.end()) {
+            (Self::Acked { .. }, Some(End::Aborted(why))) => Self::Failed(aborted(why)),
+            (Self::Acked { .. }, Some(End::Unknown(why))) => Self::Failed(in_doubt(why)),
+            (Self::Failed(unconfirmed), _) => Self::Failed(never_committed(unconfirmed)),
+            (settlement, _) => settlement,
+        }
+    }
+
+    /// Has the transaction fail if records of the batch are not in the log, or may not be.
+    fn fail(&self, scope: &Scope) {
+        match self {
+            Self::Acked { .. } | Self::Split(_) => {}
+            Self::Failed(unconfirmed) => scope.fail(format!("a record was {unconfirmed}")),
+            Self::Invalid { error, .. } => scope.fail(format!("a record was refused: {error}")),
+        }
+    }
+}
+
 /// The outcome of one batch, written once, read by as many receipts as it has records.
 #[derive(Debug)]
 pub struct Ack {
     id: u64,
     partition: i32,
+    /// The transaction of the batch, if it is part of one.
+    scope: Option<Arc<Scope>>,
     settlement: OnceLock<Settlement>,
     wakers: Mutex<Wakers>,
 }
@@ -189,14 +227,15 @@ pub struct Ack {
 impl Ack {
     /// Stands where there is no batch; nobody ever waits for it.
     pub fn nobodys() -> Arc<Self> {
-        static NOBODYS: LazyLock<Arc<Ack>> = LazyLock::new(|| Arc::new(Ack::new(0, -1)));
+        static NOBODYS: LazyLock<Arc<Ack>> = LazyLock::new(|| Arc::new(Ack::new(0, -1, None)));
         Arc::clone(&NOBODYS)
     }
 
-    fn new(id: u64, partition: i32) -> Self {
+    fn new(id: u64, partition: i32, scope: Option<Arc<Scope>>) -> Self {
         Self {
             id,
             partition,
+            scope,
             settlement: OnceLock::new(),
             wakers: Mutex::default(),
         }
@@ -219,9 +258,19 @@ impl Ack {
         self.wakers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes the outcome, and wakes all who wait for it. Only the first call has an effect.
+    /// The transaction of the batch, if it is part of one.
+    #[inline]
+    pub fn scope(&self) -> Option<&Arc<Scope>> {
+        self.scope.as_ref()
+    }
+
+    /// Writes the outcome, and wakes all who wait for it. Only the first call has an effect. A batch that
+    /// fails keeps its transaction from being committed.
     fn settle(&self, settlement: Settlement) {
         if self.settlement.set(settlement).is_ok() {
+            if let (Some(scope), Some(settlement)) = (&self.scope, self.settlement()) {
+                settlement.fail(scope);
+            }
             let Wakers(waiting) = std::mem::take(&mut *self.wakers());
             for Waiting { waker, .. } in waiting {
                 // It may be anybody's: who waits behind it is woken all the same.
@@ -407,10 +456,16 @@ pub struct AckSettler {
 }
 
 impl AckSettler {
+    #[cfg(test)]
     pub fn new(partition: i32) -> Self {
+        Self::within(None, partition)
+    }
+
+    /// For a batch that is part of a transaction, or of none.
+    pub fn within(scope: Option<Arc<Scope>>, partition: i32) -> Self {
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
         Self {
-            ack: Arc::new(Ack::new(id, partition)),
+            ack: Arc::new(Ack::new(id, partition, scope)),
             unresolved: false,
         }
     }

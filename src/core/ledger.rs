@@ -3,6 +3,9 @@
 
 mod answers;
 mod line;
+mod transaction;
+
+pub use transaction::Joining;
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -17,11 +20,15 @@ use crate::core::identity::{Identity, sequence_after};
 use crate::core::memory::Buffer;
 use crate::core::outcome::{Reason, Unconfirmed};
 use crate::core::security::SecurityError;
+use crate::core::transaction::Scope;
+use crate::core::wire::TransactionProtocol;
 
 /// The configuration that applies to the batches of all partitions.
 #[derive(Debug, Clone)]
 pub struct Rules {
     pub idempotent: bool,
+    /// Batches are part of transactions.
+    pub transactional: bool,
     /// How many batches of one partition may be in flight.
     pub max_in_flight: usize,
     /// Attempts after the first.
@@ -49,6 +56,8 @@ pub struct Lent {
     pub count: i32,
     /// This is not the batch's first attempt.
     pub again: bool,
+    /// What the batch's transaction speaks, if it is part of one.
+    pub protocol: Option<TransactionProtocol>,
     /// Held by the loan, and then by the message that reports on it: see [`Ledger::recover`].
     pub alive: Arc<()>,
 }
@@ -132,6 +141,8 @@ pub struct Ledger {
     next_id: u64,
     lent: usize,
     identity: Option<Identity>,
+    /// The transaction that the identity was given for. Batches of another have to ask for theirs.
+    scope: Option<Arc<Scope>>,
     /// The last identity that the ledger left because its sequence numbers had a gap. It must not
     /// be used again, even if a late message brings it: its sequence numbers are used, and batches
     /// that start again at 0 would look like duplicates.
@@ -167,6 +178,7 @@ impl Ledger {
             next_id: 0,
             lent: 0,
             identity: None,
+            scope: None,
             left: None,
             next_sequence: 0,
             broken: false,
@@ -220,7 +232,7 @@ impl Ledger {
     /// Whether [`take`](Self::take) would give a batch.
     pub fn readiness(&self, now: Instant) -> Readiness {
         match self.entries.iter().find(|entry| !entry.lent) {
-            Some(entry) if self.has_room() && self.may_go(entry) => match entry.not_before {
+            Some(entry) if self.has_room(now) && self.may_go(entry) => match entry.not_before {
                 Some(at) if at > now => Readiness::At(at),
                 _ => Readiness::Now,
             },
@@ -229,13 +241,21 @@ impl Ledger {
     }
 
     /// Whether another batch could be lent in addition to those that are.
-    pub fn has_room(&self) -> bool {
-        let window = if self.rules.idempotent && (!self.proven || self.goes_alone()) {
+    pub fn has_room(&self, now: Instant) -> bool {
+        let alone = || !self.proven || self.may_be_forgotten(now) || self.goes_alone();
+        let window = if self.rules.idempotent && alone() {
             1
         } else {
             self.rules.max_in_flight
         };
         self.lent < window && !self.broken
+    }
+
+    /// Whether so much time has passed since the last success that the broker may have forgotten the
+    /// producer.
+    fn may_be_forgotten(&self, now: Instant) -> bool {
+        self.remembered_until
+            .is_some_and(|(until, wall)| now > until || self.wall > wall)
     }
 
     /// Whether nothing may be lent besides a batch that is. One may be in doubt. Or one of them, or the
@@ -264,13 +284,10 @@ impl Ledger {
 
     /// Lends the first batch that is not lent, with a stamp.
     pub fn take(&mut self, now: Instant, compressor: &mut Compressor) -> Option<Lent> {
-        let over = |(until, wall): (Instant, i64)| now > until || self.wall > wall;
-        if self.remembered_until.is_some_and(over) {
-            self.proven = false;
-        }
         if self.readiness(now) != Readiness::Now {
             return None;
         }
+        self.proven &= !self.may_be_forgotten(now);
         let Self {
             rules,
             entries,
@@ -290,6 +307,7 @@ impl Ledger {
                     producer_id,
                     epoch,
                     sequence: *next_sequence,
+                    transactional: rules.transactional,
                 };
                 *next_sequence = sequence_after(*next_sequence, entry.batch.count());
                 entry.stamp = Some(stamp);
@@ -306,12 +324,14 @@ impl Ledger {
         let alive = Arc::new(());
         entry.loan = Arc::downgrade(&alive);
         let (id, count, again) = (entry.id, entry.batch.count(), entry.attempts > 1);
+        let protocol = entry.batch.scope().map(|scope| scope.protocol());
         Some(Lent {
             id,
             header,
             records,
             count,
             again,
+            protocol,
             alive,
         })
     }
@@ -333,7 +353,13 @@ impl Ledger {
             };
             if entry.lent {
                 let fate = Settlement::Failed(Unconfirmed::Unknown(reason));
+                // The end of a transaction waits for the loan itself: it may still arrive.
+                let kept = self
+                    .rules
+                    .transactional
+                    .then(|| std::mem::take(&mut entry.tokens));
                 effects.settled.extend(entry.settle(fate));
+                entry.tokens.extend(kept.into_iter().flatten());
                 at += 1;
             } else {
                 self.fail(at, reason, &mut effects);
@@ -447,14 +473,14 @@ impl Ledger {
     }
 
     /// Adds `token` to every batch without an outcome. Its last clone is dropped when all of them
-    /// were told their outcome. Tokens that are `over`, because nobody waits any more, are dropped
+    /// were told their outcome. With transactions it is dropped when they have come back, too: until then
+    /// one that expired may still arrive. Tokens that are `over`, because nobody waits any more, are dropped
     /// before there are twice as many.
     pub fn tie(&mut self, token: &Token, over: impl Fn(&Token) -> bool) {
-        for entry in self
-            .entries
-            .iter_mut()
-            .filter(|entry| !entry.batch.is_settled())
-        {
+        let waits_for_loans = self.rules.transactional;
+        let is_open =
+            |entry: &&mut Entry| !entry.batch.is_settled() || waits_for_loans && entry.lent;
+        for entry in self.entries.iter_mut().filter(is_open) {
             let tokens = &mut entry.tokens;
             // Not each time: many flushes may wait, and each of them for many batches.
             if tokens.len() == tokens.capacity() {

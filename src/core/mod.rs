@@ -33,6 +33,7 @@ pub(crate) mod supervision;
 pub(crate) mod sync;
 pub(crate) mod tally;
 pub(crate) mod topic_name;
+pub(crate) mod transaction;
 pub(crate) mod troubles;
 pub(crate) mod user_code;
 pub(crate) mod wire;

@@ -51,23 +51,27 @@ impl Acked {
 
 /// An accepted record of which no broker has confirmed that it is in the log. See [`Outcome`] for an
 /// example.
-// What transactions bring will be further outcomes: aborted, and kept for later.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Unconfirmed {
     /// Certainly not in the log: it may be sent again without making a duplicate.
     #[error("not written: {0}")]
     NotWritten(Reason),
+    /// Its transaction was aborted. Its bytes may be in the log, but no reader with
+    /// `isolation.level=read_committed` ever sees them: for those it may be sent again, in another
+    /// transaction, without making a duplicate.
+    #[error("aborted: {0}")]
+    Aborted(Reason),
     /// It may be in the log, or not: sending it again may make a duplicate.
     #[error("may or may not be written: {0}")]
     Unknown(Reason),
 }
 
 impl Unconfirmed {
-    /// Why, whichever of the two it is.
+    /// Why, whichever of them it is.
     pub fn reason(&self) -> &Reason {
         match self {
-            Self::NotWritten(reason) | Self::Unknown(reason) => reason,
+            Self::NotWritten(reason) | Self::Aborted(reason) | Self::Unknown(reason) => reason,
         }
     }
 }
@@ -179,6 +183,20 @@ pub enum Reason {
     #[non_exhaustive]
     NoCommonVersion {
         /// Which broker, which versions it and this producer speak, and what to change.
+        why: Arc<str>,
+    },
+    /// The transaction of the record was aborted.
+    #[error("its transaction was aborted: {why}")]
+    #[non_exhaustive]
+    TransactionAborted {
+        /// Why it was.
+        why: Arc<str>,
+    },
+    /// The transaction of the record was to be committed, and it is not known whether it was.
+    #[error("it is not known whether its transaction was committed: {why}")]
+    #[non_exhaustive]
+    CommitInDoubt {
+        /// Why nobody knows.
         why: Arc<str>,
     },
     /// The component of the runtime that held the record is gone.

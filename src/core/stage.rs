@@ -13,12 +13,15 @@ use crate::core::batch::{OpenBatch, RecordRef};
 use crate::core::delivery::{Callback, Listener};
 use crate::core::memory::{Buffer, first_size};
 use crate::core::sync::{AtomicUsize, Claim, ClaimGuard};
+use crate::core::transaction::Scope;
 
 /// What a caller wants in addition to the append.
 #[derive(Default)]
 pub struct AppendOptions<'a> {
     pub callback: Option<Callback>,
     pub listeners: &'a [Arc<dyn Listener>],
+    /// The transaction that the record is part of, if it is of one.
+    pub scope: Option<Arc<Scope>>,
     /// The sticky partitioner chose the partition. It has to learn how many bytes went there.
     pub sticky: bool,
 }
@@ -70,6 +73,8 @@ pub enum Append {
     },
     /// The stage takes no more records.
     Closed,
+    /// The record's transaction takes no more records.
+    Ended,
 }
 
 /// Bytes appended under one claim before it is released. They take about a microsecond.
@@ -172,19 +177,20 @@ impl Stage {
         self.inner.lock()
     }
 
-    /// Appends a record to the open batch. If no batch is open or the record does not fit, returns
-    /// `None` and changes nothing. `receipt` makes the return value from the batch's ack and the
-    /// record's index.
+    /// Appends a record to the open batch. If no batch is open, or one of another transaction, or the
+    /// record does not fit, returns `None` and changes nothing. `receipt` makes the return value from
+    /// the batch's ack and the record's index.
     #[inline]
     pub fn append_to_open<R>(
         &self,
         record: &RecordRef<'_>,
+        scope: &Option<Arc<Scope>>,
         sticky: bool,
         receipt: impl FnOnce(&Arc<Ack>, u32) -> R,
     ) -> Option<R> {
         let mut inner = self.claim();
         // A closed stage has no open batch.
-        let (index, open) = inner.add(record, sticky)?;
+        let (index, open) = inner.add(record, scope, sticky)?;
         let receipt = receipt(open.ack(), index);
         if inner.unreported {
             let events = inner.appended();
@@ -202,6 +208,7 @@ impl Stage {
     pub fn append_run<'a, R>(
         &self,
         records: impl Iterator<Item = RecordRef<'a>>,
+        scope: &Option<Arc<Scope>>,
         sticky: bool,
         receipt: impl FnOnce(&Arc<Ack>, u32) -> R,
     ) -> Option<(R, Range<u32>)> {
@@ -209,7 +216,7 @@ impl Stage {
         let Inner {
             open, other_bytes, ..
         } = &mut *inner;
-        let open = open.as_mut()?;
+        let open = open.as_mut().filter(|open| open.is_of(scope))?;
         let (before, first) = (open.len(), open.count() as u32);
         for record in records {
             if open.len() - before >= RUN || open.append(&record).is_none() {
@@ -265,7 +272,13 @@ impl Stage {
         if let Some(appended) = inner.append(record, options) {
             return Append::Done(appended);
         }
+        // Looked at under the claim. A flush that follows the end of a transaction finds all of its
+        // batches, and none is opened behind it.
+        if options.scope.as_ref().is_some_and(|scope| !scope.is_open()) {
+            return Append::Ended;
+        }
         if let Some(open) = &mut inner.open
+            && open.is_of(&options.scope)
             && open.could_grow(record, self.batch_size)
         {
             let size = self.batch_size;
@@ -294,7 +307,9 @@ impl Stage {
             let Some(buffer) = memory.take_if(|buffer| buffer.capacity() >= size) else {
                 return inner.needs(size);
             };
-            inner.open = Some(OpenBatch::new(buffer, self.partition, now(), self.plain));
+            let (scope, partition) = (options.scope.clone(), self.partition);
+            let open = OpenBatch::within(scope, buffer, partition, now(), self.plain);
+            inner.open = Some(open);
         }
         match inner.append(record, options) {
             Some(appended) => Append::Done(appended),
@@ -307,6 +322,11 @@ impl Stage {
     /// When the open batch took its first record.
     pub fn open_since(&self) -> Option<Instant> {
         self.claim().open.as_ref().map(OpenBatch::opened_at)
+    }
+
+    /// The transaction of the open batch, if there is one that is part of one.
+    pub fn open_scope(&self) -> Option<Arc<Scope>> {
+        self.claim().open.as_ref()?.ack().scope().cloned()
     }
 
     /// The number of records and their bytes, in the open batch and the sealed ones.
@@ -419,8 +439,13 @@ impl Inner {
     }
 
     #[inline]
-    fn add(&mut self, record: &RecordRef<'_>, sticky: bool) -> Option<(u32, &mut OpenBatch)> {
-        let open = self.open.as_mut()?;
+    fn add(
+        &mut self,
+        record: &RecordRef<'_>,
+        scope: &Option<Arc<Scope>>,
+        sticky: bool,
+    ) -> Option<(u32, &mut OpenBatch)> {
+        let open = self.open.as_mut().filter(|open| open.is_of(scope))?;
         let before = open.len();
         let index = open.append(record)?;
         if !sticky {
@@ -448,7 +473,7 @@ impl Inner {
         record: &RecordRef<'_>,
         options: &mut AppendOptions<'_>,
     ) -> Option<Appended> {
-        let (index, open) = self.add(record, options.sticky)?;
+        let (index, open) = self.add(record, &options.scope, options.sticky)?;
         options.leave(open, index, record.timestamp);
         let ack = Arc::clone(open.ack());
         Some(Appended { index, ack })

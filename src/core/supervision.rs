@@ -33,6 +33,8 @@ pub enum Component {
     Runtime,
     /// The sender to one broker, by the broker's id.
     Sender(i32),
+    /// What begins and ends transactions.
+    Transactions,
 }
 
 impl fmt::Display for Component {
@@ -45,6 +47,7 @@ impl fmt::Display for Component {
             Self::Partition(topic_partition) => write!(f, "the partition {topic_partition}"),
             Self::Pool => f.write_str("the pool"),
             Self::Runtime => f.write_str("the runtime"),
+            Self::Transactions => f.write_str("the transactions"),
             Self::Sender(node) => write!(f, "the sender to broker {node}"),
         }
     }

@@ -28,6 +28,8 @@ pub struct Outcomes {
     pub acked: u64,
     /// Records that are certainly not in the log.
     pub not_written: u64,
+    /// Records whose transaction was aborted.
+    pub aborted: u64,
     /// Records that may be in the log, or not. With `acks=0` that is every record that was sent.
     pub unknown: u64,
 }
@@ -35,12 +37,12 @@ pub struct Outcomes {
 impl Outcomes {
     /// Whether every record that was waited for is in the log. Also true if there was none.
     pub fn all_acked(&self) -> bool {
-        self.not_written == 0 && self.unknown == 0
+        self.not_written == 0 && self.aborted == 0 && self.unknown == 0
     }
 
     /// How many records were waited for.
     pub fn total(&self) -> u64 {
-        self.acked + self.not_written + self.unknown
+        self.acked + self.not_written + self.aborted + self.unknown
     }
 }
 
@@ -49,12 +51,14 @@ impl fmt::Display for Outcomes {
         let Self {
             acked,
             not_written,
+            aborted,
             unknown,
         } = self;
-        write!(
-            f,
-            "{acked} records acked, {not_written} not written, {unknown} unknown"
-        )
+        write!(f, "{acked} records acked, {not_written} not written, ")?;
+        if *aborted > 0 {
+            write!(f, "{aborted} aborted, ")?;
+        }
+        write!(f, "{unknown} unknown")
     }
 }
 
@@ -63,6 +67,7 @@ impl fmt::Display for Outcomes {
 pub struct OutcomeCounts {
     acked: AtomicU64,
     not_written: AtomicU64,
+    aborted: AtomicU64,
     unknown: AtomicU64,
 }
 
@@ -74,6 +79,7 @@ impl OutcomeCounts {
             Settlement::Failed(Unconfirmed::NotWritten(_)) | Settlement::Invalid { .. } => {
                 &self.not_written
             }
+            Settlement::Failed(Unconfirmed::Aborted(_)) => &self.aborted,
             Settlement::Failed(Unconfirmed::Unknown(_)) => &self.unknown,
             Settlement::Split(_) => return, // the parts are counted
         };
@@ -85,6 +91,7 @@ impl OutcomeCounts {
         Outcomes {
             acked: self.acked.load(Ordering::Relaxed),
             not_written: self.not_written.load(Ordering::Relaxed),
+            aborted: self.aborted.load(Ordering::Relaxed),
             unknown: self.unknown.load(Ordering::Relaxed),
         }
     }

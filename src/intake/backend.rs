@@ -104,7 +104,7 @@ pub(crate) mod tests {
         /// An intake that asks here.
         pub fn intake(self: &Arc<Self>, topics: Arc<Topics>, shelf: Arc<Shelf>) -> Intake {
             let config = Arc::new(Config::new("localhost:9092").expect("a configuration"));
-            let backend = Box::new(Arc::clone(self));
+            let backend = Arc::new(Arc::clone(self));
             Intake::new(config, (topics, shelf), backend, Arc::new([]), None)
         }
 

@@ -166,6 +166,17 @@ pub enum SendError {
         /// The partition.
         partition: i32,
     },
+    /// The transaction has ended, or can only be aborted, and takes no more records.
+    #[error("the transaction takes no more records{}", failed(why))]
+    #[non_exhaustive]
+    TransactionEnded {
+        /// Why it can only be aborted, if that is so.
+        why: Option<Arc<str>>,
+    },
+    /// A [`SendRecord`](crate::SendRecord) of no transaction went to a partition of a producer that sends
+    /// in transactions alone.
+    #[error("the producer sends in transactions alone; use transaction::Handle::message")]
+    NoTransaction,
     /// The producer is closed.
     #[error("the producer is closed")]
     Closed,
@@ -295,6 +306,12 @@ fn range(partition: i32, count: usize) -> String {
         ..0 => "it is negative".to_owned(),
         _ => format!("the topic has {count}"),
     }
+}
+
+fn failed(why: &Option<Arc<str>>) -> String {
+    why.as_ref().map_or_else(String::new, |why| {
+        format!(": it can only be aborted, as {why}")
+    })
 }
 
 fn last(why: &Option<Arc<str>>) -> String {

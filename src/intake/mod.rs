@@ -33,6 +33,7 @@ use crate::core::partitioner::{Partitioner, TopicPartitions, partition_for_key};
 use crate::core::record::{BorrowedRecord, Record};
 use crate::core::stage::{Append, AppendOptions, Appended};
 use crate::core::topic_name;
+use crate::core::transaction::Scope;
 use crate::core::user_code::{self, HeldUp};
 use crate::intake::backend::{Backend, TopicReply};
 use crate::intake::deadline::{GRACE, NoAnswer, answer_by};
@@ -56,12 +57,14 @@ pub(crate) struct Intake {
     pub config: Arc<Config>,
     pub topics: Arc<Topics>,
     pub shelf: Arc<Shelf>,
-    pub backend: Box<dyn Backend>,
+    pub backend: Arc<dyn Backend>,
     pub interceptors: Arc<[Arc<dyn Interceptor>]>,
-    pub choice: PartitionChoice,
+    pub choice: Arc<PartitionChoice>,
     /// The listeners for the records of every handle: the interceptors.
     pub listeners: Arc<[Arc<dyn Listener>]>,
-    /// A handle has closed the producer.
+    /// The transaction that the records are part of, if they are of one.
+    pub scope: Option<Arc<Scope>>,
+    /// A handle has closed the producer, or the transaction has ended.
     pub closed: AtomicBool,
     /// The thread that the actors run on.
     runtime_thread: ThreadId,
@@ -98,7 +101,7 @@ impl Intake {
     pub fn new(
         config: Arc<Config>,
         (topics, shelf): (Arc<Topics>, Arc<Shelf>),
-        backend: Box<dyn Backend>,
+        backend: Arc<dyn Backend>,
         interceptors: Arc<[Arc<dyn Interceptor>]>,
         partitioner: Option<Arc<dyn Partitioner>>,
     ) -> Self {
@@ -107,7 +110,7 @@ impl Intake {
             listeners.push(Arc::new(Acknowledge(Arc::clone(&interceptors))));
         }
         Self {
-            choice: PartitionChoice::new(&config, partitioner),
+            choice: Arc::new(PartitionChoice::new(&config, partitioner)),
             largest: config.max_request_size.min(config.buffer_memory),
             config,
             topics,
@@ -115,9 +118,27 @@ impl Intake {
             backend,
             interceptors,
             listeners: listeners.into(),
+            scope: None,
             closed: AtomicBool::new(false),
             // The runtime makes it.
             runtime_thread: this_thread(),
+        }
+    }
+
+    /// The intake of a transaction: it is closed with it.
+    pub fn within(&self, scope: Arc<Scope>) -> Self {
+        Self {
+            config: Arc::clone(&self.config),
+            topics: Arc::clone(&self.topics),
+            shelf: Arc::clone(&self.shelf),
+            backend: Arc::clone(&self.backend),
+            interceptors: Arc::clone(&self.interceptors),
+            choice: Arc::clone(&self.choice),
+            listeners: Arc::clone(&self.listeners),
+            scope: Some(scope),
+            closed: AtomicBool::new(false),
+            runtime_thread: self.runtime_thread,
+            largest: self.largest,
         }
     }
 
@@ -174,7 +195,8 @@ impl Intake {
             return None;
         }
         let receipt = |ack: &Arc<Ack>, index| receipt(at, ack, index);
-        route.stage.append_to_open(&record.fields, sticky, receipt)
+        let (fields, stage) = (&record.fields, &route.stage);
+        stage.append_to_open(fields, &self.scope, sticky, receipt)
     }
 
     /// The partition of a record, and whether the sticky partitioner chose it. `None` if the fast
@@ -186,7 +208,7 @@ impl Intake {
         record: &BorrowedRecord<'_>,
     ) -> Option<(usize, bool)> {
         topic.mark_used();
-        let (partition, sticky) = match (record.partition, &self.choice) {
+        let (partition, sticky) = match (record.partition, &*self.choice) {
             (Some(partition), _) => (partition, false),
             (None, PartitionChoice::Sticky { keys }) => match &record.fields.key {
                 Some(key) if *keys => {
@@ -251,7 +273,7 @@ impl Intake {
                 Ok(Ok(topic)) => return topic,
                 // The request was lost when an actor restarted. It is repeated.
                 Ok(Err(_)) if self.backend.is_running() && !self.is_closed() => {}
-                Ok(Err(_)) => return Err(SendError::Closed),
+                Ok(Err(_)) => return Err(self.ended()),
                 Err(no_answer) => return Err(self.topic_unanswered(name, no_answer)),
             }
         }
@@ -294,9 +316,18 @@ impl Intake {
 
     pub fn check_open(&self) -> Result<(), SendError> {
         match self.is_closed() {
-            true => Err(SendError::Closed),
+            true => Err(self.ended()),
             false => Ok(()),
         }
+    }
+
+    /// Why no record is taken any more.
+    #[cold]
+    fn ended(&self) -> SendError {
+        let scope = self.scope.as_ref().filter(|_| !self.topics.has_ended());
+        scope.map_or(SendError::Closed, |scope| SendError::TransactionEnded {
+            why: scope.failed().cloned(),
+        })
     }
 
     #[inline]
@@ -401,7 +432,7 @@ impl Intake {
     fn choose(&self, topic: &Topic, record: &RecordRef<'_>) -> Result<(i32, bool), SendError> {
         let cluster = TopicPartitions::new(topic.partitions.len() as i32, &topic.available);
         let RecordRef { key, value, .. } = *record;
-        match (&self.choice, key) {
+        match (&*self.choice, key) {
             (PartitionChoice::Own(own), _) => {
                 let call = || self.calling(|| own.partition(&topic.name, key, value, &cluster));
                 self.ask(call).map(|partition| (partition, false))
@@ -438,6 +469,7 @@ impl Intake {
         options: &mut AppendOptions<'_>,
         mut memory: Option<Buffer>,
     ) -> Result<Admission<Accepted>, SendError> {
+        options.scope.clone_from(&self.scope);
         loop {
             let Target { partition, sticky } = target;
             options.sticky = sticky;
@@ -448,6 +480,7 @@ impl Intake {
                     Append::Closed if topic.is_current() || self.has_ended() => {
                         return Err(self.closed_stage(&topic.name, partition as i32));
                     }
+                    Append::Ended => return Err(self.ended()),
                     // It was let go of meanwhile, and has to be looked up again.
                     Append::Closed => return Ok(Admission::Missing(Missing::Topic)),
                     Append::Done(Appended { index, ack }) => {

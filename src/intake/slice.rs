@@ -98,7 +98,7 @@ impl Intake {
             let run = iter::once(first).chain(others);
             let run = run.map(|record| record.fields_at(timestamp));
             let stage = &topic.partitions[partition].stage;
-            let appended = stage.append_run(run, sticky, |ack, first| {
+            let appended = stage.append_run(run, &self.scope, sticky, |ack, first| {
                 receipts.joins(ack, partition, first)
             });
             let Some((joins, indices)) = appended else {

@@ -9,12 +9,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::{Instant, timeout};
 
-use super::connection::{Call, Connection, connect, exchange};
+use super::live::Live;
 use super::{ConnectOptions, NetError};
 use crate::core::cluster::{BrokerRotation, Nodes};
 use crate::core::dial::Learned;
 use crate::core::endpoint::Endpoint;
-use crate::core::wire::{self, Api, InitProducerIdResponse, MetadataResponse, WireError};
+use crate::core::wire::{self, Api, InitProducerIdResponse, MetadataResponse, Versions, WireError};
 
 /// Error code: the broker no longer belongs to the cluster that this client knows (KIP-1102).
 const REBOOTSTRAP_REQUIRED: i16 = 129;
@@ -23,7 +23,6 @@ pub struct ControlClient {
     rotation: BrokerRotation,
     options: ConnectOptions,
     live: Option<Live>,
-    correlation_id: i32,
     learned: BTreeMap<Endpoint, Learned>,
     /// Whether a broker has let this client log in.
     logged_in: bool,
@@ -47,12 +46,6 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// For how many times as long as it was waited for a slow broker is passed over.
 const PASSED_OVER: u32 = 10;
 
-struct Live {
-    connection: Connection,
-    /// Whether any request after the handshake got a response.
-    proven: bool,
-}
-
 impl ControlClient {
     /// `backoff` is the shortest and the longest wait after failed attempts.
     pub fn new(
@@ -65,7 +58,6 @@ impl ControlClient {
             rotation: BrokerRotation::new(bootstrap, backoff, seed),
             options,
             live: None,
-            correlation_id: 0,
             learned: BTreeMap::new(),
             logged_in: false,
             nodes: Nodes::default(),
@@ -106,8 +98,12 @@ impl ControlClient {
 
     /// The broker that is connected: the one that answered last.
     pub fn broker(&self) -> Option<&Endpoint> {
-        let live = self.live.as_ref()?;
-        Some(live.connection.reader.endpoint())
+        self.live.as_ref().map(Live::endpoint)
+    }
+
+    /// Closes the connection. The next attempt goes to the next broker.
+    pub(super) fn let_go(&mut self) {
+        self.live = None;
     }
 
     /// Makes one attempt, on the live connection or with the next broker. `elsewhere`: another broker
@@ -232,10 +228,8 @@ impl ControlClient {
         encode: impl Fn(i16, i32, &str) -> Result<Bytes, WireError>,
         decode: impl Fn(i16, &Bytes) -> Result<A, WireError>,
     ) -> Result<A, NetError> {
-        // The connection is put back only after a success. An attempt that fails or is cancelled
-        // closes it. Otherwise the late response could be taken for that of the next request.
         if let Some(live) = self.live.take() {
-            let (proven, endpoint) = (live.proven, live.connection.reader.endpoint().clone());
+            let (proven, endpoint) = (live.is_proven(), live.endpoint().clone());
             match self.call(live, api, &encode, &decode).await {
                 // Brokers close connections that were idle for long. This says nothing about the
                 // request.
@@ -261,17 +255,13 @@ impl ControlClient {
     ) -> Result<A, NetError> {
         let learned = self.learned.entry(endpoint.clone()).or_default();
         let addressee = self.nodes.addressee(endpoint);
-        let connecting = connect(endpoint, addressee.as_ref(), &self.options, learned).await;
-        let connection = connecting.inspect_err(|error| {
+        let opening = Live::open(endpoint, addressee.as_ref(), &self.options, learned).await;
+        let live = opening.inspect_err(|error| {
             if matches!(error, NetError::NotAddressed { .. }) && self.rotation.rebootstrap() {
                 self.nodes = Nodes::default();
             }
         })?;
         self.logged_in |= self.options.security.login.is_some();
-        let live = Live {
-            connection,
-            proven: false,
-        };
         self.call(live, api, encode, decode).await
     }
 
@@ -282,52 +272,9 @@ impl ControlClient {
         encode: impl Fn(i16, i32, &str) -> Result<Bytes, WireError>,
         decode: impl Fn(i16, &Bytes) -> Result<A, WireError>,
     ) -> Result<A, NetError> {
-        let term = live.connection.term.as_ref();
-        if term.is_some_and(|term| term.renew_at() <= Instant::now()) {
-            live.connection.log_in(&self.options).await?;
-        }
-        let Connection {
-            reader,
-            writer,
-            versions,
-            ..
-        } = &mut live.connection;
-        let endpoint = reader.endpoint().clone();
-        let wire_error = |error| NetError::wire(&endpoint, error);
-        let version = versions.best(api).map_err(wire_error)?;
-        self.correlation_id = self.correlation_id.wrapping_add(1);
-        let call = Call {
-            api,
-            version,
-            correlation_id: self.correlation_id,
-            request: encode(version, self.correlation_id, &self.options.client_id)
-                .map_err(wire_error)?,
-        };
-        let after = self.options.request_timeout;
-        let body = match timeout(after, exchange(reader, writer, &call)).await {
-            Ok(Ok(body)) => body,
-            // After a login it is no sign that one is asked for.
-            Ok(Err(error))
-                if error.is_closed_unsaid()
-                    && !live.proven
-                    && self.options.security.login.is_none() =>
-            {
-                return Err(NetError::ClosedAfterHandshake {
-                    endpoint,
-                    protocol: self.options.security.protocol(),
-                });
-            }
-            Ok(Err(error)) => return Err(error),
-            Err(_) => {
-                return Err(NetError::RequestTimeout {
-                    endpoint,
-                    api,
-                    after,
-                });
-            }
-        };
-        let answer = decode(version, &body).map_err(wire_error)?;
-        live.proven = true;
+        let best = |versions: &Versions| versions.best(api);
+        let call = live.prepare(&self.options, api, best, encode).await?;
+        let (live, answer) = live.exchange(&self.options, &call, decode).await?;
         self.live = Some(live);
         Ok(answer)
     }

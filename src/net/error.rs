@@ -214,6 +214,17 @@ impl NetError {
         }
     }
 
+    /// Whether the broker cannot be asked this at all: it has no version of the request that can say it.
+    pub(super) fn is_unsupported(&self) -> bool {
+        match self {
+            Self::Unsupported { .. } => true,
+            Self::Wire { source, .. } => {
+                matches!(source, WireError::Encode { .. } | WireError::TooLong { .. })
+            }
+            _ => false,
+        }
+    }
+
     /// The broker, if it does not serve this API in a version that is known here.
     pub(crate) fn not_served(&self, wanted: Api) -> Option<&Endpoint> {
         let Self::Unsupported { endpoint, source } = self else {

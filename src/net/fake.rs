@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
-use kafka_protocol::messages::api_versions_response::ApiVersion;
+use kafka_protocol::messages::api_versions_response::{ApiVersion, FinalizedFeatureKey};
 use kafka_protocol::messages::{
     ApiVersionsResponse, MetadataResponse, SaslAuthenticateResponse, SaslHandshakeResponse,
 };
@@ -111,8 +111,13 @@ pub fn frame(correlation_id: i32, body: &[u8]) -> Vec<u8> {
 }
 
 /// The body of an ApiVersions response: Produce, Metadata, ApiVersions, InitProducerId up to v4, and
-/// what a login needs.
+/// what a login and transactions need.
 pub fn versions_body(version: i16) -> Vec<u8> {
+    versions_with(version, 0)
+}
+
+/// The same in a cluster with this level of transactions.
+pub fn versions_with(version: i16, transaction_version: i16) -> Vec<u8> {
     let keys = [
         (0, 3, 11),
         (3, 0, 13),
@@ -120,6 +125,8 @@ pub fn versions_body(version: i16) -> Vec<u8> {
         (22, 0, 4),
         (17, 0, 1),
         (36, 0, 2),
+        (10, 0, 6),
+        (26, 0, 5),
     ];
     let keys = keys.map(|(key, min, max)| {
         ApiVersion::default()
@@ -127,7 +134,15 @@ pub fn versions_body(version: i16) -> Vec<u8> {
             .with_min_version(min)
             .with_max_version(max)
     });
-    let answer = ApiVersionsResponse::default().with_api_keys(keys.to_vec());
+    let mut answer = ApiVersionsResponse::default().with_api_keys(keys.to_vec());
+    if version >= 3 && transaction_version > 0 {
+        let feature = FinalizedFeatureKey::default()
+            .with_name(StrBytes::from_static_str("transaction.version"))
+            .with_max_version_level(transaction_version);
+        answer = answer
+            .with_finalized_features_epoch(1)
+            .with_finalized_features(vec![feature]);
+    }
     let mut body = BytesMut::new();
     // Version 5 has the form of version 4.
     answer
@@ -138,8 +153,17 @@ pub fn versions_body(version: i16) -> Vec<u8> {
 
 /// Responds to the handshake.
 pub async fn shake_hands(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
+    shake_hands_at(stream, 0).await;
+}
+
+/// The same in a cluster with this level of transactions.
+pub async fn shake_hands_at(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    transaction_version: i16,
+) {
     let request = read_request(stream).await.expect("a handshake");
-    let answer = frame(request.correlation_id, &versions_body(request.version));
+    let versions = versions_with(request.version, transaction_version);
+    let answer = frame(request.correlation_id, &versions);
     stream.write_all(&answer).await.expect("an open connection");
 }
 

@@ -2,8 +2,8 @@
 //! tokio's sockets.
 //!
 //! A connection consists of a reader and a writer, so that two tasks can own them. The code that
-//! writes requests limits the wait for their responses. Only [`connect`] and [`ControlClient`] have
-//! deadlines of their own.
+//! writes requests limits the wait for their responses. Only [`connect`], [`ControlClient`] and
+//! [`coordinator::CoordinatorClient`] have deadlines of their own.
 
 mod advice;
 #[cfg(feature = "http")]
@@ -12,12 +12,14 @@ mod aws;
 mod blocking;
 mod connection;
 mod control;
+mod coordinator;
 mod dial;
 mod error;
 #[cfg(test)]
 mod fake;
 mod frames;
 mod link;
+mod live;
 mod login;
 mod observer;
 mod options;
@@ -31,11 +33,13 @@ mod tls;
 #[cfg(feature = "http")]
 mod token_endpoint;
 mod tokens;
+mod transaction;
 mod transport;
 
 use crate::core::endpoint::Endpoint;
 pub use connection::{Connection, connect};
 pub use control::ControlClient;
+pub(crate) use coordinator::CoordinatorClient;
 pub use error::NetError;
 #[cfg(feature = "internals")]
 pub use frames::split_frame;
@@ -52,3 +56,4 @@ pub use tls::open_bytes;
 #[cfg(feature = "tls")]
 pub(crate) use tls::{OwnTls, Tls};
 pub use tokens::TokenGetter;
+pub(crate) use transaction::TransactionClient;

@@ -161,7 +161,7 @@ fn everything_wrong_is_told_at_once_with_its_place() {
     fs::write(&path, text).unwrap();
     let error = Config::builder()
         .file(&path)
-        .env_vars([("KAFKA_TRANSACTIONAL_ID", "PLAIN")])
+        .env_vars([("KAFKA_CLIENT_RACK", "a")])
         .set("buffer.memory", 100)
         .set("bootstrap.servers", "localhost")
         .build()
@@ -179,16 +179,16 @@ fn everything_wrong_is_told_at_once_with_its_place() {
             ("acks", ProblemKind::WrongValue),
             ("batch.size", ProblemKind::Conflict),
             ("bootstrap.servers", ProblemKind::WrongValue),
+            ("client.rack", ProblemKind::NotServedYet),
             ("enable.idempotence", ProblemKind::Syntax),
             ("linger.sm", ProblemKind::UnknownKey),
-            ("transactional.id", ProblemKind::NotServedYet),
         ]
     );
     let text = error.to_string();
     assert_eq!(text.lines().count(), 6);
     for place in [
         "producer.toml:3)",
-        "(environment variable KAFKA_TRANSACTIONAL_ID)",
+        "(environment variable KAFKA_CLIENT_RACK)",
         "(builder)",
         "(100, builder)",
         "the nearest one is linger.ms",

@@ -8,7 +8,10 @@ use std::path::Path;
 
 use proptest::prelude::*;
 
-use targets::{TARGETS, Target, handshake_response, metadata_response, produce_response};
+use targets::{
+    TARGETS, Target, handshake_response, logged_batches, metadata_response, produce_response,
+    transaction_response,
+};
 
 /// Inputs that were worth keeping.
 fn corpus(name: &str) -> Vec<Vec<u8>> {
@@ -34,7 +37,13 @@ fn nothing_in_the_corpus_hurts() {
 /// Beside the corpus as it is: cut off, doubled, and with single bytes changed.
 #[test]
 fn nothing_near_the_corpus_hurts() {
-    for target in [produce_response, metadata_response, handshake_response] {
+    for target in [
+        produce_response,
+        metadata_response,
+        handshake_response,
+        transaction_response,
+        logged_batches,
+    ] {
         for (name, _) in TARGETS {
             for input in corpus(name) {
                 for at in 0..input.len().min(300) {

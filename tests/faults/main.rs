@@ -21,6 +21,7 @@ mod secrets;
 mod slice;
 mod time;
 mod topics;
+mod transactions;
 mod turns;
 mod user_code;
 mod versions;

@@ -12,3 +12,4 @@ mod produce;
 mod releases;
 mod security;
 mod topics;
+mod transactions;

@@ -1,12 +1,13 @@
 //! What must hold at the end of a seed.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use forebay::internals::batch::decompress;
 use forebay::{Outcome, Unconfirmed};
-use forebay_model_cluster::{Cluster, HEADER, Log, values};
+use forebay_model_cluster::{Cluster, HEADER, Stored, values};
 
 use super::load::{Journal, Name, Tag};
 use super::tally::{Invariant, Tally};
@@ -55,7 +56,7 @@ pub(super) fn check(
     });
     let number = |topic: usize| cluster.topics[topic].number;
     for (at, log) in everywhere.filter_map(|at| Some((at, cluster.log(at)?))) {
-        for (offset, value) in records(log) {
+        for (offset, value) in records(log.batches()) {
             let place = (at.0, at.1, offset);
             let Some(tag) = Tag::decode(&value) else {
                 broken(
@@ -154,10 +155,10 @@ pub(super) fn check(
     wrong
 }
 
-/// Offsets and values.
-fn records(log: &Log) -> Vec<(i64, Bytes)> {
+/// Offsets and values, but for markers.
+pub(super) fn records(batches: &[Rc<Stored>]) -> Vec<(i64, Bytes)> {
     let mut all = Vec::new();
-    for batch in log.batches() {
+    for batch in batches.iter().filter(|it| !it.header.is_control()) {
         let bytes = batch.bytes.slice(HEADER..);
         let plain = match batch.header.attributes & 7 {
             0 => bytes,

@@ -30,7 +30,7 @@ pub(super) struct Tag {
 impl Tag {
     const LENGTH: usize = 24;
 
-    fn encode(&self, filler: usize) -> Bytes {
+    pub fn encode(&self, filler: usize) -> Bytes {
         let mut value = BytesMut::with_capacity(Self::LENGTH + filler + 4);
         value.put_u64(self.seed);
         value.put_u32(self.name.0);

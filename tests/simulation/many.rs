@@ -1,13 +1,12 @@
 //! Many seeds on all cores, and a watchdog for those that spin.
 
-use std::ops::Range;
+use std::ops::{AddAssign, Range};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Once};
 use std::time::{Duration, Instant};
 
 use super::Injected;
-use super::seed::{Verdict, run};
-use super::tally::Tally;
+use super::seed::Verdict;
 
 /// A seed that takes longer, in real time, spins.
 const SPINS: Duration = Duration::from_secs(60);
@@ -30,23 +29,28 @@ pub(super) fn keep_quiet() {
     });
 }
 
-/// Runs seeds until all are done or `enough` says so. `each` is called with every verdict.
-pub(super) fn run_many(seeds: Range<u64>, each: impl Fn(u64, &Verdict) -> bool + Sync) -> Tally {
+/// Runs seeds until all are done or `each`, which is called with every verdict, says that it is enough.
+pub(super) fn run_many<T: Default + Send + for<'a> AddAssign<&'a T>>(
+    seeds: Range<u64>,
+    run: impl Fn(u64) -> Verdict<T> + Sync,
+    replay: fn(u64) -> String,
+    each: impl Fn(u64, &Verdict<T>) -> bool + Sync,
+) -> T {
     keep_quiet();
     let next = AtomicU64::new(seeds.start);
-    let total = Mutex::new(Tally::default());
+    let total = Mutex::new(T::default());
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
-                let watchdog = Watchdog::start();
+                let watchdog = Watchdog::start(replay);
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
                     if seed >= seeds.end {
                         return;
                     }
                     watchdog.begin(seed);
-                    let verdict = run(seed, false);
+                    let verdict = run(seed);
                     watchdog.end();
                     *total.lock().expect("no panic holds it") += &verdict.tally;
                     if each(seed, &verdict) {
@@ -70,7 +74,7 @@ struct Watched {
 }
 
 impl Watchdog {
-    pub fn start() -> Self {
+    pub fn start(replay: fn(u64) -> String) -> Self {
         let at = Arc::new(Mutex::new(Watched::default()));
         let watched = Arc::clone(&at);
         std::thread::spawn(move || {

@@ -1,9 +1,11 @@
 //! Whether a bug that was planted is seen: `tests/planted/run` plants them.
 
+use std::ops::AddAssign;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::many;
-use super::tally::Invariant;
+use super::tally::{Invariant, is_labelled};
+use super::{many, seed, transactions};
 
 /// Looks for a symptom that `FOREBAY_EXPECT` names (`Lost,Reordered`), and says how soon it showed.
 #[test]
@@ -12,11 +14,37 @@ fn finds_what_was_planted() {
         println!("skipped: FOREBAY_EXPECT names no symptom to look for");
         return;
     };
-    let symptoms: Vec<_> = expected.split(',').map(symptom).collect();
-    let shows = |wrong: &&String| symptoms.iter().any(|it| it.is_broken_by(wrong));
-    let found = Mutex::new(None);
+    // One of transactions shows in the simulation of transactions alone.
+    let mut names = expected.split(',');
+    match names.all(|name| transactions::labelled(name).is_some()) {
+        true => find(
+            &expected,
+            transactions::labelled,
+            |seed| transactions::run(seed, false),
+            transactions::replay,
+        ),
+        false => find(
+            &expected,
+            labelled,
+            |seed| seed::run(seed, false),
+            many::replay,
+        ),
+    }
+}
+
+fn find<T: Default + Send + for<'a> AddAssign<&'a T>>(
+    expected: &str,
+    labelled: fn(&str) -> Option<&'static str>,
+    run: impl Fn(u64) -> seed::Verdict<T> + Sync,
+    replay: fn(u64) -> String,
+) {
+    let label = |name| labelled(name).unwrap_or_else(|| panic!("there is no symptom {name:?}"));
+    let symptoms: Vec<_> = expected.split(',').map(label).collect();
+    let shows = |wrong: &&String| symptoms.iter().any(|label| is_labelled(wrong, label));
+    let (found, ran) = (Mutex::new(None), AtomicU64::new(0));
     let (first, seeds) = (super::first(), super::seeds(50_000));
-    let tally = many::run_many(first..first + seeds, |seed, verdict| {
+    many::run_many(first..first + seeds, run, replay, |seed, verdict| {
+        ran.fetch_add(1, Ordering::Relaxed);
         let mut found = found.lock().expect("no panic holds it");
         if let Some(wrong) = verdict.wrong.iter().find(shows) {
             found.get_or_insert((seed, wrong.clone()));
@@ -25,11 +53,11 @@ fn finds_what_was_planted() {
     });
     let found = found.into_inner().expect("no panic held it");
     let (seed, wrong) = found.unwrap_or_else(|| panic!("{seeds} seeds do not show {expected}"));
-    println!("found after {} seeds, by seed {seed}: {wrong}", tally.seeds);
+    let ran = ran.into_inner();
+    println!("found after {ran} seeds, by seed {seed}: {wrong}");
 }
 
-fn symptom(name: &str) -> Invariant {
+fn labelled(name: &str) -> Option<&'static str> {
     let named = |it: &&Invariant| format!("{it:?}") == name;
-    let found = Invariant::ALL.iter().find(named);
-    *found.unwrap_or_else(|| panic!("there is no symptom {name:?}: {:?}", Invariant::ALL))
+    Invariant::ALL.iter().find(named).map(|it| it.label())
 }

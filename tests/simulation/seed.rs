@@ -20,8 +20,8 @@ use super::weather::{before_message, cut_off_for_good, heal, storm};
 use super::world::{History, Plan, World};
 
 /// What came of a seed.
-pub(super) struct Verdict {
-    pub tally: Tally,
+pub(super) struct Verdict<T = Tally> {
+    pub tally: T,
     /// What is wrong, in words; empty if nothing is.
     pub wrong: Vec<String>,
     /// Of everything that happened.
@@ -38,7 +38,7 @@ struct ProducerSettings {
     fragile: bool,
 }
 
-fn one_of<T: Copy>(rng: &mut SmallRng, of: &[T]) -> T {
+pub(super) fn one_of<T: Copy>(rng: &mut SmallRng, of: &[T]) -> T {
     of[rng.random_range(0..of.len())]
 }
 
@@ -85,6 +85,7 @@ fn plan(rng: &mut SmallRng, topics: usize, congested: bool) -> Plan {
                 true => Duration::from_millis(rng.random_range(50..2_000)),
                 false => Settings::FAIR.expiration_check,
             },
+            transactions: None,
         },
         weights,
         storm: Duration::from_millis(rng.random_range(300..5_000)),
@@ -201,13 +202,15 @@ fn producer_settings(rng: &mut SmallRng, plan: &Plan) -> ProducerSettings {
 
 /// Runs a seed on this thread, in virtual time.
 pub(super) fn run(seed: u64, with_text: bool) -> Verdict {
-    let ran = catch_unwind(AssertUnwindSafe(|| virtual_time(simulate(seed, with_text))));
+    judged(simulate(seed, with_text))
+}
+
+/// What comes of a simulation, be it a panic.
+pub(super) fn judged<T: Default>(simulation: impl Future<Output = Verdict<T>>) -> Verdict<T> {
+    let ran = catch_unwind(AssertUnwindSafe(|| virtual_time(simulation)));
     faults::at_none();
     ran.unwrap_or_else(|panic| Verdict {
-        tally: Tally {
-            seeds: 1,
-            ..Tally::default()
-        },
+        tally: T::default(),
         wrong: vec![format!("a panic: {}", panic_message(&*panic))],
         hash: 0,
         text: Vec::new(),
@@ -239,7 +242,7 @@ async fn simulate(seed: u64, with_text: bool) -> Verdict {
     };
     let cluster = Cluster::new(3, &topics, &mut rng);
     let promise = settings.promise;
-    let world = World::new(seed, plan, cluster, rng);
+    let world = World::new((seed, super::many::replay(seed)), plan, cluster, rng);
     if with_text {
         world.chronicle.history.borrow_mut().text = Some(vec![format!("{:?}", world.plan)]);
     }

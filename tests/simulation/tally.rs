@@ -3,11 +3,12 @@
 use std::fmt;
 use std::ops::AddAssign;
 
+/// An enum whose variants are counted, each with a label.
 macro_rules! counted {
     ($(#[$doc:meta])* $name:ident: $($variant:ident $label:literal,)+) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub(super) enum $name { $($variant,)+ }
+        pub(crate) enum $name { $($variant,)+ }
 
         impl $name {
             pub const ALL: &[Self] = &[$(Self::$variant,)+];
@@ -55,6 +56,24 @@ counted! {
 }
 
 counted! {
+    /// What goes wrong with coordinators, and with transactions.
+    Trouble:
+    CoordinatorMove "coordinators moved",
+    EndLost "spells in which answers of EndTxn are lost",
+    CoordinatorError "error answers of coordinators",
+    NoCoordinators "spells without coordinators",
+    MarkersLate "spells of late markers",
+    MarkerAgain "markers delivered twice",
+    MarkersBlocked "partitions no marker can be written to for a while",
+    SlowLoading "spells of slow loading of coordinators",
+    TimedOut "transactions that took too long",
+    Rebalance "generations of a group",
+    Upgrade "upgrades of the protocol",
+    TakenOver "transactional ids taken by another instance",
+    Second "second instances that go on",
+}
+
+counted! {
     /// What must not be.
     Invariant:
     Lost "lost: acked and absent",
@@ -69,13 +88,17 @@ counted! {
 }
 
 impl Invariant {
-    /// What is wrong begins with the label, or with its first word.
     pub fn is_broken_by(self, wrong: &str) -> bool {
-        let (word, _) = self.label().split_once(':').unwrap_or_default();
-        wrong
-            .split_once(':')
-            .is_some_and(|(first, _)| first == word)
+        is_labelled(wrong, self.label())
     }
+}
+
+/// What is wrong begins with the label, or with its first word.
+pub(super) fn is_labelled(wrong: &str, label: &str) -> bool {
+    let (word, _) = label.split_once(':').unwrap_or_default();
+    wrong
+        .split_once(':')
+        .is_some_and(|(first, _)| first == word)
 }
 
 /// Sums over seeds.

@@ -281,11 +281,7 @@ pub(super) fn before_message(world: &World, actor: &'static str, message: &'stat
         // No time passes, so nothing in virtual time can end it.
         let text = history.text.iter().flatten().rev().take(200);
         text.for_each(|line| eprintln!("{line}"));
-        eprintln!(
-            "seed {} spins: {}",
-            world.seed,
-            super::many::replay(world.seed)
-        );
+        eprintln!("seed {} spins: {}", world.seed, world.replay);
         std::process::exit(101);
     }
     drop(history);
@@ -311,7 +307,7 @@ pub(super) fn before_message(world: &World, actor: &'static str, message: &'stat
 }
 
 /// No seed has nearly as many events.
-const SPINS: u64 = 2_000_000;
+const SPINS: u64 = 1_000_000;
 
 /// The longest stall of the runtime, in milliseconds.
 pub(super) const STALL_MS: u64 = 150;

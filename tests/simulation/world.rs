@@ -10,10 +10,12 @@ use forebay_model_cluster::{Cluster, Kafka, Misdeed, Observer, Settings};
 use rand::rngs::SmallRng;
 use tokio::time::Instant;
 
-use super::tally::{Fault, Tally};
+use super::tally::{Fault, Tally, Trouble};
 
 pub(super) struct World {
     pub seed: u64,
+    /// The line that replays it.
+    pub replay: String,
     pub start: Instant,
     pub plan: Plan,
     pub kafka: Rc<Kafka>,
@@ -76,6 +78,8 @@ impl Weather {
 pub(super) struct Chronicle {
     start: Instant,
     pub tally: RefCell<Tally>,
+    /// By [`Trouble`].
+    pub troubles: RefCell<[u64; Trouble::COUNT]>,
     pub history: RefCell<History>,
 }
 
@@ -83,6 +87,10 @@ impl Chronicle {
     fn note(&self, what: &str, numbers: &[i64]) {
         let at = self.start.elapsed().as_micros() as u64;
         self.history.borrow_mut().note(at, what, numbers);
+    }
+
+    pub fn trouble(&self, trouble: Trouble) {
+        self.troubles.borrow_mut()[trouble as usize] += 1;
     }
 
     fn count(&self, fault: Fault) {
@@ -108,22 +116,32 @@ impl Observer for OfKafka {
             Misdeed::MetadataStale => Fault::MetadataStale,
             Misdeed::MetadataEmpty => Fault::MetadataEmpty,
             Misdeed::MetadataHostile => Fault::MetadataHostile,
+            Misdeed::MarkerAgain => return self.0.trouble(Trouble::MarkerAgain),
+            Misdeed::CoordinatorError => return self.0.trouble(Trouble::CoordinatorError),
+            Misdeed::TimedOut => return self.0.trouble(Trouble::TimedOut),
         });
     }
 }
 
 impl World {
-    pub fn new(seed: u64, plan: Plan, cluster: Cluster, rng: SmallRng) -> Rc<Self> {
+    pub fn new(
+        (seed, replay): (u64, String),
+        plan: Plan,
+        cluster: Cluster,
+        rng: SmallRng,
+    ) -> Rc<Self> {
         let start = Instant::now();
         let chronicle = Rc::new(Chronicle {
             start,
             tally: RefCell::default(),
+            troubles: RefCell::default(),
             history: RefCell::default(),
         });
         let observer = OfKafka(Rc::clone(&chronicle));
         let kafka = Kafka::start(plan.kafka.clone(), cluster, rng, observer);
         Rc::new(Self {
             seed,
+            replay,
             start,
             plan,
             kafka,

@@ -56,6 +56,8 @@ fn reasons() -> Vec<Reason> {
         },
         Reason::NoProducerId { why: why() },
         Reason::NoCommonVersion { why: why() },
+        Reason::TransactionAborted { why: why() },
+        Reason::CommitInDoubt { why: why() },
         Reason::RuntimeGone,
         Reason::InCallback,
         Reason::Connection { why: why() },
@@ -73,6 +75,8 @@ fn reasons() -> Vec<Reason> {
         | Reason::Forgotten { .. }
         | Reason::NoProducerId { .. }
         | Reason::NoCommonVersion { .. }
+        | Reason::TransactionAborted { .. }
+        | Reason::CommitInDoubt { .. }
         | Reason::RuntimeGone
         | Reason::InCallback
         | Reason::Connection { .. } => {}
@@ -144,6 +148,8 @@ fn refusals() -> Vec<SendError> {
             topic: topic(),
             partition: 1,
         },
+        SendError::TransactionEnded { why: Some(why()) },
+        SendError::NoTransaction,
         SendError::Closed,
     ];
     all.iter().for_each(|error| match error {
@@ -161,6 +167,8 @@ fn refusals() -> Vec<SendError> {
         | SendError::WouldBlock(_)
         | SendError::InCallback(_)
         | SendError::PartitionDown { .. }
+        | SendError::TransactionEnded { .. }
+        | SendError::NoTransaction
         | SendError::Closed => {}
     });
     all

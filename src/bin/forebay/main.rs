@@ -14,6 +14,7 @@ mod records;
 mod settings;
 mod tally;
 mod text;
+mod transactional;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;

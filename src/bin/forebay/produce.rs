@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use forebay::{Outcome, Producer, Record};
+use forebay::{Config, Outcome, Producer, Record};
 use serde_json::json;
 use tokio::sync::mpsc;
 
@@ -20,6 +20,7 @@ use crate::lines::{self, Line};
 use crate::settings::{Settings, topic_name};
 use crate::tally::Tally;
 use crate::text::Grouped;
+use crate::transactional::{Limits, Transactional};
 
 /// After Ctrl-C: how long to deliver the lines that were read.
 const AFTER_INTERRUPT: Duration = Duration::from_secs(10);
@@ -50,8 +51,24 @@ pub struct Args {
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(i32).range(0..))]
     partition: Option<i32>,
     /// Print the closing summary as one line of JSON on standard output.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "transactional_id")]
     json: bool,
+    /// Send in transactions, under this transactional.id. A transaction that is aborted is sent again. A
+    /// line that is refused ends the run; what was committed before stays.
+    #[arg(long, value_name = "ID")]
+    transactional_id: Option<String>,
+    /// Commit after so many lines.
+    #[arg(long, value_name = "N", default_value_t = 1_000, requires = "transactional_id",
+        value_parser = clap::value_parser!(u32).range(1..))]
+    transaction_records: u32,
+    /// Commit so many milliseconds after the first line of a transaction.
+    #[arg(
+        long,
+        value_name = "MS",
+        default_value_t = 1_000,
+        requires = "transactional_id"
+    )]
+    transaction_ms: u64,
 }
 
 /// What is not delivered in time is told, and each of its records has its outcome.
@@ -62,18 +79,57 @@ async fn close(producer: &Producer, within: Duration) {
 }
 
 pub async fn run(args: Args) -> Result<ExitCode, Failure> {
-    let config = args.settings.config()?;
+    let mut config = args.settings.config()?;
     let from = open(args.file.as_deref())?;
     let longest = config.max_request_size;
-    let producer = Producer::start(config)?;
-    let lines = lines::read(from, longest)
-        .map_err(|e| Failure::Failed(format!("no thread to read with: {e}")))?;
-    let (follower, followed) = Follower::start(Tally::default());
-    let began = Instant::now();
-    let mut pump = Pump {
+    if args.transactional_id.is_some() {
+        config.transactional_id = args.transactional_id;
+    }
+    let record = Records {
         topic: Arc::from(args.topic),
         partition: args.partition,
         separator: args.key_separator.map(Bytes::from),
+    };
+    let lines = read(from, longest)?;
+    if config.transactional_id.is_some() {
+        let limits = Limits {
+            records: args.transaction_records as usize,
+            time: Duration::from_millis(args.transaction_ms),
+        };
+        let make = move |line| record.of(line);
+        let transactional = Transactional::start(config, lines, limits, make)?;
+        transactional.run(interrupt()).await?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let shared = Shared {
+        record,
+        lines,
+        longest,
+        json: args.json,
+    };
+    send_all(config, shared).await
+}
+
+/// What is to be sent without transactions.
+struct Shared {
+    record: Records,
+    lines: mpsc::Receiver<io::Result<Vec<Line>>>,
+    longest: usize,
+    json: bool,
+}
+
+async fn send_all(config: Config, shared: Shared) -> Result<ExitCode, Failure> {
+    let Shared {
+        record,
+        lines,
+        longest,
+        json,
+    } = shared;
+    let producer = Producer::start(config)?;
+    let (follower, followed) = Follower::start(Tally::default());
+    let began = Instant::now();
+    let mut pump = Pump {
+        record,
         longest,
         handle: Handle::Shared(producer.clone()),
         follower,
@@ -123,7 +179,7 @@ pub async fn run(args: Args) -> Result<ExitCode, Failure> {
     tally.add(refused);
     let lines = if read == 1 { "line" } else { "lines" };
     eprintln!("{} {lines} read: {tally} in {seconds:.3} s", Grouped(read));
-    if args.json {
+    if json {
         print_json(read, &tally, seconds);
     }
     if let Some(error) = broken {
@@ -182,11 +238,37 @@ fn presses() -> io::Result<tokio::signal::windows::CtrlC> {
     tokio::signal::windows::ctrl_c()
 }
 
-/// Sends lines to the producer.
-struct Pump {
+/// Reads lines on a thread for them.
+fn read(
+    from: Box<dyn Read + Send>,
+    longest: usize,
+) -> Result<mpsc::Receiver<io::Result<Vec<Line>>>, Failure> {
+    lines::read(from, longest).map_err(|e| Failure::Failed(format!("no thread to read with: {e}")))
+}
+
+/// Makes records of lines.
+struct Records {
     topic: Arc<str>,
     partition: Option<i32>,
     separator: Option<Bytes>,
+}
+
+impl Records {
+    fn of(&self, line: Bytes) -> Record {
+        let mut record = Record::to(Arc::clone(&self.topic));
+        if let Some(partition) = self.partition {
+            record = record.partition(partition);
+        }
+        match self.separator.as_deref().and_then(|it| find(it, &line)) {
+            Some((key, value)) => record.key(line.slice(key)).value(line.slice(value)),
+            None => record.value(line),
+        }
+    }
+}
+
+/// Sends lines to the producer.
+struct Pump {
+    record: Records,
     longest: usize,
     handle: Handle,
     follower: Follower<()>,
@@ -207,7 +289,7 @@ impl Pump {
             while let Some(line) = self.pending.front() {
                 match line {
                     Line::Whole(line) => {
-                        let record = self.record(line.clone());
+                        let record = self.record.of(line.clone());
                         let sent = self.follower.send(&mut self.handle, record, ()).await;
                         if let Err(error) = sent {
                             self.refused.refused(&error);
@@ -232,17 +314,6 @@ impl Pump {
                 Some(Err(error)) => self.broken = Some(error),
                 None => return,
             }
-        }
-    }
-
-    fn record(&self, line: Bytes) -> Record {
-        let mut record = Record::to(Arc::clone(&self.topic));
-        if let Some(partition) = self.partition {
-            record = record.partition(partition);
-        }
-        match self.separator.as_deref().and_then(|it| find(it, &line)) {
-            Some((key, value)) => record.key(line.slice(key)).value(line.slice(value)),
-            None => record.value(line),
         }
     }
 

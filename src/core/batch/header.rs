@@ -5,6 +5,12 @@ use super::crc;
 /// Bytes of a v2 batch header.
 pub const HEADER_LEN: usize = 61;
 
+/// The bit of `attributes` that makes a batch part of a transaction (KIP-98).
+pub(super) const TRANSACTIONAL: i16 = 1 << 4;
+
+/// The bit of a batch that brokers wrote.
+pub(super) const CONTROL: i16 = 1 << 5;
+
 /// The first byte that the CRC covers: `attributes`, right after the CRC field.
 const CRC_FROM: usize = 21;
 
@@ -15,6 +21,9 @@ pub struct Stamp {
     pub producer_id: i64,
     pub epoch: i16,
     pub sequence: i32,
+    /// Whether the batch is part of a transaction, and stands or falls with it. A producer with a
+    /// transactional id may send batches that are not.
+    pub transactional: bool,
 }
 
 impl Stamp {
@@ -23,14 +32,19 @@ impl Stamp {
         producer_id: -1,
         epoch: -1,
         sequence: -1,
+        transactional: false,
     };
+
+    fn attributes(self) -> i16 {
+        i16::from(self.transactional) * TRANSACTIONAL
+    }
 }
 
 /// What the header says about the records.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Summary {
-    /// The codec is in the lowest three bits. All other bits stay 0: the timestamps are create
-    /// times, and the batch is not transactional.
+    /// The codec is in the lowest three bits. All other bits are 0: the timestamps are create times,
+    /// and whether the batch is transactional its stamp says.
     pub attributes: i16,
     pub count: i32,
     pub base_timestamp: i64,
@@ -50,7 +64,7 @@ pub(super) fn write(summary: &Summary, stamp: Stamp, length: usize, sum: u32) ->
     put(&(-1i32).to_be_bytes()); // partition leader epoch: the broker sets it
     put(&[2]); // magic
     put(&[0; 4]); // CRC: filled in below
-    put(&summary.attributes.to_be_bytes());
+    put(&(summary.attributes | stamp.attributes()).to_be_bytes());
     put(&(summary.count - 1).to_be_bytes());
     put(&summary.base_timestamp.to_be_bytes());
     put(&summary.max_timestamp.to_be_bytes());
@@ -77,6 +91,12 @@ mod tests {
     /// The decoder of the `kafka-protocol` crate reads the batch and checks its CRC.
     #[test]
     fn an_independent_decoder_agrees() {
+        for transactional in [false, true] {
+            decodes(transactional);
+        }
+    }
+
+    fn decodes(transactional: bool) {
         let mut records = Vec::new();
         for i in 0..3i32 {
             let value = format!("value-{i}");
@@ -103,6 +123,7 @@ mod tests {
             producer_id: 77,
             epoch: 5,
             sequence: 9,
+            transactional,
         };
         let mut bytes = BytesMut::from(&written(&summary, stamp, &records)[..]);
         bytes.extend_from_slice(&records);
@@ -113,6 +134,7 @@ mod tests {
             assert_eq!(record.timestamp, 1_000 + (i as i64) * (1 << 33));
             assert_eq!(record.producer_id, 77);
             assert_eq!(record.producer_epoch, 5);
+            assert_eq!(record.transactional, transactional);
             assert_eq!(record.value, Some(Bytes::from(format!("value-{i}"))));
             assert_eq!(record.key.is_none(), i == 1);
         }

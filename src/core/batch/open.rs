@@ -1,6 +1,7 @@
 //! An open batch: the last batch of a partition, to which records are appended.
 
 use std::fmt;
+use std::ptr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -11,6 +12,7 @@ use super::sealed::SealedBatch;
 use crate::core::ack::{Ack, AckSettler};
 use crate::core::delivery::{Callback, Listener, Listeners};
 use crate::core::memory::Buffer;
+use crate::core::transaction::Scope;
 
 /// A batch that still takes records. Every record in it is complete: `count` includes a record only
 /// after all its bytes are in the buffer.
@@ -28,6 +30,9 @@ pub struct OpenBatch {
     crc: Option<Running>,
     /// The length of the records at which the CRC is brought up to date next.
     sum_at: usize,
+    /// The transaction that its records are part of, if they are of one. Here beside what each append
+    /// reads.
+    scope: Option<Arc<Scope>>,
     settle: AckSettler,
     listeners: Listeners,
 }
@@ -36,8 +41,20 @@ pub struct OpenBatch {
 const STRIDE: usize = 4096;
 
 impl OpenBatch {
-    /// `plain`: the records will be sent uncompressed.
+    /// For records of no transaction.
+    #[cfg(any(test, feature = "internals"))]
     pub fn new(records: Buffer, partition: i32, opened_at: Instant, plain: bool) -> Self {
+        Self::within(None, records, partition, opened_at, plain)
+    }
+
+    /// For records of a transaction, or of none. `plain`: the records will be sent uncompressed.
+    pub fn within(
+        scope: Option<Arc<Scope>>,
+        records: Buffer,
+        partition: i32,
+        opened_at: Instant,
+        plain: bool,
+    ) -> Self {
         Self {
             limit: limit(&records),
             records,
@@ -47,7 +64,8 @@ impl OpenBatch {
             opened_at,
             crc: plain.then(Running::new),
             sum_at: if plain { STRIDE } else { usize::MAX },
-            settle: AckSettler::new(partition),
+            settle: AckSettler::within(scope.clone(), partition),
+            scope,
             listeners: Listeners::default(),
         }
     }
@@ -90,6 +108,13 @@ impl OpenBatch {
             self.sum_up();
         }
         Some(count as u32)
+    }
+
+    /// Whether it takes records of this transaction, or of none.
+    #[inline]
+    pub fn is_of(&self, scope: &Option<Arc<Scope>>) -> bool {
+        let place = |it: &Option<Arc<Scope>>| it.as_ref().map_or(ptr::null(), Arc::as_ptr);
+        place(&self.scope) == place(scope)
     }
 
     /// The ack that the receipts of this batch share.
@@ -155,6 +180,7 @@ impl OpenBatch {
             self.count,
             (self.base_timestamp, self.max_timestamp),
             self.opened_at,
+            self.scope,
             self.settle,
             self.listeners,
         )

@@ -11,6 +11,7 @@ use crate::core::ack::{AckSettler, RecordId, Settlement};
 use crate::core::compress::{self, Compression, Compressor};
 use crate::core::delivery::Listeners;
 use crate::core::memory::Buffer;
+use crate::core::transaction::Scope;
 
 /// A batch that takes no more records. It lives until its outcome is known.
 #[derive(Debug)]
@@ -29,6 +30,7 @@ pub struct SealedBatch {
     created_at: Instant,
     /// The id of the first record, as receipts show it.
     first: RecordId,
+    scope: Option<Arc<Scope>>,
     settle: Option<AckSettler>,
     listeners: Listeners,
 }
@@ -42,6 +44,8 @@ pub struct Settled {
     pub first: RecordId,
     pub count: i32,
     pub settlement: Settlement,
+    /// The transaction that the records are part of. Their outcome is known when it has ended.
+    pub scope: Option<Arc<Scope>>,
     pub listeners: Listeners,
     /// The memory of the records, if anybody is to be told. Outcomes that wait to be told count so, and
     /// those who send are held up before outcomes pile up.
@@ -56,6 +60,7 @@ impl SealedBatch {
         count: i32,
         (base_timestamp, max_timestamp): (i64, i64),
         created_at: Instant,
+        scope: Option<Arc<Scope>>,
         settle: AckSettler,
         listeners: Listeners,
     ) -> Self {
@@ -72,6 +77,7 @@ impl SealedBatch {
             squeezed: false,
             created_at,
             first: settle.first(),
+            scope,
             settle: Some(settle),
             listeners,
         }
@@ -88,6 +94,11 @@ impl SealedBatch {
     /// The largest timestamp of its records, in milliseconds since 1970.
     pub fn max_timestamp(&self) -> i64 {
         self.summary.max_timestamp
+    }
+
+    /// The transaction that its records are part of, if they are of one.
+    pub fn scope(&self) -> Option<&Arc<Scope>> {
+        self.scope.as_ref()
     }
 
     /// Bytes on the wire, including the header.
@@ -147,6 +158,7 @@ impl SealedBatch {
             first: self.first,
             count: self.count(),
             settlement,
+            scope: self.scope.clone(),
             memory,
             listeners,
             tokens: Vec::new(),
@@ -203,7 +215,8 @@ impl SealedBatch {
             squeezed: false,
             created_at: self.created_at,
             first,
-            settle: Some(AckSettler::new(whole.partition())),
+            scope: self.scope.clone(),
+            settle: Some(AckSettler::within(self.scope.clone(), whole.partition())),
             listeners,
         };
         let [head, tail] = halves;

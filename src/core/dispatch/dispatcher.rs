@@ -30,6 +30,8 @@ pub(crate) struct DispatchRules {
     pub acks: Acks,
     /// The oldest version of Produce that can carry the records.
     pub oldest_produce: i16,
+    /// Whose transactions the batches are part of, if they are of any.
+    pub transactional_id: Option<Arc<str>>,
     pub max_in_flight: usize,
     pub max_request_size: usize,
     pub batch_size: usize,
@@ -526,12 +528,17 @@ impl<P: LoanHome> Dispatcher<P> {
         };
         let target = self.sizing.request(self.in_flight.slots());
         let mut loans = gather(&mut self.taken, target);
-        let version = arrange(&mut loans, version);
+        // A producer has one transaction at a time, so all of them have the same.
+        let protocol = loans.first().and_then(|loan| loan.protocol());
+        let newest = protocol.map_or(version, |it| version.min(it.versions(Api::Produce).1));
+        let version = arrange(&mut loans, newest);
+        let transactional_id = self.rules.transactional_id.as_deref();
         let encoded = encode(
             &loans,
             version,
             self.in_flight.next_correlation_id(),
             &self.rules.client_id,
+            transactional_id.filter(|_| protocol.is_some()),
             self.rules.acks,
             self.rules.request_timeout,
         );

@@ -9,6 +9,7 @@ use crate::core::batch::HEADER_LEN;
 use crate::core::ledger::{Lent, Report};
 use crate::core::memory::Buffer;
 use crate::core::record::TopicPartition;
+use crate::core::wire::TransactionProtocol;
 
 /// The partition that a loan goes back to.
 pub(crate) trait LoanHome {
@@ -47,6 +48,11 @@ impl<H: LoanHome> Loan<H> {
             error,
             settled,
         })
+    }
+
+    /// What the batch's transaction speaks, if it is part of one.
+    pub fn protocol(&self) -> Option<TransactionProtocol> {
+        self.lent.protocol
     }
 
     pub fn records(&self) -> &Arc<Buffer> {

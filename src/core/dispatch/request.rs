@@ -42,6 +42,7 @@ pub(crate) fn encode<P: OutgoingBatch>(
     version: i16,
     correlation_id: i32,
     client_id: &str,
+    transactional_id: Option<&str>,
     acks: Acks,
     timeout: Duration,
 ) -> Result<Envelope, WireError> {
@@ -65,7 +66,15 @@ pub(crate) fn encode<P: OutgoingBatch>(
         Acks::All => -1,
     };
     let timeout = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
-    wire::encode_produce(version, correlation_id, client_id, acks, timeout, topics)
+    wire::encode_produce(
+        version,
+        correlation_id,
+        client_id,
+        transactional_id,
+        acks,
+        timeout,
+        topics,
+    )
 }
 
 #[cfg(test)]
@@ -126,7 +135,7 @@ mod tests {
             let mut batches = [OfTopic(1, 0), OfTopic(2, 1), OfTopic(1, 2)];
             assert_eq!(arrange(&mut batches, version), version);
             let timeout = Duration::from_secs(1);
-            let envelope = encode(&batches, version, 1, "client", Acks::All, timeout);
+            let envelope = encode(&batches, version, 1, "client", None, Acks::All, timeout);
             let mut frame = envelope.expect("a request").bytes;
             frame.advance(4);
             RequestHeader::decode(&mut frame, 2).expect("a header");

@@ -8,7 +8,7 @@ use super::{Attempt, Effects, Entry, Ledger, Report, SILENCE};
 use crate::core::ack::Settlement;
 use crate::core::batch::Stamp;
 use crate::core::broker_error::{BrokerError, Class, asks_for_metadata, class_of};
-use crate::core::identity::sequence_after;
+use crate::core::identity::{Identity, sequence_after};
 use crate::core::outcome::{Reason, Unconfirmed};
 
 impl Ledger {
@@ -103,7 +103,7 @@ impl Ledger {
                 self.retry(at, Reason::Broker(error), now, effects);
             }
             Class::OutOfOrder | Class::IdentityLost
-                if entry.unresolved || !self.rules.idempotent =>
+                if entry.unresolved || !self.rules.idempotent || self.rules.transactional =>
             {
                 self.fail(at, Reason::Broker(error), effects);
             }
@@ -207,11 +207,21 @@ impl Ledger {
 
     /// Removes a batch whose sequence numbers the broker may never see. If no stamped batch
     /// follows, its numbers are used again. Otherwise the numbers have a gap.
-    fn remove_with_hole(&mut self, at: usize, settlement: Settlement, effects: &mut Effects) {
+    pub(super) fn remove_with_hole(
+        &mut self,
+        at: usize,
+        settlement: Settlement,
+        effects: &mut Effects,
+    ) {
         let entry = &self.entries[at];
         let (stamp, unresolved, count) = (entry.stamp, entry.unresolved, entry.batch.count());
         self.remove(at, settlement, effects);
-        if let Some(stamp) = stamp {
+        // One of a former transaction is of a line that is over.
+        let is_of = |stamp: &Stamp, it: Identity| {
+            (stamp.producer_id, stamp.epoch) == (it.producer_id, it.epoch)
+        };
+        let present = stamp.filter(|stamp| self.identity.is_some_and(|it| is_of(stamp, it)));
+        if let Some(stamp) = present {
             let last = sequence_after(stamp.sequence, count) == self.next_sequence;
             if last && !unresolved && !self.broken {
                 self.next_sequence = stamp.sequence;

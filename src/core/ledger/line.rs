@@ -7,12 +7,13 @@ use crate::core::outcome::{Reason, Unconfirmed};
 
 impl Ledger {
     pub(super) fn may_go(&self, entry: &Entry) -> bool {
-        !self.rules.idempotent || entry.stamp.is_some() || self.identity.is_some()
+        let numbers = || self.identity.is_some() && self.is_numbered_for(entry);
+        !self.rules.idempotent || entry.stamp.is_some() || numbers()
     }
 
-    /// Whether batches need an identity and the ledger has none.
+    /// Whether batches need an identity and the ledger has none, or that of another transaction.
     pub fn wants_identity(&self) -> bool {
-        self.rules.idempotent && self.identity.is_none()
+        self.rules.idempotent && (self.identity.is_none() || self.begins_another_transaction())
     }
 
     /// The identity that the ledger left, if it has no other yet.
@@ -52,10 +53,15 @@ impl Ledger {
             left.producer_id == identity.producer_id && left.epoch >= identity.epoch
         });
         if self.wants_identity() && !used {
-            self.next_sequence = 0;
-            self.proven = false;
-            self.identity = Some(identity);
+            self.begin_under(identity);
         }
+    }
+
+    /// Sequence numbers start at 0 under this identity.
+    pub(super) fn begin_under(&mut self, identity: Identity) {
+        self.next_sequence = 0;
+        self.proven = false;
+        self.identity = Some(identity);
     }
 
     /// Leaves an identity whose sequence numbers have a gap, as soon as no batch is lent.

@@ -41,6 +41,7 @@ const UNKNOWN_SERVER_ERROR: i16 = -1;
 fn rules() -> Rules {
     Rules {
         idempotent: true,
+        transactional: false,
         max_in_flight: 5,
         retries: u32::MAX,
         backoff: Duration::from_millis(100),
@@ -131,7 +132,10 @@ impl Line {
     }
 
     fn try_take(&mut self) -> Option<Lent> {
-        self.ledger.take(self.now, &mut self.compressor)
+        let ready = self.ledger.readiness(self.now) == Readiness::Now;
+        let lent = self.ledger.take(self.now, &mut self.compressor);
+        assert_eq!(ready, lent.is_some(), "what is ready is taken");
+        lent
     }
 
     fn take(&mut self) -> Lent {

@@ -56,7 +56,7 @@ impl Scene {
             match self.append(value, &mut memory, false) {
                 Append::Done(_) => return self.woken(),
                 Append::NeedsMemory { size, .. } => memory = self.memory(size),
-                Append::Closed => panic!("closed"),
+                Append::Closed | Append::Ended => panic!("closed"),
             }
         }
     }
@@ -140,7 +140,9 @@ fn a_run_is_appended_as_far_as_it_fits_the_open_batch() {
     let scene = Scene::new();
     let run = |values: &[&[u8]]| {
         let records = values.iter().map(|value| record(value));
-        scene.stage.append_run(records, false, |_, first| first)
+        scene
+            .stage
+            .append_run(records, &None, false, |_, first| first)
     };
     assert_eq!(run(&[b"x"]), None, "none is open");
     assert_eq!(scene.send(b"opens"), 1);
@@ -169,7 +171,7 @@ fn a_run_holds_the_claim_for_a_few_thousand_bytes() {
     assert!(matches!(opened, Append::Done(_)));
     let value = [7; 1000];
     let records = std::iter::repeat_n(record(&value), 60);
-    let run = stage.append_run(records, false, |_, _| {});
+    let run = stage.append_run(records, &None, false, |_, _| {});
     assert_eq!(run, Some(((), 1..1 + RUN.div_ceil(1000) as u32)));
 }
 
@@ -364,7 +366,7 @@ fn a_batch_grows_out_of_its_first_buffer_and_the_next_begins_larger() {
                     asked.push((size, begins.is_some()));
                     memory = Some(shelf.buffer(blank(size)));
                 }
-                Append::Closed => panic!("closed"),
+                Append::Closed | Append::Ended => panic!("closed"),
             }
         }
         sent += 1;

@@ -11,6 +11,13 @@ pub enum Api {
     InitProducerId,
     SaslHandshake,
     SaslAuthenticate,
+    FindCoordinator,
+    AddPartitionsToTxn,
+    AddOffsetsToTxn,
+    EndTxn,
+    TxnOffsetCommit,
+    ListOffsets,
+    Fetch,
     /// Of `forebay check` alone.
     #[cfg_attr(
         not(any(test, feature = "cli")),
@@ -28,6 +35,13 @@ impl Api {
             Api::InitProducerId => 22,
             Api::SaslHandshake => 17,
             Api::SaslAuthenticate => 36,
+            Api::FindCoordinator => 10,
+            Api::AddPartitionsToTxn => 24,
+            Api::AddOffsetsToTxn => 25,
+            Api::EndTxn => 26,
+            Api::TxnOffsetCommit => 28,
+            Api::ListOffsets => 2,
+            Api::Fetch => 1,
             Api::DescribeConfigs => 32,
         }
     }
@@ -41,6 +55,14 @@ impl Api {
             Api::InitProducerId => (0, 5),
             Api::SaslHandshake => (0, 1),
             Api::SaslAuthenticate => (0, 2),
+            Api::FindCoordinator => (0, 6),
+            // Later ones are for brokers: they ask for CLUSTER_ACTION.
+            Api::AddPartitionsToTxn => (0, 3),
+            Api::AddOffsetsToTxn => (0, 4),
+            Api::EndTxn | Api::TxnOffsetCommit => (0, 5),
+            Api::ListOffsets => (1, 10),
+            // Version 18 says what only followers know.
+            Api::Fetch => (4, 17),
             // Later ones tell what nobody here wants to know.
             Api::DescribeConfigs => (1, 1),
         }
@@ -52,6 +74,13 @@ impl Api {
             Api::Produce | Api::Metadata => 9,
             Api::Versions => 3,
             Api::InitProducerId | Api::SaslAuthenticate => 2,
+            Api::FindCoordinator
+            | Api::AddPartitionsToTxn
+            | Api::AddOffsetsToTxn
+            | Api::EndTxn
+            | Api::TxnOffsetCommit => 3,
+            Api::ListOffsets => 6,
+            Api::Fetch => 12,
             Api::SaslHandshake | Api::DescribeConfigs => i16::MAX,
         };
         version >= first
@@ -67,6 +96,13 @@ impl fmt::Display for Api {
             Api::InitProducerId => "InitProducerId",
             Api::SaslHandshake => "SaslHandshake",
             Api::SaslAuthenticate => "SaslAuthenticate",
+            Api::FindCoordinator => "FindCoordinator",
+            Api::AddPartitionsToTxn => "AddPartitionsToTxn",
+            Api::AddOffsetsToTxn => "AddOffsetsToTxn",
+            Api::EndTxn => "EndTxn",
+            Api::TxnOffsetCommit => "TxnOffsetCommit",
+            Api::ListOffsets => "ListOffsets",
+            Api::Fetch => "Fetch",
             Api::DescribeConfigs => "DescribeConfigs",
         })
     }

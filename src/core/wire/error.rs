@@ -45,6 +45,9 @@ pub enum WireError {
     #[error("the {message} does not tell of every batch, and {left} bytes are left over")]
     LeftOver { message: &'static str, left: usize },
 
+    #[error("the {message} does not tell of what was asked for")]
+    Unanswered { message: &'static str },
+
     #[error(
         "no common version of {api}: the broker speaks {}, this producer {ours_min} to {ours_max}",
         theirs.map_or_else(|| "none".to_owned(), |(min, max)| format!("{min} to {max}"))

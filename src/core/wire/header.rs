@@ -100,13 +100,20 @@ mod tests {
 
     use super::*;
 
-    const ALL: [Api; 7] = [
+    const ALL: [Api; 14] = [
         Api::Produce,
         Api::Metadata,
         Api::Versions,
         Api::InitProducerId,
         Api::SaslHandshake,
         Api::SaslAuthenticate,
+        Api::FindCoordinator,
+        Api::AddPartitionsToTxn,
+        Api::AddOffsetsToTxn,
+        Api::EndTxn,
+        Api::TxnOffsetCommit,
+        Api::ListOffsets,
+        Api::Fetch,
         Api::DescribeConfigs,
     ];
 

@@ -1,11 +1,27 @@
-//! For the tests of the decoders: broken responses that each of them must refuse or survive.
+//! For the tests of requests and responses: the `kafka-protocol` crate reads what is encoded here and
+//! writes what is decoded here, and broken responses must be refused or survived.
 
 use std::fmt::Debug;
 
-use bytes::{Bytes, BytesMut};
-use kafka_protocol::protocol::Encodable;
+use bytes::{Buf, Bytes, BytesMut};
+use kafka_protocol::messages::{ApiKey, RequestHeader};
+use kafka_protocol::protocol::{Decodable, Encodable};
 
-use super::WireError;
+use super::{Api, WireError};
+
+/// A whole request as the `kafka-protocol` crate reads it.
+pub fn read<R: Decodable>(api: Api, version: i16, mut frame: Bytes) -> R {
+    assert_eq!(frame.get_i32() as usize, frame.len());
+    let header_version = ApiKey::try_from(api.key())
+        .expect("a known key")
+        .request_header_version(version);
+    let header = RequestHeader::decode(&mut frame, header_version).expect("a header");
+    let said = (header.request_api_key, header.request_api_version);
+    assert_eq!(said, (api.key(), version));
+    let request = R::decode(&mut frame, version).expect("a request");
+    assert!(!frame.has_remaining(), "version {version}");
+    request
+}
 
 /// The bytes of a response as the `kafka-protocol` crate writes them.
 pub fn encoded(answer: &impl Encodable, version: i16) -> Bytes {

@@ -5,20 +5,36 @@
 //! `i32::MAX` would abort the process. Here a count is accepted only if enough bytes follow for
 //! that many elements.
 
+pub(crate) mod add_offsets_to_txn;
+pub(crate) mod add_partitions_to_txn;
 mod api;
 #[cfg(any(test, feature = "cli"))]
 pub(crate) mod describe_configs;
+pub(crate) mod end_txn;
 mod error;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "doubt is going to be resolved by it")
+)]
+pub(crate) mod fetch;
+pub(crate) mod find_coordinator;
 mod header;
 #[cfg(test)]
 mod hostile;
-mod init_producer_id;
+pub(crate) mod init_producer_id;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "doubt is going to be resolved by it")
+)]
+pub(crate) mod list_offsets;
 pub(crate) mod metadata;
 mod node;
 mod produce;
 mod produce_response;
 mod reader;
 pub(crate) mod sasl;
+mod transaction;
+pub(crate) mod txn_offset_commit;
 mod versions;
 
 pub use api::Api;
@@ -29,4 +45,5 @@ pub use metadata::{MetadataResponse, TopicMetadata, encode as encode_metadata};
 pub use node::Node;
 pub use produce::{Batch, Envelope, TopicBatches, encode as encode_produce};
 pub use produce_response::{LeaderHint, PartitionResponse, ProduceResponse, TopicKey};
+pub use transaction::{Isolation, PartitionResult, TransactionProtocol, Transactor};
 pub use versions::{Addressee, Versions, VersionsResponse, encode as encode_api_versions};

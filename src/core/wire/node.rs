@@ -1,4 +1,4 @@
-//! A broker's address in Metadata and Produce responses.
+//! A broker's address in responses.
 
 use std::borrow::Cow;
 
@@ -28,16 +28,21 @@ impl Node {
             let port = reader.i32()?;
             let rack = reader.nullable_text()?;
             reader.skip_tags()?;
-            let possible = id >= 0 && (1..=LONGEST_HOST).contains(&host.len());
-            if let (Ok(port @ 1..), true) = (u16::try_from(port), possible) {
-                nodes.push(Node {
-                    id,
-                    host: host.into_owned(),
-                    port,
-                    rack: rack.map(Cow::into_owned),
-                });
-            }
+            let rack = rack.map(Cow::into_owned);
+            nodes.extend(Node::possible(id, host.into_owned(), port, rack));
         }
         Ok(nodes)
+    }
+
+    /// A node, unless its number or address is impossible.
+    pub(super) fn possible(id: i32, host: String, port: i32, rack: Option<String>) -> Option<Self> {
+        let port = u16::try_from(port).ok().filter(|port| *port > 0)?;
+        let possible = id >= 0 && (1..=LONGEST_HOST).contains(&host.len());
+        possible.then_some(Node {
+            id,
+            host,
+            port,
+            rack,
+        })
     }
 }

@@ -36,11 +36,12 @@ pub struct Envelope {
     pub cuts: Vec<usize>,
 }
 
-/// Encodes a Produce request. `transactional_id` is null.
+/// Encodes a Produce request. The transactional id is of the transaction that all batches belong to.
 pub fn encode<'a, T, B>(
     version: i16,
     correlation_id: i32,
     client_id: &str,
+    transactional_id: Option<&str>,
     acks: i16,
     timeout_ms: i32,
     topics: T,
@@ -59,10 +60,10 @@ where
 
     out.put_i32(0);
     request_header(Api::Produce, version, correlation_id, client_id, &mut out)?;
-    if flexible {
-        out.put_u8(0);
-    } else {
-        out.put_i16(-1);
+    match transactional_id {
+        Some(id) => put_text(flexible, "a transactional.id", id, &mut out)?,
+        None if flexible => out.put_u8(0),
+        None => out.put_i16(-1),
     }
     out.put_i16(acks);
     out.put_i32(timeout_ms);
@@ -73,7 +74,7 @@ where
         if version >= 13 {
             out.put_slice(topic.topic_id.as_bytes());
         } else {
-            put_name(flexible, topic.topic, &mut out)?;
+            put_text(flexible, "a topic name", topic.topic, &mut out)?;
         }
         let batches = topic.batches.into_iter();
         put_count(flexible, batches.len(), &mut out)?;
@@ -116,10 +117,15 @@ fn put_count(flexible: bool, count: usize, out: &mut BytesMut) -> Result<(), Wir
     Ok(())
 }
 
-fn put_name(flexible: bool, name: &str, out: &mut BytesMut) -> Result<(), WireError> {
-    let length = i16::try_from(name.len()).map_err(|_| WireError::TooLong {
-        what: "a topic name",
-        length: name.len(),
+fn put_text(
+    flexible: bool,
+    what: &'static str,
+    text: &str,
+    out: &mut BytesMut,
+) -> Result<(), WireError> {
+    let length = i16::try_from(text.len()).map_err(|_| WireError::TooLong {
+        what,
+        length: text.len(),
         most: i16::MAX as usize,
     })?;
     if flexible {
@@ -127,7 +133,7 @@ fn put_name(flexible: bool, name: &str, out: &mut BytesMut) -> Result<(), WireEr
     } else {
         out.put_i16(length);
     }
-    out.put_slice(name.as_bytes());
+    out.put_slice(text.as_bytes());
     Ok(())
 }
 
@@ -209,11 +215,13 @@ mod tests {
     #[test]
     fn another_implementation_reads_every_version() {
         let topics = topics();
-        for version in 3..=13 {
+        let ids = [None, Some("orders-1"), Some("größe")];
+        for (version, id) in (3..=13).flat_map(|version| ids.map(|id| (version, id))) {
             let envelope = encode(
                 version,
                 77,
                 "client",
+                id,
                 -1,
                 30_000,
                 topics.iter().map(|(topic, id, batches)| TopicBatches {
@@ -232,7 +240,7 @@ mod tests {
             assert_eq!(header.correlation_id, 77);
             let request = ProduceRequest::decode(&mut frame, version).expect("a request");
             assert!(!frame.has_remaining(), "version {version}");
-            assert_eq!(request.transactional_id, None);
+            assert_eq!(request.transactional_id.as_deref().map(|it| &**it), id);
             assert_eq!((request.acks, request.timeout_ms), (-1, 30_000));
             assert_eq!(request.topic_data.len(), topics.len());
             for (sent, (name, id, batches)) in request.topic_data.iter().zip(&topics) {
@@ -252,6 +260,15 @@ mod tests {
     }
 
     fn single(version: i16, topic: &str, records_len: usize) -> Result<Envelope, WireError> {
+        of_transaction(version, None, topic, records_len)
+    }
+
+    fn of_transaction(
+        version: i16,
+        id: Option<&str>,
+        topic: &str,
+        records_len: usize,
+    ) -> Result<Envelope, WireError> {
         let header = [0; BATCH_HEADER];
         let batch = Batch {
             partition: 0,
@@ -263,7 +280,7 @@ mod tests {
             topic_id: Uuid::nil(),
             batches: [batch],
         }];
-        encode(version, 1, "client", 1, 1_000, topics)
+        encode(version, 1, "client", id, 1, 1_000, topics)
     }
 
     #[test]
@@ -272,6 +289,10 @@ mod tests {
             let name = "x".repeat(40_000);
             assert!(matches!(
                 single(version, &name, 1),
+                Err(WireError::TooLong { length: 40_000, .. })
+            ));
+            assert!(matches!(
+                of_transaction(version, Some(&name), "t", 1),
                 Err(WireError::TooLong { length: 40_000, .. })
             ));
         }

@@ -7,7 +7,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::header::{request_header, set_length};
 use super::reader::Reader;
-use super::{Api, WireError};
+use super::{Api, TransactionProtocol, WireError};
 
 const UNSUPPORTED_VERSION: i16 = 35;
 
@@ -22,12 +22,17 @@ pub struct Addressee {
     pub node: i32,
 }
 
+/// The tags of finalized features and of their epoch (KIP-584).
+const FEATURES_EPOCH: u32 = 1;
+const FINALIZED_FEATURES: u32 = 2;
+
 /// The versions that one broker supports.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Versions {
     /// From the API key to the lowest and the highest version, as the broker says. Some give an API
     /// that they do not serve more as the lowest than as the highest.
     ranges: HashMap<i16, (i16, i16)>,
+    transaction_version: i16,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,8 +109,7 @@ impl Versions {
         if version >= 1 {
             let _throttle = reader.throttle()?;
         }
-        // One of them is the finalized features, which only transactions need.
-        reader.skip_tags()?;
+        versions.transaction_version = read_transaction_version(&mut reader)?;
         if versions.ranges.is_empty() {
             return Err(WireError::NoVersions);
         }
@@ -126,15 +130,61 @@ impl Versions {
         }
     }
 
-    /// The highest version that the broker and this crate support.
+    /// The highest version that the broker and this crate support, for all but transactions. It never
+    /// makes a request of a transaction mean what it means in the second protocol alone.
     pub fn best(&self, api: Api) -> Result<i16, WireError> {
-        let (min, max) = api.ours();
+        let (min, max) = match api {
+            // Only in a transaction have its versions another meaning.
+            Api::Produce => api.ours(),
+            _ => TransactionProtocol::V1.versions(api),
+        };
         self.choose(api, min, max)
+    }
+
+    /// The highest version of a transactional producer's request in this protocol.
+    pub fn best_in(&self, protocol: TransactionProtocol, api: Api) -> Result<i16, WireError> {
+        let (min, max) = protocol.versions(api);
+        self.choose(api, min, max)
+    }
+
+    /// The level of the feature `transaction.version` that the cluster has finalized, as this broker knew
+    /// it when it was connected to; 0 where it is not finalized.
+    pub fn transaction_version(&self) -> i16 {
+        self.transaction_version
+    }
+
+    /// The protocol of transactions that the cluster speaks, as far as this broker knows.
+    pub fn transaction_protocol(&self) -> TransactionProtocol {
+        TransactionProtocol::of(self.transaction_version())
     }
 
     pub fn range(&self, api: Api) -> Option<(i16, i16)> {
         self.ranges.get(&api.key()).copied()
     }
+}
+
+/// The level of `transaction.version`. Features without an epoch are not known to be finalized: a broker
+/// says so while it starts.
+fn read_transaction_version(reader: &mut Reader<'_>) -> Result<i16, WireError> {
+    let (mut epoch, mut finalized) = (-1, 0);
+    reader.tags(|tag, field| {
+        match tag {
+            FEATURES_EPOCH => epoch = field.i64()?,
+            FINALIZED_FEATURES => {
+                for _ in 0..field.count(6)? {
+                    let name = field.text()?;
+                    let (max_level, _min_level) = (field.i16()?, field.i16()?);
+                    field.skip_tags()?;
+                    if name == "transaction.version" {
+                        finalized = max_level;
+                    }
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    })?;
+    Ok(if epoch < 0 { 0 } else { finalized })
 }
 
 /// The newest version below `version` that a broker supports, as it says when it refuses that one
@@ -195,6 +245,61 @@ mod tests {
             ])
             .with_zk_migration_ready(true)
             .with_unknown_tagged_field(50, Bytes::from_static(b"later"))
+    }
+
+    #[test]
+    fn a_feature_counts_once_it_is_finalized() {
+        let said = |epoch, features: &[(&'static str, i16)]| {
+            let features = features.iter().map(|(name, level)| {
+                FinalizedFeatureKey::default()
+                    .with_name(StrBytes::from_static_str(name))
+                    .with_max_version_level(*level)
+            });
+            let answer = response(4, &[(0, 0, 13)])
+                .with_finalized_features_epoch(epoch)
+                .with_finalized_features(features.collect());
+            match Versions::decode(4, &encoded(&answer, 4)) {
+                Ok(VersionsResponse::Versions(versions)) => versions.transaction_version(),
+                other => panic!("{other:?}"),
+            }
+        };
+        let both = [("metadata.version", 29), ("transaction.version", 2)];
+        assert_eq!(said(0, &both), 2);
+        assert_eq!(said(7, &[both[1], ("group.version", 1)]), 2);
+        assert_eq!(said(7, &both[..1]), 0);
+        assert_eq!(said(7, &[]), 0);
+        // The level that it supports, which is 9, says nothing.
+        assert_eq!(said(-1, &both), 0);
+        for version in 0..3 {
+            assert_eq!(versions(version, &[(0, 0, 13)]).transaction_version(), 0);
+        }
+    }
+
+    #[test]
+    fn the_second_protocol_is_never_chosen_by_versions() {
+        let all = [(0, 0, 20), (24, 0, 20), (26, 0, 20), (28, 0, 20)];
+        let (apis, all) = (
+            [
+                Api::Produce,
+                Api::AddPartitionsToTxn,
+                Api::EndTxn,
+                Api::TxnOffsetCommit,
+            ],
+            versions(2, &all),
+        );
+        assert_eq!(all.transaction_protocol(), TransactionProtocol::V1);
+        let within = |protocol| apis.map(|api| all.best_in(protocol, api).expect("a version"));
+        assert_eq!(within(TransactionProtocol::V1), [11, 3, 4, 4]);
+        assert_eq!(within(TransactionProtocol::V2), [13, 3, 5, 5]);
+        let plain = apis.map(|api| all.best(api).expect("a version"));
+        assert_eq!(plain, [13, 3, 4, 4]);
+        let older = versions(4, &[(0, 0, 11), (24, 0, 3), (26, 0, 4), (28, 0, 4)]);
+        assert_eq!(older.transaction_protocol(), TransactionProtocol::V2);
+        for api in [Api::Produce, Api::EndTxn, Api::TxnOffsetCommit] {
+            older
+                .best_in(TransactionProtocol::V2, api)
+                .expect_err("a version of the first protocol");
+        }
     }
 
     fn decode(version: i16, ranges: &[(i16, i16, i16)]) -> Result<VersionsResponse, WireError> {

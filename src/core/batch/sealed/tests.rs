@@ -13,6 +13,7 @@ const STAMP: Stamp = Stamp {
     producer_id: 4,
     epoch: 2,
     sequence: 1,
+    transactional: false,
 };
 
 fn batch(shelf: &Arc<Shelf>, records: usize) -> (SealedBatch, Vec<Receipt>) {
@@ -105,6 +106,14 @@ fn another_stamp_is_another_header_over_the_same_bytes() {
     };
     let (two, same) = batch.stamped(other);
     assert!(one != two && Arc::ptr_eq(&records, &same));
+    let in_transaction = Stamp {
+        transactional: true,
+        ..STAMP
+    };
+    let (three, same) = batch.stamped(in_transaction);
+    assert!(one != three && Arc::ptr_eq(&records, &same));
+    // The attributes, and the CRC that covers them.
+    assert_eq!((one[22] | 0x10, &one[23..]), (three[22], &three[23..]));
     assert_eq!(batch.stamped(STAMP).0, one);
 }
 

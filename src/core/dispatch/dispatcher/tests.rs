@@ -52,6 +52,7 @@ fn rules() -> DispatchRules {
         principal: Some("User:alice".into()),
         acks: Acks::All,
         oldest_produce: 3,
+        transactional_id: None,
         max_in_flight: 2,
         max_request_size: 1 << 20,
         batch_size: 1 << 14,
@@ -109,6 +110,7 @@ impl World {
     fn offer(&mut self, number: usize) {
         let owner = self.partitions[number].0.clone();
         let lent = Lent {
+            protocol: None,
             id: 1,
             header: [0; HEADER_LEN],
             records: Arc::new(self.dispatcher.shelf.buffer(blank(0)).beside(vec![0; 100])),

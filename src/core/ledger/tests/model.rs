@@ -420,6 +420,9 @@ impl World {
                         assert!(last_acked < Some(*offset), "record {value} was overtaken");
                         last_acked = Some(*offset);
                     }
+                    Err(Unconfirmed::Aborted(reason)) => {
+                        panic!("record {value} is in no transaction: {reason}");
+                    }
                     Err(Unconfirmed::NotWritten(reason)) => {
                         assert!(offsets.is_empty(), "record {value} is in the log: {reason}");
                     }

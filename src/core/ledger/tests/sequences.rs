@@ -218,7 +218,14 @@ fn after_a_silence_one_batch_shows_whether_the_broker_remembers_the_producer() {
     let first = line.take();
     assert!(line.try_take().is_none());
     line.acked(&first, 2);
-    line.take_many(2);
+    let lent = line.take_many(2);
+    line.push_many(3);
+    line.acked(&lent[0], 4);
+    // The answer to the other one stays away meanwhile.
+    line.pass(Duration::from_secs(5 * 60 + 1));
+    assert!(line.try_take().is_none());
+    line.acked(&lent[1], 6);
+    line.take_many(3);
 }
 
 /// The broker forgets the producer when its newest record is four minutes old, so ten seconds before that

@@ -1,0 +1,448 @@
+//! What the coordinator of transactions is asked, and when.
+
+mod ending;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::answer::{Answer, Refusal, Request};
+use super::error::TransactionError;
+use super::offsets::GroupOffsets;
+use super::scope::Scope;
+use crate::core::backoff::Backoff;
+use crate::core::broker_error::BrokerError;
+use crate::core::identity::Identity;
+use crate::core::ledger::Joining;
+use crate::core::record::TopicPartition;
+use crate::core::wire::TransactionProtocol;
+
+/// The wait after CONCURRENT_TRANSACTIONS, which is over when some markers are written. Java waits as
+/// long.
+const BUSY: Duration = Duration::from_millis(20);
+
+/// The transactions of one producer, one after the other, as its TransactionActor keeps them.
+///
+/// Invariants:
+/// - one request is on its way at a time, and one transaction is there at a time;
+/// - a transaction is ended when every batch of it is back, and no sooner. So nothing of it can follow
+///   its end, and none of its epochs are used by the next one before every partition asks for its own;
+/// - one that failed, or whose records are not all acked, is never asked to be committed;
+/// - in protocol 1 no partition gets the identity before the coordinator knows of it;
+/// - a partition that has forgotten which sequence numbers it used gets no identity that it had before.
+#[derive(Debug)]
+pub struct Coordination {
+    transactional_id: Arc<str>,
+    /// Whom brokers take this client for, if that is known.
+    principal: Option<Arc<str>>,
+    phase: Phase,
+    /// What the present transaction speaks; the next one, until it has begun, what is `offered`.
+    protocol: TransactionProtocol,
+    /// What the coordinator that is connected would speak.
+    offered: TransactionProtocol,
+    identity: Option<Identity>,
+    /// Whose next epoch is to be asked for while there is no identity.
+    bumps: Option<Identity>,
+    /// Somebody waits for a transaction to begin.
+    wanted: bool,
+    /// Partitions that the coordinator is to be told of.
+    pending: BTreeSet<TopicPartition>,
+    /// Partitions that it knows, of this transaction.
+    added: BTreeSet<TopicPartition>,
+    /// Partitions that have the present identity, each with how often partitions had been freed when it was
+    /// made: by that it is told apart from one that was freed.
+    numbered: BTreeMap<TopicPartition, u64>,
+    /// One of them has forgotten what it numbered under it.
+    forgotten: bool,
+    /// Offsets to be sent, the first ones next. Of those the group is known to the coordinator.
+    offsets: Vec<Arc<GroupOffsets>>,
+    groups: BTreeSet<Arc<str>>,
+    /// Something of the transaction may be known to the coordinator.
+    touched: bool,
+    /// A request of it may have been carried out unheard, or may still be on its way.
+    unheard: bool,
+    asking: bool,
+    not_before: Option<Instant>,
+    backoff: Backoff,
+    max_block: Duration,
+    /// Why the last request did not succeed.
+    trouble: Option<Arc<str>>,
+    /// What whoever waits to begin is told.
+    refusal: Option<TransactionError>,
+    /// Nothing more can be done with this transactional id.
+    fenced: bool,
+}
+
+/// Where the present transaction is.
+#[derive(Debug)]
+enum Phase {
+    /// There is none.
+    Idle,
+    /// It takes records.
+    Open(Arc<Scope>),
+    /// It takes no more, and its batches are on their way until they are flushed.
+    Flushing {
+        scope: Arc<Scope>,
+        commit: bool,
+        flushed: Option<Instant>,
+    },
+    /// The coordinator is to end it. `in_doubt`: it may have done so.
+    Ending {
+        scope: Arc<Scope>,
+        commit: bool,
+        in_doubt: bool,
+    },
+}
+
+/// Whether a transaction may begin.
+#[derive(Debug)]
+pub enum Begin {
+    Begun(Arc<Scope>),
+    Wait,
+    Refused(TransactionError),
+}
+
+/// What a partition gets that asks for the identity of a transaction.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Membership {
+    Use(Identity),
+    /// The coordinator has to be told first.
+    Wait,
+    /// The transaction takes nothing more: what the partition has of it is given up.
+    Over,
+}
+
+impl Coordination {
+    /// `max_block` is how long offsets are waited for once everything else is ready to be committed.
+    pub fn new(
+        transactional_id: Arc<str>,
+        principal: Option<Arc<str>>,
+        backoff: Backoff,
+        max_block: Duration,
+    ) -> Self {
+        Self {
+            max_block,
+            transactional_id,
+            principal,
+            phase: Phase::Idle,
+            protocol: TransactionProtocol::V1,
+            offered: TransactionProtocol::V1,
+            identity: None,
+            bumps: None,
+            wanted: false,
+            pending: BTreeSet::new(),
+            added: BTreeSet::new(),
+            numbered: BTreeMap::new(),
+            forgotten: false,
+            offsets: Vec::new(),
+            groups: BTreeSet::new(),
+            touched: false,
+            unheard: false,
+            asking: false,
+            not_before: None,
+            backoff,
+            trouble: None,
+            refusal: None,
+            fenced: false,
+        }
+    }
+
+    /// The coordinator that is connected now speaks this. A transaction that has begun goes on as it did.
+    pub fn offers(&mut self, protocol: TransactionProtocol) {
+        self.offered = protocol;
+    }
+
+    pub fn identity(&self) -> Option<Identity> {
+        self.identity
+    }
+
+    /// What the present transaction speaks.
+    pub fn protocol(&self) -> TransactionProtocol {
+        self.protocol
+    }
+
+    /// Why the last request did not succeed.
+    pub fn trouble(&self) -> Option<&Arc<str>> {
+        self.trouble.as_ref()
+    }
+
+    /// Begins a transaction if the one before has ended and there is an identity. To be asked again
+    /// after each answer.
+    pub fn begin(&mut self) -> Begin {
+        if self.fenced {
+            return Begin::Refused(self.fenced_by_another());
+        }
+        if let Some(refusal) = self.refusal.take() {
+            self.wanted = false;
+            return Begin::Refused(refusal);
+        }
+        self.wanted = true;
+        if !matches!(self.phase, Phase::Idle) || self.asking {
+            return Begin::Wait;
+        }
+        // Records of both protocols under one epoch could not be told apart (KIP-890).
+        if self.identity.is_some() && self.offered != self.protocol {
+            self.leave_identity();
+        }
+        if self.identity.is_none() {
+            return Begin::Wait;
+        }
+        self.wanted = false;
+        self.touched = false;
+        self.unheard = false;
+        self.added.clear();
+        self.groups.clear();
+        let scope = Scope::open(self.protocol);
+        self.phase = Phase::Open(Arc::clone(&scope));
+        Begin::Begun(scope)
+    }
+
+    /// Nobody waits for a transaction to begin any more.
+    pub fn nobody_waits(&mut self) {
+        self.wanted = false;
+        self.refusal = None;
+    }
+
+    /// A partition has records of a transaction.
+    pub fn join(&mut self, partition: &TopicPartition, joining: &Joining) -> Membership {
+        let Joining { scope, wanted } = joining;
+        let (Phase::Open(present) | Phase::Flushing { scope: present, .. }) = &self.phase else {
+            return Membership::Over;
+        };
+        if !Arc::ptr_eq(present, scope) || scope.failed().is_some() {
+            return Membership::Over;
+        }
+        let Some(identity) = self.identity else {
+            return Membership::Over;
+        };
+        let has_numbers = self.numbered.get(partition);
+        let forgot = has_numbers.is_some_and(|freed| *freed != wanted.freed);
+        if forgot || wanted.left == Some(identity) {
+            // Its numbers would begin at 0 again, and the broker take records for others that it has.
+            scope.fail(format!("{partition} was let go of meanwhile"));
+            self.forgotten = true;
+            return Membership::Over;
+        }
+        if self.protocol == TransactionProtocol::V1 && !self.added.contains(partition) {
+            self.pending.insert(partition.clone());
+            return Membership::Wait;
+        }
+        self.touched = true;
+        self.numbered.insert(partition.clone(), wanted.freed);
+        Membership::Use(identity)
+    }
+
+    /// Offsets are to be committed with the transaction. Returns whether they can be.
+    pub fn send_offsets(&mut self, scope: &Arc<Scope>, offsets: Arc<GroupOffsets>) -> bool {
+        let open = matches!(&self.phase, Phase::Open(present) if Arc::ptr_eq(present, scope));
+        if open && scope.failed().is_none() {
+            self.offsets.push(offsets);
+            return true;
+        }
+        false
+    }
+
+    /// Whether these offsets are still to be sent.
+    pub fn is_sending(&self, offsets: &Arc<GroupOffsets>) -> bool {
+        self.offsets.iter().any(|it| Arc::ptr_eq(it, offsets))
+    }
+
+    /// The request that is due now; it leaves.
+    pub fn ask(&mut self, now: Instant) -> Option<Request> {
+        if self.asking || self.not_before.is_some_and(|at| at > now) {
+            return None;
+        }
+        let request = self.wants()?;
+        self.asking = true;
+        self.touched |= !matches!(request, Request::Init { .. } | Request::End { .. });
+        Some(request)
+    }
+
+    /// When the next request is due, if one waits for its time.
+    pub fn next_at(&self) -> Option<Instant> {
+        let waits = !self.asking && self.wants().is_some();
+        let next = self.not_before.filter(|_| waits);
+        next.into_iter().chain(self.offsets_until()).min()
+    }
+
+    fn wants(&self) -> Option<Request> {
+        match &self.phase {
+            Phase::Idle => (self.wanted && self.identity.is_none() && !self.fenced)
+                .then_some(Request::Init { bumps: self.bumps }),
+            Phase::Open(scope) | Phase::Flushing { scope, .. } => {
+                if scope.failed().is_some() {
+                    return None;
+                }
+                if !self.pending.is_empty() {
+                    let pending = self.pending.iter().cloned().collect();
+                    return Some(Request::AddPartitions(pending));
+                }
+                let next = self.offsets.first()?;
+                let group = &next.group.group;
+                Some(match self.protocol {
+                    TransactionProtocol::V1 if !self.groups.contains(group) => {
+                        Request::AddOffsets(Arc::clone(group))
+                    }
+                    _ => Request::CommitOffsets(Arc::clone(next)),
+                })
+            }
+            Phase::Ending { commit, .. } => Some(Request::End { commit: *commit }),
+        }
+    }
+
+    /// The answer to the request that was on its way.
+    pub fn answered(&mut self, request: &Request, answer: Answer, now: Instant) {
+        self.asking = false;
+        self.not_before = None;
+        match answer {
+            Answer::Done(identity) => {
+                self.backoff.reset();
+                self.trouble = None;
+                self.done(request, identity);
+            }
+            Answer::Unsent(why) => self.again(why, now),
+            Answer::Unanswered(why) => {
+                self.doubt();
+                self.again(why, now);
+            }
+            Answer::NotServed(why) => {
+                self.refused_for_good(request, TransactionError::NotServed(why));
+            }
+            Answer::Refused { error, part } => self.refused(request, error, part, now),
+        }
+    }
+
+    /// Whether there is no transaction.
+    pub fn is_idle(&self) -> bool {
+        matches!(self.phase, Phase::Idle)
+    }
+
+    /// The transaction that takes records.
+    pub fn open(&self) -> Option<Arc<Scope>> {
+        match &self.phase {
+            Phase::Open(scope) => Some(Arc::clone(scope)),
+            _ => None,
+        }
+    }
+
+    /// The transaction whose batches are being flushed.
+    pub fn flushing(&self) -> Option<Arc<Scope>> {
+        match &self.phase {
+            Phase::Flushing {
+                scope,
+                flushed: None,
+                ..
+            } => Some(Arc::clone(scope)),
+            _ => None,
+        }
+    }
+
+    /// The request on its way counts no more: whoever had it has fallen.
+    pub fn lost(&mut self, now: Instant) {
+        if std::mem::take(&mut self.asking) {
+            self.doubt();
+            self.again("the answer was lost".into(), now);
+        }
+    }
+
+    fn again(&mut self, why: Arc<str>, now: Instant) {
+        self.trouble = Some(why);
+        self.not_before = Some(now + self.backoff.next());
+    }
+
+    fn done(&mut self, request: &Request, identity: Option<Identity>) {
+        match request {
+            Request::Init { .. } => {
+                self.identity = identity;
+                self.protocol = self.offered;
+                self.bumps = None;
+                self.numbered.clear();
+                self.forgotten = false;
+            }
+            Request::AddPartitions(partitions) => {
+                for partition in partitions {
+                    self.pending.remove(partition);
+                    self.added.insert(partition.clone());
+                }
+            }
+            Request::AddOffsets(group) => {
+                self.groups.insert(Arc::clone(group));
+            }
+            Request::CommitOffsets(offsets) => {
+                self.offsets.retain(|it| !Arc::ptr_eq(it, offsets));
+            }
+            Request::End { .. } => self.ended(identity),
+        }
+        self.go_on();
+    }
+
+    fn refused(
+        &mut self,
+        request: &Request,
+        error: BrokerError,
+        part: Option<Arc<str>>,
+        now: Instant,
+    ) {
+        let error = error.of(&self.principal);
+        let refusal = Refusal::of(request, error.code);
+        match refusal {
+            Refusal::Busy => {
+                self.trouble = Some(error.to_string().into());
+                self.not_before = Some(now + BUSY);
+            }
+            Refusal::Again { may_be_done } => {
+                if may_be_done {
+                    self.doubt();
+                }
+                self.again(error.to_string().into(), now);
+            }
+            Refusal::Over if matches!(request, Request::Init { .. }) => {
+                self.fenced = true;
+                self.refused_for_good(request, self.fenced_by_another());
+            }
+            Refusal::Over | Refusal::Abort | Refusal::Final => {
+                let part = part.unwrap_or_else(|| Arc::clone(&self.transactional_id));
+                let refused = TransactionError::Refused {
+                    request: request.name(),
+                    part,
+                    error,
+                };
+                self.refused_for_good(request, refused);
+            }
+        }
+    }
+
+    /// The request will not be carried out.
+    fn refused_for_good(&mut self, request: &Request, why: TransactionError) {
+        self.trouble = Some(why.to_string().into());
+        match (request, &self.phase) {
+            (Request::End { .. }, _) => self.not_ended(&why),
+            (Request::Init { .. }, _) => self.refusal = Some(why),
+            (_, Phase::Open(scope) | Phase::Flushing { scope, .. }) => {
+                scope.fail(why.to_string());
+                self.drop_what_waits();
+                self.go_on();
+            }
+            _ => {}
+        }
+    }
+
+    /// What waits to be said of a transaction that is not committed.
+    fn drop_what_waits(&mut self) {
+        self.pending.clear();
+        self.offsets.clear();
+    }
+
+    fn leave_identity(&mut self) {
+        self.bumps = self.identity.take().or(self.bumps);
+    }
+
+    fn fenced_by_another(&self) -> TransactionError {
+        TransactionError::Fenced {
+            transactional_id: Arc::clone(&self.transactional_id),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

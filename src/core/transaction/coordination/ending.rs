@@ -1,0 +1,204 @@
+//! How a transaction ends.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::{Coordination, Phase};
+use crate::core::identity::Identity;
+use crate::core::transaction::error::TransactionError;
+use crate::core::transaction::scope::{End, Scope};
+use crate::core::wire::TransactionProtocol;
+
+/// Why a transaction ends that nothing has failed in.
+const ASKED_FOR: &str = "the application aborted it";
+
+impl Drop for Coordination {
+    fn drop(&mut self) {
+        self.give_up("the part of the runtime that had it is gone");
+    }
+}
+
+impl Coordination {
+    /// The transaction is to be ended. It takes no more records. Returns whether its batches are to be
+    /// flushed now, and [`flushed`](Self::flushed) to be called then. The same may be asked twice.
+    pub fn end(&mut self, scope: &Arc<Scope>, commit: bool) -> bool {
+        let here = match &self.phase {
+            Phase::Open(present) | Phase::Flushing { scope: present, .. } => {
+                Arc::ptr_eq(present, scope)
+            }
+            Phase::Idle | Phase::Ending { .. } => false,
+        };
+        if !here {
+            return false;
+        }
+        scope.close();
+        if !commit {
+            scope.fail(ASKED_FOR);
+            self.drop_what_waits();
+        }
+        self.phase = Phase::Flushing {
+            scope: Arc::clone(scope),
+            commit,
+            flushed: None,
+        };
+        true
+    }
+
+    /// Every batch of the transaction has come back, with its outcome.
+    pub fn flushed(&mut self, back: &Arc<Scope>, now: Instant) {
+        match &mut self.phase {
+            Phase::Flushing { scope, flushed, .. } if Arc::ptr_eq(scope, back) => {
+                *flushed = Some(now);
+            }
+            _ => return,
+        }
+        self.go_on();
+    }
+
+    /// How long offsets are waited for that are all that is missing.
+    pub(super) fn offsets_until(&self) -> Option<Instant> {
+        match &self.phase {
+            Phase::Flushing {
+                flushed: Some(at), ..
+            } => Some(*at + self.max_block),
+            _ => None,
+        }
+    }
+
+    /// Gives up a commit whose offsets cannot be sent.
+    pub fn expire(&mut self, now: Instant) {
+        if self.offsets_until().is_some_and(|until| until <= now)
+            && let Phase::Flushing { scope, .. } = &self.phase
+        {
+            let why = self.trouble.as_deref().unwrap_or("no answer");
+            scope.fail(format!("its offsets could not be sent: {why}"));
+            self.go_on();
+        }
+    }
+
+    /// Has the coordinator end the transaction once nothing of it is on its way any more.
+    pub(super) fn go_on(&mut self) {
+        let Phase::Flushing {
+            scope,
+            commit,
+            flushed: Some(_),
+        } = &self.phase
+        else {
+            return;
+        };
+        let (scope, commit) = (Arc::clone(scope), *commit);
+        if let Some(why) = scope.failed() {
+            // No commit will ever be asked for, whatever becomes of the rest.
+            scope.has_ended(End::Aborted(Arc::clone(why)));
+            self.drop_what_waits();
+        } else if !self.offsets.is_empty() {
+            return;
+        }
+        let commit = commit && scope.failed().is_none();
+        if self.touched {
+            self.phase = Phase::Ending {
+                scope,
+                commit,
+                in_doubt: false,
+            };
+            return;
+        }
+        scope.has_ended(End::Committed);
+        self.phase = Phase::Idle;
+        if self.forgotten {
+            // The next transaction could not have that partition either.
+            self.leave_identity();
+        }
+    }
+
+    /// Nobody ends the transaction any more but the brokers, when its time is over.
+    pub fn give_up(&mut self, why: &str) {
+        let (scope, may_be_committed) = match &self.phase {
+            Phase::Idle => return,
+            Phase::Open(scope) | Phase::Flushing { scope, .. } => (scope, false),
+            Phase::Ending {
+                scope,
+                commit,
+                in_doubt,
+            } => (scope, *commit && (*in_doubt || self.asking)),
+        };
+        scope.fail(why);
+        scope.has_ended(match may_be_committed {
+            true => End::Unknown(why.into()),
+            false => End::Aborted(why.into()),
+        });
+        self.phase = Phase::Idle;
+        self.leave_identity();
+    }
+
+    /// The request on its way may have been carried out.
+    pub(super) fn doubt(&mut self) {
+        self.unheard = true;
+        if let Phase::Ending { in_doubt, .. } = &mut self.phase {
+            *in_doubt = true;
+        }
+    }
+
+    /// EndTxn was carried out.
+    pub(super) fn ended(&mut self, identity: Option<Identity>) {
+        if let Phase::Ending { scope, commit, .. } = &self.phase {
+            scope.has_ended(match commit {
+                true => End::Committed,
+                false => End::Aborted(ASKED_FOR.into()),
+            });
+            match (self.protocol, *commit, identity) {
+                (TransactionProtocol::V2, _, Some(_)) => {
+                    self.identity = identity;
+                    self.numbered.clear();
+                    self.forgotten = false;
+                }
+                (TransactionProtocol::V1, true, _) if !self.unheard => {}
+                // In protocol 1 the epoch is not raised. Batches that were given up leave gaps in the numbers
+                // under it, and a request that comes late would count for the next transaction
+                // (KAFKA-17754).
+                _ => self.leave_identity(),
+            }
+            self.phase = Phase::Idle;
+        }
+    }
+
+    /// The coordinator does not end the transaction, or not as it was asked to.
+    ///
+    /// A commit whose answers all came was then certainly not carried out, and never will be: no other
+    /// instance commits what this one had open. If one answer was missed, only "no such transaction" of
+    /// the coordinator itself tells that it was aborted: it knows a commit that it has carried out.
+    pub(super) fn not_ended(&mut self, why: &TransactionError) {
+        let Phase::Ending {
+            scope,
+            commit,
+            in_doubt,
+        } = &mut self.phase
+        else {
+            return;
+        };
+        const INVALID_TXN_STATE: i16 = 48;
+        let told = matches!(
+            why,
+            TransactionError::Refused { error, .. } if error.code == INVALID_TXN_STATE
+        );
+        let text: Arc<str> = why.to_string().into();
+        scope.has_ended(match *commit && *in_doubt && !told {
+            true => End::Unknown(text),
+            false => End::Aborted(text),
+        });
+        let is_over = matches!(
+            why,
+            TransactionError::Refused { error, .. } if matches!(error.code, 47 | 48 | 49 | 90)
+        );
+        // The coordinator has aborted it. Asked to do so once more, it tells the identity to go on with:
+        // InitProducerId has none where the epochs are used up.
+        let tells = told && self.protocol == TransactionProtocol::V2;
+        if *commit && (tells || !*in_doubt && !is_over) {
+            // Or it is open there still, and readers of what is committed wait.
+            (*commit, *in_doubt) = (false, false);
+            return;
+        }
+        self.phase = Phase::Idle;
+        self.leave_identity();
+    }
+}

@@ -1,0 +1,328 @@
+//! Asks the coordinators of a transactional id and of groups.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::coordinator::{CoordinatorClient, CoordinatorError};
+use crate::core::broker_error::BrokerError;
+use crate::core::cluster::Nodes;
+use crate::core::identity::Identity;
+use crate::core::transaction::{Answer, GroupOffsets, Request};
+use crate::core::wire::add_offsets_to_txn::{self, AddOffsetsToTxnResponse};
+use crate::core::wire::add_partitions_to_txn::{self, AddPartitionsToTxnResponse};
+use crate::core::wire::end_txn::{self, EndTxnResponse};
+use crate::core::wire::find_coordinator::CoordinatorKey;
+use crate::core::wire::init_producer_id::{self, Asker};
+use crate::core::wire::txn_offset_commit::{self, CommittedOffset, Group, TxnOffsetCommitResponse};
+use crate::core::wire::{
+    Api, InitProducerIdResponse, PartitionResult, TransactionProtocol, Transactor,
+};
+
+/// Makes the client for the coordinator of one key.
+pub type DialCoordinator = Box<dyn Fn(CoordinatorKey) -> CoordinatorClient>;
+
+/// The coordinators that the transactions of one producer are spoken of with.
+pub struct TransactionClient {
+    id: Arc<str>,
+    /// After which time the coordinator aborts a transaction.
+    timeout: Duration,
+    dial: DialCoordinator,
+    coordinator: CoordinatorClient,
+    groups: BTreeMap<Arc<str>, CoordinatorClient>,
+    nodes: Nodes,
+}
+
+/// OPERATION_NOT_ATTEMPTED: another partition of the request is the cause.
+const NOT_ATTEMPTED: i16 = 55;
+
+impl TransactionClient {
+    pub fn new(id: Arc<str>, timeout: Duration, dial: DialCoordinator) -> Self {
+        Self {
+            coordinator: dial(CoordinatorKey::Transaction(Arc::clone(&id))),
+            id,
+            timeout,
+            dial,
+            groups: BTreeMap::new(),
+            nodes: Nodes::default(),
+        }
+    }
+
+    /// Sets the brokers of the cluster, from the newest metadata.
+    pub fn set_nodes(&mut self, nodes: &Nodes) {
+        self.nodes.clone_from(nodes);
+        self.coordinator.set_nodes(nodes);
+        for group in self.groups.values_mut() {
+            group.set_nodes(nodes);
+        }
+    }
+
+    /// What the coordinator that is connected speaks.
+    pub fn protocol(&self) -> Option<TransactionProtocol> {
+        self.coordinator.protocol()
+    }
+
+    /// Makes one attempt to have a request answered, on behalf of this identity.
+    pub async fn ask(
+        &mut self,
+        request: &Request,
+        protocol: TransactionProtocol,
+        identity: Option<Identity>,
+    ) -> Answer {
+        let answer = match (request, identity) {
+            (Request::Init { bumps }, _) => self.init(*bumps).await,
+            (_, None) => return Answer::Unsent("there is no producer id".into()),
+            (Request::AddPartitions(partitions), Some(identity)) => {
+                let partitions: Vec<_> = partitions
+                    .iter()
+                    .map(|it| (&*it.topic, it.partition))
+                    .collect();
+                self.add_partitions(&partitions, identity).await
+            }
+            (Request::AddOffsets(group), Some(identity)) => self.add_offsets(group, identity).await,
+            (Request::CommitOffsets(offsets), Some(identity)) => {
+                self.commit_offsets(offsets, protocol, identity).await
+            }
+            (Request::End { commit }, Some(identity)) => {
+                self.end(*commit, protocol, identity).await
+            }
+        };
+        if let Answer::Refused { error, .. } = &answer
+            && matches!(error.code, 6 | 14 | 15 | 16)
+        {
+            self.forget(request);
+        }
+        answer
+    }
+
+    /// A broker says that it is not the coordinator, or not yet.
+    fn forget(&mut self, request: &Request) {
+        match request {
+            Request::CommitOffsets(offsets) => {
+                if let Some(group) = self.groups.get_mut(&offsets.group.group) {
+                    group.forget();
+                }
+            }
+            _ => self.coordinator.forget(),
+        }
+    }
+
+    async fn init(&mut self, bumps: Option<Identity>) -> Answer {
+        let asker = Asker::Transactional {
+            id: &self.id,
+            timeout: self.timeout,
+            bump: bumps.map(|it| (it.producer_id, it.epoch)),
+        };
+        let encode = |version, correlation_id, client_id: &str| {
+            init_producer_id::encode_for(version, correlation_id, client_id, asker)
+        };
+        let (api, decode) = (Api::InitProducerId, InitProducerIdResponse::decode);
+        let any = TransactionProtocol::V1;
+        let asked = self.coordinator.ask(any, api, encode, decode).await;
+        let told = asked.map(|it| {
+            let InitProducerIdResponse {
+                error_code,
+                producer_id,
+                epoch,
+                ..
+            } = it;
+            let identity = Identity { producer_id, epoch };
+            (error_code, Some(identity))
+        });
+        match answer(told, &mut self.coordinator) {
+            Answer::Done(Some(it)) if it.producer_id < 0 || it.epoch < 0 => {
+                let Identity { producer_id, epoch } = it;
+                let why = format!("the broker gave {producer_id} with epoch {epoch}");
+                Answer::Unanswered(why.into())
+            }
+            answer => answer,
+        }
+    }
+
+    async fn add_partitions(&mut self, partitions: &[(&str, i32)], identity: Identity) -> Answer {
+        let transactor = transactor(&self.id, identity);
+        let encode = |version, correlation_id, client_id: &str| {
+            let partitions = partitions.iter().copied();
+            add_partitions_to_txn::encode(
+                version,
+                correlation_id,
+                client_id,
+                transactor,
+                partitions,
+            )
+        };
+        let (api, decode) = (Api::AddPartitionsToTxn, AddPartitionsToTxnResponse::decode);
+        let any = TransactionProtocol::V1;
+        let asked = self.coordinator.ask(any, api, encode, decode).await;
+        match asked {
+            Ok(answer) => of_parts(&answer.partitions),
+            Err(error) => unanswered(&error, &mut self.coordinator),
+        }
+    }
+
+    async fn add_offsets(&mut self, group: &str, identity: Identity) -> Answer {
+        let transactor = transactor(&self.id, identity);
+        let encode = |version, correlation_id, client_id: &str| {
+            add_offsets_to_txn::encode(version, correlation_id, client_id, transactor, group)
+        };
+        let (api, decode) = (Api::AddOffsetsToTxn, AddOffsetsToTxnResponse::decode);
+        let any = TransactionProtocol::V1;
+        let asked = self.coordinator.ask(any, api, encode, decode).await;
+        let told = asked.map(|it| (it.error_code, None));
+        match answer(told, &mut self.coordinator) {
+            Answer::Refused { error, .. } => Answer::Refused {
+                error,
+                part: Some(format!("group {group}").into()),
+            },
+            answer => answer,
+        }
+    }
+
+    async fn commit_offsets(
+        &mut self,
+        offsets: &GroupOffsets,
+        protocol: TransactionProtocol,
+        identity: Identity,
+    ) -> Answer {
+        let GroupOffsets { group, offsets } = offsets;
+        let transactor = transactor(&self.id, identity);
+        let member = Group {
+            id: &group.group,
+            generation: group.generation,
+            member: &group.member,
+            instance: group.instance.as_deref(),
+        };
+        let encode = |version, correlation_id, client_id: &str| {
+            let offsets = offsets.iter().map(|it| CommittedOffset {
+                topic: &it.partition.topic,
+                partition: it.partition.partition,
+                offset: it.offset,
+                leader_epoch: it.leader_epoch.unwrap_or(-1),
+                metadata: it.metadata.as_deref().unwrap_or_default(),
+            });
+            txn_offset_commit::encode(
+                version,
+                correlation_id,
+                client_id,
+                transactor,
+                member,
+                offsets,
+            )
+        };
+        let (api, decode) = (Api::TxnOffsetCommit, TxnOffsetCommitResponse::decode);
+        let (dial, nodes) = (&self.dial, &self.nodes);
+        let name = Arc::clone(&group.group);
+        let coordinator = self.groups.entry(name).or_insert_with_key(|name| {
+            let mut coordinator = dial(CoordinatorKey::Group(Arc::clone(name)));
+            coordinator.set_nodes(nodes);
+            coordinator
+        });
+        match coordinator.ask(protocol, api, encode, decode).await {
+            Ok(answer) => of_parts(&answer.partitions),
+            Err(error) => unanswered(&error, coordinator),
+        }
+    }
+
+    async fn end(
+        &mut self,
+        commit: bool,
+        protocol: TransactionProtocol,
+        identity: Identity,
+    ) -> Answer {
+        let transactor = transactor(&self.id, identity);
+        let encode = |version, correlation_id, client_id: &str| {
+            end_txn::encode(version, correlation_id, client_id, transactor, commit)
+        };
+        let (api, decode) = (Api::EndTxn, EndTxnResponse::decode);
+        let asked = self.coordinator.ask(protocol, api, encode, decode).await;
+        let told = asked.map(|it| {
+            let next = it
+                .next
+                .map(|(producer_id, epoch)| Identity { producer_id, epoch });
+            (it.error_code, next)
+        });
+        answer(told, &mut self.coordinator)
+    }
+}
+
+fn transactor(id: &str, identity: Identity) -> Transactor<'_> {
+    Transactor {
+        transactional_id: id,
+        producer_id: identity.producer_id,
+        epoch: identity.epoch,
+    }
+}
+
+fn answer(
+    told: Result<(i16, Option<Identity>), CoordinatorError>,
+    coordinator: &mut CoordinatorClient,
+) -> Answer {
+    match told {
+        Ok((0, identity)) => Answer::Done(identity),
+        Ok((code, _)) => Answer::Refused {
+            error: BrokerError::new(code),
+            part: None,
+        },
+        Err(error) => unanswered(&error, coordinator),
+    }
+}
+
+/// The error of a part that is the cause, if there is one.
+fn of_parts(parts: &[PartitionResult]) -> Answer {
+    let failed = || parts.iter().filter(|part| part.error_code != 0);
+    let cause = failed().find(|part| part.error_code != NOT_ATTEMPTED);
+    match cause.or_else(|| failed().next()) {
+        None => Answer::Done(None),
+        Some(part) => Answer::Refused {
+            error: BrokerError::new(part.error_code),
+            part: Some(format!("{}-{}", part.topic, part.partition).into()),
+        },
+    }
+}
+
+fn unanswered(error: &CoordinatorError, coordinator: &mut CoordinatorClient) -> Answer {
+    match error {
+        // The broker has no version of the request, or none that can say what it is to say.
+        CoordinatorError::NotSent(net) if net.is_unsupported() => {
+            return Answer::NotServed(net.to_string().into());
+        }
+        // What passes: UNKNOWN_SERVER_ERROR, REQUEST_TIMED_OUT, NETWORK_EXCEPTION,
+        // COORDINATOR_LOAD_IN_PROGRESS, COORDINATOR_NOT_AVAILABLE, NOT_COORDINATOR, and what a broker that
+        // starts says.
+        CoordinatorError::Refused { key, error }
+            if !matches!(error.code, -1 | 7 | 13 | 14 | 15 | 16 | 6 | 56) =>
+        {
+            let part = Some(key.to_string().into());
+            let error = error.clone();
+            return Answer::Refused { error, part };
+        }
+        _ => coordinator.forget(),
+    }
+    let why = error.to_string().into();
+    match error.is_doubt() {
+        true => Answer::Unanswered(why),
+        false => Answer::Unsent(why),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_several_parts_the_cause_is_named() {
+        let part = |partition, error_code| PartitionResult {
+            topic: "t".into(),
+            partition,
+            error_code,
+        };
+        assert_eq!(of_parts(&[part(0, 0)]), Answer::Done(None));
+        let refused = |code, part: &str| Answer::Refused {
+            error: BrokerError::new(code),
+            part: Some(part.into()),
+        };
+        let parts = [part(0, 0), part(1, NOT_ATTEMPTED), part(2, 29)];
+        assert_eq!(of_parts(&parts), refused(29, "t-2"));
+        assert_eq!(of_parts(&parts[..2]), refused(NOT_ATTEMPTED, "t-1"));
+    }
+}

@@ -1,0 +1,124 @@
+//! What goes wrong with coordinators and with transactions, while the weather is as for everybody.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use forebay_model_cluster::{Conditions, Kind, Participant, V2};
+use tokio::task::spawn_local;
+use tokio::time::{Instant, sleep};
+
+use super::plan::{ID, Plan};
+use crate::tally::Trouble;
+use crate::world::World;
+
+/// The consumer groups whose offsets are committed.
+pub(super) const GROUPS: [&str; 2] = ["group-a", "group-b"];
+
+/// Lets things go wrong for as long as the world's plan says.
+pub(super) async fn storm(world: &Rc<World>, plan: &Plan) {
+    let end = Instant::now() + world.plan.storm;
+    let level = |trouble: Trouble| plan.weights[trouble as usize];
+    // The storm of all has set its own by then.
+    sleep(Duration::from_micros(1)).await;
+    world.kafka.change(|conditions| {
+        conditions.coordinator_errors = level(Trouble::CoordinatorError) * 20;
+        conditions.coordinator_errors_after = level(Trouble::CoordinatorError) * 10;
+        conditions.markers_again = level(Trouble::MarkerAgain) * 20;
+    });
+    if let Some(after) = plan.upgrade {
+        later(world, after, |world| {
+            world.chronicle.trouble(Trouble::Upgrade);
+            world.kafka.finalize(V2);
+        });
+    }
+    if let Some(after) = plan.taken_over {
+        later(world, after, |world| {
+            let epoch = || world.kafka.transaction(ID).map(|it| it.identity());
+            let before = epoch();
+            // Whatever it is answered: what was open is aborted, or the epoch is a new one.
+            let _ = world.kafka.take_over(ID);
+            if epoch() != before {
+                world.chronicle.trouble(Trouble::TakenOver);
+            }
+        });
+    }
+    let total: u32 = plan.weights.iter().sum();
+    while total > 0 && Instant::now() < end {
+        sleep(world.between(1, 300)).await;
+        let mut point = world.below(u64::from(total)) as u32;
+        let trouble = Trouble::ALL.iter().copied().find(|trouble| {
+            let weight = level(*trouble);
+            let hit = point < weight;
+            point = point.saturating_sub(weight);
+            hit
+        });
+        if let Some(trouble) = trouble {
+            strike(world, trouble);
+        }
+    }
+}
+
+fn later(world: &Rc<World>, after: Duration, what: impl FnOnce(&World) + 'static) {
+    let world = Rc::clone(world);
+    spawn_local(async move {
+        sleep(after).await;
+        what(&world);
+    });
+}
+
+/// A spell that begins now and ends later.
+fn spell(world: &Rc<World>, most: u64, on: fn(&mut Conditions), off: fn(&mut Conditions)) {
+    world.kafka.change(on);
+    let after = world.between(20, most);
+    later(world, after, move |world| world.kafka.change(off));
+}
+
+fn some_group(world: &World) -> &'static str {
+    GROUPS[world.below(GROUPS.len() as u64) as usize]
+}
+
+fn strike(world: &Rc<World>, trouble: Trouble) {
+    match trouble {
+        Trouble::CoordinatorMove => {
+            let moved = match world.below(4) {
+                0 => world.kafka.move_coordinator(Kind::Group, some_group(world)),
+                _ => world.kafka.move_coordinator(Kind::Transaction, ID),
+            };
+            if !moved {
+                return;
+            }
+        }
+        Trouble::EndLost => spell(world, 1_000, |w| w.ends_lost = 600, |w| w.ends_lost = 0),
+        Trouble::NoCoordinators => spell(
+            world,
+            1_500,
+            |w| w.no_coordinators = true,
+            |w| w.no_coordinators = false,
+        ),
+        Trouble::MarkersLate => {
+            let fair = |w: &mut Conditions| w.markers = Conditions::FAIR.markers;
+            spell(world, 2_000, |w| w.markers = 1_500, fair);
+        }
+        Trouble::MarkersBlocked => {
+            let everywhere = world.kafka.cluster.borrow().everywhere();
+            let at = world.below(everywhere.len() as u64 + 1) as usize;
+            let of = match everywhere.get(at) {
+                Some(at) => Participant::Partition(*at),
+                None => Participant::Group(some_group(world).to_owned()),
+            };
+            world.kafka.block_markers(of, world.between(50, 3_000));
+        }
+        Trouble::SlowLoading => {
+            let fair = |w: &mut Conditions| w.loading = Conditions::FAIR.loading;
+            spell(world, 2_000, |w| w.loading = 1_000, fair);
+        }
+        Trouble::Rebalance => {
+            let mut groups = world.kafka.groups.borrow_mut();
+            let group = groups.entry(some_group(world).to_owned()).or_default();
+            group.rebalance([("member".to_owned(), None)]);
+        }
+        // These happen by themselves, and are counted when they do; the rest is planned.
+        _ => return,
+    }
+    world.chronicle.trouble(trouble);
+}

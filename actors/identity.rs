@@ -215,7 +215,7 @@ impl On<WantIdentity> for IdentityActor {
             partition,
             who,
             wanted,
-            joining: _,
+            scope: _,
         } = message;
         match self.identities.want(wanted) {
             NextIdentity::Use(identity) => who.do_send(SetIdentity::plain(identity)),

@@ -21,7 +21,7 @@ use crate::core::dispatch::{self, Demand, LoanHome};
 use crate::core::endpoint::Endpoint;
 use crate::core::figures::{BrokerFigures, Figures, PartitionFigures};
 use crate::core::identity::{Identity, Wanted};
-use crate::core::ledger::{Joining, Report};
+use crate::core::ledger::Report;
 use crate::core::memory::{Buffer, Refusal};
 use crate::core::record::TopicPartition;
 use crate::core::security::{Certificate, SecurityError};
@@ -233,7 +233,7 @@ pub(crate) struct WantIdentity {
     pub who: PartitionAddr,
     pub wanted: Wanted,
     /// The transaction that the batches are part of.
-    pub joining: Option<Joining>,
+    pub scope: Option<Arc<Scope>>,
 }
 
 /// The identity to use from now on. Sent to the partition that asked for it.
@@ -459,8 +459,7 @@ pub(crate) struct EndTransaction(pub Option<WaitsForEnd>);
 /// Somebody who is to be told that a transaction has ended, or that it was waited for long enough.
 pub(crate) struct WaitsForEnd {
     pub scope: Arc<Scope>,
-    /// `None`: for as long as it takes.
-    pub deadline: Option<Instant>,
+    pub deadline: Instant,
     pub reply: oneshot::Sender<()>,
 }
 
@@ -472,7 +471,7 @@ pub(crate) struct SendOffsets {
     pub scope: Arc<Scope>,
     pub offsets: Arc<GroupOffsets>,
     /// Until when the reply is waited for. The offsets are sent all the same.
-    pub deadline: Option<Instant>,
+    pub deadline: Instant,
     pub reply: oneshot::Sender<Result<(), TransactionError>>,
 }
 

@@ -119,8 +119,7 @@ impl MetadataActor {
         self.topics.set_last_error(None);
         let now = now();
         let broker = self.control.as_ref().and_then(ControlClient::broker);
-        self.metadata.heard_from(broker.cloned());
-        let effects = self.metadata.answered(response, now, &*self.topics);
+        let effects = self.metadata.answered(response, broker, now, &*self.topics);
         self.set_control_nodes();
         if effects.nodes_changed {
             self.tell_nodes();

@@ -28,7 +28,7 @@ use super::services::SharedServices;
 use crate::core::batch::OpenBatch;
 use crate::core::figures::PartitionFigures;
 use crate::core::identity::Wanted;
-use crate::core::ledger::{Effects, Joining, Ledger, Readiness, Report};
+use crate::core::ledger::{Effects, Ledger, Readiness, Report};
 use crate::core::outcome::Reason;
 use crate::core::record::TopicPartition;
 use crate::core::stage::Stage;
@@ -225,13 +225,14 @@ impl PartitionActor {
         if self.asked_identity {
             return;
         }
-        let joins = match self.services.rules.transactional {
-            true => self.ledger().joins(|| self.shared.stage.open_scope()),
+        let scope = match self.services.rules.transactional {
             false => None,
+            true => match self.ledger().joins(|| self.shared.stage.open_scope()) {
+                // The batch has left the stage meanwhile, and asks when it is collected.
+                None => return,
+                scope => scope,
+            },
         };
-        if self.services.rules.transactional && joins.is_none() {
-            return; // the batch has left the stage meanwhile, and asks when it is collected
-        }
         self.asked_identity = true;
         let left = self.ledger().left();
         if let Some(left) = left {
@@ -239,12 +240,11 @@ impl PartitionActor {
             tracing::info!(%partition, ?left, "the partition begins anew under another epoch");
         }
         let freed = self.freed;
-        let wanted = Wanted { left, freed };
         self.services.identity.do_send(WantIdentity {
             partition: self.topic_partition.clone(),
             who: self.me(ctx),
-            wanted,
-            joining: joins.map(|scope| Joining { scope, wanted }),
+            wanted: Wanted { left, freed },
+            scope,
         });
     }
 

@@ -112,7 +112,15 @@ impl TransactionActor {
             self.delivery.do_send(TransactionEnded);
         }
         self.begin(now, ctx);
-        self.give_identities();
+        let coordination = &mut self.coordination;
+        self.joining.retain(|partition, (who, joining)| {
+            !give_identity(coordination, partition, who, joining)
+        });
+        self.ask_and_answer(now, ctx);
+    }
+
+    /// What follows from what the partitions want, too.
+    fn ask_and_answer(&mut self, now: Instant, ctx: &mut Context<Self>) {
         self.answer_offsets(now);
         self.ask(now, ctx);
         self.answer_enders(now);
@@ -129,16 +137,15 @@ impl TransactionActor {
     /// When somebody has waited long enough, or a request is due.
     fn next_at(&self) -> Option<Instant> {
         let begin = self.beginners.front().map(|it| it.deadline);
-        let ends = self.enders.iter().filter_map(|it| it.deadline);
-        let offsets = self.offsets.iter().filter_map(|it| it.deadline);
+        let ends = self.enders.iter().map(|it| it.deadline);
+        let offsets = self.offsets.iter().map(|it| it.deadline);
         let due = [begin, self.coordination.next_at()];
         ends.chain(offsets).chain(due.into_iter().flatten()).min()
     }
 
     fn answer_enders(&mut self, now: Instant) {
         for ender in std::mem::take(&mut self.enders) {
-            let is_over = ender.deadline.is_some_and(|it| it <= now);
-            if is_over || ender.scope.end().is_some() {
+            if ender.deadline <= now || ender.scope.end().is_some() {
                 let _ = ender.reply.send(());
             } else if !ender.reply.is_closed() {
                 self.enders.push(ender);
@@ -158,13 +165,9 @@ impl TransactionActor {
                     Ok(OpenTransaction::new(scope, ends, offsets))
                 }
                 Begin::Refused(why) => Err(why),
-                Begin::Wait if first.deadline <= now => Err(TransactionError::TimedOut {
-                    waited: self.max_block,
-                    why: match self.coordination.trouble() {
-                        Some(why) => Arc::clone(why),
-                        None => "the transaction before has not ended".into(),
-                    },
-                }),
+                Begin::Wait if first.deadline <= now => {
+                    Err(self.timed_out("the transaction before has not ended"))
+                }
                 Begin::Wait => {
                     self.beginners.push_front(first);
                     break;
@@ -178,23 +181,13 @@ impl TransactionActor {
         }
     }
 
-    fn give_identities(&mut self) {
-        let coordination = &mut self.coordination;
-        self.joining.retain(|partition, (who, joining)| {
-            let membership = coordination.join(partition, joining);
-            match membership {
-                Membership::Use(identity) => {
-                    let scope = Some(Arc::clone(&joining.scope));
-                    who.do_send(SetIdentity { identity, scope });
-                    false
-                }
-                Membership::Wait => true,
-                Membership::Over => {
-                    who.do_send(RefuseIdentity("the transaction has ended".into()));
-                    false
-                }
-            }
-        });
+    /// Somebody has waited for `max.block.ms`: for what the coordinator refuses or, if it does not, for this.
+    fn timed_out(&self, otherwise: &str) -> TransactionError {
+        let why = self.coordination.trouble().cloned();
+        TransactionError::TimedOut {
+            waited: self.max_block,
+            why: why.unwrap_or_else(|| otherwise.into()),
+        }
     }
 
     fn answer_offsets(&mut self, now: Instant) {
@@ -202,17 +195,11 @@ impl TransactionActor {
             let answer = match waiting.scope.failed() {
                 Some(why) => Err(TransactionError::Failed(Arc::clone(why))),
                 None if self.coordination.is_sending(&waiting.offsets) => {
-                    if waiting.deadline.is_none_or(|it| it > now) {
+                    if waiting.deadline > now {
                         self.offsets.push(waiting);
                         continue;
                     }
-                    Err(TransactionError::TimedOut {
-                        waited: self.max_block,
-                        why: match self.coordination.trouble() {
-                            Some(why) => Arc::clone(why),
-                            None => "the coordinator of the group has not answered".into(),
-                        },
-                    })
+                    Err(self.timed_out("the coordinator of the group has not answered"))
                 }
                 None => Ok(()),
             };
@@ -289,6 +276,24 @@ impl TransactionActor {
             actor.serve(ctx);
         });
     }
+}
+
+/// Answers a partition that asks for an identity, unless the coordinator has to be told of it first.
+fn give_identity(
+    coordination: &mut Coordination,
+    partition: &TopicPartition,
+    who: &PartitionAddr,
+    joining: &Joining,
+) -> bool {
+    match coordination.join(partition, joining) {
+        Membership::Use(identity) => {
+            let scope = Some(Arc::clone(&joining.scope));
+            who.do_send(SetIdentity { identity, scope });
+        }
+        Membership::Wait => return false,
+        Membership::Over => who.do_send(RefuseIdentity("the transaction has ended".into())),
+    }
+    true
 }
 
 impl Sleeper for Addr<TransactionActor> {}
@@ -392,13 +397,17 @@ impl On<WantIdentity> for TransactionActor {
         let WantIdentity {
             partition,
             who,
-            wanted: _,
-            joining,
+            wanted,
+            scope,
         } = message;
-        if let Some(joining) = joining {
+        let Some(scope) = scope else { return };
+        let joining = Joining { scope, wanted };
+        // The others that wait are not looked at: with many partitions each of them asks.
+        self.joining.remove(&partition);
+        if !give_identity(&mut self.coordination, &partition, &who, &joining) {
             self.joining.insert(partition, (who, joining));
         }
-        self.serve(ctx);
+        self.ask_and_answer(now(), ctx);
     }
 }
 

@@ -160,14 +160,9 @@ impl<T: FnMut(Line)> Check<'_, T> {
         if self.first.is_some() || !answers {
             return;
         }
-        let nodes = metadata.nodes.into_iter();
-        let nodes = nodes.map(|node| (node.id, Endpoint::new(node.host, node.port)));
         self.first = Some(First {
             endpoint: endpoint.clone(),
-            nodes: Nodes {
-                cluster_id: metadata.cluster_id.map(Into::into),
-                by_id: nodes.collect(),
-            },
+            nodes: Nodes::of(metadata.cluster_id, metadata.nodes),
         });
         self.topics(&mut client, &mut walk).await;
         self.identity(&mut client, &mut walk).await;
@@ -271,21 +266,22 @@ impl<T: FnMut(Line)> Check<'_, T> {
     }
 
     fn saw(&mut self, walk: &mut Walk<'_>, seen: Seen, at: Instant) {
-        let (has_tls, has_login) = {
-            let security = &self.config.security;
-            (security.tls.is_some(), security.login.is_some())
-        };
+        let protocol = self.config.security_protocol();
         let (found, next) = match seen {
             Seen::Addresses(addresses) => {
                 let addresses: Vec<_> = addresses.iter().map(|it| it.ip().to_string()).collect();
                 (Found::ok(addresses.join(", ")), Step::Connect)
             }
             Seen::Connected(address) => {
-                let next = if has_tls { Step::Tls } else { Step::Versions };
+                let next = if protocol.has_tls() {
+                    Step::Tls
+                } else {
+                    Step::Versions
+                };
                 (Found::ok(address.to_string()), next)
             }
             Seen::Certificates(certificates) => {
-                if let (Some(own), false) = (certificates.own.first(), has_login) {
+                if let (Some(own), false) = (certificates.own.first(), protocol.has_sasl()) {
                     self.who = format!("User:{}", own.subject);
                 }
                 walk.certificates = Some(certificates);
@@ -302,7 +298,7 @@ impl<T: FnMut(Line)> Check<'_, T> {
             Seen::Versions(versions) => {
                 let idempotent = self.config.enable_idempotence;
                 let found = judge::versions(&versions, idempotent);
-                let next = if has_login {
+                let next = if protocol.has_sasl() {
                     Step::Login
                 } else {
                     Step::Cluster

@@ -11,8 +11,8 @@ impl Config {
     /// application has a source of its own.
     pub(crate) fn check_tokens(&self, in_code: bool) -> Result<(), ConfigError> {
         let login = self.security.login.as_ref();
-        let problem = match login.map(|login| login.bearer()) {
-            Some(Some(bearer)) if !in_code && !bearer.has_source() => {
+        let problem = match login.and_then(|login| login.bearer()) {
+            Some(bearer) if !in_code && !bearer.has_source() => {
                 let wrong = "is not set, and there is no token source in code";
                 let advice =
                     "set it to an https: or file: URL, or give ProducerBuilder::token_source";
@@ -21,7 +21,7 @@ impl Config {
                     .key("sasl.oauthbearer.token.endpoint.url")
                     .advice(advice)
             }
-            None | Some(None) if in_code => {
+            None if in_code => {
                 let wrong = "a token source is given in code, and no login has tokens";
                 let problem = Problem::new(ProblemKind::Conflict, &Origin::Default, wrong);
                 problem

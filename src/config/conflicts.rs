@@ -135,9 +135,8 @@ fn transactions(values: &mut Values<'_>) {
         let wrong = format!(
             "needs {IDEMPOTENCE}, since a record that is written twice would be committed twice"
         );
-        let problem = values.problem(ProblemKind::Conflict, KEY, wrong);
         let advice = format!("take {IDEMPOTENCE}=false out, or {KEY}");
-        values.problems.push(problem.advice(advice));
+        values.report(ProblemKind::Conflict, KEY, wrong, advice);
     }
 }
 
@@ -155,18 +154,16 @@ fn delivery_timeout(values: &mut Values<'_>) {
             values.shown(LINGER),
             values.shown(REQUEST)
         );
-        let problem = values.problem(ProblemKind::Conflict, DELIVERY, wrong);
         let advice = format!("set it to {least} or more, or lower one of the others");
-        values.problems.push(problem.advice(advice));
+        values.report(ProblemKind::Conflict, DELIVERY, wrong, advice);
     }
 }
 
 fn at_most(values: &mut Values<'_>, less: &str, more: &str) {
     if values.sound(&[less, more]) && values.number(less) > values.number(more) {
         let wrong = format!("more than {}, which is its upper bound", values.shown(more));
-        let problem = values.problem(ProblemKind::Conflict, less, wrong);
         let advice = format!("lower it, or raise {more}");
-        values.problems.push(problem.advice(advice));
+        values.report(ProblemKind::Conflict, less, wrong, advice);
     }
 }
 
@@ -176,9 +173,8 @@ fn partitioner(values: &mut Values<'_>) {
     let refused = values.is_set(IGNORE_KEYS) && !values.flag(IGNORE_KEYS);
     if sticky && refused && values.sound(&[IGNORE_KEYS]) {
         let wrong = format!("{} ignores keys", values.shown("partitioner.class"));
-        let problem = values.problem(ProblemKind::Conflict, IGNORE_KEYS, wrong);
         let advice = "take one of the two out";
-        values.problems.push(problem.advice(advice));
+        values.report(ProblemKind::Conflict, IGNORE_KEYS, wrong, advice);
     }
 }
 
@@ -189,19 +185,17 @@ fn codec(values: &mut Values<'_>) {
             "forebay was built without its cargo feature `{}`",
             codec.name()
         );
-        let problem = values.problem(ProblemKind::FeatureOff, "compression.type", wrong);
         let advice = "build with the feature, or choose another codec";
-        values.problems.push(problem.advice(advice));
+        values.report(ProblemKind::FeatureOff, "compression.type", wrong, advice);
     }
 }
 
 fn dns(values: &mut Values<'_>) {
     const KEY: &str = "client.dns.lookup";
     if values.text(KEY) == Some("resolve_canonical_bootstrap_servers_only") {
-        let wrong = "known but not served yet: canonical names, which Kerberos wants".to_owned();
-        let problem = values.problem(ProblemKind::NotServedYet, KEY, wrong);
+        let wrong = "known but not served yet: canonical names, which Kerberos wants";
         let advice = "only use_all_dns_ips is served";
-        values.problems.push(problem.advice(advice));
+        values.report(ProblemKind::NotServedYet, KEY, wrong, advice);
     }
 }
 

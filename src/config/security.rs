@@ -108,9 +108,8 @@ fn only_with(values: &mut Values<'_>, flat: &Flat, keys: &[&str], protocols: &st
             continue;
         }
         let wrong = format!("has no effect with {}", values.shown(PROTOCOL));
-        let problem = values.problem(ProblemKind::Conflict, key, wrong);
         let advice = format!("set {PROTOCOL} to {protocols}, or take the key out");
-        values.problems.push(problem.advice(advice));
+        values.report(ProblemKind::Conflict, key, wrong, advice);
     }
 }
 

@@ -147,6 +147,18 @@ impl<'a> Values<'a> {
         }
     }
 
+    /// Adds a problem with this key, and what to change.
+    pub(super) fn report(
+        &mut self,
+        kind: ProblemKind,
+        name: &str,
+        wrong: impl Into<String>,
+        advice: impl Into<String>,
+    ) {
+        let problem = self.problem(kind, name, wrong.into());
+        self.problems.push(problem.advice(advice));
+    }
+
     /// A secret, unless it is empty.
     pub(super) fn secret(&self, name: &str) -> Option<Secret> {
         match self.typed.get(name) {

@@ -15,6 +15,16 @@ pub struct Identity {
     pub epoch: i16,
 }
 
+impl Identity {
+    /// What a broker gave.
+    pub fn given(producer_id: i64, epoch: i16) -> Result<Self, NoIdentity> {
+        if producer_id < 0 || epoch < 0 {
+            return Err(NoIdentity::Nonsense { producer_id, epoch });
+        }
+        Ok(Self { producer_id, epoch })
+    }
+}
+
 /// Why there is no identity.
 #[derive(Debug, PartialEq, Eq)]
 pub enum NoIdentity {
@@ -173,10 +183,7 @@ impl Identities {
             let error = BrokerError::new(error_code).of(&self.principal);
             return Err(NoIdentity::Refused(error));
         }
-        if producer_id < 0 || epoch < 0 {
-            return Err(NoIdentity::Nonsense { producer_id, epoch });
-        }
-        let identity = Identity { producer_id, epoch };
+        let identity = Identity::given(producer_id, epoch)?;
         self.obtained(identity);
         Ok(identity)
     }

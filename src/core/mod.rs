@@ -36,4 +36,5 @@ pub(crate) mod topic_name;
 pub(crate) mod transaction;
 pub(crate) mod troubles;
 pub(crate) mod user_code;
+pub(crate) mod wakers;
 pub(crate) mod wire;

@@ -8,9 +8,10 @@ use std::task::{Context, Poll};
 
 use futures_util::{Stream, StreamExt};
 
-use crate::core::ack::{Ack, BorrowedReceipt, Latest, Place, Receipt, Settlement};
+use crate::core::ack::{Ack, BorrowedReceipt, Latest, Receipt, Settlement};
 use crate::core::outcome::{Acked, Outcome, Unconfirmed};
 use crate::core::user_code;
+use crate::core::wakers::Place;
 
 /// The receipts of many records: a stream of their outcomes, in the order in which they were put
 /// in.

@@ -7,6 +7,7 @@ use std::cell::Cell;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
+use std::task::Waker;
 
 use crate::core::panics;
 
@@ -60,6 +61,12 @@ pub fn shielded(what: &'static str, code: impl FnOnce()) {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(code)) {
         tracing::error!(what, panic = panics::message(&*panic), "user code panicked");
     }
+}
+
+/// Wakes. The waker may be anybody's, so who waits behind it is woken all the same. If it polls at once,
+/// that is a task of its own, which may wait.
+pub fn wake(waker: Waker) {
+    shielded("a waker", || holding_up(HeldUp::Nothing, || waker.wake()));
 }
 
 /// Polls a future as code that holds up `held_up`. One that holds up nothing may wait.

@@ -160,9 +160,7 @@ impl Timers {
             if !due.is_empty() {
                 drop(state);
                 for waker in due {
-                    // If it polls at once, that is a task of its own, which may wait.
-                    let wake = || holding_up(HeldUp::Nothing, || waker.wake());
-                    user_code::shielded("a waker", wake);
+                    user_code::wake(waker);
                 }
                 state = self.state();
                 continue;

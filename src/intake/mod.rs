@@ -50,7 +50,8 @@ fn this_thread() -> ThreadId {
 }
 
 /// What a caller is told whose question the runtime does not even look at.
-const UNANSWERED: &str = "the runtime does not answer: something else keeps its thread busy";
+pub(crate) const UNANSWERED: &str =
+    "the runtime does not answer: something else keeps its thread busy";
 
 /// What all handles of a producer share. Unlike a handle, it does not keep the producer open.
 pub(crate) struct Intake {
@@ -64,7 +65,7 @@ pub(crate) struct Intake {
     pub listeners: Arc<[Arc<dyn Listener>]>,
     /// The transaction that the records are part of, if they are of one.
     pub scope: Option<Arc<Scope>>,
-    /// A handle has closed the producer, or the transaction has ended.
+    /// A handle has closed the producer.
     pub closed: AtomicBool,
     /// The thread that the actors run on.
     runtime_thread: ThreadId,

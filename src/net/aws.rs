@@ -1,6 +1,7 @@
 //! Credentials of AWS: the application's own, or those of the environment and of AWS's files. It may wait
 //! for files.
 
+use std::cell::LazyCell;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -35,7 +36,8 @@ fn find(
     let named = settings.profile.clone();
     let name = named.clone().or_else(|| variable("AWS_PROFILE"));
     let name = name.unwrap_or_else(|| "default".to_owned());
-    let profile = profile(&name, variable);
+    // Files are read only if something of them is needed.
+    let profile = LazyCell::new(|| profile(&name, variable));
     let credentials = match own {
         Some(own) => own.credentials().map_err(|error| {
             format!("the application's source of AWS credentials has failed: {error}")

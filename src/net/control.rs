@@ -300,8 +300,8 @@ mod tests {
     use tokio::net::TcpStream;
 
     use super::super::fake::{
-        frame, listen, logged_in, login, login_by, mechanisms, metadata, options, producer_id,
-        read_request, shake_hands,
+        closed_port, frame, listen, logged_in, login, login_by, mechanisms, metadata, options,
+        producer_id, read_request, shake_hands,
     };
     use super::super::term::Term;
     use super::*;
@@ -326,12 +326,6 @@ mod tests {
             cluster_id: Some("cluster".into()),
             by_id: (1..).zip(endpoints).collect(),
         }
-    }
-
-    /// A port that is closed.
-    fn closed_port() -> Endpoint {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-        Endpoint::new("127.0.0.1", listener.local_addr().expect("bound").port())
     }
 
     #[tokio::test]
@@ -369,12 +363,7 @@ mod tests {
             );
             assert!(partition.leader_epoch >= 0);
         }
-        let by_id = metadata.nodes.into_iter();
-        let by_id = by_id.map(|node| (node.id, Endpoint::new(node.host, node.port)));
-        client.set_nodes(&Nodes {
-            cluster_id: metadata.cluster_id.map(Arc::from),
-            by_id: by_id.collect(),
-        });
+        client.set_nodes(&Nodes::of(metadata.cluster_id, metadata.nodes));
 
         let first = client.init_producer_id(&[]).await.expect("an answer");
         let second = client.init_producer_id(&[]).await.expect("an answer");

@@ -315,7 +315,8 @@ impl From<SecurityError> for NetError {
     }
 }
 
-struct Attempts<'a>(&'a [(SocketAddr, Arc<io::Error>)]);
+/// The addresses that were tried, each with its error, behind a colon.
+pub(super) struct Attempts<'a>(pub &'a [(SocketAddr, Arc<io::Error>)]);
 
 impl std::fmt::Display for Attempts<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

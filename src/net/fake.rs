@@ -47,6 +47,12 @@ pub fn look_up(endpoint: &Endpoint) -> Option<Vec<SocketAddr>> {
     NAMES.with_borrow(|names| names.get(&endpoint.host).cloned())
 }
 
+/// A port that is closed.
+pub fn closed_port() -> Endpoint {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    Endpoint::new("127.0.0.1", listener.local_addr().expect("bound").port())
+}
+
 /// Listens, and runs `script` for one connection after the other. `script` gets the number of the
 /// connection.
 pub async fn listen<F>(script: impl Fn(usize, TcpStream) -> F + Send + 'static) -> Endpoint
@@ -108,6 +114,14 @@ pub fn frame(correlation_id: i32, body: &[u8]) -> Vec<u8> {
         body,
     ]
     .concat()
+}
+
+/// A response with a flexible header.
+pub fn flexible(correlation_id: i32, version: i16, answer: &impl Encodable) -> Vec<u8> {
+    // The header's tags come first.
+    let mut body = BytesMut::from(&[0][..]);
+    answer.encode(&mut body, version).expect("a valid answer");
+    frame(correlation_id, &body)
 }
 
 /// The body of an ApiVersions response: Produce, Metadata, ApiVersions, InitProducerId up to v4, and
@@ -211,9 +225,7 @@ pub fn logged_in(correlation_id: i32, error: (i16, &'static str), lifetime: i64)
         .with_error_code(error.0)
         .with_error_message(Some(StrBytes::from_static_str(error.1)))
         .with_session_lifetime_ms(lifetime);
-    let mut body = BytesMut::from(&[0][..]);
-    answer.encode(&mut body, 2).expect("a valid answer");
-    frame(correlation_id, &body)
+    flexible(correlation_id, 2, &answer)
 }
 
 /// A SaslAuthenticate v2 response with a message of the mechanism.
@@ -221,9 +233,7 @@ pub fn sasl_message(correlation_id: i32, message: &[u8], lifetime: i64) -> Vec<u
     let answer = SaslAuthenticateResponse::default()
         .with_auth_bytes(message.to_vec().into())
         .with_session_lifetime_ms(lifetime);
-    let mut body = BytesMut::from(&[0][..]);
-    answer.encode(&mut body, 2).expect("a valid answer");
-    frame(correlation_id, &body)
+    flexible(correlation_id, 2, &answer)
 }
 
 /// An InitProducerId v4 response with this producer id.
@@ -235,12 +245,7 @@ pub fn producer_id(correlation_id: i32, id: i64) -> Vec<u8> {
 
 /// A Metadata response in the version of the request.
 pub fn metadata(request: &Request, answer: &MetadataResponse) -> Vec<u8> {
-    // The response header's tags come first.
-    let mut body = BytesMut::from(&[0][..]);
-    answer
-        .encode(&mut body, request.version)
-        .expect("a valid answer");
-    frame(request.correlation_id, &body)
+    flexible(request.correlation_id, request.version, answer)
 }
 
 /// Certificates of brokers and clients of these tests, all of one signer.

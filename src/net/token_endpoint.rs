@@ -17,6 +17,7 @@ use tokio::time::{Instant, timeout_at};
 use super::assertion;
 use super::blocking::{blocking, since_epoch};
 use super::dial::{SocketOptions, dial};
+use super::error::Attempts;
 #[cfg(feature = "tls")]
 use super::tls::Tls;
 use super::transport::Transport;
@@ -66,17 +67,13 @@ pub(super) async fn fetch(
     };
     let stream = connecting.await?;
     let request = grant::request(endpoint, assertion.as_ref());
-    let unreachable = |why: String| TokenError::Unreachable {
-        endpoint: Arc::clone(&name),
-        why: why.into(),
-    };
     let limit = endpoint.read_timeout;
     let exchange = timeout_at(Instant::now() + limit, exchange(endpoint, &request, stream)).await;
     let Ok(exchanged) = exchange else {
         let why = format!("does not answer within {limit:?}; raise sasl.login.read.timeout.ms?");
         return Err(silent(&name, why));
     };
-    let answered = exchanged.map_err(|error| unreachable(words(&*error)))?;
+    let answered = exchanged.map_err(|error| unreachable(&name, words(&*error)))?;
     let answer = GrantAnswer {
         status: answered.status.as_u16(),
         location: answered.location.as_deref(),
@@ -168,10 +165,6 @@ async fn connect(
 ) -> Result<Box<dyn Stream>, TokenError> {
     let limit = endpoint.connect_timeout;
     let deadline = Instant::now() + limit;
-    let unreachable = |why: String| TokenError::Unreachable {
-        endpoint: Arc::clone(name),
-        why: why.into(),
-    };
     let options = SocketOptions {
         setup_timeout: limit,
         request_timeout: endpoint.read_timeout,
@@ -182,7 +175,7 @@ async fn connect(
     let dialled = dial(&endpoint.url.endpoint, &options, &mut Learned::default()).await;
     let transport = dialled.map_err(|error| match is_late(&error) {
         true => silent(name, too_late(limit)),
-        false => unreachable(connecting(&error)),
+        false => unreachable(name, connecting(&error)),
     })?;
     let stream = match transport {
         Transport::Plain(stream) => stream,
@@ -211,9 +204,15 @@ async fn connect(
         };
     }
     let _ = deadline;
-    Err(unreachable(
-        "asks for TLS, which this build has not".to_owned(),
-    ))
+    let why = "asks for TLS, which this build has not";
+    Err(unreachable(name, why.to_owned()))
+}
+
+fn unreachable(name: &Arc<str>, why: String) -> TokenError {
+    TokenError::Unreachable {
+        endpoint: Arc::clone(name),
+        why: why.into(),
+    }
 }
 
 fn silent(name: &Arc<str>, why: String) -> TokenError {
@@ -244,11 +243,8 @@ fn connecting(error: &NetError) -> String {
         NetError::Resolve { source, .. } => format!("cannot be resolved: {source}"),
         NetError::NoAddress { .. } => "has no address; check its entries in DNS".to_owned(),
         NetError::Connect { attempts, .. } => {
-            let tried = attempts
-                .iter()
-                .map(|(address, error)| format!("{address}: {error}"));
-            let tried = tried.collect::<Vec<_>>().join(", ");
-            format!("cannot be connected to: {tried}; is it running?")
+            let tried = Attempts(attempts);
+            format!("cannot be connected to{tried}; is it running?")
         }
         other => format!("cannot be connected to: {other}"),
     }
@@ -256,10 +252,10 @@ fn connecting(error: &NetError) -> String {
 
 #[cfg(feature = "tls")]
 fn in_tls(error: &NetError, name: &Arc<str>) -> TokenError {
-    let (endpoint, untrusted) = (Arc::clone(name), |why: String| TokenError::Untrusted {
+    let untrusted = |why: String| TokenError::Untrusted {
         endpoint: Arc::clone(name),
         why: why.into(),
-    });
+    };
     match error {
         NetError::Security(error) => match &**error {
             SecurityError::BrokerCertificate { why, .. } => untrusted(format!(
@@ -271,14 +267,11 @@ fn in_tls(error: &NetError, name: &Arc<str>) -> TokenError {
             other => untrusted(other.to_string()),
         },
         NetError::SpeaksNoTls { .. } => untrusted("it does not answer in TLS; is it http?".into()),
-        NetError::ClosedInTlsHandshake { .. } => TokenError::Unreachable {
-            endpoint,
-            why: "closes the connection in the TLS handshake; is it http?".into(),
-        },
-        other => TokenError::Unreachable {
-            endpoint,
-            why: format!("fails in the TLS handshake: {other}").into(),
-        },
+        NetError::ClosedInTlsHandshake { .. } => {
+            let why = "closes the connection in the TLS handshake; is it http?";
+            unreachable(name, why.to_owned())
+        }
+        other => unreachable(name, format!("fails in the TLS handshake: {other}")),
     }
 }
 

@@ -8,7 +8,8 @@ use super::coordinator::{CoordinatorClient, CoordinatorError};
 use crate::core::broker_error::BrokerError;
 use crate::core::cluster::Nodes;
 use crate::core::identity::Identity;
-use crate::core::transaction::{Answer, GroupOffsets, Request};
+use crate::core::record::TopicPartition;
+use crate::core::transaction::{Answer, GroupOffsets, Request, is_not_coordinator, passes};
 use crate::core::wire::add_offsets_to_txn::{self, AddOffsetsToTxnResponse};
 use crate::core::wire::add_partitions_to_txn::{self, AddPartitionsToTxnResponse};
 use crate::core::wire::end_txn::{self, EndTxnResponse};
@@ -69,15 +70,11 @@ impl TransactionClient {
         protocol: TransactionProtocol,
         identity: Option<Identity>,
     ) -> Answer {
-        let answer = match (request, identity) {
+        match (request, identity) {
             (Request::Init { bumps }, _) => self.init(*bumps).await,
-            (_, None) => return Answer::Unsent("there is no producer id".into()),
+            (_, None) => Answer::Unsent("there is no producer id".into()),
             (Request::AddPartitions(partitions), Some(identity)) => {
-                let partitions: Vec<_> = partitions
-                    .iter()
-                    .map(|it| (&*it.topic, it.partition))
-                    .collect();
-                self.add_partitions(&partitions, identity).await
+                self.add_partitions(partitions, identity).await
             }
             (Request::AddOffsets(group), Some(identity)) => self.add_offsets(group, identity).await,
             (Request::CommitOffsets(offsets), Some(identity)) => {
@@ -86,24 +83,6 @@ impl TransactionClient {
             (Request::End { commit }, Some(identity)) => {
                 self.end(*commit, protocol, identity).await
             }
-        };
-        if let Answer::Refused { error, .. } = &answer
-            && matches!(error.code, 6 | 14 | 15 | 16)
-        {
-            self.forget(request);
-        }
-        answer
-    }
-
-    /// A broker says that it is not the coordinator, or not yet.
-    fn forget(&mut self, request: &Request) {
-        match request {
-            Request::CommitOffsets(offsets) => {
-                if let Some(group) = self.groups.get_mut(&offsets.group.group) {
-                    group.forget();
-                }
-            }
-            _ => self.coordinator.forget(),
         }
     }
 
@@ -126,23 +105,22 @@ impl TransactionClient {
                 epoch,
                 ..
             } = it;
-            let identity = Identity { producer_id, epoch };
-            (error_code, Some(identity))
-        });
-        match answer(told, &mut self.coordinator) {
-            Answer::Done(Some(it)) if it.producer_id < 0 || it.epoch < 0 => {
-                let Identity { producer_id, epoch } = it;
-                let why = format!("the broker gave {producer_id} with epoch {epoch}");
-                Answer::Unanswered(why.into())
+            match Identity::given(producer_id, epoch) {
+                Err(why) if error_code == 0 => Answer::Unanswered(why.to_string().into()),
+                given => of_code(error_code, given.ok()),
             }
-            answer => answer,
-        }
+        });
+        answer(told, &mut self.coordinator)
     }
 
-    async fn add_partitions(&mut self, partitions: &[(&str, i32)], identity: Identity) -> Answer {
+    async fn add_partitions(
+        &mut self,
+        partitions: &[TopicPartition],
+        identity: Identity,
+    ) -> Answer {
         let transactor = transactor(&self.id, identity);
         let encode = |version, correlation_id, client_id: &str| {
-            let partitions = partitions.iter().copied();
+            let partitions = partitions.iter().map(|it| (&*it.topic, it.partition));
             add_partitions_to_txn::encode(
                 version,
                 correlation_id,
@@ -154,10 +132,8 @@ impl TransactionClient {
         let (api, decode) = (Api::AddPartitionsToTxn, AddPartitionsToTxnResponse::decode);
         let any = TransactionProtocol::V1;
         let asked = self.coordinator.ask(any, api, encode, decode).await;
-        match asked {
-            Ok(answer) => of_parts(&answer.partitions),
-            Err(error) => unanswered(&error, &mut self.coordinator),
-        }
+        let told = asked.map(|it| of_parts(&it.partitions));
+        answer(told, &mut self.coordinator)
     }
 
     async fn add_offsets(&mut self, group: &str, identity: Identity) -> Answer {
@@ -168,7 +144,7 @@ impl TransactionClient {
         let (api, decode) = (Api::AddOffsetsToTxn, AddOffsetsToTxnResponse::decode);
         let any = TransactionProtocol::V1;
         let asked = self.coordinator.ask(any, api, encode, decode).await;
-        let told = asked.map(|it| (it.error_code, None));
+        let told = asked.map(|it| of_code(it.error_code, None));
         match answer(told, &mut self.coordinator) {
             Answer::Refused { error, .. } => Answer::Refused {
                 error,
@@ -217,10 +193,9 @@ impl TransactionClient {
             coordinator.set_nodes(nodes);
             coordinator
         });
-        match coordinator.ask(protocol, api, encode, decode).await {
-            Ok(answer) => of_parts(&answer.partitions),
-            Err(error) => unanswered(&error, coordinator),
-        }
+        let asked = coordinator.ask(protocol, api, encode, decode).await;
+        let told = asked.map(|it| of_parts(&it.partitions));
+        answer(told, coordinator)
     }
 
     async fn end(
@@ -239,7 +214,7 @@ impl TransactionClient {
             let next = it
                 .next
                 .map(|(producer_id, epoch)| Identity { producer_id, epoch });
-            (it.error_code, next)
+            of_code(it.error_code, next)
         });
         answer(told, &mut self.coordinator)
     }
@@ -253,17 +228,28 @@ fn transactor(id: &str, identity: Identity) -> Transactor<'_> {
     }
 }
 
-fn answer(
-    told: Result<(i16, Option<Identity>), CoordinatorError>,
-    coordinator: &mut CoordinatorClient,
-) -> Answer {
-    match told {
-        Ok((0, identity)) => Answer::Done(identity),
-        Ok((code, _)) => Answer::Refused {
+/// What came of it. Whoever says that it is not the coordinator, or not yet, or does not answer, is asked no
+/// more before the coordinator was looked for again.
+fn answer(told: Result<Answer, CoordinatorError>, coordinator: &mut CoordinatorClient) -> Answer {
+    let answer = match told {
+        Ok(answer) => answer,
+        Err(error) => return unanswered(&error, coordinator),
+    };
+    if let Answer::Refused { error, .. } = &answer
+        && is_not_coordinator(error.code)
+    {
+        coordinator.forget();
+    }
+    answer
+}
+
+fn of_code(code: i16, identity: Option<Identity>) -> Answer {
+    match code {
+        0 => Answer::Done(identity),
+        code => Answer::Refused {
             error: BrokerError::new(code),
             part: None,
         },
-        Err(error) => unanswered(&error, coordinator),
     }
 }
 
@@ -286,12 +272,7 @@ fn unanswered(error: &CoordinatorError, coordinator: &mut CoordinatorClient) -> 
         CoordinatorError::NotSent(net) if net.is_unsupported() => {
             return Answer::NotServed(net.to_string().into());
         }
-        // What passes: UNKNOWN_SERVER_ERROR, REQUEST_TIMED_OUT, NETWORK_EXCEPTION,
-        // COORDINATOR_LOAD_IN_PROGRESS, COORDINATOR_NOT_AVAILABLE, NOT_COORDINATOR, and what a broker that
-        // starts says.
-        CoordinatorError::Refused { key, error }
-            if !matches!(error.code, -1 | 7 | 13 | 14 | 15 | 16 | 6 | 56) =>
-        {
+        CoordinatorError::Refused { key, error } if !passes(error.code) => {
             let part = Some(key.to_string().into());
             let error = error.clone();
             return Answer::Refused { error, part };

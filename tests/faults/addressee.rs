@@ -41,14 +41,13 @@ async fn broker(cluster: &Arc<Cluster>, number: u16, names: bool) -> Scripted {
     let (telling, leading) = (Arc::clone(cluster), Arc::clone(cluster));
     let twist = Twist {
         named: names.then_some(("the-cluster", number.into())),
-        answer: Some(Box::new(move |_, answer| telling.metadata(answer))),
         judge: Some(Box::new(move |_, _| {
             match leading.leader.load(Ordering::Relaxed) == number {
                 true => 0,
                 false => 6, // NOT_LEADER_OR_FOLLOWER
             }
         })),
-        ..Twist::default()
+        ..Twist::answering(move |_, answer| telling.metadata(answer))
     };
     Scripted::start(11, twist).await
 }
@@ -118,14 +117,13 @@ async fn a_broker_of_another_cluster_gets_no_record() {
     let port = stranger.port;
     let ours = Twist {
         named: Some(("the-cluster", 1)),
-        answer: Some(Box::new(move |_, answer| {
+        ..Twist::answering(move |_, answer| {
             if let Answer::Metadata(answer) = answer
                 && still.load(Ordering::Relaxed)
             {
                 answer.brokers = vec![node(1, port)];
             }
-        })),
-        ..Twist::default()
+        })
     };
     let ours = Scripted::start(11, ours).await;
     let producer = Producer::start(config(&ours.servers(), &[])).expect("a producer");
@@ -165,7 +163,7 @@ async fn the_check_can_be_switched_off() {
     ] {
         let twist = Twist {
             named: Some(("the-cluster", 1)),
-            answer: Some(Box::new(|_, answer| {
+            ..Twist::answering(|_, answer| {
                 if let Answer::Metadata(answer) = answer {
                     // A proxy's view: no such broker is behind the address.
                     answer.brokers[0].node_id = 7.into();
@@ -173,8 +171,7 @@ async fn the_check_can_be_switched_off() {
                         partition.leader_id = 7.into();
                     }
                 }
-            })),
-            ..Twist::default()
+            })
         };
         let broker = Scripted::start(11, twist).await;
         let producer = Producer::start(config(&broker.servers(), &[key])).expect("a producer");

@@ -95,14 +95,7 @@ async fn a_refusal_concerns_its_partition_alone() {
             answered.error_code = 59; // UNKNOWN_PRODUCER_ID
         }
     };
-    let broker = Scripted::start(
-        11,
-        Twist {
-            answer: Some(Box::new(twist)),
-            ..Twist::default()
-        },
-    )
-    .await;
+    let broker = Scripted::start(11, Twist::answering(twist)).await;
     let producer = Producer::start(config(&broker.servers(), &[])).expect("a producer");
     for partition in [0, 1, 0, 1, 0] {
         let record = Record::to("t").partition(partition).value("x");

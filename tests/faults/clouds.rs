@@ -16,10 +16,7 @@ async fn start(produce: i16, twist: Twist, keys: &[(&str, &str)]) -> (Scripted, 
 }
 
 fn changed(change: impl Fn(&mut Answer) + Send + Sync + 'static) -> Twist {
-    Twist {
-        answer: Some(Box::new(move |_, answer| change(answer))),
-        ..Twist::default()
-    }
+    Twist::answering(move |_, answer| change(answer))
 }
 
 /// Has ApiVersions tell another range for an API, or none.

@@ -142,13 +142,6 @@ fn spoiled(
     }
 }
 
-fn twisted(twist: impl Fn(usize, &mut Answer) + Send + Sync + 'static) -> Twist {
-    Twist {
-        answer: Some(Box::new(twist)),
-        ..Twist::default()
-    }
-}
-
 /// The first answers of each API, whole, as a broker gives them.
 async fn honest(produce: i16) -> Vec<(ApiKey, Vec<u8>)> {
     let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
@@ -247,7 +240,7 @@ async fn bytes_behind_an_answer_cost_nothing() {
 
 #[tokio::test]
 async fn an_api_that_is_not_used_may_have_any_versions() {
-    let twist = twisted(|_, answer| {
+    let twist = Twist::answering(|_, answer| {
         if let Answer::ApiVersions(answer) = answer {
             for (key, min, max) in [(17, 1, 0), (1, i16::MAX, i16::MIN), (-9, -1, -3)] {
                 let senseless = ApiVersion::default()
@@ -266,7 +259,7 @@ async fn an_api_that_is_not_used_may_have_any_versions() {
 
 #[tokio::test]
 async fn a_broker_without_a_sensible_number_is_none() {
-    let twist = twisted(|before, answer| match answer {
+    let twist = Twist::answering(|before, answer| match answer {
         Answer::Metadata(answer) if before < 2 => {
             let port = answer.brokers[0].port;
             answer.brokers = vec![node(-1, 1).with_port(port)];
@@ -413,7 +406,7 @@ async fn a_produce_answer_may_leave_out_repeat_or_invent_partitions() {
     ];
     let mut cases = Vec::new();
     for (what, change) in changes {
-        let twist = twisted(move |before, answer| match answer {
+        let twist = Twist::answering(move |before, answer| match answer {
             Answer::Produce(answer) if before < 2 => change(answer),
             _ => {}
         });
@@ -424,7 +417,7 @@ async fn a_produce_answer_may_leave_out_repeat_or_invent_partitions() {
 
 #[tokio::test]
 async fn a_success_without_an_offset_is_one() {
-    let twist = twisted(|_, answer| {
+    let twist = Twist::answering(|_, answer| {
         if let Answer::Produce(answer) = answer {
             answer.responses[0].partition_responses[0].base_offset = -1;
         }
@@ -438,7 +431,7 @@ async fn a_success_without_an_offset_is_one() {
 #[tokio::test]
 async fn no_throttle_stops_what_is_accepted_for_good() {
     for throttle in [-1, i32::MIN, i32::MAX] {
-        let twist = twisted(move |_, answer| match answer {
+        let twist = Twist::answering(move |_, answer| match answer {
             Answer::Produce(answer) => answer.throttle_time_ms = throttle,
             Answer::Metadata(answer) => answer.throttle_time_ms = throttle,
             Answer::InitProducerId(answer) => answer.throttle_time_ms = throttle,
@@ -490,7 +483,7 @@ async fn what_a_broker_says_it_speaks_may_be_senseless() {
     ];
     let mut cases = Vec::new();
     for (what, change) in changes {
-        let twist = twisted(move |before, answer| match answer {
+        let twist = Twist::answering(move |before, answer| match answer {
             Answer::ApiVersions(answer) if before < 3 => change(&mut answer.api_keys),
             _ => {}
         });
@@ -498,7 +491,7 @@ async fn what_a_broker_says_it_speaks_may_be_senseless() {
     }
     // An error beside the versions; UNSUPPORTED_VERSION has it asked in version 0.
     for code in [35, -1, 42, 9999] {
-        let twist = twisted(move |before, answer| match answer {
+        let twist = Twist::answering(move |before, answer| match answer {
             Answer::ApiVersions(answer) if before < 3 => answer.error_code = code,
             _ => {}
         });
@@ -566,7 +559,7 @@ async fn metadata_may_be_senseless() {
     for (what, change) in changes {
         // At the beginning, and when everything was well before.
         for from in [0, 1] {
-            let twist = twisted(move |before, answer| match answer {
+            let twist = Twist::answering(move |before, answer| match answer {
                 Answer::Metadata(answer) if (from..from + 2).contains(&before) => change(answer),
                 _ => {}
             });
@@ -590,7 +583,7 @@ impl IntoName for String {
 #[tokio::test]
 async fn no_identity_is_none() {
     for (producer_id, epoch) in [(-1, 0), (-1, -1), (7, -1), (i64::MIN, i16::MIN)] {
-        let twist = twisted(move |before, answer| match answer {
+        let twist = Twist::answering(move |before, answer| match answer {
             Answer::InitProducerId(answer) if before < 2 => {
                 answer.producer_id = producer_id.into();
                 answer.producer_epoch = epoch;
@@ -613,7 +606,7 @@ async fn no_identity_is_none() {
 #[tokio::test]
 async fn epochs_end() {
     let bumps = AtomicUsize::new(0);
-    let twist = twisted(move |before, answer| match answer {
+    let twist = Twist::answering(move |before, answer| match answer {
         Answer::InitProducerId(answer) if before == 0 => answer.producer_epoch = i16::MAX - 1,
         Answer::Produce(answer) if bumps.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) => {
             answer.responses[0].partition_responses[0].error_code = 59; // UNKNOWN_PRODUCER_ID

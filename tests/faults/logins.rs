@@ -53,10 +53,7 @@ impl Door {
 
     fn twist(&self) -> Twist {
         let door = self.clone();
-        Twist {
-            answer: Some(Box::new(move |_, answer| door.refuse(answer, WORDS))),
-            ..Twist::default()
-        }
+        Twist::answering(move |_, answer| door.refuse(answer, WORDS))
     }
 
     /// How many logins there were in each second.
@@ -241,21 +238,18 @@ async fn a_broker_that_refuses_logins_concerns_its_partitions_alone() {
     let ports = Arc::new(AtomicUsize::new(0));
     let first = Scripted::start(
         PRODUCE,
-        Twist {
-            answer: Some(Box::new({
-                let ports = Arc::clone(&ports);
-                move |_, answer| {
-                    if let Answer::Metadata(metadata) = answer {
-                        let own = ports.load(Ordering::Relaxed) as u16;
-                        metadata.brokers = vec![node(0, own), node(1, port)];
-                        for topic in &mut metadata.topics {
-                            topic.partitions[1].leader_id = 1.into();
-                        }
+        Twist::answering({
+            let ports = Arc::clone(&ports);
+            move |_, answer| {
+                if let Answer::Metadata(metadata) = answer {
+                    let own = ports.load(Ordering::Relaxed) as u16;
+                    metadata.brokers = vec![node(0, own), node(1, port)];
+                    for topic in &mut metadata.topics {
+                        topic.partitions[1].leader_id = 1.into();
                     }
                 }
-            })),
-            ..Twist::default()
-        },
+            }
+        }),
     )
     .await;
     ports.store(first.port.into(), Ordering::Relaxed);
@@ -315,16 +309,13 @@ async fn a_broker_that_refuses_logins_concerns_its_partitions_alone() {
 #[tokio::test]
 async fn too_many_logins_pass_and_nobody_is_refused() {
     let door = Door::default();
-    let twist = Twist {
-        answer: Some(Box::new({
-            let door = door.clone();
-            move |before, answer| {
-                door.shut(before < 3);
-                door.refuse(answer, "[e4230c29-4c1e]: Too many connects");
-            }
-        })),
-        ..Twist::default()
-    };
+    let twist = Twist::answering({
+        let door = door.clone();
+        move |before, answer| {
+            door.shut(before < 3);
+            door.refuse(answer, "[e4230c29-4c1e]: Too many connects");
+        }
+    });
     let broker = Scripted::start(PRODUCE, twist).await;
     let producer = start(&broker.servers(), &[]);
     acked(send(&producer, "x").await).await;
@@ -334,17 +325,14 @@ async fn too_many_logins_pass_and_nobody_is_refused() {
 
 #[tokio::test]
 async fn a_mechanism_that_a_broker_has_not_is_told_with_those_it_has() {
-    let twist = Twist {
-        answer: Some(Box::new(|_, answer| {
-            if let Answer::Mechanisms(answer) = answer {
-                answer.error_code = 33;
-                answer.mechanisms = ["GSSAPI", "OAUTHBEARER"]
-                    .map(StrBytes::from_static_str)
-                    .to_vec();
-            }
-        })),
-        ..Twist::default()
-    };
+    let twist = Twist::answering(|_, answer| {
+        if let Answer::Mechanisms(answer) = answer {
+            answer.error_code = 33;
+            answer.mechanisms = ["GSSAPI", "OAUTHBEARER"]
+                .map(StrBytes::from_static_str)
+                .to_vec();
+        }
+    });
     let broker = Scripted::start(PRODUCE, twist).await;
     let producer = start(&broker.servers(), &[]);
     match within(producer.send(to("x"))).await.expect_err("refused") {

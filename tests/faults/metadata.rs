@@ -17,14 +17,11 @@ const QUICK: &str = "5";
 
 /// Changes what a broker answers to metadata requests, told how many came before.
 fn tells(change: impl Fn(usize, &mut MetadataResponse) + Send + Sync + 'static) -> Twist {
-    Twist {
-        answer: Some(Box::new(move |before, answer| {
-            if let Answer::Metadata(metadata) = answer {
-                change(before, metadata);
-            }
-        })),
-        ..Twist::default()
-    }
+    Twist::answering(move |before, answer| {
+        if let Answer::Metadata(metadata) = answer {
+            change(before, metadata);
+        }
+    })
 }
 
 /// Names the leader of every partition, and the brokers there are.
@@ -118,9 +115,8 @@ fn cut_off(ports: &Arc<OnceLock<Vec<u16>>>, deed: Deed) -> Twist {
         _ => Reply::Bytes(frame),
     };
     Twist {
-        answer: Some(Box::new(answer)),
         frame: Some(Box::new(frame)),
-        ..Twist::default()
+        ..Twist::answering(answer)
     }
 }
 

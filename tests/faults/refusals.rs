@@ -207,11 +207,7 @@ async fn a_producer_id_that_one_broker_refuses_is_had_of_another() {
             }
             _ => {}
         };
-        let twist = Twist {
-            answer: Some(Box::new(refuses)),
-            ..Twist::default()
-        };
-        let broker = Scripted::start(12, twist).await;
+        let broker = Scripted::start(12, Twist::answering(refuses)).await;
         let producer = Producer::start(config(&broker.servers(), &[])).expect("a producer");
         acked(send(&producer, "x").await).await;
         assert!(broker.requests(ApiKeyNumber::InitProducerId) <= 1);

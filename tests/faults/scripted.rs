@@ -76,6 +76,15 @@ pub struct Twist {
     pub idle: Option<Duration>,
 }
 
+impl Twist {
+    pub fn answering(change: impl Fn(usize, &mut Answer) + Send + Sync + 'static) -> Self {
+        Self {
+            answer: Some(Box::new(change)),
+            ..Self::default()
+        }
+    }
+}
+
 /// A partition's log, and what its leader remembers of producers.
 #[derive(Default)]
 pub struct Log {

@@ -56,15 +56,12 @@ fn a_secret_is_seen_in_each_form() {
 }
 
 fn refusing() -> Twist {
-    Twist {
-        answer: Some(Box::new(|_, answer| {
-            if let Answer::Login(login) = answer {
-                login.error_code = 58;
-                login.error_message = Some(StrBytes::from_static_str("wrong user or password"));
-            }
-        })),
-        ..Twist::default()
-    }
+    Twist::answering(|_, answer| {
+        if let Answer::Login(login) = answer {
+            login.error_code = 58;
+            login.error_message = Some(StrBytes::from_static_str("wrong user or password"));
+        }
+    })
 }
 
 fn plain(servers: &str) -> ConfigBuilder {

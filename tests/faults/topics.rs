@@ -91,11 +91,7 @@ async fn the_sender_of_a_broker_that_left_is_let_go_of() {
             }
         }
     };
-    let twist = Twist {
-        answer: Some(Box::new(leads_at_first)),
-        ..Twist::default()
-    };
-    let broker = Scripted::start(13, twist).await;
+    let broker = Scripted::start(13, Twist::answering(leads_at_first)).await;
     // A sender that is let go of ends with its connection, and that when it is idle.
     let keys = [
         ("metadata.max.age.ms", "50"),

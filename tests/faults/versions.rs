@@ -58,11 +58,7 @@ async fn what_a_broker_of_unknown_versions_leads_fails_at_once_until_it_is_excha
                 }
             }
         };
-        let twist = Twist {
-            answer: Some(Box::new(change)),
-            ..Twist::default()
-        };
-        let broker = Scripted::start(11, twist).await;
+        let broker = Scripted::start(11, Twist::answering(change)).await;
         let producer = Producer::start(config(&broker.servers(), &[])).expect("a producer");
         for value in 0..2 {
             let failed = outcome(send(&producer, value).await).await;

@@ -1,22 +1,19 @@
 //! Batches that are appended while their answer is lost, and brokers that forget the producer.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use forebay::{Config, Outcome, Producer, Reason, Receipt, Record, Unconfirmed};
 use forebay_kafka_cluster::{
     self as kafka, Broker, Cluster, ClusterOptions, Listener, Proxies, Rules,
 };
 
+use crate::millis;
+
 const PROXIED: &str = "PROXIED";
 
 /// `producer.id.expiration.ms` of the broker.
 const EXPIRATION: i64 = 60_000;
-
-fn millis() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    now.map_or(0, |since| since.as_millis() as i64)
-}
 
 fn one_broker() -> ClusterOptions {
     let listener = Listener {

@@ -4,18 +4,18 @@
 mod sides;
 mod transactions;
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use forebay_kafka_cluster as kafka;
-use forebay_model_cluster::{Log, ReplicaState, code};
+use forebay_model_cluster::{Log, ReplicaState, code, raw};
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
-use kafka_protocol::messages::{
-    ApiKey, ProduceRequest, ProduceResponse, RequestHeader, ResponseHeader, TopicName,
-};
-use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
+use kafka_protocol::messages::{ApiKey, ProduceRequest, ProduceResponse, TopicName};
+use kafka_protocol::protocol::StrBytes;
+use sides::over_a_socket;
+
+use crate::millis;
 
 const MAX_MESSAGE: usize = 2_000;
 
@@ -240,29 +240,9 @@ fn ask(broker: SocketAddr, topic: &str, partition: i32, acks: i16, batch: &[u8])
         .with_acks(acks)
         .with_timeout_ms(5_000)
         .with_topic_data(vec![topic]);
-    let header = RequestHeader::default()
-        .with_request_api_key(ApiKey::Produce as i16)
-        .with_request_api_version(VERSION);
-    let mut body = BytesMut::new();
-    let version = ApiKey::Produce.request_header_version(VERSION);
-    header.encode(&mut body, version).expect("a header");
-    request.encode(&mut body, VERSION).expect("a request");
-
-    let mut socket = TcpStream::connect(broker).expect("the broker listens");
-    let limit = Some(Duration::from_secs(10));
-    socket.set_read_timeout(limit).expect("a socket");
-    socket
-        .write_all(&(body.len() as u32).to_be_bytes())
-        .expect("open");
-    socket.write_all(&body).expect("open");
-    let mut length = [0; 4];
-    socket.read_exact(&mut length).expect("an answer");
-    let mut answer = vec![0; u32::from_be_bytes(length) as usize];
-    socket.read_exact(&mut answer).expect("an answer");
-    let mut answer = Bytes::from(answer);
-    let version = ApiKey::Produce.response_header_version(VERSION);
-    ResponseHeader::decode(&mut answer, version).expect("a header");
-    let answer = ProduceResponse::decode(&mut answer, VERSION).expect("an answer");
+    let bytes = raw::request(ApiKey::Produce, VERSION, &request);
+    let answer = over_a_socket(broker, &bytes);
+    let answer: ProduceResponse = raw::response(ApiKey::Produce, VERSION, answer);
     let answer = &answer.responses[0].partition_responses[0];
     (answer.error_code, answer.base_offset)
 }
@@ -504,9 +484,4 @@ fn the_model_remembers_of_producers_what_a_broker_does_that_is_started_again() {
     compare(&mut logs, &again(20), "after a crash behind a shutdown");
     println!("{compared} answers compared");
     assert!(differences.is_empty(), "{differences:#?}");
-}
-
-fn millis() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    now.map_or(0, |since| since.as_millis() as i64)
 }

@@ -157,9 +157,13 @@ impl Secured {
 
     /// Sends records to a topic of its own, and reads them back.
     pub fn arrives(&self, topic: &str, config: ConfigBuilder) {
+        self.sent_in(topic, config, Load::new(topic, scaled(3_000)));
+    }
+
+    /// The same with the records of `load`.
+    pub fn sent_in(&self, topic: &str, config: ConfigBuilder, load: Load) {
         self.cluster.create_topic(topic, 3, 1, &[]).unwrap();
-        let config = config.build().expect("a configuration");
-        let outcomes = Load::new(topic, scaled(3_000)).run(config);
+        let outcomes = load.run(config.build().expect("a configuration"));
         println!("{topic}: {outcomes}");
         outcomes.all_acked_in(&self.cluster.seen(topic));
     }

@@ -267,3 +267,30 @@ fn the_tests_named_beside_kafkas_exist() {
         assert!(text.contains(&format!("fn {name}()")), "no test {name}");
     }
 }
+
+/// `module::test`, where the module's file is somewhere below the sources or the tests.
+#[test]
+fn each_test_that_the_page_of_clouds_names_is_there() {
+    let page = fs::read_to_string(root("docs/clouds.md")).expect("the page");
+    let folders = ["src", "tests"].map(|folder| sources(&root(folder)));
+    let files = folders.iter().flatten().map(|file| {
+        let text = fs::read_to_string(file).expect("a source file");
+        (file.with_extension("").display().to_string(), text)
+    });
+    let files: Vec<_> = files.collect();
+    let (_, table) = page.split_once("## What is tried").expect("a table");
+    let named = table.split('`').filter(|it| it.contains("::"));
+    let mut count = 0;
+    for named in named {
+        let (module, test) = named.rsplit_once("::").expect("a module");
+        let module = module.trim_end_matches("::tests");
+        let function = format!("fn {test}(");
+        let there = |(path, text): &(String, String)| {
+            let path = path.trim_end_matches("/mod");
+            path.ends_with(&format!("/{module}")) && text.contains(&function)
+        };
+        assert!(files.iter().any(there), "{named} is nowhere");
+        count += 1;
+    }
+    assert!(count >= 20, "{count} tests");
+}

@@ -85,9 +85,9 @@ impl InDoubt {
     pub(super) async fn ended(&self, commit: bool) -> Option<End> {
         let scope = self.open.scope();
         scope.wish(commit);
-        let deadline = now().checked_add(self.max_block);
+        let deadline = now() + self.max_block;
         // The runtime itself replies at the deadline.
-        let patience = deadline.and_then(|it| it.checked_add(GRACE));
+        let patience = Some(deadline + GRACE);
         loop {
             let (reply, heard) = oneshot::channel();
             let scope = Arc::clone(scope);

@@ -21,9 +21,9 @@ use crate::core::transaction::{
     GroupMetadata, GroupOffsets, ReadUpTo, Receipt, Receipts, TransactionError,
 };
 use crate::core::user_code;
-use crate::intake::SliceError;
 use crate::intake::deadline::{GRACE, NoAnswer, answer_by};
 use crate::intake::error::{SendError, TrySendError};
+use crate::intake::{SliceError, UNANSWERED};
 
 /// Sends records to Kafka in transactions: a reader with `isolation.level=read_committed` sees all of
 /// one, or nothing.
@@ -79,19 +79,17 @@ impl TransactionalProducer {
         let asked = now();
         let unanswered = || TransactionError::TimedOut {
             waited: max_block,
-            why: "the runtime does not answer: something else keeps its thread busy".into(),
+            why: UNANSWERED.into(),
         };
         loop {
             if user_code::must_not_wait() {
                 return Err(TransactionError::InCallback);
             }
             let (reply, begun) = oneshot::channel();
-            self.transactions.do_send(BeginTransaction {
-                deadline: asked + max_block,
-                reply,
-            });
-            let deadline = asked.checked_add(max_block + GRACE);
-            match answer_by(begun, deadline, now).await {
+            let deadline = asked + max_block;
+            self.transactions
+                .do_send(BeginTransaction { deadline, reply });
+            match answer_by(begun, Some(deadline + GRACE), now).await {
                 Ok(Ok(begun)) => {
                     return begun.map(|open| Transaction::new(&self.producer, open));
                 }
@@ -279,7 +277,7 @@ impl Transaction {
         if offsets.offsets.is_empty() {
             return Ok(());
         }
-        let deadline = now().checked_add(self.max_block);
+        let deadline = now() + self.max_block;
         if user_code::must_not_wait() {
             return Err(TransactionError::InCallback);
         }
@@ -291,8 +289,7 @@ impl Transaction {
             reply,
         });
         // The runtime itself replies at the deadline.
-        let patience = deadline.and_then(|it| it.checked_add(GRACE));
-        match answer_by(sent, patience, now).await {
+        match answer_by(sent, Some(deadline + GRACE), now).await {
             Ok(Ok(sent)) => sent,
             // They may have been lost in a restart: what they belong to is not to be committed without.
             Ok(Err(_)) if connected => {

@@ -81,7 +81,6 @@ async fn close(producer: &Producer, within: Duration) {
 pub async fn run(args: Args) -> Result<ExitCode, Failure> {
     let mut config = args.settings.config()?;
     let from = open(args.file.as_deref())?;
-    let longest = config.max_request_size;
     if args.transactional_id.is_some() {
         config.transactional_id = args.transactional_id;
     }
@@ -90,7 +89,8 @@ pub async fn run(args: Args) -> Result<ExitCode, Failure> {
         partition: args.partition,
         separator: args.key_separator.map(Bytes::from),
     };
-    let lines = read(from, longest)?;
+    let lines = lines::read(from, config.max_request_size)
+        .map_err(|e| Failure::Failed(format!("no thread to read with: {e}")))?;
     if config.transactional_id.is_some() {
         let limits = Limits {
             records: args.transaction_records as usize,
@@ -101,30 +101,17 @@ pub async fn run(args: Args) -> Result<ExitCode, Failure> {
         transactional.run(interrupt()).await?;
         return Ok(ExitCode::SUCCESS);
     }
-    let shared = Shared {
-        record,
-        lines,
-        longest,
-        json: args.json,
-    };
-    send_all(config, shared).await
+    send_all(config, record, lines, args.json).await
 }
 
-/// What is to be sent without transactions.
-struct Shared {
+/// Sends without transactions.
+async fn send_all(
+    config: Config,
     record: Records,
     lines: mpsc::Receiver<io::Result<Vec<Line>>>,
-    longest: usize,
     json: bool,
-}
-
-async fn send_all(config: Config, shared: Shared) -> Result<ExitCode, Failure> {
-    let Shared {
-        record,
-        lines,
-        longest,
-        json,
-    } = shared;
+) -> Result<ExitCode, Failure> {
+    let longest = config.max_request_size;
     let producer = Producer::start(config)?;
     let (follower, followed) = Follower::start(Tally::default());
     let began = Instant::now();
@@ -236,14 +223,6 @@ fn presses() -> io::Result<tokio::signal::unix::Signal> {
 #[cfg(windows)]
 fn presses() -> io::Result<tokio::signal::windows::CtrlC> {
     tokio::signal::windows::ctrl_c()
-}
-
-/// Reads lines on a thread for them.
-fn read(
-    from: Box<dyn Read + Send>,
-    longest: usize,
-) -> Result<mpsc::Receiver<io::Result<Vec<Line>>>, Failure> {
-    lines::read(from, longest).map_err(|e| Failure::Failed(format!("no thread to read with: {e}")))
 }
 
 /// Makes records of lines.

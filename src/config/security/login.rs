@@ -107,9 +107,8 @@ fn mechanism(values: &mut Values<'_>) -> Option<Mechanism> {
             format!("known but not served yet: {what}"),
         ),
     };
-    let problem = values.problem(kind, MECHANISM, wrong);
     let advice = "PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, OAUTHBEARER and AWS_MSK_IAM are served";
-    values.problems.push(problem.advice(advice));
+    values.report(kind, MECHANISM, wrong, advice);
     None
 }
 

@@ -162,9 +162,8 @@ pub(super) fn of(values: &mut Values<'_>, texts: &LoginTexts) -> Option<Bearer> 
 }
 
 fn not_served(values: &mut Values<'_>, key: &str, advice: &str) {
-    let wrong = "known but not served yet: other classes than Kafka's own".to_owned();
-    let problem = values.problem(ProblemKind::NotServedYet, key, wrong);
-    values.problems.push(problem.advice(advice));
+    let wrong = "known but not served yet: other classes than Kafka's own";
+    values.report(ProblemKind::NotServedYet, key, wrong, advice);
 }
 
 /// The class of a key, without its package.
@@ -226,10 +225,12 @@ fn refresh(values: &mut Values<'_>) -> RefreshRules {
         let number = number.unwrap_or(min);
         if !(min..=max).contains(&number) {
             let wrong = format!("out of range ({min} to {max})");
-            let problem = values.problem(ProblemKind::OutOfRange, key, wrong);
-            values
-                .problems
-                .push(problem.advice("it is a share of a token's life"));
+            values.report(
+                ProblemKind::OutOfRange,
+                key,
+                wrong,
+                "it is a share of a token's life",
+            );
         }
         number.clamp(min, max)
     };
@@ -237,10 +238,12 @@ fn refresh(values: &mut Values<'_>) -> RefreshRules {
     let (first, most) = (values.time(BACKOFF), values.time(BACKOFF_MAX));
     if values.sound(&[BACKOFF, BACKOFF_MAX]) && first > most {
         let wrong = format!("is more than {}", values.shown(BACKOFF_MAX));
-        let problem = values.problem(ProblemKind::Conflict, BACKOFF, wrong);
-        values
-            .problems
-            .push(problem.advice(format!("lower it, or raise {BACKOFF_MAX}")));
+        values.report(
+            ProblemKind::Conflict,
+            BACKOFF,
+            wrong,
+            format!("lower it, or raise {BACKOFF_MAX}"),
+        );
     }
     let seconds = |key| Duration::from_secs(values.sized(key));
     RefreshRules {
@@ -306,17 +309,18 @@ fn endpoint_tls(
     for problem in options.problems {
         let name = problem.key.unwrap_or_default();
         let wrong = format!("its option {name}: {}", problem.wrong);
-        let problem_ = values.problem(problem.kind, JAAS, wrong);
-        values.problems.push(problem_.advice(problem.advice));
+        values.report(problem.kind, JAAS, wrong, problem.advice);
     }
     settings
 }
 
 fn feature_off(values: &mut Values<'_>, wrong: &str) {
-    let problem = values.problem(ProblemKind::FeatureOff, URL, wrong.to_owned());
-    values
-        .problems
-        .push(problem.advice("build with it, or name a file: file:///path"));
+    values.report(
+        ProblemKind::FeatureOff,
+        URL,
+        wrong,
+        "build with it, or name a file: file:///path",
+    );
 }
 
 /// How to log in, with what the texts say now.

@@ -105,6 +105,5 @@ pub(super) fn report(values: &mut Values<'_>, it: Wrong) {
         true => ProblemKind::WrongValue,
         false => ProblemKind::Missing,
     };
-    let problem = values.problem(kind, it.key, it.wrong);
-    values.problems.push(problem.advice(it.advice));
+    values.report(kind, it.key, it.wrong, it.advice);
 }

@@ -40,10 +40,9 @@ pub(super) const KEYS: [&str; 14] = [
 /// The settings. What is wrong is added to the problems.
 pub(super) fn of(values: &mut Values<'_>) -> Option<TlsSettings> {
     if !cfg!(feature = "tls") {
-        let wrong = "forebay was built without TLS".to_owned();
-        let problem = values.problem(ProblemKind::FeatureOff, "security.protocol", wrong);
+        let wrong = "forebay was built without TLS";
         let advice = "build with one of its cargo features graviola, ring, aws-lc-rs";
-        values.problems.push(problem.advice(advice));
+        values.report(ProblemKind::FeatureOff, "security.protocol", wrong, advice);
         return None;
     }
     let before = values.problems.len();
@@ -61,8 +60,7 @@ pub(super) fn of(values: &mut Values<'_>) -> Option<TlsSettings> {
 }
 
 fn conflict(values: &mut Values<'_>, key: &str, wrong: &str, advice: &str) {
-    let problem = values.problem(ProblemKind::Conflict, key, wrong.to_owned());
-    values.problems.push(problem.advice(advice));
+    values.report(ProblemKind::Conflict, key, wrong, advice);
 }
 
 fn given(values: &Values<'_>, key: &str) -> Option<String> {
@@ -148,10 +146,9 @@ fn identity(values: &mut Values<'_>) -> Option<Identity> {
         }
         (None, None, Some(path)) => {
             if !pem && password.is_none() {
-                let wrong = "a keystore is set, and its password is not".to_owned();
-                let problem = values.problem(ProblemKind::Missing, STORE_PASSWORD, wrong);
+                let wrong = "a keystore is set, and its password is not";
                 let advice = format!("set it, or {KEY_TYPE}=PEM if the file is PEM");
-                values.problems.push(problem.advice(advice));
+                values.report(ProblemKind::Missing, STORE_PASSWORD, wrong, advice);
             }
             Some(Identity::Store(store(path, pem, password), key_password))
         }
@@ -192,9 +189,8 @@ fn versions(values: &mut Values<'_>) -> Vec<TlsVersion> {
     let mut versions: Vec<_> = names.iter().filter_map(|name| version(name)).collect();
     if versions.len() < names.len() || versions.is_empty() {
         let wrong = "only TLSv1.2 and TLSv1.3 are spoken: older ones are broken";
-        let problem = values.problem(ProblemKind::WrongValue, VERSIONS, wrong.to_owned());
         let advice = "write one or both, and update brokers that have neither";
-        values.problems.push(problem.advice(advice));
+        values.report(ProblemKind::WrongValue, VERSIONS, wrong, advice);
     }
     // In Java, this is what the context was made for, and it has no newer version.
     if values.text("ssl.protocol") == Some("TLSv1.2") {
@@ -221,10 +217,9 @@ fn checks_host(values: &mut Values<'_>) -> bool {
     if word.eq_ignore_ascii_case("https") {
         return true;
     }
-    let wrong = "not a way to check a host that is served".to_owned();
-    let problem = values.problem(ProblemKind::WrongValue, HOST, wrong);
+    let wrong = "not a way to check a host that is served";
     let advice = "write https, or nothing to have no host checked";
-    values.problems.push(problem.advice(advice));
+    values.report(ProblemKind::WrongValue, HOST, wrong, advice);
     true
 }
 

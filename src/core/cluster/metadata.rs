@@ -95,8 +95,6 @@ pub(crate) struct ProducerMetadata<T> {
     schedule: RefreshSchedule,
     /// The topics of the request on its way, in order of their names, and why they are asked for.
     asked: (Vec<Arc<str>>, Cause),
-    /// The broker whose answer comes next.
-    broker: Option<Endpoint>,
     max_idle: Duration,
     principal: Option<Arc<str>>,
     /// Why no broker could be asked.
@@ -117,7 +115,6 @@ impl<T> ProducerMetadata<T> {
             ),
             schedule,
             asked: Default::default(),
-            broker: None,
             max_idle: rules.max_idle,
             principal: rules.principal.clone(),
             troubles: Troubles::default(),
@@ -201,15 +198,12 @@ impl<T> ProducerMetadata<T> {
         Some(request)
     }
 
-    /// The broker that gave the answer which is handed in next.
-    pub fn heard_from(&mut self, broker: Option<Endpoint>) {
-        self.broker = broker;
-    }
-
-    /// A broker responded. What it tells of topics that were not asked for is ignored.
+    /// This broker responded, if it is known which. What it tells of topics that were not asked for is
+    /// ignored.
     pub fn answered(
         &mut self,
         mut response: MetadataResponse,
+        broker: Option<&Endpoint>,
         now: Instant,
         uses: &impl TopicUse,
     ) -> Effects<T> {
@@ -231,12 +225,11 @@ impl<T> ProducerMetadata<T> {
             gone: Vec::new(),
             ready: Vec::new(),
         };
-        let broker = self.broker.take();
         let mut left_out: BTreeSet<_> = asked.iter().collect();
         for (topic, code) in &changes.failed {
             left_out.remove(topic);
             let is_routed = uses.is_routed(topic);
-            if let (true, UNKNOWN_TOPIC, Some(broker)) = (is_routed, *code, &broker)
+            if let (true, UNKNOWN_TOPIC, Some(broker)) = (is_routed, *code, broker)
                 && self.interests.missing(topic, broker, self.view.nodes())
             {
                 self.view.forget(topic);

@@ -35,6 +35,14 @@ pub struct Nodes {
 }
 
 impl Nodes {
+    /// Those that a broker names.
+    pub fn of(cluster_id: Option<String>, nodes: Vec<Node>) -> Self {
+        Self {
+            cluster_id: cluster_id.map(Arc::from),
+            by_id: nodes.into_iter().map(endpoint).collect(),
+        }
+    }
+
     /// Whom a connection to this address is meant for, if it is that of one broker alone.
     pub fn addressee(&self, endpoint: &Endpoint) -> Option<Addressee> {
         let mut here = self.by_id.iter().filter(|(_, it)| *it == endpoint);
@@ -117,10 +125,7 @@ impl ClusterView {
         let mut changes = Changes::default();
         // An answer without brokers tells nothing of them, and one with more than there can be is nonsense.
         if (1..=MOST_NODES).contains(&answer.nodes.len()) {
-            let nodes = Nodes {
-                cluster_id: answer.cluster_id.map(Arc::from),
-                by_id: answer.nodes.into_iter().map(endpoint).collect(),
-            };
+            let nodes = Nodes::of(answer.cluster_id, answer.nodes);
             changes.nodes = nodes != self.nodes;
             self.nodes = nodes;
         }
@@ -231,13 +236,7 @@ impl ClusterView {
 }
 
 fn endpoint(node: Node) -> (i32, Endpoint) {
-    (
-        node.id,
-        Endpoint {
-            host: node.host,
-            port: node.port,
-        },
-    )
+    (node.id, Endpoint::new(node.host, node.port))
 }
 
 #[cfg(test)]

@@ -71,6 +71,18 @@ pub enum Refusal {
     Final,
 }
 
+/// Whether a broker says with this code that it is not the coordinator, or not yet:
+/// COORDINATOR_LOAD_IN_PROGRESS, COORDINATOR_NOT_AVAILABLE, NOT_COORDINATOR, NOT_LEADER_OR_FOLLOWER.
+pub fn is_not_coordinator(code: i16) -> bool {
+    matches!(code, 14 | 15 | 16 | 6)
+}
+
+/// Whether this code passes, whatever was asked. Beside those of brokers that are not the coordinator:
+/// UNKNOWN_SERVER_ERROR, REQUEST_TIMED_OUT, NETWORK_EXCEPTION, KAFKA_STORAGE_ERROR.
+pub fn passes(code: i16) -> bool {
+    is_not_coordinator(code) || matches!(code, -1 | 7 | 13 | 56)
+}
+
 impl Refusal {
     /// By the code of the answer to `request`.
     pub fn of(request: &Request, code: i16) -> Self {
@@ -81,13 +93,11 @@ impl Refusal {
             (_, 51) => Busy,
             // COORDINATOR_NOT_AVAILABLE, NOT_COORDINATOR: also after the end was logged.
             (Request::End { .. }, 15 | 16) => Again { may_be_done: true },
-            // COORDINATOR_LOAD_IN_PROGRESS, COORDINATOR_NOT_AVAILABLE, NOT_COORDINATOR,
-            // NOT_LEADER_OR_FOLLOWER, REBALANCE_IN_PROGRESS.
-            (_, 14 | 15 | 16 | 6) => sure,
+            (_, code) if is_not_coordinator(code) => sure,
+            // REBALANCE_IN_PROGRESS.
             (Request::CommitOffsets(_), 27) => sure,
-            // UNKNOWN_SERVER_ERROR, REQUEST_TIMED_OUT, NETWORK_EXCEPTION, KAFKA_STORAGE_ERROR: the log of
-            // the coordinator may have it.
-            (_, -1 | 7 | 13 | 56) => Again { may_be_done: true },
+            // The log of the coordinator may have it.
+            (_, code) if passes(code) => Again { may_be_done: true },
             // UNKNOWN_TOPIC_OR_PARTITION: it may have been created a moment ago.
             (Request::AddPartitions(_) | Request::CommitOffsets(_), 3) => sure,
             // INVALID_PRODUCER_EPOCH, PRODUCER_FENCED.

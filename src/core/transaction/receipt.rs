@@ -11,6 +11,7 @@ use crate::core::ack;
 use crate::core::outcome::{Outcome, Reason, Unconfirmed};
 use crate::core::receipts;
 use crate::core::user_code;
+use crate::core::wakers::Place;
 
 /// The record is in the log, as part of a transaction that has not ended. Only readers with
 /// `isolation.level=read_uncommitted` see it yet.
@@ -81,9 +82,10 @@ impl Receipt {
         if let Err(unconfirmed) = settled {
             return Err(never_committed(unconfirmed));
         }
+        let mut place = Place::NONE;
         let end = poll_fn(|context| match scope.end() {
             None if user_code::holds_up_runtime() => Poll::Ready(false),
-            _ => scope.poll_end(context).map(|_| true),
+            _ => scope.poll_end(&mut place, context).map(|_| true),
         });
         let known = end.await.then(|| scope.outcome(settled)).flatten();
         known.unwrap_or(Err(Unconfirmed::Unknown(Reason::InCallback)))

@@ -3,11 +3,11 @@
 use std::fmt;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use crate::core::outcome::{Outcome, Reason, Unconfirmed};
 use crate::core::sync::{AtomicBool, Mutex, MutexGuard, OnceLock};
-use crate::core::user_code::{self, HeldUp};
+use crate::core::wakers::{Place, Wakers};
 use crate::core::wire::TransactionProtocol;
 
 /// How a transaction ended.
@@ -35,7 +35,7 @@ pub struct Scope {
     wish: OnceLock<bool>,
     failed: OnceLock<Arc<str>>,
     end: OnceLock<End>,
-    wakers: Mutex<Vec<Waker>>,
+    wakers: Mutex<Wakers>,
 }
 
 impl Scope {
@@ -104,16 +104,13 @@ impl Scope {
     pub fn has_ended(&self, end: End) {
         self.close();
         if self.end.set(end).is_ok() {
-            for waker in std::mem::take(&mut *self.wakers()) {
-                // It may be anybody's: who waits behind it is woken all the same.
-                let wake = || user_code::holding_up(HeldUp::Nothing, || waker.wake());
-                user_code::shielded("a waker", wake);
-            }
+            let wakers = std::mem::take(&mut *self.wakers());
+            wakers.wake();
         }
     }
 
-    /// Ready when it has ended.
-    pub fn poll_end(&self, context: &Context<'_>) -> Poll<End> {
+    /// Ready when it has ended. `place` tells where the waker of whoever asks is.
+    pub(crate) fn poll_end(&self, place: &mut Place, context: &Context<'_>) -> Poll<End> {
         if let Some(end) = self.end() {
             return Poll::Ready(end.clone());
         }
@@ -122,13 +119,13 @@ impl Scope {
         if let Some(end) = self.end() {
             return Poll::Ready(end.clone());
         }
-        if !wakers.iter().any(|it| it.will_wake(context.waker())) {
-            wakers.push(context.waker().clone());
-        }
+        let former = wakers.put(0, place, context.waker());
+        drop(wakers);
+        drop(former); // it may be anybody's
         Poll::Pending
     }
 
-    fn wakers(&self) -> MutexGuard<'_, Vec<Waker>> {
+    fn wakers(&self) -> MutexGuard<'_, Wakers> {
         // A waker that panicked leaves a list that is still a list.
         self.wakers.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -182,7 +179,7 @@ impl fmt::Debug for Scope {
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::task::Wake;
+    use std::task::{Wake, Waker};
 
     use super::*;
     use crate::core::outcome::Acked;
@@ -202,15 +199,17 @@ mod tests {
         let counts = [Arc::<Count>::default(), Arc::<Count>::default()];
         for count in &counts {
             let waker = Waker::from(Arc::clone(count));
+            let (mut place, context) = (Place::NONE, Context::from_waker(&waker));
             for _ in 0..3 {
-                assert!(scope.poll_end(&Context::from_waker(&waker)).is_pending());
+                assert!(scope.poll_end(&mut place, &context).is_pending());
             }
         }
         scope.has_ended(End::Committed);
         scope.has_ended(End::Aborted("too late".into()));
         let woken = counts.each_ref().map(|it| it.0.load(Ordering::Relaxed));
         assert_eq!(woken, [1, 1]);
-        let ended = scope.poll_end(&Context::from_waker(Waker::noop()));
+        let (mut place, context) = (Place::NONE, Context::from_waker(Waker::noop()));
+        let ended = scope.poll_end(&mut place, &context);
         assert_eq!(ended, Poll::Ready(End::Committed));
     }
 

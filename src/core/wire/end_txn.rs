@@ -62,14 +62,8 @@ mod tests {
     use kafka_protocol::messages;
     use proptest::prelude::*;
 
-    use super::super::hostile::{encoded, mangle, read};
+    use super::super::hostile::{TRANSACTOR, encoded, mangle, read};
     use super::*;
-
-    const TRANSACTOR: Transactor<'_> = Transactor {
-        transactional_id: "orders-1",
-        producer_id: 1 << 40,
-        epoch: 3,
-    };
 
     #[test]
     fn another_implementation_reads_the_request() {

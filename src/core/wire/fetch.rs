@@ -183,12 +183,7 @@ fn read_partition(
         if tag != 1 {
             return Ok(());
         }
-        let hint = LeaderHint {
-            node_id: field.i32()?,
-            epoch: field.i32()?,
-        };
-        field.skip_tags()?;
-        answer.leader = (hint.node_id >= 0).then_some(hint);
+        answer.leader = LeaderHint::read(field)?;
         Ok(())
     })?;
     Ok((index, answer))

@@ -42,6 +42,15 @@ pub fn request_header(
     Ok(())
 }
 
+/// Appends a varint: a length in a flexible version.
+pub(super) fn put_uvarint(mut value: u32, out: &mut BytesMut) {
+    while value >= 0x80 {
+        out.put_u8(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.put_u8(value as u8);
+}
+
 /// The correlation id of a response. It is at the same place in every header version.
 pub fn correlation_id(frame: &[u8]) -> Result<i32, WireError> {
     Reader::new("response header", frame, false).i32()

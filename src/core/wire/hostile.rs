@@ -7,7 +7,14 @@ use bytes::{Buf, Bytes, BytesMut};
 use kafka_protocol::messages::{ApiKey, RequestHeader};
 use kafka_protocol::protocol::{Decodable, Encodable};
 
-use super::{Api, WireError};
+use super::{Api, Transactor, WireError};
+
+/// Whose transaction the requests of these tests are of.
+pub const TRANSACTOR: Transactor<'_> = Transactor {
+    transactional_id: "orders-1",
+    producer_id: 1 << 40,
+    epoch: 3,
+};
 
 /// A whole request as the `kafka-protocol` crate reads it.
 pub fn read<R: Decodable>(api: Api, version: i16, mut frame: Bytes) -> R {

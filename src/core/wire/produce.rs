@@ -3,7 +3,7 @@
 use bytes::{BufMut, BytesMut};
 use uuid::Uuid;
 
-use super::header::set_length;
+use super::header::{put_uvarint, set_length};
 use super::{Api, WireError, request_header};
 
 /// Bytes of the header of a v2 batch, from the base offset to the record count.
@@ -135,14 +135,6 @@ fn put_text(
     }
     out.put_slice(text.as_bytes());
     Ok(())
-}
-
-fn put_uvarint(mut value: u32, out: &mut BytesMut) {
-    while value >= 0x80 {
-        out.put_u8(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.put_u8(value as u8);
 }
 
 #[cfg(test)]

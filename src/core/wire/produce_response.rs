@@ -56,6 +56,18 @@ pub struct LeaderHint {
     pub epoch: i32,
 }
 
+impl LeaderHint {
+    /// Reads a tagged field. `None` if it names nobody.
+    pub(super) fn read(field: &mut Reader<'_>) -> Result<Option<Self>, WireError> {
+        let hint = Self {
+            node_id: field.i32()?,
+            epoch: field.i32()?,
+        };
+        field.skip_tags()?;
+        Ok((hint.node_id >= 0).then_some(hint))
+    }
+}
+
 impl ProduceResponse {
     pub fn decode(version: i16, body: &Bytes) -> Result<Self, WireError> {
         Api::Produce.check(version)?;
@@ -116,12 +128,7 @@ fn read_partition(
         if version < 10 || tag != 0 {
             return Ok(());
         }
-        let hint = LeaderHint {
-            node_id: field.i32()?,
-            epoch: field.i32()?,
-        };
-        field.skip_tags()?;
-        answer.leader = (hint.node_id >= 0).then_some(hint);
+        answer.leader = LeaderHint::read(field)?;
         Ok(())
     })?;
     Ok(answer)

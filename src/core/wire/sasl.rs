@@ -6,7 +6,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::SaslHandshakeRequest;
 use kafka_protocol::protocol::StrBytes;
 
-use super::header::{request_frame, request_header, set_length};
+use super::header::{put_uvarint, request_frame, request_header, set_length};
 use super::reader::Reader;
 use super::{Api, WireError};
 
@@ -82,12 +82,8 @@ pub fn encode_authenticate(
     // A tagged field that is not there is behind a flexible message.
     let behind: &[u8] = if api.is_flexible(version) { &[0] } else { &[] };
     if api.is_flexible(version) {
-        let mut rest = size(length.saturating_add(1))?.cast_unsigned();
-        while rest >= 0x80 {
-            before.put_u8((rest & 0x7f) as u8 | 0x80);
-            rest >>= 7;
-        }
-        before.put_u8(rest as u8);
+        let length = size(length.saturating_add(1))?.cast_unsigned();
+        put_uvarint(length, &mut before);
     } else {
         before.put_i32(size(length)?);
     }

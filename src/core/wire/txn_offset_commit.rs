@@ -104,14 +104,8 @@ mod tests {
     };
     use proptest::prelude::*;
 
-    use super::super::hostile::{encoded, mangle, read};
+    use super::super::hostile::{TRANSACTOR, encoded, mangle, read};
     use super::*;
-
-    const TRANSACTOR: Transactor<'_> = Transactor {
-        transactional_id: "orders-1",
-        producer_id: 1 << 40,
-        epoch: 3,
-    };
 
     /// Whoever commits, and is no member.
     const ANYBODY: Group<'_> = Group {

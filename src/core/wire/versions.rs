@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::header::{request_header, set_length};
+use super::header::{put_uvarint, request_header, set_length};
 use super::reader::Reader;
 use super::{Api, TransactionProtocol, WireError};
 
@@ -74,12 +74,7 @@ pub fn encode(
 
 /// Appends a compact string.
 fn put_text(text: &str, out: &mut BytesMut) {
-    let mut length = text.len() + 1;
-    while length >= 0x80 {
-        out.put_u8(length as u8 | 0x80);
-        length >>= 7;
-    }
-    out.put_u8(length as u8);
+    put_uvarint(text.len() as u32 + 1, out);
     out.put_slice(text.as_bytes());
 }
 

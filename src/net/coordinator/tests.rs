@@ -1,16 +1,16 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use bytes::{Buf, BytesMut};
+use bytes::Buf;
 use kafka_protocol::messages::find_coordinator_response::Coordinator;
 use kafka_protocol::messages::{self, BrokerId, FindCoordinatorRequest};
-use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
+use kafka_protocol::protocol::{Decodable, StrBytes};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
 use super::super::fake::{
-    Request, frame, listen, logged_in, login, mechanisms, options, read_request, shake_hands,
-    shake_hands_at,
+    Request, closed_port, flexible, frame, listen, logged_in, login, mechanisms, options,
+    read_request, shake_hands, shake_hands_at,
 };
 use super::super::term::Term;
 use super::*;
@@ -63,9 +63,7 @@ fn coordinator(request: &Request, error_code: i16, at: &Endpoint) -> Vec<u8> {
         .with_host(StrBytes::from_string(at.host.clone()))
         .with_port(i32::from(at.port));
     let answer = messages::FindCoordinatorResponse::default().with_coordinators(vec![found]);
-    let mut body = BytesMut::from(&[0][..]);
-    answer.encode(&mut body, request.version).expect("valid");
-    frame(request.correlation_id, &body)
+    flexible(request.correlation_id, request.version, &answer)
 }
 
 /// Answers one FindCoordinator request of each connection, with each of these by turns.
@@ -96,9 +94,7 @@ fn ended(request: &Request, error_code: i16) -> Vec<u8> {
     if request.version >= 5 {
         answer = answer.with_producer_id(7.into()).with_producer_epoch(4);
     }
-    let mut body = BytesMut::from(&[0][..]);
-    answer.encode(&mut body, request.version).expect("valid");
-    frame(request.correlation_id, &body)
+    flexible(request.correlation_id, request.version, &answer)
 }
 
 /// Answers each EndTxn request with this error.
@@ -108,12 +104,6 @@ async fn serve(mut stream: TcpStream, error_code: i16) {
         let answer = ended(&request, error_code);
         stream.write_all(&answer).await.expect("open");
     }
-}
-
-/// A port that is closed.
-fn closed_port() -> Endpoint {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    Endpoint::new("127.0.0.1", listener.local_addr().expect("bound").port())
 }
 
 #[tokio::test]

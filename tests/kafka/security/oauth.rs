@@ -10,13 +10,13 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 use forebay::config::ConfigBuilder;
-use forebay::{Config, Producer, Record, Token, TokenSource};
+use forebay::{Producer, Record, Token, TokenSource};
 use forebay_kafka_cluster::{
-    Cluster, ClusterOptions, Listener, Load, TokenServer, TokenServerOptions, scaled,
+    Cluster, ClusterOptions, Listener, Load, TokenServer, TokenServerOptions,
 };
 
 use super::wrong::{Case, SOON, error};
-use super::{RENEWED, Signer, listener, skipped};
+use super::{RENEWED, Secured, Signer, listener, skipped};
 
 const MODULE: &str = "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule";
 const HANDLERS: &str = "org.apache.kafka.common.security.oauthbearer";
@@ -26,9 +26,7 @@ const SHORT: Duration = Duration::from_secs(6);
 
 /// A broker whose listeners ask for tokens, and who gives them.
 struct Tokens {
-    cluster: Cluster,
-    dir: PathBuf,
-    signer: Signer,
+    secured: Secured,
     server: TokenServer,
     /// Its tokens are good for a few seconds, and it is reached through TLS.
     short: TokenServer,
@@ -71,9 +69,11 @@ fn start() -> Tokens {
         options = options.listener(listener);
     }
     Tokens {
-        cluster: Cluster::start(options).expect("a cluster"),
-        dir,
-        signer,
+        secured: Secured {
+            cluster: Cluster::start(options).expect("a cluster"),
+            dir,
+            signer,
+        },
         server,
         short,
     }
@@ -125,16 +125,13 @@ pub fn by_token(config: ConfigBuilder, url: &str) -> ConfigBuilder {
 
 impl Tokens {
     fn config(&self, listener: &str) -> ConfigBuilder {
-        let config = Config::builder()
-            .bootstrap_servers(self.cluster.bootstrap_of(listener))
-            .set("sasl.mechanism", "OAUTHBEARER");
-        match listener {
-            "TOKENSTLS" | "RENEWED" => config
-                .set("security.protocol", "SASL_SSL")
-                .set("ssl.truststore.type", "PEM")
-                .set("ssl.truststore.location", self.signer.certificate.display()),
-            _ => config.set("security.protocol", "SASL_PLAINTEXT"),
-        }
+        let protocol = match listener {
+            "TOKENSTLS" | "RENEWED" => "SASL_SSL",
+            _ => "SASL_PLAINTEXT",
+        };
+        self.secured
+            .config(listener, protocol)
+            .set("sasl.mechanism", "OAUTHBEARER")
     }
 
     /// With client credentials at a token server.
@@ -144,23 +141,12 @@ impl Tokens {
 
     /// The same at the one that is reached through TLS.
     fn with_short(&self, listener: &str) -> ConfigBuilder {
-        let trust = self.signer.certificate.display();
+        let trust = self.secured.signer.certificate.display();
         let jaas = format!(
             "{MODULE} required ssl.truststore.type=PEM ssl.truststore.location=\"{trust}\";"
         );
         self.with(listener, &self.short.token_url())
             .set("sasl.jaas.config", jaas)
-    }
-
-    fn arrives(&self, topic: &str, config: ConfigBuilder) {
-        self.sent_in(topic, config, Load::new(topic, scaled(3_000)));
-    }
-
-    fn sent_in(&self, topic: &str, config: ConfigBuilder, load: Load) {
-        self.cluster.create_topic(topic, 3, 1, &[]).unwrap();
-        let outcomes = load.run(config.build().expect("a configuration"));
-        println!("{topic}: {outcomes}");
-        outcomes.all_acked_in(&self.cluster.seen(topic));
     }
 }
 
@@ -172,7 +158,8 @@ fn records_arrive_with_tokens_of_a_server() {
     let tokens = tokens();
     let url = tokens.server.token_url();
     for listener in ["TOKENS", "TOKENSTLS"] {
-        tokens.arrives(&format!("oauth-{listener}"), tokens.with(listener, &url));
+        let config = tokens.with(listener, &url);
+        tokens.secured.arrives(&format!("oauth-{listener}"), config);
     }
     let jaas = format!(
         "{MODULE} required clientId=\"app\" clientSecret=\"{SECRET}\" scope=\"kafka\" \
@@ -186,19 +173,19 @@ fn records_arrive_with_tokens_of_a_server() {
             format!("{HANDLERS}.secured.OAuthBearerLoginCallbackHandler"),
         )
         .set("sasl.jaas.config", jaas);
-    tokens.arrives("oauth-jaas", config);
-    let file = tokens.dir.join("token");
+    tokens.secured.arrives("oauth-jaas", config);
+    let file = tokens.secured.dir.join("token");
     std::fs::write(&file, tokens.server.token("kafka").unwrap()).unwrap();
     let config = tokens.config("TOKENS").set(
         "sasl.oauthbearer.token.endpoint.url",
         format!("file://{}", file.display()),
     );
-    tokens.arrives("oauth-file", config);
+    tokens.secured.arrives("oauth-file", config);
 }
 
 /// A key, made by openssl.
 fn key(tokens: &Tokens, name: &str, of: [&str; 2]) -> PathBuf {
-    let file = tokens.dir.join(name);
+    let file = tokens.secured.dir.join(name);
     let made = Command::new("openssl")
         .args(["genpkey", "-algorithm", of[0], "-pkeyopt", of[1], "-out"])
         .arg(&file)
@@ -231,7 +218,7 @@ fn records_arrive_with_tokens_for_assertions() {
     }
     let tokens = tokens();
     let rsa = key(tokens, "rsa.pem", ["RSA", "rsa_keygen_bits:2048"]);
-    let template = tokens.dir.join("template.json");
+    let template = tokens.secured.dir.join("template.json");
     std::fs::write(
         &template,
         r#"{"header": {"kid": "k1"}, "payload": {"scope": "kafka"}}"#,
@@ -243,12 +230,12 @@ fn records_arrive_with_tokens_for_assertions() {
             "sasl.oauthbearer.assertion.template.file",
             template.display(),
         );
-    tokens.arrives("oauth-private-key", client);
+    tokens.secured.arrives("oauth-private-key", client);
     let bearer = asserted(tokens, &rsa).set(
         "sasl.oauthbearer.jwt.retriever.class",
         format!("{HANDLERS}.JwtBearerJwtRetriever"),
     );
-    tokens.arrives("oauth-jwt-bearer", bearer);
+    tokens.secured.arrives("oauth-jwt-bearer", bearer);
 }
 
 #[test]
@@ -259,7 +246,7 @@ fn records_arrive_with_tokens_that_nobody_signs() {
     let tokens = tokens();
     let jaas = format!("{MODULE} required unsecuredLoginStringClaim_sub=\"alice\";");
     let config = tokens.config("UNSIGNED").set("sasl.jaas.config", jaas);
-    tokens.arrives("oauth-unsigned", config);
+    tokens.secured.arrives("oauth-unsigned", config);
 }
 
 /// The broker ends a login after two seconds, and tokens expire after six. Where this machine is too busy
@@ -272,7 +259,7 @@ fn tokens_are_refreshed_while_records_flow() {
     let tokens = tokens();
     let config = tokens.with_short("RENEWED").set("metadata.max.age.ms", 700);
     let load = Load::new("oauth-refreshed", 60_000).per_second(4_000);
-    tokens.sent_in("oauth-refreshed", config, load);
+    tokens.secured.sent_in("oauth-refreshed", config, load);
 }
 
 /// Gives tokens out of the application, and fails at times.
@@ -298,7 +285,8 @@ async fn an_application_may_have_its_own_tokens() {
         return;
     }
     let tokens = tokens();
-    tokens.cluster.create_topic("oauth-own", 1, 1, &[]).unwrap();
+    let cluster = &tokens.secured.cluster;
+    cluster.create_topic("oauth-own", 1, 1, &[]).unwrap();
     let own = Own {
         server: &tokens.server,
         asked: AtomicU32::new(0),
@@ -348,7 +336,7 @@ fn cases(tokens: &Tokens) -> Vec<Case> {
         .local_addr()
         .unwrap();
     let file = |name: &str, token: String| {
-        let file = tokens.dir.join(name);
+        let file = tokens.secured.dir.join(name);
         std::fs::write(&file, token).unwrap();
         let url = format!("file://{}", file.display());
         tokens
@@ -491,8 +479,9 @@ async fn wrong_settings_of_tokens_are_told_soon_and_in_plain_words() {
         return;
     }
     let tokens = tokens();
-    tokens.cluster.create_topic("wrong", 1, 1, &[]).unwrap();
-    let file = tokens.dir.join("expired");
+    let Secured { cluster, dir, .. } = &tokens.secured;
+    cluster.create_topic("wrong", 1, 1, &[]).unwrap();
+    let file = dir.join("expired");
     let url = format!("file://{}", file.display());
     let expired = tokens
         .config("TOKENS")

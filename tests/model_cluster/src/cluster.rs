@@ -194,6 +194,13 @@ impl Cluster {
         topic
     }
 
+    /// Whether `to` works and hears `from`; each hears itself.
+    pub(crate) fn reaches(&self, from: usize, to: usize) -> bool {
+        let [mine, theirs] = [from, to].map(|it| &self.brokers[it]);
+        let apart = from != to && (mine.alone || theirs.alone);
+        !apart && theirs.works()
+    }
+
     /// The newest topic of that number, even if it is deleted.
     pub fn newest(&self, number: usize) -> Option<usize> {
         self.topics.iter().rposition(|it| it.number == number)
@@ -292,12 +299,10 @@ impl Cluster {
             return false;
         };
         let [mine, theirs] = [follower, leader].map(|it| &self.brokers[it]);
-        let apart = mine.alone || theirs.alone;
         let exists = mine.known[at.0] > 0 && theirs.known[at.0] > 0;
-        if apart
-            || !exists
+        if !exists
             || !mine.works()
-            || !theirs.works()
+            || !self.reaches(follower, leader)
             || self.leads(leader, at) != Some(epoch)
         {
             return false;

@@ -571,13 +571,12 @@ impl Life {
         let coordinator = coordinator.ok_or(code::COORDINATOR_NOT_AVAILABLE)?;
         {
             let cluster = kafka.cluster.borrow();
-            let [mine, theirs] = [self.broker, coordinator].map(|it| &cluster.brokers[it]);
-            let apart = self.broker != coordinator && (mine.alone || theirs.alone);
-            if apart || !theirs.works() {
+            if !cluster.reaches(self.broker, coordinator) {
                 return Err(code::COORDINATOR_NOT_AVAILABLE);
             }
+            let known = &cluster.brokers[coordinator].known;
             let unknown = |it: &&Participant| match it {
-                Participant::Partition(at) => theirs.known[at.0] <= at.1,
+                Participant::Partition(at) => known[at.0] <= at.1,
                 Participant::Group(_) => false,
             };
             if participants.iter().any(|it| unknown(&it)) {

@@ -185,9 +185,8 @@ impl Kafka {
             let mut cluster = self.cluster.borrow_mut();
             let leader = cluster.view(end.coordinator, at).leader;
             let leader = leader.ok_or(code::NOT_LEADER_OR_FOLLOWER)?;
-            let [mine, theirs] = [end.coordinator, leader].map(|it| &cluster.brokers[it]);
-            let apart = leader != end.coordinator && (mine.alone || theirs.alone);
-            if apart || !theirs.works() || theirs.known[at.0] <= at.1 {
+            let reached = cluster.reaches(end.coordinator, leader);
+            if !reached || cluster.brokers[leader].known[at.0] <= at.1 {
                 return Err(code::UNKNOWN_TOPIC_OR_PARTITION);
             }
             let reign = cluster.leads(leader, at);

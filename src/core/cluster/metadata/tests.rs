@@ -106,7 +106,7 @@ impl TopicUse for Uses {
 }
 
 fn answer(metadata: &mut ProducerMetadata<u32>, topics: &[Told], now: Instant) -> Effects<u32> {
-    metadata.answered(response(topics), now, &Uses::default())
+    metadata.answered(response(topics), None, now, &Uses::default())
 }
 
 #[test]
@@ -251,7 +251,7 @@ fn a_failure_that_brings_no_news_has_another_broker_asked() {
         metadata.refresh(now);
         let at = metadata.next_wake(now).expect("due");
         let request = metadata.next_request(at, |_| false).expect("due");
-        let effects = metadata.answered(response(told), at, &Uses::default());
+        let effects = metadata.answered(response(told), None, at, &Uses::default());
         assert_eq!(effects.topics.len(), told.len());
         (request.elsewhere, at)
     };
@@ -335,6 +335,7 @@ fn more_partitions_than_a_producer_takes_are_refused() {
     };
     drop(metadata.answered(
         response(&[("a", 0, &many), ("b", 0, &many[..11])]),
+        None,
         now,
         &uses,
     ));
@@ -374,7 +375,7 @@ fn a_partition_without_a_leader_is_asked_for_often_only_while_batches_wait() {
                 ..Uses::default()
             };
             let told: [Told; 1] = [("a", 0, &[1, -1])];
-            drop(metadata.answered(response(&told), now, &uses));
+            drop(metadata.answered(response(&told), None, now, &uses));
             now = metadata.next_wake(now).expect("a request");
         }
         assert!(expected.contains(&requests), "{requests} in 10 minutes");
@@ -400,7 +401,7 @@ fn what_an_answer_leaves_open_decides_when_the_next_request_is_due() {
             routed: true,
             ..Uses::default()
         };
-        drop(metadata.answered(response(&[told]), now, &uses));
+        drop(metadata.answered(response(&[told]), None, now, &uses));
         let next = metadata.next_wake(now).expect("a request");
         match open {
             true => assert!(next <= now + soon, "{told:?}"),
@@ -489,15 +490,15 @@ fn told_of_a_known_topic(codes: &[Option<i16>]) -> Vec<bool> {
     };
     wait(&mut metadata, "a", 0, now);
     assert!(request(&mut metadata, now).is_some());
-    drop(metadata.answered(two(&[("a", 0, &[1])]), now, &uses));
+    drop(metadata.answered(two(&[("a", 0, &[1])]), None, now, &uses));
     let codes = codes.iter().zip(["one", "two"].into_iter().cycle());
     let gone = codes.map(|(code, host)| {
         now += SECOND * 10;
         metadata.refresh(now);
         assert!(request(&mut metadata, now).is_some());
-        metadata.heard_from(Some(Endpoint::new(host, 9092)));
+        let broker = Endpoint::new(host, 9092);
         let told: Vec<Told> = code.iter().map(|code| ("a", *code, &[][..])).collect();
-        let effects = metadata.answered(two(&told), now, &uses);
+        let effects = metadata.answered(two(&told), Some(&broker), now, &uses);
         !effects.gone.is_empty()
     });
     gone.collect()

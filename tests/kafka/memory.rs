@@ -6,6 +6,8 @@
 use std::collections::HashSet;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use forebay::{Config, Producer, Record, SendError};
@@ -128,12 +130,26 @@ fn counter(sender: u64, partition: i32, place: u64) -> String {
     format!("{text:x<100}")
 }
 
-/// A field of `/proc/self/status`, in KiB.
-fn memory(field: &str) -> u64 {
+/// What this process has allocated, in KiB: pages of files are left out, which are its own code
+/// above all, many in a debug build.
+fn memory() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with(field));
+    let line = status.lines().find(|line| line.starts_with("RssAnon"));
     let number = line.and_then(|line| line.split_whitespace().nth(1));
     number.unwrap().parse().unwrap()
+}
+
+/// The most of it that is seen from now on: the kernel keeps no such mark.
+fn watch_memory() -> Arc<AtomicU64> {
+    let most = Arc::new(AtomicU64::new(0));
+    let seen = most.clone();
+    std::thread::spawn(move || {
+        loop {
+            seen.fetch_max(memory(), Ordering::Relaxed);
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    });
+    most
 }
 
 /// Processor time of this process so far, in milliseconds.
@@ -160,7 +176,8 @@ async fn the_producing_process() {
     let Ok(bootstrap) = std::env::var(PRODUCER) else {
         return;
     };
-    println!("\nidle {}", memory("VmRSS"));
+    println!("\nidle {}", memory());
+    let most = watch_memory();
     let config = Config::builder()
         .bootstrap_servers(bootstrap)
         .set("buffer.memory", BUFFER_MEMORY)
@@ -177,7 +194,7 @@ async fn the_producing_process() {
     for receipt in receipts {
         receipt.await.unwrap();
     }
-    println!("warm {}", memory("VmRSS"));
+    println!("warm {}", memory());
 
     told("go");
     let before = busy();
@@ -188,7 +205,7 @@ async fn the_producing_process() {
     for sender in senders {
         receipts.extend(sender.await.unwrap());
     }
-    println!("blocked {}", memory("VmRSS"));
+    println!("blocked {}", memory());
     println!("busy {}", busy() - before);
     println!("accepted {}", receipts.len());
     let ids: HashSet<_> = receipts.iter().map(|receipt| receipt.id()).collect();
@@ -200,7 +217,7 @@ async fn the_producing_process() {
         acked += 1;
     }
     println!("acked {acked}");
-    println!("most {}", memory("VmHWM"));
+    println!("most {}", most.load(Ordering::Relaxed));
     producer.close(Duration::from_secs(5)).await.unwrap();
 }
 

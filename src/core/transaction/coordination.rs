@@ -69,6 +69,8 @@ pub struct Coordination {
     trouble: Option<Arc<str>>,
     /// What whoever waits to begin is told.
     refusal: Option<TransactionError>,
+    /// Whether time or another instance has ended the transaction is being asked, at the next epoch.
+    looks_behind: bool,
     /// Nothing more can be done with this transactional id.
     fenced: bool,
 }
@@ -143,6 +145,7 @@ impl Coordination {
             backoff,
             trouble: None,
             refusal: None,
+            looks_behind: false,
             fenced: false,
         }
     }
@@ -190,6 +193,7 @@ impl Coordination {
         self.wanted = false;
         self.touched = false;
         self.unheard = false;
+        self.looks_behind = false;
         self.added.clear();
         self.groups.clear();
         let scope = Scope::open(self.protocol);

@@ -1,6 +1,7 @@
 //! Transactions on real brokers: a `read_committed` reader sees all of one, or nothing.
 
 mod exactly_once;
+mod fences;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};

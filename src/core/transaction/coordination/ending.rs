@@ -186,9 +186,13 @@ impl Coordination {
             true => End::Unknown(text),
             false => End::Aborted(text),
         });
+        if matches!(why, TransactionError::Refused { error, .. } if matches!(error.code, 47 | 90)) {
+            self.passed_by();
+            return;
+        }
         let is_over = matches!(
             why,
-            TransactionError::Refused { error, .. } if matches!(error.code, 47 | 48 | 49 | 90)
+            TransactionError::Refused { error, .. } if matches!(error.code, 48 | 49)
         );
         // The coordinator has aborted it. Asked to do so once more, it tells the identity to go on with:
         // InitProducerId has none where the epochs are used up.
@@ -200,5 +204,38 @@ impl Coordination {
         }
         self.phase = Phase::Idle;
         self.leave_identity();
+    }
+
+    /// The coordinator refuses the end since it is at a later epoch.
+    ///
+    /// InitProducerId is no way to ask why. Brokers do not look at the epoch that it names before they
+    /// abort what is open under the `transactional.id`: that of the newer instance.
+    ///
+    /// In protocol 2 another instance has taken the id, as a coordinator that aborted the transaction itself
+    /// answers otherwise. In protocol 1 it may have done that under the next epoch, which it then gives to
+    /// nobody. So an abort at that epoch is carried out there, and is refused if there is another instance:
+    /// that has a still later one. It has the next one itself only where nothing of ours was open.
+    fn passed_by(&mut self) {
+        let Phase::Ending {
+            commit, in_doubt, ..
+        } = &mut self.phase
+        else {
+            return;
+        };
+        let was_open = !*in_doubt && !(self.added.is_empty() && self.groups.is_empty());
+        let may_be_time =
+            self.protocol == TransactionProtocol::V1 && was_open && !self.looks_behind;
+        if let Some(identity) = &mut self.identity
+            && let Some(epoch) = identity.epoch.checked_add(1)
+            && may_be_time
+        {
+            identity.epoch = epoch;
+            *commit = false;
+            self.looks_behind = true;
+            return;
+        }
+        self.phase = Phase::Idle;
+        self.leave_identity();
+        self.fenced = true;
     }
 }

@@ -36,6 +36,8 @@ pub struct TransactionClient {
 
 /// OPERATION_NOT_ATTEMPTED: another partition of the request is the cause.
 const NOT_ATTEMPTED: i16 = 55;
+/// UNKNOWN_TOPIC_OR_PARTITION.
+const ABSENT: i16 = 3;
 
 impl TransactionClient {
     pub fn new(id: Arc<str>, timeout: Duration, dial: DialCoordinator) -> Self {
@@ -132,7 +134,7 @@ impl TransactionClient {
         let (api, decode) = (Api::AddPartitionsToTxn, AddPartitionsToTxnResponse::decode);
         let any = TransactionProtocol::V1;
         let asked = self.coordinator.ask(any, api, encode, decode).await;
-        let told = asked.map(|it| of_parts(&it.partitions));
+        let told = asked.map(|it| of_partitions(&it.partitions, of_parts(&it.partitions)));
         answer(told, &mut self.coordinator)
     }
 
@@ -253,16 +255,33 @@ fn of_code(code: i16, identity: Option<Identity>) -> Answer {
     }
 }
 
-/// The error of a part that is the cause, if there is one.
+/// The error of a part that is the cause, if there is one: rather one that does not pass.
 fn of_parts(parts: &[PartitionResult]) -> Answer {
     let failed = || parts.iter().filter(|part| part.error_code != 0);
-    let cause = failed().find(|part| part.error_code != NOT_ATTEMPTED);
+    let cause = |not: &[i16]| failed().find(|part| !not.contains(&part.error_code));
+    let cause = cause(&[NOT_ATTEMPTED, ABSENT]).or_else(|| cause(&[NOT_ATTEMPTED]));
     match cause.or_else(|| failed().next()) {
         None => Answer::Done(None),
         Some(part) => Answer::Refused {
             error: BrokerError::new(part.error_code),
             part: Some(format!("{}-{}", part.topic, part.partition).into()),
         },
+    }
+}
+
+/// The same of a request of which the broker attempts all or nothing. Where nothing else is wrong, those that
+/// it does not know are named, so that the others can be asked for without them.
+fn of_partitions(parts: &[PartitionResult], answer: Answer) -> Answer {
+    match answer {
+        Answer::Refused { error, .. } if error.code == ABSENT => {
+            let absent = parts.iter().filter(|part| part.error_code == ABSENT);
+            let partitions = absent.map(|it| TopicPartition::new(&*it.topic, it.partition));
+            Answer::Absent {
+                partitions: partitions.collect(),
+                why: error.to_string().into(),
+            }
+        }
+        answer => answer,
     }
 }
 
@@ -305,5 +324,30 @@ mod tests {
         let parts = [part(0, 0), part(1, NOT_ATTEMPTED), part(2, 29)];
         assert_eq!(of_parts(&parts), refused(29, "t-2"));
         assert_eq!(of_parts(&parts[..2]), refused(NOT_ATTEMPTED, "t-1"));
+        // What may pass is not the cause, if something else is.
+        let parts = [part(0, ABSENT), part(1, NOT_ATTEMPTED), part(2, 29)];
+        assert_eq!(of_parts(&parts), refused(29, "t-2"));
+    }
+
+    #[test]
+    fn partitions_that_are_not_known_are_named() {
+        let part = |partition, error_code| PartitionResult {
+            topic: "t".into(),
+            partition,
+            error_code,
+        };
+        let absent = |numbers: &[i32]| {
+            let partitions = numbers.iter().map(|it| TopicPartition::new("t", *it));
+            Answer::Absent {
+                partitions: partitions.collect(),
+                why: BrokerError::new(ABSENT).to_string().into(),
+            }
+        };
+        let of = |parts: &[_]| of_partitions(parts, of_parts(parts));
+        let parts = [part(0, ABSENT), part(1, NOT_ATTEMPTED), part(2, ABSENT)];
+        assert_eq!(of(&parts), absent(&[0, 2]));
+        let refused = of(&[part(0, ABSENT), part(1, 29)]);
+        assert!(matches!(refused, Answer::Refused { .. }), "{refused:?}");
+        assert_eq!(of(&[part(0, 0)]), Answer::Done(None));
     }
 }

@@ -47,6 +47,11 @@ pub enum Answer {
         error: BrokerError,
         part: Option<Arc<str>>,
     },
+    /// The broker has not heard of these partitions yet, and so did nothing for the others either.
+    Absent {
+        partitions: Vec<TopicPartition>,
+        why: Arc<str>,
+    },
     /// No answer came: it may have been carried out, or not.
     Unanswered(Arc<str>),
     /// It never left: no broker could be reached.

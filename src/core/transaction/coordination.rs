@@ -47,6 +47,9 @@ pub struct Coordination {
     wanted: bool,
     /// Partitions that the coordinator is to be told of.
     pending: BTreeSet<TopicPartition>,
+    /// Those of them that its broker has not heard of yet, and when they are asked for again. The others are
+    /// asked for without them: the broker does nothing of a request with one that it does not know.
+    absent: BTreeMap<TopicPartition, Instant>,
     /// Partitions that it knows, of this transaction.
     added: BTreeSet<TopicPartition>,
     /// Partitions that have the present identity, each with how often partitions had been freed when it was
@@ -133,6 +136,7 @@ impl Coordination {
             bumps: None,
             wanted: false,
             pending: BTreeSet::new(),
+            absent: BTreeMap::new(),
             added: BTreeSet::new(),
             numbered: BTreeMap::new(),
             forgotten: false,
@@ -256,7 +260,7 @@ impl Coordination {
         if self.asking || self.not_before.is_some_and(|at| at > now) {
             return None;
         }
-        let request = self.wants()?;
+        let request = self.wants(now)?;
         self.asking = true;
         self.touched |= !matches!(request, Request::Init { .. } | Request::End { .. });
         Some(request)
@@ -264,12 +268,15 @@ impl Coordination {
 
     /// When the next request is due, if one waits for its time.
     pub fn next_at(&self) -> Option<Instant> {
-        let waits = !self.asking && self.wants().is_some();
-        let next = self.not_before.filter(|_| waits);
-        next.into_iter().chain(self.offsets_until()).min()
+        let asks = |at: &Instant| !self.asking && self.wants(*at).is_some();
+        let after_wait = self.not_before.filter(asks);
+        let absent = self.absent.values().min().copied().max(self.not_before);
+        let next = [after_wait, absent.filter(asks), self.offsets_until()];
+        next.into_iter().flatten().min()
     }
 
-    fn wants(&self) -> Option<Request> {
+    /// What is to be asked at this time, if no answer is waited for.
+    fn wants(&self, now: Instant) -> Option<Request> {
         match &self.phase {
             Phase::Idle => (self.wanted && self.identity.is_none() && !self.fenced)
                 .then_some(Request::Init { bumps: self.bumps }),
@@ -277,9 +284,11 @@ impl Coordination {
                 if scope.failed().is_some() {
                     return None;
                 }
-                if !self.pending.is_empty() {
-                    let pending = self.pending.iter().cloned().collect();
-                    return Some(Request::AddPartitions(pending));
+                let waits = |it: &&TopicPartition| self.absent.get(it).is_some_and(|at| *at > now);
+                let due = self.pending.iter().filter(|it| !waits(it)).cloned();
+                let due: Vec<_> = due.collect();
+                if !due.is_empty() {
+                    return Some(Request::AddPartitions(due));
                 }
                 let next = self.offsets.first()?;
                 let group = &next.group.group;
@@ -311,6 +320,12 @@ impl Coordination {
             }
             Answer::NotServed(why) => {
                 self.refused_for_good(request, TransactionError::NotServed(why));
+            }
+            Answer::Absent { partitions, why } => {
+                self.trouble = Some(why);
+                let until = now + self.backoff.next();
+                let until = partitions.into_iter().map(|it| (it, until));
+                self.absent.extend(until);
             }
             Answer::Refused { error, part } => self.refused(request, error, part, now),
         }
@@ -366,6 +381,7 @@ impl Coordination {
             Request::AddPartitions(partitions) => {
                 for partition in partitions {
                     self.pending.remove(partition);
+                    self.absent.remove(partition);
                     self.added.insert(partition.clone());
                 }
             }
@@ -434,6 +450,7 @@ impl Coordination {
     /// What waits to be said of a transaction that is not committed.
     fn drop_what_waits(&mut self) {
         self.pending.clear();
+        self.absent.clear();
         self.offsets.clear();
     }
 

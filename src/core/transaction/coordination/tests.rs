@@ -83,6 +83,16 @@ impl Play {
         self.it.answered(&request, answer, self.now);
     }
 
+    fn absent(&mut self, expected: &Request, number: i32) {
+        let request = self.it.ask(self.now).expect("something to ask");
+        assert_eq!(&request, expected);
+        let absent = Answer::Absent {
+            partitions: vec![partition(number)],
+            why: "UNKNOWN_TOPIC_OR_PARTITION".into(),
+        };
+        self.it.answered(&request, absent, self.now);
+    }
+
     /// A partition takes part.
     fn join(&mut self, scope: &Arc<Scope>, number: i32) -> Membership {
         self.join_as(scope, number, Wanted::default())
@@ -140,6 +150,66 @@ fn partitions_of_protocol_1_are_added_before_they_are_given_the_identity() {
     );
     play.done(&Request::AddPartitions(vec![partition(1)]), None);
     assert_eq!(play.join(&second, 1), Membership::Use(identity(0)));
+}
+
+/// The broker attempts none of a request that has one topic it does not know.
+#[test]
+fn a_partition_that_is_not_known_yet_holds_up_no_other() {
+    let (mut play, scope) = Play::begun(TransactionProtocol::V1);
+    for number in 0..3 {
+        assert_eq!(play.join(&scope, number), Membership::Wait);
+    }
+    let add =
+        |numbers: &[i32]| Request::AddPartitions(numbers.iter().map(|it| partition(*it)).collect());
+    play.absent(&add(&[0, 1, 2]), 1);
+    assert_eq!(play.it.ask(play.now), Some(add(&[0, 2])), "at once");
+    let done = Answer::Done(None);
+    play.it.answered(&add(&[0, 2]), done, play.now);
+    assert_eq!(play.join(&scope, 0), Membership::Use(identity(0)));
+    assert_eq!(play.it.ask(play.now), None, "that one waits");
+    // Nor does it hold up those that come while it waits, and the waits grow while nothing else is asked.
+    assert_eq!(play.join(&scope, 3), Membership::Wait);
+    assert_eq!(play.it.ask(play.now), Some(add(&[3])));
+    play.it.answered(&add(&[3]), Answer::Done(None), play.now);
+    let mut waits = Vec::new();
+    for _ in 0..3 {
+        let at = play.it.next_at().expect("it is asked for again");
+        assert_eq!(play.it.ask(at - Duration::from_millis(1)), None);
+        waits.push(at - play.now);
+        play.now = at;
+        play.absent(&add(&[1]), 1);
+    }
+    assert!(waits[2] > waits[1], "{waits:?}");
+    play.now = play.it.next_at().expect("and again");
+    play.done(&add(&[1]), None);
+    assert_eq!(play.join(&scope, 1), Membership::Use(identity(0)));
+    assert_eq!(play.it.next_at(), None);
+}
+
+#[test]
+fn offsets_do_not_wait_for_a_partition_that_is_not_known_and_its_wait_ends_with_the_transaction() {
+    let (mut play, scope) = Play::begun(TransactionProtocol::V1);
+    play.join(&scope, 1);
+    play.absent(&Request::AddPartitions(vec![partition(1)]), 1);
+    let group = crate::core::transaction::GroupMetadata::new("g");
+    let offsets = Vec::new();
+    let sent = Arc::new(GroupOffsets { group, offsets });
+    assert!(play.it.send_offsets(&scope, sent));
+    assert_eq!(play.it.ask(play.now), Some(Request::AddOffsets("g".into())));
+    let done = Answer::Done(None);
+    play.it
+        .answered(&Request::AddOffsets("g".into()), done, play.now);
+    play.end(&scope, false);
+    play.done(&ABORT, None);
+    play.it.begin();
+    play.done(&BUMP(Some(identity(0))), Some(identity(1)));
+    let next = play.begin();
+    play.join(&next, 1);
+    assert_eq!(
+        play.it.ask(play.now),
+        Some(Request::AddPartitions(vec![partition(1)])),
+        "it may be known by now"
+    );
 }
 
 #[test]

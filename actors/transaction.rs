@@ -18,7 +18,7 @@ use crate::core::ledger::Joining;
 use crate::core::record::TopicPartition;
 use crate::core::tally::OutcomeCounts;
 use crate::core::transaction::{
-    Answer, Begin, Coordination, GroupOffsets, Membership, Request, Scope, TransactionError,
+    Answer, Begin, Cause, Coordination, GroupOffsets, Membership, Request, Scope, TransactionError,
 };
 use crate::core::troubles::{Told, Troubles};
 use crate::net::TransactionClient;
@@ -193,7 +193,7 @@ impl TransactionActor {
     fn answer_offsets(&mut self, now: Instant) {
         for waiting in std::mem::take(&mut self.offsets) {
             let answer = match waiting.scope.failed() {
-                Some(why) => Err(TransactionError::Failed(Arc::clone(why))),
+                Some(why) => Err(TransactionError::Failed(Arc::clone(&why.cause))),
                 None if self.coordination.is_sending(&waiting.offsets) => {
                     if waiting.deadline > now {
                         self.offsets.push(waiting);
@@ -271,7 +271,7 @@ impl TransactionActor {
                 Ok(()) => actor.coordination.flushed(&scope, now()),
                 // A partition missed it.
                 Err(_) if actor.runtime.connected() => actor.flush(scope, ctx),
-                Err(_) => actor.coordination.give_up("the producer is gone"),
+                Err(_) => actor.coordination.give_up(Cause::Closed),
             }
             actor.serve(ctx);
         });
@@ -332,7 +332,7 @@ impl Guarded for TransactionActor {
     }
 
     fn fail(&mut self, why: &Arc<str>, _: &mut Context<Self>) {
-        self.coordination.give_up(why);
+        self.coordination.give_up(Cause::runtime(Arc::clone(why)));
         self.answer_enders(now());
         self.delivery.do_send(TransactionEnded);
     }
@@ -383,8 +383,8 @@ impl On<SendOffsets> for TransactionActor {
         match self.coordination.send_offsets(&message.scope, offsets) {
             true => self.offsets.push(message),
             false => {
-                let why = message.scope.failed().cloned();
-                let why = why.unwrap_or_else(|| "it has ended".into());
+                let why = message.scope.failed().map(|why| Arc::clone(&why.cause));
+                let why = why.unwrap_or_else(|| Arc::new(Cause::runtime("it has ended")));
                 let _ = message.reply.send(Err(TransactionError::Failed(why)));
             }
         }
@@ -432,7 +432,7 @@ impl Handler<Stop> for TransactionActor {
 
     /// What is open can only be aborted now, and that the brokers do by themselves.
     fn handle(&mut self, _: Stop, ctx: &mut Context<Self>) {
-        self.coordination.give_up("the producer was closed");
+        self.coordination.give_up(Cause::Closed);
         self.answer_enders(now());
         self.delivery.do_send(TransactionEnded);
         ctx.stop();

@@ -101,7 +101,8 @@ pub mod transaction {
     pub use crate::actors::SendInTransaction;
     pub use crate::api::transaction::{Handle, InDoubt, Lane, NotCommitted};
     pub use crate::core::transaction::{
-        Appended, BorrowedReceipt, GroupMetadata, ReadUpTo, Receipt, Receipts, TransactionError,
+        Appended, BorrowedReceipt, Cause, GroupMetadata, ReadUpTo, Receipt, Receipts,
+        TransactionError,
     };
 }
 

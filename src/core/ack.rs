@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 use crate::core::broker_error::BrokerError;
 use crate::core::outcome::{Acked, Outcome, Reason, Unconfirmed};
 use crate::core::sync::{Mutex, MutexGuard, OnceLock};
-use crate::core::transaction::{End, Scope, aborted, in_doubt, never_committed};
+use crate::core::transaction::{Cause, End, Scope, aborted, in_doubt, never_committed};
 use crate::core::user_code;
 use crate::core::wakers::{Place, Wakers};
 
@@ -205,11 +205,19 @@ impl Settlement {
     }
 
     /// Has the transaction fail if records of the batch are not in the log, or may not be.
-    fn fail(&self, scope: &Scope) {
+    fn fail(&self, scope: &Scope, partition: i32) {
+        let fail = |unconfirmed| {
+            scope.fail(Cause::Record {
+                partition,
+                unconfirmed,
+            });
+        };
         match self {
             Self::Acked { .. } | Self::Split(_) => {}
-            Self::Failed(unconfirmed) => scope.fail(format!("a record was {unconfirmed}")),
-            Self::Invalid { error, .. } => scope.fail(format!("a record was refused: {error}")),
+            Self::Failed(unconfirmed) => fail(unconfirmed.clone()),
+            Self::Invalid { error, .. } => {
+                fail(Unconfirmed::NotWritten(Reason::Broker(error.clone())));
+            }
         }
     }
 }
@@ -270,7 +278,7 @@ impl Ack {
     fn settle(&self, settlement: Settlement) {
         if self.settlement.set(settlement).is_ok() {
             if let (Some(scope), Some(settlement)) = (&self.scope, self.settlement()) {
-                settlement.fail(scope);
+                settlement.fail(scope, self.partition);
             }
             let wakers = std::mem::take(&mut *self.wakers());
             wakers.wake();

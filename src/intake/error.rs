@@ -8,6 +8,7 @@ use crate::core::broker_error::BrokerError;
 use crate::core::cluster::TopicRefusal;
 use crate::core::record::{NegativeTimestamp, Record};
 use crate::core::security::SecurityError;
+use crate::core::transaction::Cause;
 
 /// Why a record was refused. It was never accepted, and is certainly not in the log.
 ///
@@ -171,7 +172,7 @@ pub enum SendError {
     #[non_exhaustive]
     TransactionEnded {
         /// Why it can only be aborted, if that is so.
-        why: Option<Arc<str>>,
+        why: Option<Arc<Cause>>,
     },
     /// A [`SendRecord`](crate::SendRecord) of no transaction went to a partition of a producer that sends
     /// in transactions alone.
@@ -308,7 +309,7 @@ fn range(partition: i32, count: usize) -> String {
     }
 }
 
-fn failed(why: &Option<Arc<str>>) -> String {
+fn failed(why: &Option<Arc<Cause>>) -> String {
     why.as_ref().map_or_else(String::new, |why| {
         format!(": it can only be aborted, as {why}")
     })

@@ -327,7 +327,7 @@ impl Intake {
     fn ended(&self) -> SendError {
         let scope = self.scope.as_ref().filter(|_| !self.topics.has_ended());
         scope.map_or(SendError::Closed, |scope| SendError::TransactionEnded {
-            why: scope.failed().cloned(),
+            why: scope.failed().map(|why| Arc::clone(&why.cause)),
         })
     }
 

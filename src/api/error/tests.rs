@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::StartError;
 use crate::actors::lifecycle::CloseError;
 use crate::api::lane::SinkError;
+use crate::api::transaction::NotCommitted;
 use crate::config::Config;
 use crate::core::broker_error::BrokerError;
 use crate::core::endpoint::Endpoint;
@@ -16,6 +17,7 @@ use crate::core::record::{Record, TopicPartition};
 use crate::core::security::{KeyMaterialError, LoginRefusal, SecurityError};
 use crate::core::supervision::Component;
 use crate::core::tally::Outcomes;
+use crate::core::transaction::{Cause, TransactionError};
 use crate::intake::SliceError;
 use crate::intake::error::{RecordPart, SendError, TrySendError, WaitsFor};
 
@@ -84,6 +86,35 @@ fn reasons() -> Vec<Reason> {
     all
 }
 
+/// Each of them tells its own cause.
+fn causes() -> Vec<Cause> {
+    let why = || Arc::from("what went wrong");
+    let all = vec![
+        Cause::Requested,
+        Cause::Record {
+            partition: 3,
+            unconfirmed: Unconfirmed::NotWritten(Reason::Broker(broker_error())),
+        },
+        Cause::Refused(TransactionError::Refused {
+            request: "EndTxn",
+            part: "billing-1".into(),
+            error: broker_error(),
+        }),
+        Cause::OffsetsUnsent { why: why() },
+        Cause::Closed,
+        Cause::Runtime { why: why() },
+    ];
+    all.iter().for_each(|cause| match cause {
+        Cause::Requested
+        | Cause::Record { .. }
+        | Cause::Refused(_)
+        | Cause::OffsetsUnsent { .. }
+        | Cause::Closed
+        | Cause::Runtime { .. } => {}
+    });
+    all
+}
+
 fn login_refused() -> SecurityError {
     SecurityError::Login {
         broker: Endpoint::new("broker-1", 9092),
@@ -148,7 +179,9 @@ fn refusals() -> Vec<SendError> {
             topic: topic(),
             partition: 1,
         },
-        SendError::TransactionEnded { why: Some(why()) },
+        SendError::TransactionEnded {
+            why: Some(Arc::new(Cause::Requested)),
+        },
         SendError::NoTransaction,
         SendError::Closed,
     ];
@@ -208,6 +241,16 @@ fn errors() -> Vec<(Box<dyn Error>, Option<String>)> {
             all.push((Box::new(unconfirmed), Some(text.clone())));
         }
         all.push((Box::new(reason), None));
+    }
+    for cause in causes() {
+        let text = Some(cause.to_string());
+        let caused: [Box<dyn Error>; 3] = [
+            Box::new(NotCommitted::Aborted(cause.clone())),
+            Box::new(NotCommitted::Unknown(cause.clone())),
+            Box::new(TransactionError::Failed(Arc::new(cause.clone()))),
+        ];
+        all.extend(caused.map(|error| (error, text.clone())));
+        all.push((Box::new(cause), None));
     }
     for error in refusals() {
         let text = Some(error.to_string());

@@ -8,11 +8,11 @@ use tokio::sync::oneshot;
 
 use crate::actors::{OpenTransaction, WaitsForEnd, now};
 use crate::api::producer::Producer;
-use crate::core::transaction::End;
+use crate::core::transaction::{Cause, End};
 use crate::core::user_code;
 use crate::intake::deadline::{GRACE, answer_by};
 
-/// Why a commit did not succeed.
+/// Why a commit did not succeed. [`Cause`] can be matched on.
 ///
 /// ```no_run
 /// # async fn example(transaction: forebay::Transaction) {
@@ -35,14 +35,14 @@ use crate::intake::deadline::{GRACE, answer_by};
 pub enum NotCommitted {
     /// It was aborted. No `read_committed` reader ever sees a record of it.
     #[error("the transaction was aborted: {0}")]
-    Aborted(Arc<str>),
+    Aborted(Cause),
     /// The coordinator has not answered within `max.block.ms`, or not every batch is appended yet. It is
     /// tried on.
     #[error("{0}")]
     InDoubt(InDoubt),
     /// Nobody can say any more whether it was committed.
     #[error("it is not known whether the transaction was committed: {0}")]
-    Unknown(Arc<str>),
+    Unknown(Cause),
 }
 
 /// A transaction that is being committed, and may turn out to be committed or aborted. All that can be
@@ -75,8 +75,8 @@ impl InDoubt {
     pub async fn resolve(self) -> Result<(), NotCommitted> {
         match self.ended(true).await {
             Some(End::Committed) => Ok(()),
-            Some(End::Aborted(why)) => Err(NotCommitted::Aborted(why)),
-            Some(End::Unknown(why)) => Err(NotCommitted::Unknown(why)),
+            Some(End::Aborted(why)) => Err(NotCommitted::Aborted(Cause::clone(&why.cause))),
+            Some(End::Unknown(why)) => Err(NotCommitted::Unknown(Cause::clone(&why.cause))),
             None => Err(NotCommitted::InDoubt(self)),
         }
     }

@@ -18,7 +18,7 @@ use crate::core::record::{AsRecord, Record};
 use crate::core::supervision::Component;
 use crate::core::tally::Outcomes;
 use crate::core::transaction::{
-    GroupMetadata, GroupOffsets, ReadUpTo, Receipt, Receipts, TransactionError,
+    Cause, GroupMetadata, GroupOffsets, ReadUpTo, Receipt, Receipts, TransactionError,
 };
 use crate::core::user_code;
 use crate::intake::deadline::{GRACE, NoAnswer, answer_by};
@@ -293,9 +293,10 @@ impl Transaction {
             Ok(Ok(sent)) => sent,
             // They may have been lost in a restart: what they belong to is not to be committed without.
             Ok(Err(_)) if connected => {
-                let why: Arc<str> = "offsets were lost when a part of the runtime restarted".into();
-                self.open.scope().fail(Arc::clone(&why));
-                Err(TransactionError::Failed(why))
+                let why = "offsets were lost when a part of the runtime restarted";
+                let why = Cause::runtime(why);
+                self.open.scope().fail(why.clone());
+                Err(TransactionError::Failed(Arc::new(why)))
             }
             Ok(Err(_)) => Err(TransactionError::Closed),
             Err(NoAnswer::TimedOut) => Err(TransactionError::TimedOut {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::answer::{Answer, Refusal, Request};
-use super::error::TransactionError;
+use super::error::{Cause, TransactionError};
 use super::offsets::GroupOffsets;
 use super::scope::Scope;
 use crate::core::backoff::Backoff;
@@ -227,7 +227,9 @@ impl Coordination {
         let forgot = has_numbers.is_some_and(|freed| *freed != wanted.freed);
         if forgot || wanted.left == Some(identity) {
             // Its numbers would begin at 0 again, and the broker take records for others that it has.
-            scope.fail(format!("{partition} was let go of meanwhile"));
+            scope.fail(Cause::runtime(format!(
+                "{partition} was let go of meanwhile"
+            )));
             self.forgotten = true;
             return Membership::Over;
         }
@@ -439,7 +441,7 @@ impl Coordination {
             (Request::End { .. }, _) => self.not_ended(&why),
             (Request::Init { .. }, _) => self.refusal = Some(why),
             (_, Phase::Open(scope) | Phase::Flushing { scope, .. }) => {
-                scope.fail(why.to_string());
+                scope.fail(Cause::Refused(why));
                 self.drop_what_waits();
                 self.go_on();
             }

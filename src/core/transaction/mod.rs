@@ -12,7 +12,7 @@ mod scope;
 
 pub(crate) use answer::{Answer, Request, is_not_coordinator, passes};
 pub(crate) use coordination::{Begin, Coordination, Membership};
-pub use error::TransactionError;
+pub use error::{Cause, TransactionError};
 pub(crate) use offsets::GroupOffsets;
 pub use offsets::{GroupMetadata, ReadUpTo};
 pub use receipt::{Appended, BorrowedReceipt, Receipt, Receipts};

@@ -5,10 +5,27 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll};
 
+use super::error::Cause;
 use crate::core::outcome::{Outcome, Reason, Unconfirmed};
 use crate::core::sync::{AtomicBool, Mutex, MutexGuard, OnceLock};
 use crate::core::wakers::{Place, Wakers};
 use crate::core::wire::TransactionProtocol;
+
+/// Why a transaction is not committed, and the same as text, which each of its records tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Why {
+    pub cause: Arc<Cause>,
+    pub text: Arc<str>,
+}
+
+impl From<Cause> for Why {
+    fn from(cause: Cause) -> Self {
+        Self {
+            text: cause.to_string().into(),
+            cause: Arc::new(cause),
+        }
+    }
+}
 
 /// How a transaction ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,9 +33,9 @@ pub enum End {
     /// Its records are there for every reader.
     Committed,
     /// No `read_committed` reader will ever see its records.
-    Aborted(Arc<str>),
+    Aborted(Why),
     /// It was to be committed, and nobody can say what became of it.
-    Unknown(Arc<str>),
+    Unknown(Why),
 }
 
 /// One transaction. Whoever sends in it, every batch of it, and every receipt of such a batch have the
@@ -33,7 +50,7 @@ pub struct Scope {
     closed: AtomicBool,
     /// Whether it is to be committed or aborted, once somebody has said so.
     wish: OnceLock<bool>,
-    failed: OnceLock<Arc<str>>,
+    failed: OnceLock<Why>,
     end: OnceLock<End>,
     wakers: Mutex<Wakers>,
 }
@@ -80,20 +97,21 @@ impl Scope {
 
     /// A record failed, or something else keeps it from being committed. It takes no more records. The
     /// first reason counts.
-    pub fn fail(&self, why: impl Into<Arc<str>>) {
+    pub fn fail(&self, why: impl Into<Why>) {
         let _ = self.failed.set(why.into());
         self.close();
     }
 
     /// Why it cannot be committed, if it cannot.
-    pub fn failed(&self) -> Option<&Arc<str>> {
+    pub fn failed(&self) -> Option<&Why> {
         self.failed.get()
     }
 
     /// Why nothing more of it is to be sent, if that is so: it failed, or has ended.
     pub fn is_over(&self) -> Option<Arc<str>> {
         let ended = || self.end().map(|_| Arc::from("it has ended"));
-        self.failed().cloned().or_else(ended)
+        let failed = self.failed().map(|why| Arc::clone(&why.text));
+        failed.or_else(ended)
     }
 
     pub fn end(&self) -> Option<&End> {
@@ -155,14 +173,14 @@ pub fn never_committed(unconfirmed: Unconfirmed) -> Unconfirmed {
 }
 
 /// What a record is whose transaction was aborted for this reason.
-pub fn aborted(why: &Arc<str>) -> Unconfirmed {
-    let why = Arc::clone(why);
+pub fn aborted(why: &Why) -> Unconfirmed {
+    let why = Arc::clone(&why.text);
     Unconfirmed::Aborted(Reason::TransactionAborted { why })
 }
 
 /// What a record is of whose transaction nobody knows whether it was committed.
-pub fn in_doubt(why: &Arc<str>) -> Unconfirmed {
-    let why = Arc::clone(why);
+pub fn in_doubt(why: &Why) -> Unconfirmed {
+    let why = Arc::clone(&why.text);
     Unconfirmed::Unknown(Reason::CommitInDoubt { why })
 }
 
@@ -205,7 +223,7 @@ mod tests {
             }
         }
         scope.has_ended(End::Committed);
-        scope.has_ended(End::Aborted("too late".into()));
+        scope.has_ended(End::Aborted(Cause::Closed.into()));
         let woken = counts.each_ref().map(|it| it.0.load(Ordering::Relaxed));
         assert_eq!(woken, [1, 1]);
         let (mut place, context) = (Place::NONE, Context::from_waker(Waker::noop()));
@@ -217,12 +235,14 @@ mod tests {
     fn what_has_ended_is_closed_and_the_first_failure_counts() {
         let scope = Scope::open(TransactionProtocol::V2);
         assert!(scope.is_open() && scope.failed().is_none());
-        scope.fail("first");
-        scope.fail("second");
-        assert_eq!(scope.failed().map(|it| &**it), Some("first"));
+        scope.fail(Cause::runtime("first"));
+        scope.fail(Cause::Requested);
+        let first = Why::from(Cause::runtime("first"));
+        assert_eq!(scope.failed(), Some(&first));
+        assert_eq!(scope.is_over().as_deref(), Some("first"));
         assert!(!scope.is_open());
         assert!(scope.end().is_none());
-        scope.has_ended(End::Aborted("first".into()));
+        scope.has_ended(End::Aborted(first));
         assert!(!scope.is_open());
     }
 
@@ -230,11 +250,12 @@ mod tests {
     fn a_record_is_acked_only_by_a_commit() {
         let acked = Acked::new(0, Some(7), 0);
         let because = || Reason::NotRequested;
+        let why = || Why::from(Cause::Closed);
         let not_written = || Unconfirmed::NotWritten(because());
         for (end, of_acked) in [
             (End::Committed, Ok(acked)),
-            (End::Aborted("why".into()), Err(aborted(&"why".into()))),
-            (End::Unknown("why".into()), Err(in_doubt(&"why".into()))),
+            (End::Aborted(why()), Err(aborted(&why()))),
+            (End::Unknown(why()), Err(in_doubt(&why()))),
         ] {
             let scope = Scope::open(TransactionProtocol::V2);
             assert_eq!(scope.outcome(Ok(acked)), None);

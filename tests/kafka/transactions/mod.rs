@@ -8,9 +8,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use forebay::transaction::{NotCommitted, Receipts, TransactionError};
+use forebay::transaction::{Cause, NotCommitted, Receipts, TransactionError};
 use forebay::{
-    BorrowedRecord, Outcome, Record, SendError, Transaction, TransactionalProducer, Unconfirmed,
+    BorrowedRecord, Outcome, Reason, Record, SendError, Transaction, TransactionalProducer,
+    Unconfirmed,
 };
 use forebay_kafka_cluster::{self as kafka, Cluster, ClusterOptions, Isolation, Release};
 
@@ -277,7 +278,13 @@ async fn a_record_that_fails_has_the_whole_transaction_aborted() {
     let Err(NotCommitted::Aborted(why)) = transaction.commit().await else {
         panic!("a record failed");
     };
-    assert!(why.contains("MESSAGE_TOO_LARGE"), "{why}");
+    let Cause::Record { unconfirmed, .. } = &why else {
+        panic!("{why}");
+    };
+    let Reason::Broker(error) = unconfirmed.reason() else {
+        panic!("{why}");
+    };
+    assert_eq!(error.name().as_deref(), Some("MESSAGE_TOO_LARGE"), "{why}");
     assert!(matches!(good.ended().await, Err(Unconfirmed::Aborted(_))));
     let transaction = producer.begin().await.expect("begun");
     let again = transaction.send(Record::to(topic).value("again")).await;

@@ -5,16 +5,15 @@ use std::time::Instant;
 
 use super::{Coordination, Phase};
 use crate::core::identity::Identity;
-use crate::core::transaction::error::TransactionError;
-use crate::core::transaction::scope::{End, Scope};
+use crate::core::transaction::error::{Cause, TransactionError};
+use crate::core::transaction::scope::{End, Scope, Why};
 use crate::core::wire::TransactionProtocol;
-
-/// Why a transaction ends that nothing has failed in.
-const ASKED_FOR: &str = "the application aborted it";
 
 impl Drop for Coordination {
     fn drop(&mut self) {
-        self.give_up("the part of the runtime that had it is gone");
+        self.give_up(Cause::runtime(
+            "the part of the runtime that had it is gone",
+        ));
     }
 }
 
@@ -33,7 +32,7 @@ impl Coordination {
         }
         scope.close();
         if !commit {
-            scope.fail(ASKED_FOR);
+            scope.fail(Cause::Requested);
             self.drop_what_waits();
         }
         self.phase = Phase::Flushing {
@@ -70,8 +69,8 @@ impl Coordination {
         if self.offsets_until().is_some_and(|until| until <= now)
             && let Phase::Flushing { scope, .. } = &self.phase
         {
-            let why = self.trouble.as_deref().unwrap_or("no answer");
-            scope.fail(format!("its offsets could not be sent: {why}"));
+            let why = self.trouble.clone().unwrap_or_else(|| "no answer".into());
+            scope.fail(Cause::OffsetsUnsent { why });
             self.go_on();
         }
     }
@@ -89,7 +88,7 @@ impl Coordination {
         let (scope, commit) = (Arc::clone(scope), *commit);
         if let Some(why) = scope.failed() {
             // No commit will ever be asked for, whatever becomes of the rest.
-            scope.has_ended(End::Aborted(Arc::clone(why)));
+            scope.has_ended(End::Aborted(why.clone()));
             self.drop_what_waits();
         } else if !self.offsets.is_empty() {
             return;
@@ -112,7 +111,8 @@ impl Coordination {
     }
 
     /// Nobody ends the transaction any more but the brokers, when its time is over.
-    pub fn give_up(&mut self, why: &str) {
+    pub fn give_up(&mut self, why: impl Into<Why>) {
+        let why = why.into();
         let (scope, may_be_committed) = match &self.phase {
             Phase::Idle => return,
             Phase::Open(scope) | Phase::Flushing { scope, .. } => (scope, false),
@@ -122,10 +122,10 @@ impl Coordination {
                 in_doubt,
             } => (scope, *commit && (*in_doubt || self.asking)),
         };
-        scope.fail(why);
+        scope.fail(why.clone());
         scope.has_ended(match may_be_committed {
-            true => End::Unknown(why.into()),
-            false => End::Aborted(why.into()),
+            true => End::Unknown(why),
+            false => End::Aborted(why),
         });
         self.phase = Phase::Idle;
         self.leave_identity();
@@ -144,7 +144,7 @@ impl Coordination {
         if let Phase::Ending { scope, commit, .. } = &self.phase {
             scope.has_ended(match commit {
                 true => End::Committed,
-                false => End::Aborted(ASKED_FOR.into()),
+                false => End::Aborted(Cause::Requested.into()),
             });
             match (self.protocol, *commit, identity) {
                 (TransactionProtocol::V2, _, Some(_)) => {
@@ -181,10 +181,10 @@ impl Coordination {
             why,
             TransactionError::Refused { error, .. } if error.code == INVALID_TXN_STATE
         );
-        let text: Arc<str> = why.to_string().into();
+        let refused = Cause::Refused(why.clone()).into();
         scope.has_ended(match *commit && *in_doubt && !told {
-            true => End::Unknown(text),
-            false => End::Aborted(text),
+            true => End::Unknown(refused),
+            false => End::Aborted(refused),
         });
         if matches!(why, TransactionError::Refused { error, .. } if matches!(error.code, 47 | 90)) {
             self.passed_by();

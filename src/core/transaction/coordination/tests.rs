@@ -1,8 +1,10 @@
 //! Tests of what the coordinator is asked, and what follows.
 
+mod fences;
+
 use super::*;
 use crate::core::identity::Wanted;
-use crate::core::transaction::scope::End;
+use crate::core::transaction::scope::{End, Why};
 
 const MIN: Duration = Duration::from_millis(100);
 const MAX: Duration = Duration::from_secs(1);
@@ -13,6 +15,13 @@ fn identity(epoch: i16) -> Identity {
         producer_id: 9,
         epoch,
     }
+}
+
+fn offsets() -> Arc<GroupOffsets> {
+    Arc::new(GroupOffsets {
+        group: crate::core::transaction::GroupMetadata::new("g"),
+        offsets: Vec::new(),
+    })
 }
 
 fn partition(number: i32) -> TopicPartition {
@@ -191,10 +200,7 @@ fn offsets_do_not_wait_for_a_partition_that_is_not_known_and_its_wait_ends_with_
     let (mut play, scope) = Play::begun(TransactionProtocol::V1);
     play.join(&scope, 1);
     play.absent(&Request::AddPartitions(vec![partition(1)]), 1);
-    let group = crate::core::transaction::GroupMetadata::new("g");
-    let offsets = Vec::new();
-    let sent = Arc::new(GroupOffsets { group, offsets });
-    assert!(play.it.send_offsets(&scope, sent));
+    assert!(play.it.send_offsets(&scope, offsets()));
     assert_eq!(play.it.ask(play.now), Some(Request::AddOffsets("g".into())));
     let done = Answer::Done(None);
     play.it
@@ -217,7 +223,7 @@ fn a_transaction_without_records_is_not_spoken_of() {
     for protocol in [TransactionProtocol::V1, TransactionProtocol::V2] {
         for (commit, expected) in [
             (true, End::Committed),
-            (false, End::Aborted("the application aborted it".into())),
+            (false, End::Aborted(Cause::Requested.into())),
         ] {
             let (mut play, scope) = Play::begun(protocol);
             play.end(&scope, commit);
@@ -246,9 +252,10 @@ fn a_record_that_failed_has_its_transaction_aborted() {
     let (mut play, scope) = Play::begun(TransactionProtocol::V2);
     play.join(&scope, 0);
     assert!(play.it.end(&scope, true));
-    scope.fail("a record failed");
+    let failed = || Why::from(Cause::runtime("a record failed"));
+    scope.fail(failed());
     play.it.flushed(&scope, play.now);
-    assert_eq!(scope.end(), Some(&End::Aborted("a record failed".into())));
+    assert_eq!(scope.end(), Some(&End::Aborted(failed())));
     assert!(
         matches!(play.it.begin(), Begin::Wait),
         "the brokers do not know yet"
@@ -353,10 +360,7 @@ fn what_was_missed_in_protocol_1_takes_the_epoch_with_it() {
 #[test]
 fn offsets_that_cannot_be_sent_do_not_hold_the_commit_up_for_ever() {
     let (mut play, scope) = Play::begun(TransactionProtocol::V2);
-    let offsets = Arc::new(GroupOffsets {
-        group: crate::core::transaction::GroupMetadata::new("g"),
-        offsets: Vec::new(),
-    });
+    let offsets = offsets();
     play.join(&scope, 0);
     assert!(play.it.send_offsets(&scope, Arc::clone(&offsets)));
     assert!(play.it.end(&scope, true));
@@ -388,90 +392,6 @@ fn an_end_is_asked_for_until_it_is_answered() {
     play.it
         .answered(&COMMIT, Answer::Done(Some(identity(1))), play.now);
     assert_eq!(scope.end(), Some(&End::Committed));
-}
-
-/// InitProducerId would abort what the newer instance has open, whatever epoch it names.
-#[test]
-fn an_instance_that_is_fenced_asks_for_nothing_any_more() {
-    let (mut play, scope) = Play::begun(TransactionProtocol::V2);
-    play.join(&scope, 0);
-    play.end(&scope, true);
-    play.refused(&COMMIT, 90);
-    for _ in 0..2 {
-        let begin = play.it.begin();
-        assert!(matches!(
-            begin,
-            Begin::Refused(TransactionError::Fenced { .. })
-        ));
-        play.quiet();
-    }
-}
-
-/// With a transaction of protocol 1 that the coordinator has added a partition to.
-fn added() -> (Play, Arc<Scope>) {
-    let (mut play, scope) = Play::begun(TransactionProtocol::V1);
-    play.join(&scope, 0);
-    play.done(&Request::AddPartitions(vec![partition(0)]), None);
-    (play, scope)
-}
-
-#[test]
-fn in_protocol_1_a_transaction_whose_time_was_over_is_told_from_one_that_was_fenced() {
-    for (commit, code) in [(true, 90), (false, 90), (true, 47)] {
-        let (mut play, scope) = added();
-        play.end(&scope, commit);
-        play.refused(&Request::End { commit }, code);
-        assert!(matches!(scope.end(), Some(End::Aborted(_))));
-        // The coordinator took the next epoch for the abort, and gave it to nobody.
-        assert_eq!(play.it.identity(), Some(identity(1)));
-        play.refused(&ABORT, 51);
-        play.unanswered(&ABORT);
-        play.done(&ABORT, None);
-        assert!(matches!(play.it.begin(), Begin::Wait));
-        play.done(&BUMP(Some(identity(1))), Some(identity(2)));
-        play.begin();
-    }
-}
-
-#[test]
-fn in_protocol_1_a_newer_instance_fences_for_good() {
-    let (mut play, scope) = added();
-    play.end(&scope, true);
-    play.refused(&COMMIT, 90);
-    play.refused(&ABORT, 90);
-    let begin = play.it.begin();
-    assert!(matches!(
-        begin,
-        Begin::Refused(TransactionError::Fenced { .. })
-    ));
-    play.quiet();
-}
-
-/// The next epoch may be the newer instance's then: it would be asked to abort that one's transaction.
-#[test]
-fn in_protocol_1_only_what_was_certainly_open_may_have_been_ended_by_time() {
-    // An answer to the end was missed: it may have been carried out.
-    let (mut play, scope) = added();
-    play.end(&scope, true);
-    play.unanswered(&COMMIT);
-    play.refused(&COMMIT, 90);
-    assert!(matches!(scope.end(), Some(End::Unknown(_))));
-    assert!(matches!(play.it.begin(), Begin::Refused(_)));
-    // The coordinator was not told of any partition.
-    let (mut play, scope) = Play::begun(TransactionProtocol::V1);
-    play.join(&scope, 0);
-    play.refused(&Request::AddPartitions(vec![partition(0)]), 90);
-    play.end(&scope, true);
-    play.refused(&ABORT, 90);
-    assert!(matches!(play.it.begin(), Begin::Refused(_)));
-    // No epoch is left.
-    let (mut play, scope) = Play::begun(TransactionProtocol::V1);
-    play.it.identity = Some(identity(i16::MAX));
-    play.join(&scope, 0);
-    play.done(&Request::AddPartitions(vec![partition(0)]), None);
-    play.end(&scope, true);
-    play.refused(&COMMIT, 90);
-    assert!(matches!(play.it.begin(), Begin::Refused(_)));
 }
 
 #[test]
@@ -525,12 +445,6 @@ fn a_partition_that_forgot_its_numbers_does_not_begin_again_under_the_same_epoch
 
 #[test]
 fn offsets_are_committed_before_the_end() {
-    let offsets = || {
-        Arc::new(GroupOffsets {
-            group: crate::core::transaction::GroupMetadata::new("g"),
-            offsets: Vec::new(),
-        })
-    };
     for protocol in [TransactionProtocol::V1, TransactionProtocol::V2] {
         let (mut play, scope) = Play::begun(protocol);
         let sent = [offsets(), offsets()];
@@ -557,14 +471,11 @@ fn offsets_are_committed_before_the_end() {
 #[test]
 fn refused_offsets_have_the_transaction_aborted() {
     let (mut play, scope) = Play::begun(TransactionProtocol::V2);
-    let offsets = Arc::new(GroupOffsets {
-        group: crate::core::transaction::GroupMetadata::new("g"),
-        offsets: Vec::new(),
-    });
+    let offsets = offsets();
     assert!(play.it.send_offsets(&scope, Arc::clone(&offsets)));
     // ILLEGAL_GENERATION.
     play.refused(&Request::CommitOffsets(offsets), 22);
-    let why = scope.failed().expect("aborted").to_string();
+    let why = &scope.failed().expect("aborted").text;
     assert!(why.contains("ILLEGAL_GENERATION"), "{why}");
     play.end(&scope, true);
     play.done(&ABORT, Some(identity(1)));

@@ -5,6 +5,7 @@ mod answers;
 mod clouds;
 mod codes;
 mod connections;
+mod coordinators;
 mod doors;
 mod ends;
 mod fuzzing;

@@ -268,6 +268,24 @@ fn the_tests_named_beside_kafkas_exist() {
     }
 }
 
+#[test]
+fn no_test_of_kafkas_stands_twice_in_its_table() {
+    let table = fs::read_to_string(root("tests/kafka_names.md")).expect("the table");
+    let mut count = 0;
+    for section in table.split("\n## ").skip(1) {
+        let theirs = section
+            .lines()
+            .filter_map(|row| row.strip_prefix("| `")?.split('|').next());
+        let mut seen = BTreeSet::new();
+        for name in theirs.flat_map(|cell| cell.split(['`', ',', ' '])) {
+            let again = !name.is_empty() && !seen.insert(name);
+            assert!(!again, "{name} stands twice");
+        }
+        count += seen.len();
+    }
+    assert!(count > 350, "{count} of theirs");
+}
+
 /// `module::test`, where the module's file is somewhere below the sources or the tests.
 #[test]
 fn each_test_that_the_page_of_clouds_names_is_there() {

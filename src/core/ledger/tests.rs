@@ -7,6 +7,7 @@ mod model;
 mod outcomes;
 mod sequences;
 mod splits;
+mod transactions;
 
 use bytes::Bytes;
 use kafka_protocol::records::RecordBatchDecoder;
@@ -105,8 +106,16 @@ impl Line {
     }
 
     fn push_values(&mut self, values: impl IntoIterator<Item = u32>) -> BorrowedReceipt {
+        self.push_within(None, values)
+    }
+
+    fn push_within(
+        &mut self,
+        scope: Option<Arc<Scope>>,
+        values: impl IntoIterator<Item = u32>,
+    ) -> BorrowedReceipt {
         let memory = self.shelf.buffer(blank(1 << 10));
-        let mut open = OpenBatch::new(memory, 3, self.now, true);
+        let mut open = OpenBatch::within(scope, memory, 3, self.now, true);
         let receipts: Vec<_> = values
             .into_iter()
             .map(|i| {

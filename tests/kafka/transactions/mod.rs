@@ -1,5 +1,6 @@
 //! Transactions on real brokers: a `read_committed` reader sees all of one, or nothing.
 
+mod bounces;
 mod exactly_once;
 mod fences;
 

@@ -1,6 +1,7 @@
 //! Tests of what the coordinator is asked, and what follows.
 
 mod fences;
+mod refusals;
 
 use super::*;
 use crate::core::identity::Wanted;

@@ -16,6 +16,7 @@ pub struct Books {
     pub accepted: AtomicU64,
     pub acked: AtomicU64,
     pub not_written: AtomicU64,
+    pub aborted: AtomicU64,
     pub unknown: AtomicU64,
     pub refused: AtomicU64,
     inner: Mutex<Inner>,
@@ -42,9 +43,10 @@ pub struct Timing {
 }
 
 /// A record that was passed to `send`.
-pub enum Sent {
+pub enum Sent<R = Receipt> {
     Accepted {
-        receipt: Receipt,
+        /// Tells its outcome.
+        receipt: R,
         /// When `send` was called, and when it returned.
         called: Instant,
         accepted: Instant,
@@ -59,6 +61,7 @@ impl Books {
             accepted: AtomicU64::new(0),
             acked: AtomicU64::new(0),
             not_written: AtomicU64::new(0),
+            aborted: AtomicU64::new(0),
             unknown: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             inner: Mutex::new(Inner {
@@ -73,17 +76,30 @@ impl Books {
 
     /// Opens a new stream to a partition.
     pub fn open(&self, topic: &str, partition: i32) -> Arc<Stream> {
-        self.add((topic, partition), false)
+        self.add(|id| Stream::new(id, (topic, partition)))
     }
 
     /// Opens a stream whose records have old timestamps.
     pub fn open_backfill(&self, topic: &str, partition: i32) -> Arc<Stream> {
-        self.add((topic, partition), true)
+        self.add(|id| {
+            let mut stream = Stream::new(id, (topic, partition));
+            stream.backfills = true;
+            stream
+        })
     }
 
-    fn add(&self, to: (&str, i32), backfills: bool) -> Arc<Stream> {
+    /// Opens a stream whose records all lie behind those of another one.
+    pub fn open_behind(&self, behind: Option<u32>, (topic, partition): (&str, i32)) -> Arc<Stream> {
+        self.add(|id| {
+            let mut stream = Stream::new(id, (topic, partition));
+            stream.behind = behind;
+            stream
+        })
+    }
+
+    fn add(&self, stream: impl FnOnce(u32) -> Stream) -> Arc<Stream> {
         let mut streams = lock(&self.streams);
-        let stream = Arc::new(Stream::new(streams.len() as u32, to, backfills));
+        let stream = Arc::new(stream(streams.len() as u32));
         streams.push(Arc::clone(&stream));
         stream
     }
@@ -94,10 +110,10 @@ impl Books {
     }
 
     /// Notes the outcomes of a stream's records, in their order, to the end of the stream.
-    pub async fn follow(
+    pub async fn follow<R: Future<Output = Outcome>>(
         &self,
         stream: &Stream,
-        mut sent: UnboundedReceiver<Sent>,
+        mut sent: UnboundedReceiver<Sent<R>>,
         of_the_load: bool,
     ) {
         while let Some(sent) = sent.recv().await {
@@ -112,7 +128,7 @@ impl Books {
                 }
                 Sent::Refused(why) => {
                     self.refused.fetch_add(1, Relaxed);
-                    lock(&self.inner).count(format!("refused: {why}"));
+                    self.note(format!("refused: {why}"));
                     stream.settle(Settled::Refused);
                 }
             }
@@ -123,6 +139,7 @@ impl Books {
         let (count, settled) = match outcome {
             Ok(acked) => (&self.acked, Settled::Acked(acked.offset)),
             Err(Unconfirmed::NotWritten(_)) => (&self.not_written, Settled::NotWritten),
+            Err(Unconfirmed::Aborted(_)) => (&self.aborted, Settled::Aborted),
             Err(_) => (&self.unknown, Settled::Unknown),
         };
         count.fetch_add(1, Relaxed);
@@ -163,6 +180,11 @@ impl Books {
             longest_gap: inner.longest_gap,
             longest_outcome: inner.longest_outcome,
         }
+    }
+
+    /// Counts a reason why something could not be done.
+    pub fn note(&self, reason: String) {
+        lock(&self.inner).count(reason);
     }
 
     /// The reasons why records were not acked, the most frequent first.

@@ -66,7 +66,7 @@ async fn one(
     verdicts: &mut Verdicts,
 ) {
     let (config, settings) = hurried(bootstrap, random);
-    let delivery = config.delivery_timeout;
+    let (delivery, request_timeout) = (config.delivery_timeout, config.request_timeout);
     let producer = Producer::start(config).expect("a producer");
     let (mut senders, mut followers) = (JoinSet::new(), JoinSet::new());
     let mut streams = Vec::new();
@@ -80,7 +80,8 @@ async fn one(
         let most = 10u64.pow(random.random_range(0..4)) * 3;
         senders.spawn_local(async move {
             for _ in 0..most {
-                if ended.load(Relaxed) || !send_one(&producer, &from, &at_sending, &sent).await {
+                let send = async |it| producer.send(it).await;
+                if ended.load(Relaxed) || !send_one(send, &from, &at_sending, &sent).await {
                     break;
                 }
             }
@@ -122,7 +123,8 @@ async fn one(
                     let failed = || format!("{who}: a flush: {error}");
                     verdicts.unresolved.add(1, failed);
                 }
-                look_for_leaks(&producer, verdicts).await;
+                let figures = async || producer.figures().await;
+                look_for_leaks(figures, request_timeout, verdicts).await;
                 producer.close(Duration::ZERO).await.map(drop)
             }
             End::Drop => {

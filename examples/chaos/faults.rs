@@ -2,36 +2,23 @@
 //! partition delivers.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use rand::Rng;
 use rand::rngs::SmallRng;
 use rand::seq::SliceRandom;
 
-use crate::books::Books;
 use crate::kafka::{self, Broker, Cluster, State};
 use crate::kinds::{Kind, Tally, Where};
-use crate::load::Load;
-use crate::stream::Stream;
 use crate::verdicts::Verdicts;
+use crate::workload::Workload;
 
 /// The topic of most records and of most faults.
 pub const STREAM: &str = "stream";
 pub const PARTITIONS: i32 = 12;
-/// A topic that is deleted and created again.
-pub const RETURNING: &str = "returning";
-/// A topic that gets more and more partitions.
-pub const GROWING: &str = "growing";
-/// A topic whose records have old timestamps.
-const BACKFILLED: &str = "backfilled";
-/// Topics that are used for a moment, again and again.
-const PASSING: [&str; 4] = ["passing-0", "passing-1", "passing-2", "passing-3"];
-const FEW: i32 = 3;
-const MOST: i32 = 60;
-const SEVERAL_A_SECOND: f64 = 100.0;
-/// Batches of old records go one at a time, so many small ones would pile up.
-const A_FEW_A_SECOND: f64 = 20.0;
+/// Where coordinators keep their transactions: the leader of a partition is the coordinator of its ids.
+pub const TRANSACTION_STATE: &str = "__transaction_state";
 pub const CLIENT: &str = "chaos";
 
 /// How long a partition may take until it delivers again.
@@ -39,18 +26,12 @@ const LIMIT: Duration = Duration::from_secs(90);
 
 pub struct Faults<'a> {
     pub cluster: &'a Cluster,
-    pub load: &'a Load,
-    pub books: &'a Books,
+    pub workload: &'a mut dyn Workload,
     pub tally: &'a Tally,
     pub request_timeout: Duration,
     pub rate: f64,
     pub random: SmallRng,
     begin: Instant,
-    streams: Vec<Arc<Stream>>,
-    /// Streams to topics that were used for a moment.
-    passed: Vec<Arc<Stream>>,
-    /// Which of these topics are there.
-    passing: [bool; PASSING.len()],
     /// The longest time from a fault's end until everything delivered again.
     pub recoveries: BTreeMap<Kind, Duration>,
     pub verdicts: Verdicts,
@@ -60,66 +41,45 @@ pub fn say(begin: Instant, what: impl std::fmt::Display) {
     println!("{:>7.1}s  {what}", begin.elapsed().as_secs_f64());
 }
 
+/// Waits, and returns for how long.
+pub fn pause(random: &mut SmallRng, millis: Range<u64>) -> Duration {
+    let pause = Duration::from_millis(random.random_range(millis));
+    std::thread::sleep(pause);
+    pause
+}
+
 impl<'a> Faults<'a> {
     pub fn new(
-        (cluster, load, books, tally): (&'a Cluster, &'a Load, &'a Books, &'a Tally),
+        (cluster, workload, tally): (&'a Cluster, &'a mut dyn Workload, &'a Tally),
         (request_timeout, rate): (Duration, f64),
         random: SmallRng,
         begin: Instant,
     ) -> Self {
         Self {
             cluster,
-            load,
-            books,
+            workload,
             tally,
             request_timeout,
             rate,
             random,
             begin,
-            streams: Vec::new(),
-            passed: Vec::new(),
-            passing: [false; PASSING.len()],
             recoveries: BTreeMap::new(),
             verdicts: Verdicts::default(),
         }
     }
 
-    /// Creates the topics and sends to them.
+    /// Has it sent.
     pub fn begin(&mut self) -> kafka::Result<()> {
         let wanted = self.tally.kinds_at(Where::Cluster);
         self.cluster.create_topic(STREAM, PARTITIONS, 3, &[])?;
-        self.open(STREAM, 0..PARTITIONS, self.rate / f64::from(PARTITIONS));
-        for (kind, topic) in [(Kind::Recreate, RETURNING), (Kind::Grow, GROWING)] {
-            if wanted.contains(&kind) {
-                self.cluster.create_topic(topic, FEW, 3, &[])?;
-                self.open(topic, 0..FEW, SEVERAL_A_SECOND);
-            }
-        }
-        self.cluster.create_topic(BACKFILLED, FEW, 3, &[])?;
-        for partition in 0..FEW {
-            let stream = self.books.open_backfill(BACKFILLED, partition);
-            self.load.send(Arc::clone(&stream), A_FEW_A_SECOND);
-            self.streams.push(stream);
-        }
+        self.workload.begin(self.cluster, &wanted)?;
         self.delivers_again("the start");
         Ok(())
     }
 
     /// The topics to be read at the end.
     pub fn topics(&self) -> Vec<&'static str> {
-        let all = [STREAM, RETURNING, GROWING, BACKFILLED];
-        let used = |topic: &&str| self.streams.iter().any(|it| *it.topic == **topic);
-        let passing = PASSING.into_iter().zip(self.passing);
-        let passing = passing.filter_map(|(topic, is_there)| is_there.then_some(topic));
-        all.into_iter().filter(used).chain(passing).collect()
-    }
-
-    fn open(&mut self, topic: &str, partitions: std::ops::Range<i32>, rate: f64) {
-        for partition in partitions {
-            let stream = self.books.open(topic, partition);
-            self.load.send(Arc::clone(&stream), rate);
-            self.streams.push(stream);
-        }
+        self.workload.topics()
     }
 
     /// Causes faults until `done`, in rounds of each kind once.
@@ -152,15 +112,17 @@ impl<'a> Faults<'a> {
             Kind::Roll => self.roll()?,
             Kind::Controller => self.controller()?,
             Kind::CutOff => self.cut_off()?,
-            Kind::Passing => self.passing()?,
+            Kind::Coordinator => self.coordinator()?,
             Kind::Elect => self.elect()?,
             Kind::Reassign => self.reassign()?,
-            Kind::Recreate => self.recreate()?,
-            Kind::Grow => self.grow()?,
             Kind::Split => self.split()?,
             Kind::Quota => self.quota()?,
             Kind::MinInsync => self.min_insync()?,
-            _ => return Ok(()),
+            // The rest is of its own topics.
+            _ => match self.workload.once(kind, self.cluster, &mut self.random)? {
+                Some(what) => what,
+                None => return Ok(()),
+            },
         };
         let took = self.delivers_again(&what);
         let longest = self.recoveries.entry(kind).or_default();
@@ -173,28 +135,26 @@ impl<'a> Faults<'a> {
         Ok(())
     }
 
-    /// Waits until every stream has an ack of a record that was sent after this call. Returns how
-    /// long that took.
+    /// Waits until every part of the workload has delivered something that was sent after this call.
+    /// Returns how long that took.
     fn delivers_again(&mut self, after: &str) -> Duration {
         let begin = Instant::now();
-        let marks: Vec<u64> = self.streams.iter().map(|stream| stream.sent()).collect();
-        for (stream, mark) in self.streams.iter().zip(marks) {
-            while stream.acked_to() <= mark && begin.elapsed() < LIMIT {
+        let marks = self.workload.sent();
+        for (part, mark) in marks.into_iter().enumerate() {
+            while self.workload.delivered_to(part) <= mark && begin.elapsed() < LIMIT {
                 std::thread::sleep(Duration::from_millis(5));
             }
-            let stalls = stream.acked_to() <= mark;
+            let stalls = self.workload.delivered_to(part) <= mark;
             self.verdicts.stalled.add(stalls.into(), || {
-                let (topic, partition) = (&stream.topic, stream.partition);
-                format!("{topic}-{partition} for {LIMIT:?} after: {after}")
+                let name = self.workload.name(part);
+                format!("{name} for {LIMIT:?} after: {after}")
             });
         }
         begin.elapsed()
     }
 
-    fn pause(&mut self, millis: std::ops::Range<u64>) -> Duration {
-        let pause = Duration::from_millis(self.random.random_range(millis));
-        std::thread::sleep(pause);
-        pause
+    fn pause(&mut self, millis: Range<u64>) -> Duration {
+        pause(&mut self.random, millis)
     }
 
     /// The broker that leads a random partition.
@@ -214,14 +174,22 @@ impl<'a> Faults<'a> {
             }
         }
         self.cluster.wait_ready()?;
-        for topic in self.topics() {
+        let internal = self.workload.internal_topics();
+        for topic in self.topics().iter().chain(internal) {
             self.cluster.wait_in_sync(topic)?;
         }
-        self.cluster.elect_leaders(STREAM)
+        for topic in [STREAM].iter().chain(internal) {
+            self.cluster.elect_leaders(topic)?;
+        }
+        Ok(())
     }
 
     fn kill(&mut self) -> kafka::Result<String> {
         let broker = self.leader()?;
+        self.kill_one(broker)
+    }
+
+    fn kill_one(&mut self, broker: &Broker) -> kafka::Result<String> {
         broker.kill()?;
         let down = self.pause(0..4000);
         broker.restart()?;
@@ -272,50 +240,39 @@ impl<'a> Faults<'a> {
         Ok(format!("broker {id}, for {apart:.1?}"))
     }
 
-    /// A topic is created, unless it is there from an earlier time, and gets records for a moment.
-    fn passing(&mut self) -> kafka::Result<String> {
-        let at = self.random.random_range(0..PASSING.len());
-        let topic = PASSING[at];
-        let again = std::mem::replace(&mut self.passing[at], true);
-        if !again {
-            self.cluster.create_topic(topic, FEW, 3, &[])?;
+    /// A coordinator that moves loads its transactions from the log, and refuses meanwhile.
+    fn coordinator(&mut self) -> kafka::Result<String> {
+        if self.random.random_bool(0.5) {
+            let times = self.random.random_range(1..4);
+            self.move_leaders(TRANSACTION_STATE, times)?;
+            self.make_whole()?;
+            return Ok(format!("all moved {times} times"));
         }
-        let first = self.streams.len();
-        self.open(topic, 0..FEW, SEVERAL_A_SECOND);
-        let used = self.pause(100..2_000);
-        let streams = self.streams.split_off(first);
-        streams.iter().for_each(|it| it.end());
-        let deleted = self.random.random_bool(0.3);
-        if deleted {
-            self.cluster.delete_topic(topic)?;
-            self.passing[at] = false;
-        }
-        // What was acked is gone with the topic.
-        for stream in self.passed.iter().chain(&streams) {
-            if deleted && *stream.topic == *topic {
-                stream.begin_anew();
-            }
-        }
-        self.passed.extend(streams);
-        let [again, deleted] = [(again, "again, "), (deleted, ", then deleted")]
-            .map(|(is, words)| if is { words } else { "" });
-        Ok(format!("{again}{topic} for {used:.1?}{deleted}"))
+        let all = self.cluster.partitions(TRANSACTION_STATE)?.len() as i32;
+        let partition = self.random.random_range(0..all);
+        let id = self.cluster.leader_of(TRANSACTION_STATE, partition)?;
+        self.kill_one(self.cluster.broker(id))
+    }
+
+    fn elect(&mut self) -> kafka::Result<String> {
+        let times = self.random.random_range(3..7);
+        self.move_leaders(STREAM, times)?;
+        self.make_whole()?;
+        Ok(format!("all {PARTITIONS} partitions moved {times} times"))
     }
 
     /// Changes the order of each partition's replicas and elects the first one, several times.
-    fn elect(&mut self) -> kafka::Result<String> {
-        let times = self.random.random_range(3..7);
+    fn move_leaders(&mut self, topic: &str, times: u32) -> kafka::Result<()> {
         for _ in 0..times {
-            let mut order = self.replicas(STREAM)?;
+            let mut order = self.replicas(topic)?;
             order
                 .iter_mut()
                 .for_each(|(_, replicas)| replicas.rotate_left(1));
-            self.cluster.reassign(STREAM, &order)?;
+            self.cluster.reassign(topic, &order)?;
             self.pause(0..300);
-            self.cluster.elect_leaders(STREAM)?;
+            self.cluster.elect_leaders(topic)?;
         }
-        self.make_whole()?;
-        Ok(format!("all {PARTITIONS} partitions moved {times} times"))
+        Ok(())
     }
 
     fn reassign(&mut self) -> kafka::Result<String> {
@@ -337,26 +294,6 @@ impl<'a> Faults<'a> {
         let partitions = self.cluster.partitions(topic)?;
         let each = partitions.into_iter().map(|p| (p.partition, p.replicas));
         Ok(each.collect())
-    }
-
-    fn recreate(&mut self) -> kafka::Result<String> {
-        self.cluster.delete_topic(RETURNING)?;
-        let gone = self.pause(0..2000);
-        self.cluster.create_topic(RETURNING, FEW, 3, &[])?;
-        for stream in self.streams.iter().filter(|it| *it.topic == *RETURNING) {
-            stream.begin_anew();
-        }
-        Ok(format!("gone for {gone:.1?}"))
-    }
-
-    fn grow(&mut self) -> kafka::Result<String> {
-        let now = self.replicas(GROWING)?.len() as i32;
-        let then = (now + self.random.random_range(1..3)).min(MOST);
-        if then > now {
-            self.cluster.add_partitions(GROWING, then)?;
-            self.open(GROWING, now..then, SEVERAL_A_SECOND);
-        }
-        Ok(format!("{now} partitions become {then}"))
     }
 
     fn split(&mut self) -> kafka::Result<String> {

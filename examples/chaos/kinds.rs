@@ -5,6 +5,13 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::{Mutex, MutexGuard};
 
+/// What is sent while faults happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sending {
+    Records,
+    Transactions,
+}
+
 /// Where a fault happens. Each place has one fault at a time, independent of the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Where {
@@ -14,7 +21,7 @@ pub enum Where {
 }
 
 macro_rules! kinds {
-    ($($kind:ident $name:literal $place:ident $what:literal,)*) => {
+    ($($kind:ident $name:literal $place:ident $([$only:ident])? $what:literal,)*) => {
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         pub enum Kind { $($kind,)* }
 
@@ -27,6 +34,18 @@ macro_rules! kinds {
 
             pub fn place(self) -> Where {
                 match self { $(Self::$kind => Where::$place,)* }
+            }
+
+            /// What has to be sent for it, if it does not befall everything.
+            fn only(self) -> Option<Sending> {
+                match self {
+                    $($(Self::$kind => Some(Sending::$only),)?)*
+                    _ => None,
+                }
+            }
+
+            pub fn befalls(self, sending: Sending) -> bool {
+                self.only().is_none_or(|only| only == sending)
             }
 
             /// The list for `--help`.
@@ -43,11 +62,12 @@ kinds! {
     Roll "roll" Cluster "every broker is shut down and started again, one after another",
     Controller "controller" Cluster "the active controller is killed and started again",
     CutOff "cut-off" Cluster "a broker that leads is cut off from the controllers, and goes on answering",
-    Passing "passing" Cluster "a topic is used for a moment; it is deleted, or used again much later",
+    Passing "passing" Cluster [Records] "a topic is used for a moment; it is deleted, or used again much later",
+    Coordinator "coordinator" Cluster [Transactions] "the coordinators of transactional ids move, or the broker of one is killed",
     Elect "elect" Cluster "leaders move back and forth",
     Reassign "reassign" Cluster "partitions lose a replica and get it back",
-    Recreate "recreate" Cluster "a topic is deleted and created again",
-    Grow "grow" Cluster "a topic gets more partitions",
+    Recreate "recreate" Cluster [Records] "a topic is deleted and created again",
+    Grow "grow" Cluster [Records] "a topic gets more partitions",
     Split "split" Cluster "max.message.bytes is less than a batch for some seconds",
     Quota "quota" Cluster "the producer is throttled for some seconds",
     MinInsync "min-insync" Cluster "min.insync.replicas cannot be reached for some seconds",
@@ -59,7 +79,8 @@ kinds! {
     Slow "slow" Connections "a few thousand bytes per second, or a few hundred",
     Refuse "refuse" Connections "connections are refused",
     Lie "lie" Connections "metadata responses are false",
-    End "end" Clients "another producer is closed, flushed or dropped under load",
+    End "end" Clients [Records] "another producer is closed, flushed or dropped under load",
+    TakeOver "take-over" Clients [Transactions] "a second instance takes a transactional id while the first one sends",
 }
 
 impl fmt::Display for Kind {
@@ -100,14 +121,18 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Of all kinds, if none is named.
-    pub fn new(wanted: &[Wanted]) -> Self {
+    /// Of all kinds that befall what is sent, if none is named.
+    pub fn new(wanted: &[Wanted], sending: Sending) -> Result<Self, String> {
         let mut wanted: BTreeMap<_, _> = wanted.iter().map(|w| (w.kind, w.count)).collect();
+        if let Some(kind) = wanted.keys().find(|kind| !kind.befalls(sending)) {
+            return Err(format!("{kind} does not befall {sending:?}"));
+        }
         if wanted.is_empty() {
-            wanted.extend(Kind::ALL.iter().map(|kind| (*kind, None)));
+            let all = Kind::ALL.iter().filter(|kind| kind.befalls(sending));
+            wanted.extend(all.map(|kind| (*kind, None)));
         }
         let done = Mutex::default();
-        Self { wanted, done }
+        Ok(Self { wanted, done })
     }
 
     pub fn kinds_at(&self, place: Where) -> Vec<Kind> {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use forebay::{Config, Producer, Record};
+use forebay::{CloseError, Config, Figures, Producer, Record, SendError};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::{JoinSet, LocalSet};
 use tokio::time::{sleep, timeout};
@@ -98,7 +98,9 @@ async fn drive(
             format!("{topic}-{partition}: from number {settled} of {sent}")
         });
     }
-    look_for_leaks(&producer, &mut verdicts).await;
+    let request_timeout = producer.config().request_timeout;
+    let figures = async || producer.figures().await;
+    look_for_leaks(figures, request_timeout, &mut verdicts).await;
     let limit = Duration::from_secs(10);
     match timeout(limit + GRACE, producer.close(limit)).await {
         Ok(Ok(_)) => {}
@@ -112,11 +114,15 @@ async fn drive(
 
 /// Checks that all memory is back once every record has its outcome. A request that has timed out
 /// may still hold some, until its response arrives or its connection is given up.
-pub async fn look_for_leaks(producer: &Producer, verdicts: &mut Verdicts) {
+pub async fn look_for_leaks(
+    figures: impl AsyncFn() -> Result<Figures, CloseError>,
+    request_timeout: Duration,
+    verdicts: &mut Verdicts,
+) {
     let begin = Instant::now();
-    let limit = producer.config().request_timeout + GRACE;
+    let limit = request_timeout + GRACE;
     loop {
-        let Ok(Ok(figures)) = timeout(GRACE, producer.figures()).await else {
+        let Ok(Ok(figures)) = timeout(GRACE, figures()).await else {
             return verdicts.leaked.add(1, || "no figures to be had".into());
         };
         let pool = figures.pool;
@@ -152,7 +158,7 @@ async fn send_paced(
     while !is_over() {
         let due = (begin.elapsed().as_secs_f64() * rate) as u64;
         for _ in done..due {
-            send_one(&producer, &stream, &books, &sent).await;
+            send_one(async |it| producer.send(it).await, &stream, &books, &sent).await;
             if is_over() {
                 return;
             }
@@ -163,11 +169,11 @@ async fn send_paced(
 }
 
 /// Sends the stream's next record. Returns whether it was accepted.
-pub async fn send_one(
-    producer: &Producer,
+pub async fn send_one<R>(
+    send: impl AsyncFnOnce(Record) -> Result<R, SendError>,
     stream: &Stream,
     books: &Books,
-    sent: &UnboundedSender<Sent>,
+    sent: &UnboundedSender<Sent<R>>,
 ) -> bool {
     let number = stream.next();
     let record = Record::to(Arc::clone(&stream.topic)).partition(stream.partition);
@@ -177,7 +183,7 @@ pub async fn send_one(
         age => record.timestamp(millis_before(age)),
     };
     let called = Instant::now();
-    let outcome = match producer.send(record).await {
+    let outcome = match send(record).await {
         Ok(receipt) => {
             books.accepted.fetch_add(1, Relaxed);
             let accepted = Instant::now();

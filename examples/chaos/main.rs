@@ -10,39 +10,42 @@
 //! consumer, and compares it with the outcome of each record. The exit status is 0 if all verdicts
 //! hold, 1 if one does not, and 2 if the run failed. Unless it is 0, the brokers' files are kept.
 //! Ctrl-C ends the faults early and judges what there is. A second one ends the process.
+//!
+//! With `--transactions` many transactional producers send instead, and the verdict is on every
+//! transaction, as a `read_committed` consumer sees it.
 
 mod books;
 mod clients;
 mod connections;
 mod faults;
+mod hanging;
+mod ids;
+mod instance;
 mod kinds;
 mod load;
 mod report;
+mod run;
 mod stream;
+mod topics;
+mod transactions;
 mod verdicts;
+mod workload;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::sync::Mutex;
+use std::time::Duration;
 
 use clap::Parser;
 use forebay::Config;
-use forebay_kafka_cluster::{self as kafka, Cluster, ClusterOptions, Listener, Proxies};
+use forebay_kafka_cluster::{self as kafka, Cluster, ClusterOptions, Listener};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-use books::Books;
-use faults::{CLIENT, Faults, PARTITIONS, STREAM, say};
-use kinds::{Kind, Tally, Wanted};
-use load::Load;
-use report::{Memory, Report};
-use verdicts::Verdicts;
-
-/// The name of the listener that is behind the proxies.
-const PROXIED: &str = "PROXIED";
+use faults::CLIENT;
+use kinds::{Kind, Sending, Tally, Wanted};
+use run::{PROXIED, Run, Wants};
 
 /// How long brokers remember a producer, by the timestamps of its records: longer than any
 /// `delivery.timeout.ms`, and much shorter than the age of old records.
@@ -74,6 +77,25 @@ struct Arguments {
     /// A setting of the producer, `key=value`, instead of what the seed chooses.
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
+    /// Sends in transactions, of many transactional ids.
+    #[arg(long)]
+    transactions: bool,
+    /// Transactions that must have ended before the run ends.
+    #[arg(long, default_value_t = 0, requires = "transactions")]
+    ends: u64,
+    /// The protocol of transactions, 1 or 2, by the cluster's feature `transaction.version`.
+    #[arg(long, default_value_t = 2, requires = "transactions",
+        value_parser = clap::value_parser!(u8).range(1..=2))]
+    protocol: u8,
+}
+
+impl Arguments {
+    fn sending(&self) -> Sending {
+        match self.transactions {
+            true => Sending::Transactions,
+            false => Sending::Records,
+        }
+    }
 }
 
 fn main() -> ExitCode {
@@ -95,8 +117,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn start_cluster() -> kafka::Result<Cluster> {
-    let options = ClusterOptions::default()
+fn start_cluster(arguments: &Arguments) -> kafka::Result<Cluster> {
+    let mut options = ClusterOptions::default()
         .relays()
         .listener(Listener {
             name: PROXIED.into(),
@@ -113,7 +135,16 @@ fn start_cluster() -> kafka::Result<Cluster> {
         .property("producer.id.expiration.ms", EXPIRATION_MS.to_string())
         .property("producer.id.expiration.check.interval.ms", "1000")
         // A broker that was killed reads its last segments again when it starts.
-        .property("log.segment.bytes", "33554432");
+        .property("log.segment.bytes", "33554432")
+        // Transactions that are left open are aborted soon after their time.
+        .property(
+            "transaction.abort.timed.out.transaction.cleanup.interval.ms",
+            "1000",
+        );
+    if arguments.protocol == 1 {
+        let args = ["--feature", "transaction.version=1"];
+        options.format_args.extend(args.map(str::to_owned));
+    }
     Cluster::start(options)
 }
 
@@ -135,6 +166,7 @@ fn settings(random: &mut SmallRng) -> Vec<(&'static str, &'static str)> {
         ("connections.max.idle.ms", one_of(&["300", "540000"])),
         ("metadata.max.age.ms", one_of(&["200", "300000"])),
         ("metadata.max.idle.ms", one_of(&["5000", "300000"])),
+        ("transaction.timeout.ms", one_of(&["10000", "60000"])),
     ]
 }
 
@@ -170,31 +202,10 @@ fn log_to(dir: &Path) -> std::io::Result<PathBuf> {
     Ok(path)
 }
 
-/// Returns a flag that the first Ctrl-C sets, to end the faults early. The second one ends the
-/// process.
-fn on_interrupt() -> std::io::Result<Arc<AtomicBool>> {
-    let interrupted = Arc::new(AtomicBool::new(false));
-    let set = Arc::clone(&interrupted);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    std::thread::spawn(move || {
-        runtime.block_on(async {
-            if tokio::signal::ctrl_c().await.is_ok() {
-                set.store(true, Relaxed);
-            }
-            if tokio::signal::ctrl_c().await.is_ok() {
-                std::process::exit(130);
-            }
-        });
-    });
-    Ok(interrupted)
-}
-
 /// Runs the test. Returns whether all verdicts hold.
 fn run(arguments: &Arguments, seed: u64) -> Result<bool, Box<dyn std::error::Error>> {
     println!("seed {seed}: starting three brokers");
-    let cluster = start_cluster()?;
+    let cluster = start_cluster(arguments)?;
     let kept = cluster.dir().to_owned();
     let outcome = run_on(&cluster, arguments, seed);
     if !matches!(outcome, Ok(true)) {
@@ -210,103 +221,17 @@ fn run_on(
     seed: u64,
 ) -> Result<bool, Box<dyn std::error::Error>> {
     log_to(cluster.dir())?;
-    let proxies = Proxies::start(cluster, PROXIED)?;
     let config = configured(cluster, seed, &arguments.set)?;
-    let request_timeout = config.request_timeout;
-    let books = Arc::new(Books::new());
-    let tally = Tally::new(&arguments.faults);
-    let load = Load::start(config, Arc::clone(&books));
-    let begin = Instant::now();
-    let random = SmallRng::seed_from_u64(seed ^ 1);
-    let through = (cluster, &load, &*books, &tally);
-    let mut faults = Faults::new(through, (request_timeout, arguments.rate), random, begin);
-    faults.begin()?;
-    books.begin();
-
-    let memory = Memory::begin(&books);
-    let stop = AtomicBool::new(false);
-    let least = Duration::from_secs_f64(arguments.minutes * 60.0);
-    let interrupted = on_interrupt()?;
-    let done = || {
-        let enough = begin.elapsed() >= least
-            && tally.all_met()
-            && books.acked.load(Relaxed) >= arguments.records
-            && proxies.deaths() >= arguments.deaths;
-        enough || interrupted.load(Relaxed)
+    let wants = Wants {
+        least: Duration::from_secs_f64(arguments.minutes * 60.0),
+        records: arguments.records,
+        deaths: arguments.deaths,
+        ends: arguments.ends,
     };
-    let (ran, of_clients) = std::thread::scope(|scope| {
-        let stop = &stop;
-        scope.spawn(|| connections::hurt(&proxies, &tally, request_timeout, seed ^ 2, stop));
-        let bootstrap = cluster.bootstrap_through(PROXIED);
-        let (books, tally, memory, proxies) = (&books, &tally, &memory, &proxies);
-        let clients = scope.spawn(move || {
-            let to = (STREAM, PARTITIONS);
-            clients::come_and_go(&bootstrap, to, books, tally, seed ^ 3, stop)
-        });
-        scope.spawn(move || report::tell_progress(begin, books, proxies, memory, stop));
-        let ran = faults.run(done).and_then(|()| {
-            stop.store(true, Relaxed);
-            faults.make_whole()
-        });
-        stop.store(true, Relaxed);
-        (ran, clients.join())
-    });
-    let took = begin.elapsed();
-    // The outcomes of the records are checked even if the faults ended with an error.
-    if let Err(error) = &ran {
-        say(begin, format_args!("faults ended early: {error}"));
-        faults.make_whole()?;
-    }
-    let timing = books.timing();
-    let (topics, recoveries) = (faults.topics(), faults.recoveries);
-    let mut verdicts = faults.verdicts;
-    verdicts.merge(of_clients.map_err(|_| "the clients panicked")?);
-    say(begin, "quiet; waiting for the last outcomes");
-    verdicts.merge(load.finish());
-    memory.look(&books);
-
-    say(begin, "reading everything back");
-    let reading = Instant::now();
-    let (mut read, mut unknown_there) = (0, 0);
-    for topic in topics {
-        let (records, unknown) = verdicts.read(cluster, topic, &books)?;
-        read += records;
-        unknown_there += unknown;
-    }
-    let report = Report {
-        seed,
-        took,
-        books: &books,
-        timing,
-        tally: &tally,
-        recoveries: &recoveries,
-        deaths: proxies.deaths(),
-        memory: &memory,
-        read,
-        unknown_there,
-        reading: reading.elapsed(),
-        verdicts: &verdicts,
-    };
-    println!("\n{report}");
-    ran?;
-    Ok(verdicts.hold())
-}
-
-impl Verdicts {
-    fn merge(&mut self, other: Self) {
-        let pairs = [
-            (&mut self.lost, other.lost),
-            (&mut self.duplicated, other.duplicated),
-            (&mut self.reordered, other.reordered),
-            (&mut self.phantom, other.phantom),
-            (&mut self.misrouted, other.misrouted),
-            (&mut self.unresolved, other.unresolved),
-            (&mut self.leaked, other.leaked),
-            (&mut self.stalled, other.stalled),
-        ];
-        for (to, from) in pairs {
-            to.count += from.count;
-            to.examples.extend(from.examples);
-        }
+    let tally = Tally::new(&arguments.faults, arguments.sending())?;
+    let run = Run::new(cluster, config, tally, (seed, arguments.rate))?;
+    match arguments.sending() {
+        Sending::Records => run.of_records(&wants),
+        Sending::Transactions => run.of_transactions(&wants),
     }
 }

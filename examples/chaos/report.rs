@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use crate::books::{Books, Timing};
 use crate::faults::say;
 use crate::kafka::Proxies;
-use crate::kinds::{Kind, Tally};
+use crate::kinds::{Kind, Sending, Tally};
+use crate::transactions::Transactions;
 use crate::verdicts::Verdicts;
 
 /// The resident memory of this process, and the part that the fates of records take, in KiB: at the
@@ -76,7 +77,7 @@ fn resident() -> u64 {
 /// Prints the progress every few seconds, until `stop`.
 pub fn tell_progress(
     begin: Instant,
-    books: &Books,
+    (books, transactions): (&Books, Option<&Transactions>),
     proxies: &Proxies,
     memory: &Memory,
     stop: &AtomicBool,
@@ -99,6 +100,9 @@ pub fn tell_progress(
                 begin,
                 format_args!("{counts}; {deaths} connection deaths, {mib} MiB"),
             );
+            if let Some(transactions) = transactions {
+                say(begin, transactions);
+            }
         }
     }
 }
@@ -107,6 +111,7 @@ struct Counts {
     accepted: u64,
     acked: u64,
     not_written: u64,
+    aborted: u64,
     unknown: u64,
     refused: u64,
 }
@@ -117,6 +122,7 @@ impl Counts {
             accepted: books.accepted.load(Relaxed),
             acked: books.acked.load(Relaxed),
             not_written: books.not_written.load(Relaxed),
+            aborted: books.aborted.load(Relaxed),
             unknown: books.unknown.load(Relaxed),
             refused: books.refused.load(Relaxed),
         }
@@ -127,10 +133,16 @@ impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} accepted: {} acked, {} not written, {} unknown; {} refused",
-            self.accepted, self.acked, self.not_written, self.unknown, self.refused
+            "{} accepted: {} acked, {} not written, {} aborted, {} unknown; {} refused",
+            self.accepted, self.acked, self.not_written, self.aborted, self.unknown, self.refused
         )
     }
+}
+
+pub struct OfTransactions<'a> {
+    pub transactions: &'a Transactions,
+    /// What Kafka's tool said about those that hang.
+    pub found: String,
 }
 
 pub struct Report<'a> {
@@ -138,6 +150,7 @@ pub struct Report<'a> {
     /// The time from the first record until the cluster was complete again.
     pub took: Duration,
     pub books: &'a Books,
+    pub transactions: Option<OfTransactions<'a>>,
     pub timing: Timing,
     pub tally: &'a Tally,
     pub recoveries: &'a BTreeMap<Kind, Duration>,
@@ -155,6 +168,14 @@ impl fmt::Display for Report<'_> {
         let rate = counts.acked as f64 / self.took.as_secs_f64();
         writeln!(f, "seed {}, {:.1?}", self.seed, self.took)?;
         writeln!(f, "records      {counts} ({rate:.0} acked/s)")?;
+        if let Some(OfTransactions {
+            transactions,
+            found,
+        }) = &self.transactions
+        {
+            writeln!(f, "transactions {transactions}")?;
+            writeln!(f, "find-hanging\n{}", found.trim_end())?;
+        }
         let reading = self.reading;
         let (read, unknown) = (self.read, self.unknown_there);
         writeln!(
@@ -191,6 +212,12 @@ impl fmt::Display for Report<'_> {
         } else {
             "VIOLATED"
         };
-        write!(f, "verdicts     {verdict}\n{}", self.verdicts)
+        writeln!(f, "verdicts     {verdict}")?;
+        let sending = match self.transactions {
+            Some(_) => Sending::Transactions,
+            None => Sending::Records,
+        };
+        let mut all = self.verdicts.of(sending).into_iter();
+        all.try_for_each(|(name, found)| writeln!(f, "  {name:<11} {found}"))
     }
 }

@@ -13,6 +13,8 @@ pub enum Fate {
     /// is the same for all records of a partition with one stream.
     Acked(Option<i64>),
     NotWritten,
+    /// Its transaction was aborted.
+    Aborted,
     Unknown,
     /// Never accepted.
     Refused,
@@ -24,6 +26,9 @@ pub struct Stream {
     pub partition: i32,
     /// Most of its records have timestamps from long ago, as when something is filled in later.
     pub backfills: bool,
+    /// The stream of the instance before with this transactional id, to the same partition. All that is
+    /// committed of it comes before this one's first record.
+    pub behind: Option<u32>,
     /// How many numbers were given to records.
     sent: AtomicU64,
     /// The last acked number plus one.
@@ -44,12 +49,13 @@ struct Book {
 }
 
 impl Stream {
-    pub fn new(id: u32, (topic, partition): (&str, i32), backfills: bool) -> Self {
+    pub fn new(id: u32, (topic, partition): (&str, i32)) -> Self {
         Self {
             id,
             topic: topic.into(),
             partition,
-            backfills,
+            backfills: false,
+            behind: None,
             sent: AtomicU64::new(0),
             acked_to: AtomicU64::new(0),
             begin: AtomicU64::new(0),
@@ -99,6 +105,7 @@ impl Stream {
                 Fate::Acked(offset.map(|offset| offset - number as i64))
             }
             Settled::NotWritten => Fate::NotWritten,
+            Settled::Aborted => Fate::Aborted,
             Settled::Unknown => Fate::Unknown,
             Settled::Refused => Fate::Refused,
         };
@@ -171,6 +178,7 @@ pub enum Settled {
     /// Holds the offset.
     Acked(Option<i64>),
     NotWritten,
+    Aborted,
     Unknown,
     Refused,
 }

@@ -1,11 +1,12 @@
 //! Compares the log with the outcome of each record.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
 use crate::books::Books;
-use crate::kafka::{self, Cluster};
+use crate::kafka::{self, Cluster, Isolation};
+use crate::kinds::Sending;
 use crate::stream::{Fate, Stream, named};
 
 /// Violations of one kind.
@@ -42,12 +43,28 @@ pub struct Verdicts {
     pub unresolved: Found,
     /// Bytes of memory that were not back at the end.
     pub leaked: Found,
-    /// A partition did not deliver again after a fault.
+    /// A partition or a transactional id did not deliver again after a fault.
     pub stalled: Found,
+    /// Transactions of which readers see a part, or of whose records different ends were told.
+    pub partial: Found,
+    /// Seen by readers although its transaction was aborted.
+    pub aborted: Found,
+    /// Transactions that hold readers up, and that no coordinator will end.
+    pub hanging: Found,
+}
+
+/// What was read of a topic.
+pub struct Read {
+    pub records: u64,
+    /// How many of them had an unknown outcome.
+    pub unknown: u64,
+    /// By the id of the stream.
+    pub seen: BTreeMap<u32, Seen>,
 }
 
 impl Verdicts {
-    pub fn all(&self) -> [(&'static str, &Found); 8] {
+    /// Of every record, whether it was sent in a transaction or not.
+    fn of_records(&self) -> [(&'static str, &Found); 8] {
         [
             ("lost", &self.lost),
             ("duplicated", &self.duplicated),
@@ -60,20 +77,60 @@ impl Verdicts {
         ]
     }
 
+    fn of_transactions(&self) -> [(&'static str, &Found); 3] {
+        [
+            ("partial", &self.partial),
+            ("aborted", &self.aborted),
+            ("hanging", &self.hanging),
+        ]
+    }
+
+    /// What a run judges.
+    pub fn of(&self, sending: Sending) -> Vec<(&'static str, &Found)> {
+        let mut all = self.of_records().to_vec();
+        if sending == Sending::Transactions {
+            all.extend(self.of_transactions());
+        }
+        all
+    }
+
+    fn all(&self) -> Vec<(&'static str, &Found)> {
+        self.of(Sending::Transactions)
+    }
+
     pub fn hold(&self) -> bool {
         self.all().iter().all(|(_, found)| found.count == 0)
     }
 
-    /// Reads a topic to its end and judges every stream that went there. Returns how many records
-    /// were read, and how many of them had an unknown outcome.
+    pub fn merge(&mut self, other: Self) {
+        let pairs = [
+            (&mut self.lost, other.lost),
+            (&mut self.duplicated, other.duplicated),
+            (&mut self.reordered, other.reordered),
+            (&mut self.phantom, other.phantom),
+            (&mut self.misrouted, other.misrouted),
+            (&mut self.unresolved, other.unresolved),
+            (&mut self.leaked, other.leaked),
+            (&mut self.stalled, other.stalled),
+            (&mut self.partial, other.partial),
+            (&mut self.aborted, other.aborted),
+            (&mut self.hanging, other.hanging),
+        ];
+        for (to, from) in pairs {
+            to.count += from.count;
+            to.examples.extend(from.examples);
+        }
+    }
+
+    /// Reads a topic to its end and judges every stream that went there.
     pub fn read(
         &mut self,
         cluster: &Cluster,
-        topic: &str,
+        (topic, isolation): (&str, Isolation),
         books: &Books,
-    ) -> kafka::Result<(u64, u64)> {
+    ) -> kafka::Result<Read> {
         let mut check = Check::new(topic, books, self);
-        cluster.read_values(topic, |partition, offset, value| {
+        cluster.read_values(topic, isolation, |partition, offset, value| {
             check.take(partition, offset, value);
         })?;
         Ok(check.end())
@@ -84,6 +141,8 @@ struct Check<'a> {
     topic: &'a str,
     streams: Vec<Arc<Stream>>,
     seen: BTreeMap<u32, Seen>,
+    /// Streams behind which another one has begun.
+    over: BTreeSet<u32>,
     read: u64,
     unknown: u64,
     verdicts: &'a mut Verdicts,
@@ -91,18 +150,18 @@ struct Check<'a> {
 
 /// Which numbers of a stream were found: a bit for each.
 #[derive(Default)]
-struct Seen {
+pub struct Seen {
     bits: Vec<u64>,
     behind_last: u64,
 }
 
 impl Seen {
-    fn has(&self, number: u64) -> bool {
+    pub fn has(&self, number: u64) -> bool {
         let word = self.bits.get((number / 64) as usize);
         word.is_some_and(|word| word >> (number % 64) & 1 == 1)
     }
 
-    fn set(&mut self, number: u64) {
+    pub fn set(&mut self, number: u64) {
         let at = (number / 64) as usize;
         if self.bits.len() <= at {
             self.bits.resize(at + 1, 0);
@@ -117,6 +176,7 @@ impl<'a> Check<'a> {
             topic,
             streams: books.streams(),
             seen: BTreeMap::new(),
+            over: BTreeSet::new(),
             read: 0,
             unknown: 0,
             verdicts,
@@ -146,6 +206,10 @@ impl<'a> Check<'a> {
             format!("{place}: {who} belongs to {topic}-{}", named.partition)
         });
 
+        let mut former = stream.behind;
+        while let Some(id) = former.filter(|id| self.over.insert(*id)) {
+            former = self.streams.get(id as usize).and_then(|it| it.behind);
+        }
         let fate = stream.fate(number);
         let seen = self.seen.entry(named.stream).or_default();
         // A broker that has forgotten the producer refuses no request that arrives late.
@@ -157,6 +221,10 @@ impl<'a> Check<'a> {
             verdicts
                 .reordered
                 .add(1, || format!("{place}: {who} after {after}"));
+        } else if self.over.contains(&named.stream) {
+            verdicts
+                .reordered
+                .add(1, || format!("{place}: {who} after a newer instance"));
         }
         let first = !seen.has(number);
         seen.set(number);
@@ -172,6 +240,9 @@ impl<'a> Check<'a> {
             }
             Some(Fate::Acked(_)) => {}
             Some(Fate::Unknown) => self.unknown += 1,
+            Some(Fate::Aborted) => verdicts
+                .aborted
+                .add(1, || format!("{place}: {who} was told to be aborted")),
             Some(fate) => verdicts
                 .phantom
                 .add(1, || format!("{place}: {who} was {fate:?}")),
@@ -183,7 +254,7 @@ impl<'a> Check<'a> {
         }
     }
 
-    fn end(self) -> (u64, u64) {
+    fn end(self) -> Read {
         let nothing = Seen::default();
         for stream in self.streams.iter().filter(|it| *it.topic == *self.topic) {
             let seen = self.seen.get(&stream.id).unwrap_or(&nothing);
@@ -199,19 +270,19 @@ impl<'a> Check<'a> {
                 }
             }
         }
-        (self.read, self.unknown)
+        Read {
+            records: self.read,
+            unknown: self.unknown,
+            seen: self.seen,
+        }
     }
 }
 
-impl fmt::Display for Verdicts {
+impl fmt::Display for Found {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (name, found) in self.all() {
-            writeln!(f, "  {name:<11} {}", found.count)?;
-            for example in &found.examples {
-                writeln!(f, "    {example}")?;
-            }
-        }
-        Ok(())
+        write!(f, "{}", self.count)?;
+        let mut examples = self.examples.iter();
+        examples.try_for_each(|example| write!(f, "\n    {example}"))
     }
 }
 
@@ -255,8 +326,9 @@ mod tests {
         let mut check = Check::new("t", books, &mut verdicts);
         log.for_each(|(partition, offset, value)| check.take(partition, offset, &value));
         check.end();
-        let all = verdicts.all().map(|(name, found)| (name, found.count));
-        all.into_iter().filter(|(_, count)| *count > 0).collect()
+        let all = verdicts.all().into_iter();
+        let all = all.map(|(name, found)| (name, found.count));
+        all.filter(|(_, count)| *count > 0).collect()
     }
 
     #[test]
@@ -299,6 +371,35 @@ mod tests {
             }
             assert_eq!(found_in(&books, &[1, 0]), violations);
         }
+    }
+
+    #[test]
+    fn what_was_aborted_is_not_to_be_seen() {
+        let books = books();
+        let stream = &books.streams()[0];
+        stream.settle(Settled::Aborted);
+        assert_eq!(found_in(&books, &[0, 1, 2, 3, 7]), []);
+        assert_eq!(found_in(&books, &[0, 1, 2, 3, 7, 8]), [("aborted", 1)]);
+    }
+
+    #[test]
+    fn nothing_of_an_older_instance_comes_behind_a_newer_one() {
+        let books = Books::new();
+        let first = books.open("t", 3);
+        let second = books.open_behind(Some(first.id), ("t", 3));
+        let third = books.open_behind(Some(second.id), ("t", 3));
+        let all = [&first, &second, &third];
+        for stream in all {
+            stream.next();
+            stream.settle(Settled::Acked(None));
+        }
+        let read = |order: [usize; 3]| {
+            let log = order.map(|at| (3, 0, all[at].value(0)));
+            found(&books, log.into_iter())
+        };
+        assert_eq!(read([0, 1, 2]), []);
+        assert_eq!(read([1, 0, 2]), [("reordered", 1)]);
+        assert_eq!(read([2, 0, 1]), [("reordered", 2)]);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use forebay::{Config, Outcome, Producer, Reason, Receipt, Record, Unconfirmed};
 use forebay_kafka_cluster::{
-    self as kafka, Broker, Cluster, ClusterOptions, Listener, Proxies, Rules,
+    self as kafka, Broker, Cluster, ClusterOptions, Isolation, Listener, Proxies, Rules,
 };
 
 use crate::millis;
@@ -75,7 +75,9 @@ async fn outcomes(
 
 fn written(cluster: &Cluster, topic: &str) -> usize {
     let mut count = 0;
-    cluster.read_values(topic, |_, _, _| count += 1).unwrap();
+    cluster
+        .read_values(topic, Isolation::default(), |_, _, _| count += 1)
+        .unwrap();
     count
 }
 
@@ -135,7 +137,9 @@ fn logs(cluster: &Cluster, topic: &str) -> BTreeMap<i32, Vec<i32>> {
         let number = text.split(' ').next().unwrap_or_default();
         log.push(number.parse().unwrap());
     };
-    cluster.read_values(topic, take).unwrap();
+    cluster
+        .read_values(topic, Isolation::default(), take)
+        .unwrap();
     logs
 }
 

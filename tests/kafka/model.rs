@@ -13,7 +13,8 @@ use forebay_model_cluster::{Log, ReplicaState, code, raw};
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::{ApiKey, ProduceRequest, ProduceResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
-use sides::over_a_socket;
+
+pub(crate) use sides::over_a_socket;
 
 use crate::millis;
 
@@ -37,7 +38,7 @@ fn attributed((stamp, attributes): ((i64, i16, i32), i16), count: i32, size: usi
     encoded(stamp, (millis(), attributes), count, size)
 }
 
-fn encoded(
+pub(crate) fn encoded(
     stamp: (i64, i16, i32),
     (timestamp, attributes): (i64, i16),
     count: i32,

@@ -39,7 +39,7 @@ impl Side {
     }
 }
 
-pub(super) fn over_a_socket(broker: SocketAddr, request: &[u8]) -> Bytes {
+pub(crate) fn over_a_socket(broker: SocketAddr, request: &[u8]) -> Bytes {
     let mut socket = TcpStream::connect(broker).expect("the broker listens");
     let limit = Some(Duration::from_secs(20));
     socket.set_read_timeout(limit).expect("a socket");

@@ -3,6 +3,7 @@
 mod bounces;
 mod exactly_once;
 mod fences;
+mod hanging;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};

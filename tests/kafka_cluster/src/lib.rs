@@ -22,6 +22,7 @@ mod read_back;
 mod relays;
 mod release;
 mod token_server;
+mod transactions;
 mod watchdog;
 mod zookeeper;
 
@@ -38,6 +39,7 @@ pub use proxy::{Proxies, Proxy, Rules};
 pub use read_back::{Consumed, Isolation, Partitioning, Seen};
 pub use release::Release;
 pub use token_server::{TokenServer, TokenServerOptions};
+pub use transactions::Table;
 
 use std::fmt;
 use std::io::Write;

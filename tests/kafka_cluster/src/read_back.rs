@@ -16,6 +16,16 @@ pub enum Isolation {
     ReadCommitted,
 }
 
+impl Isolation {
+    /// The value of `isolation.level`.
+    fn level(self) -> &'static str {
+        match self {
+            Self::ReadUncommitted => "read_uncommitted",
+            Self::ReadCommitted => "read_committed",
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Consumed {
     pub partition: i32,
@@ -95,6 +105,7 @@ impl Cluster {
     pub fn read_values(
         &self,
         topic: &str,
+        isolation: Isolation,
         mut take: impl FnMut(i32, i64, &[u8]) + Send,
     ) -> Result<()> {
         let read = move |out: ChildStdout| -> io::Result<()> {
@@ -111,7 +122,7 @@ impl Cluster {
             }
             Ok(())
         };
-        let args = ["values", &self.bootstrap(), topic, "read_uncommitted"];
+        let args = ["values", &self.bootstrap(), topic, isolation.level()];
         let read = self
             .reader()
             .read_program("ReadBack.java", &args, LIMIT, read)?;
@@ -119,11 +130,7 @@ impl Cluster {
     }
 
     fn read_back(&self, mode: &str, topic: &str, isolation: Isolation) -> Result<Vec<u8>> {
-        let isolation = match isolation {
-            Isolation::ReadUncommitted => "read_uncommitted",
-            Isolation::ReadCommitted => "read_committed",
-        };
-        let args = [mode, &self.bootstrap(), topic, isolation];
+        let args = [mode, &self.bootstrap(), topic, isolation.level()];
         self.reader().program("ReadBack.java", &args, LIMIT)
     }
 }

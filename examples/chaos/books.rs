@@ -109,6 +109,13 @@ impl Books {
         lock(&self.streams).clone()
     }
 
+    /// Bytes that the streams and the fates of their records take.
+    pub fn memory(&self) -> usize {
+        let streams = lock(&self.streams);
+        let of_each = streams.iter().map(|it| size_of::<Stream>() + it.memory());
+        of_each.sum()
+    }
+
     /// Notes the outcomes of a stream's records, in their order, to the end of the stream.
     pub async fn follow<R: Future<Output = Outcome>>(
         &self,

@@ -162,6 +162,7 @@ pub fn destinations() -> impl Iterator<Item = (&'static str, i32)> {
 impl Instance<'_> {
     async fn work(&mut self, producer: &TransactionalProducer) -> End {
         let around = self.around;
+        let by = format!("{} instance {}", self.id.name, self.number).into();
         let (begin, mut records) = (Instant::now(), 0);
         while !around.stop.load(Relaxed) {
             let transaction = match producer.begin().await {
@@ -175,8 +176,7 @@ impl Instance<'_> {
             };
             let count = self.id.begun.fetch_add(1, Relaxed) + 1;
             self.id.began.fetch_max(self.number, Relaxed);
-            let by = format!("{} instance {}", self.id.name, self.number);
-            let number = around.transactions.begin(by);
+            let number = around.transactions.begin(&by);
             records += self.fill(&transaction, number).await;
             let told = self.end(transaction, number).await;
             around.transactions.told(number, told);

@@ -13,20 +13,19 @@ use crate::kinds::{Kind, Sending, Tally};
 use crate::transactions::Transactions;
 use crate::verdicts::Verdicts;
 
-/// The resident memory of this process, and the part that the fates of records take, in KiB: at the
-/// start of the faults, at each minute, and at the end.
+/// The resident memory of this process, and the part that the books take, in KiB: at the start of the
+/// faults, at each minute, and at the end.
 pub struct Memory(Mutex<Vec<(u64, u64)>>);
 
 impl Memory {
-    pub fn begin(books: &Books) -> Self {
+    pub fn begin() -> Self {
         let memory = Self(Mutex::default());
-        memory.look(books);
+        memory.look(0);
         memory
     }
 
-    pub fn look(&self, books: &Books) {
-        let fates: usize = books.streams().iter().map(|it| it.memory()).sum();
-        self.lock().push((resident(), fates as u64 / 1024));
+    pub fn look(&self, books: usize) {
+        self.lock().push((resident(), books as u64 / 1024));
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<(u64, u64)>> {
@@ -41,8 +40,8 @@ impl fmt::Display for Memory {
         for (resident, _) in all.iter() {
             write!(f, "{:.1} ", *resident as f64 / MIB)?;
         }
-        let fates = all.last().map_or(0, |(_, fates)| *fates) as f64 / MIB;
-        write!(f, "MiB, {fates:.1} of the last for the fates of records")?;
+        let books = all.last().map_or(0, |(_, books)| *books) as f64 / MIB;
+        write!(f, "MiB, {books:.1} of the last for the books")?;
         if all.len() < 12 {
             return Ok(());
         }
@@ -51,7 +50,7 @@ impl fmt::Display for Memory {
         let mean = |part: &[(u64, u64)]| {
             let others = part
                 .iter()
-                .map(|(resident, fates)| resident - fates.min(resident));
+                .map(|(resident, books)| resident - books.min(resident));
             others.sum::<u64>() as f64 / part.len() as f64 / MIB
         };
         let (early, late) = (mean(early), mean(late));
@@ -90,7 +89,7 @@ pub fn tell_progress(
         let now = Instant::now();
         if now >= next_minute {
             next_minute += Duration::from_secs(60);
-            memory.look(books);
+            memory.look(books.memory() + transactions.map_or(0, Transactions::memory));
         }
         if now >= next_line {
             next_line += BETWEEN;

@@ -64,7 +64,6 @@ impl<'a> Run<'a> {
         tally: Tally,
         (seed, rate): (u64, f64),
     ) -> kafka::Result<Self> {
-        let books = Arc::new(Books::new());
         Ok(Self {
             cluster,
             config,
@@ -72,8 +71,8 @@ impl<'a> Run<'a> {
             seed,
             rate,
             proxies: Proxies::start(cluster, PROXIED)?,
-            memory: Memory::begin(&books),
-            books,
+            memory: Memory::begin(),
+            books: Arc::new(Books::new()),
             begin: Instant::now(),
         })
     }
@@ -176,7 +175,8 @@ impl<'a> Run<'a> {
         mut hurt: Hurt,
         transactions: Option<(&Transactions, Instant)>,
     ) -> Result<bool, Box<dyn std::error::Error>> {
-        self.memory.look(&self.books);
+        let of_transactions = transactions.map_or(0, |(it, _)| it.memory());
+        self.memory.look(self.books.memory() + of_transactions);
         say(self.begin, "reading everything back");
         let (reading, verdicts) = (Instant::now(), &mut hurt.verdicts);
         let isolation = match transactions {

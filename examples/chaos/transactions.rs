@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::books::Books;
 use crate::stream::Fate;
@@ -27,7 +27,7 @@ pub enum Told {
 
 struct Transaction {
     /// The transactional id with the number of its instance, for whoever looks into a violation.
-    by: String,
+    by: Arc<str>,
     told: Told,
     in_doubt: bool,
     /// The accepted records: stream and number.
@@ -45,10 +45,10 @@ pub struct Transactions {
 
 impl Transactions {
     /// Notes that one has begun. Returns its number.
-    pub fn begin(&self, by: String) -> usize {
+    pub fn begin(&self, by: &Arc<str>) -> usize {
         let mut all = self.all();
         all.push(Transaction {
-            by,
+            by: Arc::clone(by),
             told: Told::Nothing,
             in_doubt: false,
             records: Vec::new(),
@@ -67,6 +67,13 @@ impl Transactions {
 
     pub fn told(&self, number: usize, told: Told) {
         self.all()[number].told = told;
+    }
+
+    /// Bytes that they take.
+    pub fn memory(&self) -> usize {
+        let all = self.all();
+        let records = all.iter().map(|it| it.records.capacity()).sum::<usize>();
+        all.len() * size_of::<Transaction>() + records * size_of::<(u32, u64)>()
     }
 
     /// How many have ended.
@@ -165,7 +172,7 @@ mod tests {
     fn found(told: Told, fates: [Settled; 3], there: &[(u32, u64)]) -> Vec<(&'static str, u64)> {
         let (books, transactions) = (Books::new(), Transactions::default());
         let streams = [books.open("t", 0), books.open("t", 1)];
-        let number = transactions.begin("id".into());
+        let number = transactions.begin(&"id".into());
         for (fate, at) in fates.into_iter().zip([0, 0, 1]) {
             transactions.holds(number, (streams[at].id, streams[at].next()));
             streams[at].settle(fate);

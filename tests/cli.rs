@@ -462,6 +462,136 @@ async fn perf_counts_failures_and_says_why() {
     );
 }
 
+const TRANSACTIONS: [&str; 11] = [
+    " transactions committed (",
+    " records, ",
+    " records/sec), ",
+    " aborted (",
+    " records), ",
+    " unknown (",
+    " records), commits: ",
+    " ms avg, ",
+    " ms max, ",
+    " ms 50th, ",
+    " ms 99th.",
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn perf_commits_as_often_as_it_is_told_to() {
+    let (broker, servers) = start("committed", 3).await;
+    for handle in ["shared", "lane"] {
+        let before = broker.request_count(ApiKey::EndTxn);
+        let mut args = vec!["perf", "--topic", "committed", "--num-records", "1050"];
+        args.extend(["--record-size", "10", "--throughput", "-1"]);
+        args.extend(["--bootstrap-server", &servers, "--handle", handle]);
+        args.extend(["--transaction-records", "100"]);
+        let output = run(&args, b"").await;
+        assert!(output.status.success(), "{output:?}");
+        let stdout = text(&output.stdout);
+        let [total, ends] = stdout.lines().collect::<Vec<_>>()[..] else {
+            panic!("{stdout}");
+        };
+        assert_eq!(figures(total, &TOTAL)[0], 1050.0);
+        let ends = figures(ends, &TRANSACTIONS);
+        assert_eq!(ends[..2], [11.0, 1050.0], "{stdout}");
+        assert_eq!(ends[3..7], [0.0; 4], "{stdout}");
+        assert_eq!(broker.request_count(ApiKey::EndTxn) - before, 11);
+    }
+    let records = broker.all_records("committed").expect("records");
+    assert_eq!(records.len(), 2100);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn perf_commits_when_the_time_is_over() {
+    let (broker, servers) = start("timed", 1).await;
+    let mut args = vec!["perf", "--topic", "timed", "--num-records", "400"];
+    args.extend(["--record-size", "10", "--throughput", "1000"]);
+    args.extend(["--bootstrap-server", &servers]);
+    args.extend([
+        "--transactional-id",
+        "timed",
+        "--transaction-duration-ms",
+        "50",
+    ]);
+    let output = run(&args, b"").await;
+    assert!(output.status.success(), "{output:?}");
+    let stdout = text(&output.stdout);
+    let ends = figures(stdout.lines().last().expect("a line"), &TRANSACTIONS);
+    // As many as fit into 0.4 s, and fewer where the machine is busy.
+    assert!((2.0..=8.0).contains(&ends[0]), "{stdout}");
+    assert_eq!(ends[1], 400.0, "{stdout}");
+    assert_eq!(broker.request_count(ApiKey::EndTxn) as f64, ends[0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn perf_tells_what_was_aborted() {
+    let (broker, servers) = start("aborted", 1).await;
+    broker.on_once(ApiKey::Produce, |_| {
+        Control::Error(krafka::error::ErrorCode::TopicAuthorizationFailed)
+    });
+    let mut args = vec!["perf", "--topic", "aborted", "--num-records", "30"];
+    args.extend(["--record-size", "10", "--throughput", "-1"]);
+    args.extend([
+        "--bootstrap-server",
+        &servers,
+        "--transaction-records",
+        "10",
+    ]);
+    let output = run(&args, b"").await;
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let stdout = text(&output.stdout);
+    let ends = figures(stdout.lines().last().expect("a line"), &TRANSACTIONS);
+    assert_eq!(ends[..2], [2.0, 20.0], "{stdout}");
+    assert_eq!(ends[3..7], [1.0, 10.0, 0.0, 0.0], "{stdout}");
+    let stderr = text(&output.stderr);
+    assert!(
+        stderr.contains("20 acked, 10 not written, 0 unknown"),
+        "{stderr}"
+    );
+    assert!(stderr.contains("10 x aborted: "), "{stderr}");
+    assert!(stderr.contains("TOPIC_AUTHORIZATION_FAILED"), "{stderr}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn perf_in_transactions_refuses_what_makes_none() {
+    let perf = [
+        "perf",
+        "--topic",
+        "t",
+        "--num-records",
+        "1",
+        "--record-size",
+        "1",
+    ];
+    let perf = [
+        &perf[..],
+        &["--throughput", "-1", "--bootstrap-server", "localhost:1"],
+    ]
+    .concat();
+    for (more, says) in [
+        (
+            &["--transaction-duration-ms", "0"][..],
+            "--transaction-duration-ms",
+        ),
+        (&["--transaction-records", "0"], "--transaction-records"),
+        (
+            &[
+                "--transactional-id",
+                "a",
+                "--producer-props",
+                "enable.idempotence=false",
+            ],
+            "idempotence",
+        ),
+    ] {
+        let output = run(&[&perf, more].concat(), b"").await;
+        let stderr = text(&output.stderr);
+        assert!(stderr.contains(says), "{stderr}");
+        assert!(!output.status.success(), "{stderr}");
+        assert!(output.stdout.is_empty(), "{output:?}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_demo_ends_well() {
     let output = run(&["demo", "--records", "20000"], b"").await;

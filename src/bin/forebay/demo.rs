@@ -14,8 +14,8 @@ use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use krafka::testing::FakeBroker;
 
 use crate::Failure;
-use crate::follow::{Follower, Handle, Observer, Sent};
-use crate::perf::{histogram, record};
+use crate::follow::{Follower, Observer, Sent};
+use crate::perf::figures::{histogram, record};
 use crate::read_back::read_back;
 use crate::records::{Check, KEYS, Places, Source, VALUE_LEN};
 use crate::tally::Tally;
@@ -181,7 +181,7 @@ async fn produce(
         producer.clone(),
         Arc::clone(brokers),
     ));
-    let mut handle = Handle::Shared(producer.clone());
+    let mut handle = producer.clone();
     let mut source = Source::new();
     let mut refused = Tally::default();
     let began = Instant::now();

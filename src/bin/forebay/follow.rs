@@ -7,7 +7,7 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use forebay::{Lane, Outcome, Producer, Receipt, Record, SendError};
+use forebay::{Acked, Lane, Outcome, Producer, Record, SendError, transaction};
 use futures_util::FutureExt;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -25,48 +25,97 @@ const WINDOW: usize = 1 << 18;
 const LOOK_EVERY: usize = 16;
 
 /// An accepted record.
-pub struct Sent<T> {
-    receipt: Receipt,
+pub struct Sent<T, R = forebay::Receipt> {
+    receipt: R,
     /// When `send` was called, or a little earlier.
     pub at: Instant,
     pub tag: T,
 }
 
 /// Receives every record's outcome. The records of one partition come in order.
-pub trait Observer<T>: Send + 'static {
-    fn settled(&mut self, sent: &Sent<T>, outcome: Outcome, now: Instant);
+pub trait Observer<T, R = forebay::Receipt>: Send + 'static {
+    fn settled(&mut self, sent: &Sent<T, R>, outcome: Outcome, now: Instant);
 }
 
-/// What records are sent through: the shared producer or a lane.
-pub enum Handle {
-    Shared(Producer),
-    Lane(Box<Lane>),
+/// What tells a record's outcome; in a transaction, whether it was appended.
+pub trait Receipt: Unpin + Send + 'static {
+    fn partition(&self) -> i32;
+    fn poll_outcome(&mut self, context: &mut Context<'_>) -> Poll<Outcome>;
 }
 
-impl Handle {
-    async fn send(&mut self, record: Record) -> Result<Receipt, SendError> {
-        match self {
-            Self::Shared(producer) => producer.send(record).await,
-            Self::Lane(lane) => {
-                let sent = lane.send(record.borrowed()).await?;
-                Ok(sent.receipt())
-            }
-        }
+impl Receipt for forebay::Receipt {
+    fn partition(&self) -> i32 {
+        self.partition()
+    }
+
+    fn poll_outcome(&mut self, context: &mut Context<'_>) -> Poll<Outcome> {
+        Pin::new(self).poll(context)
+    }
+}
+
+impl Receipt for transaction::Receipt {
+    fn partition(&self) -> i32 {
+        self.partition()
+    }
+
+    fn poll_outcome(&mut self, context: &mut Context<'_>) -> Poll<Outcome> {
+        let appended = Pin::new(self).poll(context);
+        appended.map_ok(|it| Acked::new(it.partition, it.offset, it.timestamp))
+    }
+}
+
+/// What records are sent through.
+pub trait Handle {
+    type Receipt: Receipt;
+    async fn send(&mut self, record: Record) -> Result<Self::Receipt, SendError>;
+}
+
+impl Handle for Producer {
+    type Receipt = forebay::Receipt;
+
+    async fn send(&mut self, record: Record) -> Result<Self::Receipt, SendError> {
+        Producer::send(self, record).await
+    }
+}
+
+impl Handle for Lane {
+    type Receipt = forebay::Receipt;
+
+    async fn send(&mut self, record: Record) -> Result<Self::Receipt, SendError> {
+        let sent = Lane::send(self, record.borrowed()).await?;
+        Ok(sent.receipt())
+    }
+}
+
+impl Handle for transaction::Handle {
+    type Receipt = transaction::Receipt;
+
+    async fn send(&mut self, record: Record) -> Result<Self::Receipt, SendError> {
+        transaction::Handle::send(self, record).await
+    }
+}
+
+impl Handle for transaction::Lane {
+    type Receipt = transaction::Receipt;
+
+    async fn send(&mut self, record: Record) -> Result<Self::Receipt, SendError> {
+        let sent = transaction::Lane::send(self, record.borrowed()).await?;
+        Ok(sent.receipt())
     }
 }
 
 /// Sends the records of one topic, and hands their receipts to a follower task.
-pub struct Follower<T> {
-    chunk: Vec<Sent<T>>,
-    chunks: mpsc::Sender<Vec<Sent<T>>>,
+pub struct Follower<T, R = forebay::Receipt> {
+    chunk: Vec<Sent<T, R>>,
+    chunks: mpsc::Sender<Vec<Sent<T, R>>>,
     /// The last reading of the clock, unless there was a wait since.
     looked: Option<Instant>,
 }
 
-impl<T: Send + Unpin + 'static> Follower<T> {
+impl<T: Send + Unpin + 'static, R: Receipt> Follower<T, R> {
     /// Starts the follower task. It returns the observer when this value is dropped and every
     /// outcome was reported.
-    pub fn start<O: Observer<T>>(observer: O) -> (Self, JoinHandle<O>) {
+    pub fn start<O: Observer<T, R>>(observer: O) -> (Self, JoinHandle<O>) {
         let (to, chunks) = mpsc::channel(CHUNKS);
         let follow = Follow {
             chunks,
@@ -83,13 +132,14 @@ impl<T: Send + Unpin + 'static> Follower<T> {
         (follower, tokio::spawn(follow.run()))
     }
 
-    /// Sends a record. If the future is dropped before it is ready, the record was not accepted.
+    /// Sends a record. Returns when, or a little earlier. If the future is dropped before it is ready, the
+    /// record was not accepted.
     pub async fn send(
         &mut self,
-        handle: &mut Handle,
+        handle: &mut impl Handle<Receipt = R>,
         record: Record,
         tag: T,
-    ) -> Result<(), SendError> {
+    ) -> Result<Instant, SendError> {
         if self.chunk.len() >= CHUNK {
             self.hand_over().await;
         }
@@ -114,7 +164,7 @@ impl<T: Send + Unpin + 'static> Follower<T> {
             }
         };
         self.chunk.push(Sent { receipt, at, tag });
-        Ok(())
+        Ok(at)
     }
 
     /// Hands all receipts so far to the follower. Call it before any pause, or the pause counts as
@@ -139,17 +189,17 @@ impl<T: Send + Unpin + 'static> Follower<T> {
 }
 
 /// The follower task.
-struct Follow<T, O> {
-    chunks: mpsc::Receiver<Vec<Sent<T>>>,
+struct Follow<T, R, O> {
+    chunks: mpsc::Receiver<Vec<Sent<T, R>>>,
     open: bool,
     /// Receipts by partition. Only the first of each queue is polled: the records of a partition
     /// are settled in order, and a slow partition does not delay the others.
-    queues: Vec<VecDeque<Sent<T>>>,
+    queues: Vec<VecDeque<Sent<T, R>>>,
     waiting: usize,
     observer: O,
 }
 
-impl<T: Unpin, O: Observer<T>> Follow<T, O> {
+impl<T: Unpin, R: Receipt, O: Observer<T, R>> Follow<T, R, O> {
     async fn run(mut self) -> O {
         poll_fn(|context| self.poll(context)).await;
         self.observer
@@ -192,7 +242,7 @@ impl<T: Unpin, O: Observer<T>> Follow<T, O> {
         let now = Instant::now();
         for queue in &mut self.queues {
             while let Some(sent) = queue.front_mut() {
-                let Poll::Ready(outcome) = Pin::new(&mut sent.receipt).poll(context) else {
+                let Poll::Ready(outcome) = sent.receipt.poll_outcome(context) else {
                     break;
                 };
                 self.observer.settled(sent, outcome, now);

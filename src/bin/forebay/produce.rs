@@ -15,7 +15,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 
 use crate::Failure;
-use crate::follow::{Follower, Handle, Observer, Sent};
+use crate::follow::{Follower, Observer, Sent};
 use crate::lines::{self, Line};
 use crate::settings::{Settings, topic_name};
 use crate::tally::Tally;
@@ -118,7 +118,7 @@ async fn send_all(
     let mut pump = Pump {
         record,
         longest,
-        handle: Handle::Shared(producer.clone()),
+        producer: producer.clone(),
         follower,
         lines,
         pending: VecDeque::new(),
@@ -249,7 +249,7 @@ impl Records {
 struct Pump {
     record: Records,
     longest: usize,
-    handle: Handle,
+    producer: Producer,
     follower: Follower<()>,
     lines: mpsc::Receiver<io::Result<Vec<Line>>>,
     /// Lines that were read and are not accepted yet.
@@ -269,7 +269,7 @@ impl Pump {
                 match line {
                     Line::Whole(line) => {
                         let record = self.record.of(line.clone());
-                        let sent = self.follower.send(&mut self.handle, record, ()).await;
+                        let sent = self.follower.send(&mut self.producer, record, ()).await;
                         if let Err(error) = sent {
                             self.refused.refused(&error);
                         }

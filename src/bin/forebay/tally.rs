@@ -50,6 +50,23 @@ impl Tally {
         }
     }
 
+    /// Counts records of a transaction that was aborted: for a reader of what is committed they are not
+    /// written.
+    pub fn aborted(&mut self, count: u64, why: impl fmt::Display) {
+        if count > 0 {
+            self.not_written += count;
+            *self.reason(format!("aborted: {why}")) += count;
+        }
+    }
+
+    /// Counts records of which nobody can say whether they are written.
+    pub fn unknown(&mut self, count: u64, why: impl fmt::Display) {
+        if count > 0 {
+            self.unknown += count;
+            *self.reason(format!("may or may not be written: {why}")) += count;
+        }
+    }
+
     fn because(&mut self, reason: String) {
         *self.reason(reason) += 1;
     }

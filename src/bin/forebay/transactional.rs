@@ -23,6 +23,13 @@ pub struct Limits {
     pub time: Duration,
 }
 
+impl Limits {
+    /// Whether a transaction of so many records that began so long ago is to be committed.
+    pub fn reached(&self, records: usize, age: Duration) -> bool {
+        records >= self.records || age >= self.time
+    }
+}
+
 /// Sends lines, and begins each transaction that was aborted anew.
 pub struct Transactional<R> {
     producer: TransactionalProducer,

@@ -4,6 +4,7 @@ mod bounces;
 mod exactly_once;
 mod fences;
 mod hanging;
+mod perf;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};

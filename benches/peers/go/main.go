@@ -70,6 +70,12 @@ func main() {
 		trusted.AppendCertsFromPEM(pem)
 		options = append(options, kgo.DialTLSConfig(&tls.Config{RootCAs: trusted}))
 	}
+	transactionTime := time.Duration(number("transaction_ms")) * time.Millisecond
+	transactionRecords := number("transaction_records")
+	if transactionRecords > 0 {
+		id := fmt.Sprintf("peers-go-%d", os.Getpid())
+		options = append(options, kgo.TransactionalID(id))
+	}
 	client, err := kgo.NewClient(options...)
 	check(err)
 
@@ -81,10 +87,17 @@ func main() {
 	// Promises are called one after the other: they count without atomic additions.
 	var counted uint64
 	var latencies []atomic.Uint32
-	if rate > 0 {
+	if rate > 0 || transactionRecords > 0 {
 		latencies = make([]atomic.Uint32, longest)
 	}
 	began := time.Now()
+	// Counts the latency of a record that was due then, or of a commit that was asked for.
+	took := func(since time.Duration) {
+		if since >= warm && since < end {
+			us := (time.Since(began) - since).Microseconds()
+			latencies[min(max(us, 0), longest-1)].Add(1)
+		}
+	}
 	var pool sync.Pool
 	pool.New = func() any {
 		p := new(pooled)
@@ -99,9 +112,8 @@ func main() {
 			if counted++; counted%64 == 0 {
 				acked.Store(counted)
 			}
-			if rate > 0 && due >= warm && due < end {
-				us := (time.Since(began) - due).Microseconds()
-				latencies[min(max(us, 0), longest-1)].Add(1)
+			if rate > 0 {
+				took(due)
 			}
 		}
 		return p
@@ -140,7 +152,26 @@ func main() {
 	}
 
 	sent := 0
-	if rate == 0 {
+	if transactionRecords > 0 {
+		for goOn() {
+			check(client.BeginTransaction())
+			due := time.Since(began) + transactionTime
+			left := transactionRecords
+			for left > 0 && time.Since(began) < due {
+				n := min(left, stride)
+				for range n {
+					send(0)
+				}
+				left -= n
+			}
+			asked := time.Since(began)
+			check(client.Flush(ctx))
+			check(client.EndTransaction(ctx, kgo.TryCommit))
+			took(asked)
+			acked.Store(counted)
+			sent += transactionRecords - left
+		}
+	} else if rate == 0 {
 		for goOn() {
 			for range stride {
 				send(0)
@@ -161,7 +192,7 @@ func main() {
 	check(client.Flush(ctx))
 	acked.Store(counted)
 	fmt.Println("end", sent, acked.Load(), failed.Load())
-	if rate > 0 {
+	if latencies != nil {
 		fmt.Println("latency", percentile(latencies, 0.50), percentile(latencies, 0.99))
 	}
 	fmt.Println("bye")

@@ -60,7 +60,15 @@ public class Load {
         }
         config.put("key.serializer", ByteArraySerializer.class.getName());
         config.put("value.serializer", ByteArraySerializer.class.getName());
+        long time = Long.parseLong(words.get("transaction_ms")) * 1_000_000;
+        long records = Long.parseLong(words.get("transaction_records"));
+        if (records > 0) {
+            config.put("transactional.id", "peers-java-" + ProcessHandle.current().pid());
+        }
         KafkaProducer<byte[], byte[]> producer = new KafkaProducer<>(config);
+        if (records > 0) {
+            producer.initTransactions();
+        }
 
         String topic = words.get("topic");
         int rate = Integer.parseInt(words.get("rate"));
@@ -70,9 +78,29 @@ public class Load {
             Integer.parseInt(words.get("key")), Integer.parseInt(words.get("value")));
         int at = 0;
         long sent = 0;
-        AtomicIntegerArray latencies = new AtomicIntegerArray(rate > 0 ? LONGEST : 0);
+        AtomicIntegerArray latencies = new AtomicIntegerArray(rate > 0 || records > 0 ? LONGEST : 0);
         began = System.nanoTime();
-        if (rate == 0) {
+        if (records > 0) {
+            Callback settled = (metadata, error) -> count(error);
+            while (goOn()) {
+                producer.beginTransaction();
+                long due = now() + time;
+                long left = records;
+                while (left > 0 && now() < due) {
+                    int stride = (int) Math.min(left, STRIDE);
+                    for (int i = 0; i < stride; i++) {
+                        at = at + 1 < entries.length ? at + 1 : 0;
+                        byte[][] entry = entries[at];
+                        producer.send(new ProducerRecord<>(topic, entry[0], entry[1]), settled);
+                    }
+                    left -= stride;
+                }
+                long asked = now();
+                producer.commitTransaction();
+                took(latencies, asked);
+                sent += records - left;
+            }
+        } else if (rate == 0) {
             Callback settled = (metadata, error) -> count(error);
             while (goOn()) {
                 for (int i = 0; i < STRIDE; i++) {
@@ -91,9 +119,8 @@ public class Load {
                 }
                 Callback settled = (metadata, error) -> {
                     count(error);
-                    if (error == null && due >= warm && due < end) {
-                        long us = (now() - due) / 1000;
-                        latencies.incrementAndGet((int) Math.min(us, LONGEST - 1));
+                    if (error == null) {
+                        took(latencies, due);
                     }
                 };
                 for (int i = 0; i < rate / 1000; i++) {
@@ -106,7 +133,7 @@ public class Load {
         }
         producer.flush();
         System.out.println("end " + sent + " " + acked.get() + " " + failed.get());
-        if (rate > 0) {
+        if (latencies.length() > 0) {
             System.out.println(
                 "latency " + percentile(latencies, 0.50) + " " + percentile(latencies, 0.99));
         }
@@ -114,6 +141,14 @@ public class Load {
         while (System.in.read() >= 0) {
         }
         producer.close();
+    }
+
+    /** Counts the latency of a record that was due then, or of a commit that was asked for. */
+    static void took(AtomicIntegerArray latencies, long since) {
+        if (since >= warm && since < end) {
+            long us = (now() - since) / 1000;
+            latencies.incrementAndGet((int) Math.min(us, LONGEST - 1));
+        }
     }
 
     static long now() {

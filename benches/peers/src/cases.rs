@@ -18,6 +18,16 @@ pub struct Case {
     pub rate: u64,
     /// Whether connections are encrypted. Clients without that are left out.
     pub tls: bool,
+    /// When transactions are committed, on real brokers. Clients without them are left out.
+    pub transactions: Option<Transactions>,
+}
+
+/// When a transaction is committed and the next one begins: whichever comes first.
+#[derive(Clone, Copy)]
+pub struct Transactions {
+    /// Milliseconds since it began; looked at every 256 records.
+    pub time: u64,
+    pub records: u64,
 }
 
 const KIB_16: usize = 16 * 1024;
@@ -35,9 +45,12 @@ const FLAT_OUT: Case = Case {
     codec: "none",
     rate: 0,
     tls: false,
+    transactions: None,
 };
 
-pub const CASES: [Case; 13] = [
+const NEVER: u64 = u64::MAX;
+
+pub const CASES: [Case; 15] = [
     Case {
         name: "1p",
         title: "100 B, 1 partition, 16 KiB",
@@ -117,6 +130,24 @@ pub const CASES: [Case; 13] = [
         name: "500k-linger5",
         title: "500,000/s, linger 5",
         rate: 500_000,
+        ..FLAT_OUT
+    },
+    Case {
+        name: "12p-100ms",
+        title: "100 B, 12 partitions, transactions of 100 ms",
+        transactions: Some(Transactions {
+            time: 100,
+            records: NEVER,
+        }),
+        ..FLAT_OUT
+    },
+    Case {
+        name: "12p-1000r",
+        title: "100 B, 12 partitions, transactions of 1,000 records",
+        transactions: Some(Transactions {
+            time: NEVER,
+            records: 1_000,
+        }),
         ..FLAT_OUT
     },
 ];

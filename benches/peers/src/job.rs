@@ -1,6 +1,6 @@
 //! The arguments of a client's process: words like `linger=5`, the same in every language.
 
-use crate::cases::Case;
+use crate::cases::{Case, Transactions};
 
 #[derive(Clone)]
 pub struct Job {
@@ -19,6 +19,7 @@ pub struct Job {
     /// Milliseconds before the measured window, and of the window.
     pub warm_up: u64,
     pub window: u64,
+    pub transactions: Option<Transactions>,
 }
 
 impl Job {
@@ -41,10 +42,15 @@ impl Job {
             rate: case.rate,
             warm_up,
             window,
+            transactions: case.transactions,
         }
     }
 
     pub fn words(&self) -> Vec<String> {
+        // Without transactions: 0.
+        let (time, records) = self.transactions.map_or((0, 0), |it| (it.time, it.records));
+        // As large as every language has them.
+        let [time, records] = [time, records].map(|it| it.min(i32::MAX as u64));
         vec![
             format!("brokers={}", self.brokers),
             format!("certificate={}", self.certificate),
@@ -58,6 +64,8 @@ impl Job {
             format!("rate={}", self.rate),
             format!("warm_up={}", self.warm_up),
             format!("window={}", self.window),
+            format!("transaction_ms={time}"),
+            format!("transaction_records={records}"),
         ]
     }
 
@@ -83,6 +91,11 @@ impl Job {
             rate: number("rate"),
             warm_up: number("warm_up"),
             window: number("window"),
+            transactions: Some(Transactions {
+                time: number("transaction_ms"),
+                records: number("transaction_records"),
+            })
+            .filter(|it| it.records > 0),
         }
     }
 }

@@ -10,6 +10,7 @@ use nix::time::ClockId;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
+use crate::cases::Transactions;
 use crate::job::Job;
 
 /// Bytes of different values. After them the values repeat.
@@ -42,6 +43,14 @@ pub trait Client {
     }
     /// Called before a pause.
     async fn pause(&mut self) {}
+    /// Begins a transaction, for a job that has them.
+    async fn begin(&mut self) {
+        unreachable!("a client without transactions");
+    }
+    /// Commits it, and reports the outcomes of all of its records.
+    async fn commit(&mut self) {
+        unreachable!("a client without transactions");
+    }
     /// Returns when every record has its outcome.
     async fn finish(self);
 }
@@ -51,7 +60,8 @@ pub trait Client {
 pub struct Results {
     began: Instant,
     paced: bool,
-    /// Nanoseconds since the start. The latency of records that are due in this range is counted.
+    /// Nanoseconds since the start. The latency of records that are due in this range is counted, and that
+    /// of commits.
     window: std::ops::Range<u64>,
     acked: AtomicU64,
     failed: AtomicU64,
@@ -62,7 +72,8 @@ impl Results {
     fn new(job: &Job) -> Self {
         let window = job.warm_up * 1_000_000..(job.warm_up + job.window) * 1_000_000;
         let paced = job.rate > 0;
-        let latencies = if paced { LONGEST } else { 0 };
+        let counted = paced || job.transactions.is_some();
+        let latencies = if counted { LONGEST } else { 0 };
         Self {
             began: Instant::now(),
             paced,
@@ -84,8 +95,15 @@ impl Results {
         if !acked {
             return;
         }
-        if self.paced && self.window.contains(&due) {
-            let us = self.now().saturating_sub(due) / 1000;
+        if self.paced {
+            self.took(due);
+        }
+    }
+
+    /// Counts the latency of a record that was due then, or of a commit that was asked for.
+    fn took(&self, since: u64) {
+        if self.window.contains(&since) {
+            let us = self.now().saturating_sub(since) / 1000;
             self.latencies[(us as usize).min(LONGEST - 1)].fetch_add(1, Relaxed);
         }
     }
@@ -183,7 +201,23 @@ pub fn run<C: Client>(job: &Job, start: impl AsyncFnOnce(&'static Results) -> C)
         let mut marks = Marks { results, told: 0 };
         let mut ring = Ring::new(job);
         let mut sent = 0;
-        if job.rate == 0 {
+        if let Some(Transactions { time, records }) = job.transactions {
+            // Marks are set between transactions, where all that is acked is committed.
+            while marks.go_on() {
+                client.begin().await;
+                let due = results.now().saturating_add(time.saturating_mul(1_000_000));
+                let mut left = records;
+                while left > 0 && results.now() < due {
+                    let entries = ring.next(left.min(STRIDE as u64) as usize);
+                    client.send_all(entries).await;
+                    left -= entries.len() as u64;
+                }
+                let asked = results.now();
+                client.commit().await;
+                results.took(asked);
+                sent += records - left;
+            }
+        } else if job.rate == 0 {
             while marks.go_on() {
                 let entries = ring.next(STRIDE);
                 client.send_all(entries).await;
@@ -211,7 +245,7 @@ pub fn run<C: Client>(job: &Job, start: impl AsyncFnOnce(&'static Results) -> C)
         client.finish().await;
         let (acked, failed) = results.all(sent);
         tell(&format!("end {sent} {acked} {failed}"));
-        if results.paced {
+        if !results.latencies.is_empty() {
             let [p50, p99] = [0.50, 0.99].map(|share| results.percentile(share));
             tell(&format!("latency {p50} {p99}"));
         }

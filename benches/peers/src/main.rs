@@ -108,10 +108,15 @@ fn compare(args: Args) -> Result<(), String> {
         }
     }
     let chosen = |case: &&Case| match &args.cases[..] {
-        [] => args.brokers.is_none() || case.name == "12p",
+        [] if args.brokers.is_some() => case.name == "12p",
+        [] => case.transactions.is_none(),
         names => names.iter().any(|name| name == case.name),
     };
     let cases: Vec<_> = CASES.iter().filter(chosen).collect();
+    let committing = |case: &&&Case| case.transactions.is_some();
+    if let (None, Some(case)) = (&args.brokers, cases.iter().find(committing)) {
+        return Err(format!("{} takes real brokers: --brokers", case.name));
+    }
     let command = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
     let mut report = Report::new(&entrants, &cases, &command);
     for (row, case) in cases.iter().enumerate() {
@@ -123,7 +128,7 @@ fn compare(args: Args) -> Result<(), String> {
             };
             for column in order {
                 let Entrant { peer, program, .. } = &entrants[column];
-                if case.tls && !peer.tls {
+                if (case.tls && !peer.tls) || (case.transactions.is_some() && !peer.transactions) {
                     continue;
                 }
                 let setting = Setting {

@@ -31,7 +31,7 @@ pub struct Figures {
     pub peak: f64,
     /// The share of its core that the broker used. `None` for a real broker.
     pub broker: Option<f64>,
-    /// Latency in microseconds from when a record was due: p50 and p99.
+    /// Latency in microseconds from when a record was due, or a commit asked for: p50 and p99.
     pub latency: Option<[f64; 2]>,
 }
 

@@ -55,7 +55,8 @@ impl<'a> Report<'a> {
 
     pub fn markdown(&self) -> String {
         let mut text = format!("{}\n\n", self.circumstances());
-        let flat = |case: &Case| case.rate == 0;
+        let flat = |case: &Case| case.rate == 0 && case.transactions.is_none();
+        let committed = |case: &Case| case.transactions.is_some();
         let paced = |case: &Case| case.rate > 0;
         if self.cases.iter().any(|case| flat(case)) {
             text += "As many records as there can be. CPU time of the client's process (user and \
@@ -97,6 +98,22 @@ impl<'a> Report<'a> {
                 |it| Some(it.cpu),
                 |n| format!("{n:.2}"),
             );
+        }
+        if self.cases.iter().any(|case| committed(case)) {
+            text += "\nIn transactions, as many records as there can be. CPU time per committed record, \
+                     µs:\n\n";
+            let cpu = |it: &Figures| Some(it.cpu);
+            self.table(&mut text, committed, true, cpu, |n| format!("{n:.2}"));
+            text += "\nCommitted records a second, in millions:\n\n";
+            let rate = |it: &Figures| Some(it.rate / 1e6);
+            self.table(&mut text, committed, false, rate, |n| format!("{n:.3}"));
+            let percentile = |at: usize| move |it: &Figures| it.latency.map(|latency| latency[at]);
+            let millis = |n| format!("{:.1}", n / 1000.0);
+            text += "\nms from when a commit was asked for to its answer, what had to be sent first included, \
+                     median:\n\n";
+            self.table(&mut text, committed, true, percentile(0), millis);
+            text += "\n99th percentile:\n\n";
+            self.table(&mut text, committed, true, percentile(1), millis);
         }
         text
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use forebay::{Config, Outcome, Producer, Receipt, Receipts, Record};
 
+use super::forebay_transactions::{self, Way};
 use crate::follow::Follower;
 use crate::job::Job;
 use crate::load::{Client, Entry, Results, run};
@@ -69,13 +70,17 @@ impl Kept {
 }
 
 pub fn config(job: &Job) -> Config {
-    let builder = match job.certificate.as_str() {
+    let mut builder = match job.certificate.as_str() {
         "" => Config::builder(),
         certificate => Config::builder()
             .set("security.protocol", "SSL")
             .set("ssl.truststore.type", "PEM")
             .set("ssl.truststore.location", certificate),
     };
+    if job.transactions.is_some() {
+        let id = format!("peers-forebay-{}", std::process::id());
+        builder = builder.set("transactional.id", id);
+    }
     builder
         .set("bootstrap.servers", &job.brokers)
         .set("acks", "all")
@@ -107,6 +112,13 @@ pub fn drive_one_by_one(job: &Job) {
 }
 
 fn drive_by(job: &Job, one_by_one: bool) {
+    if job.transactions.is_some() {
+        let way = match one_by_one {
+            true => Way::OneByOne,
+            false => Way::Slices,
+        };
+        return forebay_transactions::drive(job, way);
+    }
     run(job, async |results: &'static Results| Shared {
         producer: Producer::start(config(job)).expect("a producer"),
         // A static string, as if it were a constant of the program.
@@ -116,14 +128,19 @@ fn drive_by(job: &Job, one_by_one: bool) {
     });
 }
 
+#[inline]
+pub fn record(topic: &'static str, entry: &Entry) -> Record {
+    let record = Record::to_static(topic).value(entry.value.clone());
+    match &entry.key {
+        Some(key) => record.key(key.clone()),
+        None => record,
+    }
+}
+
 impl Shared {
     #[inline]
     fn record(&self, entry: &Entry) -> Record {
-        let record = Record::to_static(self.topic).value(entry.value.clone());
-        match &entry.key {
-            Some(key) => record.key(key.clone()),
-            None => record,
-        }
+        record(self.topic, entry)
     }
 
     /// Sends a record without a future if it need not wait.

@@ -7,6 +7,7 @@
 use forebay::{BorrowedRecord, Lane, Producer};
 
 use super::forebay::{Kept, config};
+use super::forebay_transactions::{self, Way};
 use crate::job::Job;
 use crate::load::{Client, Entry, Results, run};
 
@@ -18,6 +19,9 @@ struct Exclusive {
 }
 
 pub fn drive(job: &Job) {
+    if job.transactions.is_some() {
+        return forebay_transactions::drive(job, Way::Lane);
+    }
     run(job, async |results: &'static Results| {
         let producer = Producer::start(config(job)).expect("a producer");
         Exclusive {
@@ -29,7 +33,7 @@ pub fn drive(job: &Job) {
     });
 }
 
-fn record<'a>(topic: &'a str, entry: &'a Entry) -> BorrowedRecord<'a> {
+pub fn record<'a>(topic: &'a str, entry: &'a Entry) -> BorrowedRecord<'a> {
     let record = BorrowedRecord::to(topic).value(&entry.value);
     match &entry.key {
         Some(key) => record.key(key),

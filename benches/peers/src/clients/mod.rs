@@ -3,6 +3,7 @@
 mod confluent;
 mod forebay;
 mod forebay_lane;
+mod forebay_transactions;
 mod franz_go;
 mod java;
 mod kacrab;
@@ -26,6 +27,8 @@ pub struct Peer {
     pub warm_up: u64,
     /// Whether it is measured with encrypted connections, too.
     pub tls: bool,
+    /// Whether it is measured with transactions, too.
+    pub transactions: bool,
     kind: Kind,
 }
 
@@ -55,6 +58,7 @@ const fn rust(
         title,
         warm_up: 0,
         tls: false,
+        transactions: false,
         kind: Kind::Rust { drive, package },
     }
 }
@@ -63,29 +67,41 @@ impl Peer {
     const fn with_tls(self) -> Self {
         Self { tls: true, ..self }
     }
+
+    const fn with_transactions(self) -> Self {
+        Self {
+            transactions: true,
+            ..self
+        }
+    }
 }
 
 pub const PEERS: &[Peer] = &[
-    rust("forebay", "forebay", "forebay", forebay::drive).with_tls(),
+    rust("forebay", "forebay", "forebay", forebay::drive)
+        .with_tls()
+        .with_transactions(),
     rust(
         "forebay-one-by-one",
         "forebay, one by one",
         "forebay",
         forebay::drive_one_by_one,
     )
-    .with_tls(),
+    .with_tls()
+    .with_transactions(),
     rust(
         "forebay-lane",
         "forebay, a lane",
         "forebay",
         forebay_lane::drive,
     )
-    .with_tls(),
+    .with_tls()
+    .with_transactions(),
     Peer {
         name: "franz-go",
         title: "franz-go",
         warm_up: 0,
         tls: true,
+        transactions: true,
         kind: Kind::Other(franz_go::build),
     },
     #[cfg(feature = "librdkafka")]
@@ -102,6 +118,7 @@ pub const PEERS: &[Peer] = &[
         title: "librdkafka (rdkafka)",
         warm_up: 0,
         tls: false,
+        transactions: false,
         kind: Kind::LeftOut("built without the feature librdkafka, which needs a C compiler"),
     },
     Peer {
@@ -110,6 +127,7 @@ pub const PEERS: &[Peer] = &[
         // Time to compile its hot path.
         warm_up: 5000,
         tls: true,
+        transactions: true,
         kind: Kind::Other(java::build),
     },
     rust(

@@ -134,6 +134,7 @@ async fn live(
         if end == End::Stopped {
             return verdicts;
         }
+        tracing::debug!(id.name, number, "is fenced");
         let transactions = &surroundings.transactions;
         transactions.fenced.fetch_add(1, Relaxed);
         id.fenced.fetch_max(number, Relaxed);
@@ -169,6 +170,7 @@ impl Ids {
             let Some(newer) = id.follow(older) else {
                 continue;
             };
+            tracing::debug!(id.name, newer, "takes the id over");
             self.order(Order::Start(at, newer));
             let begin = Instant::now();
             let is_over = || id.fenced.load(Relaxed) >= older && id.began.load(Relaxed) >= newer;

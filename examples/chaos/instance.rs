@@ -166,7 +166,12 @@ impl Instance<'_> {
         let (begin, mut records) = (Instant::now(), 0);
         while !around.stop.load(Relaxed) {
             let transaction = match producer.begin().await {
-                Ok(transaction) => transaction,
+                Ok(transaction) => {
+                    if self.id.began.fetch_max(self.number, Relaxed) < self.number {
+                        tracing::debug!(self.id.name, self.number, "has begun");
+                    }
+                    transaction
+                }
                 Err(TransactionError::Fenced { .. }) => return End::Fenced,
                 Err(error) => {
                     around.books.note(format!("not begun: {error}"));
@@ -175,7 +180,6 @@ impl Instance<'_> {
                 }
             };
             let count = self.id.begun.fetch_add(1, Relaxed) + 1;
-            self.id.began.fetch_max(self.number, Relaxed);
             let number = around.transactions.begin(&by);
             records += self.fill(&transaction, number).await;
             let told = self.end(transaction, number).await;

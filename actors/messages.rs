@@ -19,9 +19,10 @@ use crate::core::batch::{Settled, Token};
 use crate::core::cluster::{Nodes, TopicView};
 use crate::core::dispatch::{self, Demand, LoanHome};
 use crate::core::endpoint::Endpoint;
-use crate::core::figures::{BrokerFigures, Figures, PartitionFigures};
+use crate::core::figures::{BrokerFigures, Figures, LookupFigures, PartitionFigures};
 use crate::core::identity::{Identity, Wanted};
 use crate::core::ledger::Report;
+use crate::core::lookup::{Fence, Log, News, Wish};
 use crate::core::memory::{Buffer, Refusal};
 use crate::core::record::TopicPartition;
 use crate::core::security::{Certificate, SecurityError};
@@ -58,6 +59,7 @@ pub(crate) trait PartitionPeer:
     + Accepts<SetIdentity>
     + Accepts<RefuseIdentity>
     + Accepts<RefuseBatches>
+    + Accepts<LogNews>
 {
 }
 
@@ -243,13 +245,18 @@ pub(crate) struct SetIdentity {
     pub identity: Identity,
     /// The transaction that it is for.
     pub scope: Option<Arc<Scope>>,
+    /// What has to be seen in the log before it is used.
+    pub fence: Option<Fence>,
 }
 
 impl SetIdentity {
     /// For batches that are part of no transaction.
     pub fn plain(identity: Identity) -> Self {
-        let scope = None;
-        Self { identity, scope }
+        Self {
+            identity,
+            scope: None,
+            fence: None,
+        }
     }
 }
 
@@ -259,8 +266,44 @@ impl SetIdentity {
 #[rtype(result = "()")]
 pub(crate) struct RefuseIdentity(pub Arc<str>);
 
+/// The partition has seen the marker of this producer in its log. Sent by the partition to the FenceActor.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct FenceSeen {
+    pub partition: TopicPartition,
+    pub producer_id: i64,
+}
+
+/// A marker of this producer is not written somewhere, so no other fence can be had for it before.
+/// Partitions that have nothing in doubt are to leave it. Sent by the FenceActor to the RuntimeActor, and by
+/// that to all partitions.
+#[derive(Message, Clone)]
+#[rtype(result = "()")]
+pub(crate) struct LeaveProducer(pub i64);
+
+/// A partition wants to know something of its log. Sent by the partition to the LookupActor. What it wanted
+/// before is over.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct LookUp {
+    pub log: Log,
+    pub wish: Wish,
+    pub who: PartitionAddr,
+}
+
+/// A partition wants to know nothing of its log any more. Sent by the partition to the LookupActor.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct ForgetLookUp(pub TopicPartition);
+
+/// What became of a [`LookUp`]. Sent by the LookupActor to the partition.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct LogNews(pub News);
+
 /// The brokers of the cluster. Sent by the MetadataActor to the IdentityActor, which asks one of
-/// them for a producer id. It is sent when they change, and when messages may have been lost.
+/// them for a producer id, or to those in its place. It is sent when they change, and when messages may have
+/// been lost.
 #[derive(Message, Clone)]
 #[rtype(result = "()")]
 pub(crate) struct SetNodes(pub Arc<Nodes>);
@@ -646,6 +689,11 @@ pub(crate) struct GetPartitionFigures;
 #[derive(Message)]
 #[rtype(result = "BrokerFigures")]
 pub(crate) struct GetBrokerFigures;
+
+/// Asks the LookupActor what it has looked up. Sent by the RuntimeActor.
+#[derive(Message)]
+#[rtype(result = "LookupFigures")]
+pub(crate) struct GetLookupFigures;
 
 /// Asks the PoolActor how much memory it has. Sent by the RuntimeActor.
 #[derive(Message)]

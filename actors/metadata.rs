@@ -35,7 +35,8 @@ pub(crate) struct MetadataActor {
     denied_for: Duration,
     topics: Arc<Topics>,
     clock: Addr<ClockActor>,
-    identity: Recipient<SetNodes>,
+    /// Those who connect to brokers that metadata name.
+    connecting: Vec<Recipient<SetNodes>>,
     runtime: Recipient<InstallMetadata>,
     alarm: Alarm,
 }
@@ -46,7 +47,7 @@ impl MetadataActor {
         dial: impl Fn() -> ControlClient + 'static,
         topics: Arc<Topics>,
         clock: Addr<ClockActor>,
-        (identity, runtime): (Recipient<SetNodes>, Recipient<InstallMetadata>),
+        (connecting, runtime): (Vec<Recipient<SetNodes>>, Recipient<InstallMetadata>),
         guard: Guard,
     ) -> Self {
         Self {
@@ -59,7 +60,7 @@ impl MetadataActor {
             dial: Box::new(dial),
             topics,
             clock,
-            identity,
+            connecting,
             runtime,
             alarm: Alarm::default(),
         }
@@ -171,8 +172,10 @@ impl MetadataActor {
     }
 
     fn tell_nodes(&self) {
-        let nodes = self.metadata.view().nodes().clone();
-        self.identity.do_send(SetNodes(nodes.into()));
+        let nodes = Arc::new(self.metadata.view().nodes().clone());
+        for connecting in &self.connecting {
+            connecting.do_send(SetNodes(Arc::clone(&nodes)));
+        }
     }
 
     fn publish(
@@ -249,8 +252,7 @@ impl Guarded for MetadataActor {
 }
 
 impl On<Resync> for MetadataActor {
-    /// The RuntimeActor may have missed a view: it gets all of it again. The IdentityActor may have missed
-    /// the brokers.
+    /// The RuntimeActor may have missed a view: it gets all of it again. Others may have missed the brokers.
     fn on(&mut self, _: Resync, ctx: &mut Context<Self>) {
         self.tell_nodes();
         let view = self.metadata.view();

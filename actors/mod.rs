@@ -15,9 +15,11 @@
 mod backend;
 mod clock;
 mod delivery;
+mod fence;
 mod guard;
 mod identity;
 pub(crate) mod lifecycle;
+mod lookup;
 mod messages;
 mod metadata;
 mod partition;
@@ -38,7 +40,7 @@ pub(crate) use messages::{
 pub(crate) use metadata::MetadataActor;
 pub use partition::{PartitionActor, SendInTransaction, SendRecord};
 pub(crate) use pool::PoolActor;
-#[cfg(feature = "cli")]
+#[cfg(any(feature = "cli", feature = "internals"))]
 pub(crate) use runtime::connect_options;
 pub(crate) use runtime::{GetPartition, Runtime, RuntimeActor, RuntimeSpec};
 pub(crate) use transaction::TransactionActor;

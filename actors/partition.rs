@@ -8,6 +8,7 @@ mod flush;
 mod leader;
 mod lending;
 mod notify;
+mod resolving;
 mod send_record;
 mod turns;
 
@@ -29,6 +30,7 @@ use crate::core::batch::OpenBatch;
 use crate::core::figures::PartitionFigures;
 use crate::core::identity::Wanted;
 use crate::core::ledger::{Effects, Ledger, Readiness, Report};
+use crate::core::lookup::{Log, Wish};
 use crate::core::outcome::Reason;
 use crate::core::record::TopicPartition;
 use crate::core::stage::Stage;
@@ -93,8 +95,10 @@ pub struct PartitionActor {
     lent_to: u64,
     /// How often partitions had been freed when this one was made: see [`Wanted::freed`].
     freed: u64,
-    /// An identity was asked for and has not come yet.
-    asked_identity: bool,
+    /// What identity was asked for and has not come yet.
+    asked_identity: Option<Wanted>,
+    /// What was asked for of the log.
+    looking: Option<(Wish, Log)>,
     /// There are batches and no leader, and the MetadataActor was told so.
     waits_for_leader: bool,
     /// What keeps batches from being sent. If they expire meanwhile, this is given as the cause.
@@ -131,7 +135,8 @@ impl PartitionActor {
             announced: false,
             lent_to: 0,
             freed,
-            asked_identity: false,
+            asked_identity: None,
+            looking: None,
             waits_for_leader: false,
             blocked_by: None,
             turns: Turns::default(),
@@ -182,6 +187,7 @@ impl PartitionActor {
     fn act(&mut self, now: Instant, ctx: &mut Context<Self>) {
         self.expire(now);
         self.give_up_failed();
+        self.ledger().leave_fenced();
         while self.offers_unasked(now, ctx) {}
         self.announce(now);
 
@@ -198,6 +204,7 @@ impl PartitionActor {
         if wants_identity && has_batches {
             self.ask_identity(ctx);
         }
+        self.look(has_batches, ctx);
         self.shared.gauge.queued(batches);
         self.wait_for_leader(has_batches && self.leader_told && self.leader.is_none());
 
@@ -222,7 +229,16 @@ impl PartitionActor {
 
     /// Asks for an identity, unless it has been asked for already.
     fn ask_identity(&mut self, ctx: &Context<Self>) {
-        if self.asked_identity {
+        let wanted = {
+            let ledger = self.ledger();
+            Wanted {
+                left: ledger.left(),
+                freed: self.freed,
+                fresh: ledger.wants_fresh(),
+                plain: ledger.wants_plain(),
+            }
+        };
+        if self.asked_identity == Some(wanted) {
             return;
         }
         let scope = match self.services.rules.transactional {
@@ -233,17 +249,15 @@ impl PartitionActor {
                 scope => scope,
             },
         };
-        self.asked_identity = true;
-        let left = self.ledger().left();
-        if let Some(left) = left {
+        self.asked_identity = Some(wanted);
+        if let Some(left) = wanted.left {
             let partition = &self.topic_partition;
             tracing::info!(%partition, ?left, "the partition begins anew under another epoch");
         }
-        let freed = self.freed;
         self.services.identity.do_send(WantIdentity {
             partition: self.topic_partition.clone(),
             who: self.me(ctx),
-            wanted: Wanted { left, freed },
+            wanted,
             scope,
         });
     }
@@ -307,7 +321,8 @@ impl PartitionActor {
     /// Announces and asks everything again, because any message may have been lost.
     fn resync(&mut self, ctx: &mut Context<Self>) {
         self.set_announced(None);
-        self.asked_identity = false;
+        self.asked_identity = None;
+        self.looking = None;
         self.alarm = Alarm::default();
         self.collect_and_act(now(), ctx);
     }
@@ -348,7 +363,7 @@ impl Actor for PartitionActor {
 
 guarded!(
     PartitionActor: WakePartition, QueueState, Tick, SetLeader, Take, LoanReturned, SetIdentity,
-    RefuseIdentity, RefuseBatches, FlushPartition, BlockedBy, Resync, Restart, Retire
+    RefuseIdentity, RefuseBatches, FlushPartition, BlockedBy, LogNews, LeaveProducer, Resync, Restart, Retire
 );
 
 impl Guarded for PartitionActor {
@@ -367,10 +382,13 @@ impl Guarded for PartitionActor {
         self.shared.stage.close();
         self.turns.refuse();
         let component = Component::Partition(self.topic_partition.clone());
-        self.abandon(|_| Reason::Failed {
+        let failed = |_| Reason::Failed {
             component: component.clone(),
             why: Arc::clone(why),
-        });
+        };
+        self.abandon(failed);
+        let effects = self.ledger().abandon_doubts(failed);
+        self.apply(effects);
     }
 }
 
@@ -433,11 +451,16 @@ impl On<LoanReturned> for PartitionActor {
 }
 
 impl On<SetIdentity> for PartitionActor {
-    fn on(&mut self, SetIdentity { identity, scope }: SetIdentity, ctx: &mut Context<Self>) {
-        self.asked_identity = false;
+    fn on(&mut self, given: SetIdentity, ctx: &mut Context<Self>) {
+        let SetIdentity {
+            identity,
+            scope,
+            fence,
+        } = given;
+        self.asked_identity = None;
         match scope {
             Some(scope) => self.ledger().adopt_for(&scope, identity),
-            None => self.ledger().adopt(identity),
+            None => self.ledger().adopt_behind(identity, fence),
         }
         self.identified();
         self.collect_and_act(now(), ctx);
@@ -448,7 +471,7 @@ impl On<RefuseIdentity> for PartitionActor {
     /// What waits was never sent, or certainly not appended: unresolved batches ended when the ledger
     /// left its identity.
     fn on(&mut self, RefuseIdentity(why): RefuseIdentity, ctx: &mut Context<Self>) {
-        self.asked_identity = false;
+        self.asked_identity = None;
         if self.ledger().wants_identity() && !self.services.rules.transactional {
             self.abandon(|_| Reason::NoProducerId {
                 why: Arc::clone(&why),
@@ -498,6 +521,8 @@ impl Handler<Stop> for PartitionActor {
         self.collect(|_| true);
         self.note_blocked(None);
         self.abandon(|last| Reason::Closed { last });
+        let effects = self.ledger().abandon_doubts(|last| Reason::Closed { last });
+        self.apply(effects);
         ctx.stop();
     }
 }

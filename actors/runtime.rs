@@ -38,7 +38,7 @@ use crate::intake::Intake;
 use crate::intake::topics::{PartitionRoute, Topics};
 use crate::net::ConnectOptions;
 
-#[cfg(feature = "cli")]
+#[cfg(any(feature = "cli", feature = "internals"))]
 pub(crate) use start::connect_options;
 pub(crate) use start::{Runtime, RuntimeSpec};
 
@@ -133,6 +133,9 @@ impl RuntimeActor {
     fn resync_all(&mut self) {
         self.services.metadata.do_send(Resync);
         self.services.identity.do_send(Resync);
+        if let Some(resolving) = &self.services.resolving {
+            resolving.lookups.do_send(Resync);
+        }
         self.pool.do_send(Resync);
         for sender in self.senders.values() {
             // The lost message may have had the broker's present address.
@@ -154,8 +157,8 @@ impl Actor for RuntimeActor {
     type Context = Context<Self>;
 }
 
-guarded!(RuntimeActor: InstallMetadata, CertificatesSeen, Pressure, Flush, Close, LastHandleDropped,
-    ComponentFell, Supervise);
+guarded!(RuntimeActor: InstallMetadata, CertificatesSeen, Pressure, LeaveProducer, Flush, Close,
+    LastHandleDropped, ComponentFell, Supervise);
 
 impl Guarded for RuntimeActor {
     fn guard(&mut self) -> &mut Guard {
@@ -187,6 +190,14 @@ impl On<Pressure> for RuntimeActor {
         let senders = self.senders.values();
         for sender in senders.filter(|sender| sender.ready_queue.any_open()) {
             sender.addr.do_send(WakeSender);
+        }
+    }
+}
+
+impl On<LeaveProducer> for RuntimeActor {
+    fn on(&mut self, leave: LeaveProducer, _: &mut Context<Self>) {
+        for entry in self.partitions.values().flatten() {
+            entry.addr.do_send(leave.clone());
         }
     }
 }

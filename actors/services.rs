@@ -9,11 +9,19 @@ use actix::Addr;
 
 use super::clock::ClockActor;
 use super::delivery::DeliveryActor;
+use super::fence::FenceActor;
+use super::lookup::LookupActor;
 use super::messages::IdentityPeer;
 use super::metadata::MetadataActor;
 use crate::core::compress::Compressor;
 use crate::core::ledger::Rules;
 use crate::core::memory::Shelf;
+
+/// Who finds out what became of batches in doubt.
+pub(crate) struct Resolving {
+    pub fences: Addr<FenceActor>,
+    pub lookups: Addr<LookupActor>,
+}
 
 /// What all partitions and senders of a producer share. There is one of each.
 pub(crate) struct SharedServices {
@@ -27,6 +35,8 @@ pub(crate) struct SharedServices {
     pub clock: Addr<ClockActor>,
     /// Who gives partitions their identity.
     pub identity: Box<dyn IdentityPeer>,
+    /// Who finds out what became of batches in doubt, with `forebay.unknown=resolve`.
+    pub resolving: Option<Resolving>,
     pub metadata: Addr<MetadataActor>,
     pub delivery: Addr<DeliveryActor>,
 }

@@ -288,7 +288,11 @@ fn give_identity(
     match coordination.join(partition, joining) {
         Membership::Use(identity) => {
             let scope = Some(Arc::clone(&joining.scope));
-            who.do_send(SetIdentity { identity, scope });
+            who.do_send(SetIdentity {
+                identity,
+                scope,
+                fence: None,
+            });
         }
         Membership::Wait => return false,
         Membership::Over => who.do_send(RefuseIdentity("the transaction has ended".into())),

@@ -25,14 +25,25 @@ pub fn closed(last: Option<Arc<str>>) -> crate::Reason {
     crate::Reason::Closed { last }
 }
 
+/// What reads partitions' logs, on connections as this configuration asks for them.
+pub fn log_client(config: &crate::Config) -> Result<net::LogClient, crate::KeyMaterialError> {
+    use crate::actors::{connect_options, security};
+    let security = security::prepare(config, security::InCode::default())?;
+    Ok(net::LogClient::new(connect_options(config, security)))
+}
+
 pub mod faults {
     //! Panics at chosen messages.
     pub use crate::actors::faults::{at_each, at_none, plan, stop};
 }
 
 pub mod net {
-    //! Connections that are not sockets, and frames.
+    //! Connections that are not sockets, frames, and what is read of logs.
+    pub use crate::core::cluster::Nodes;
     pub use crate::core::endpoint::Endpoint;
+    pub use crate::core::lookup::{Follows, Refusal};
+    pub use crate::core::wire::{LeaderHint, Node};
+    pub use crate::net::log::{LeaderOf, LogClient, LogOf, Read, ReadError, Refused};
     pub use crate::net::simulated::{Dialler, Dialling, Halves, dial_with};
     pub use crate::net::{NetError, split_frame};
 }

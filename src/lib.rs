@@ -111,7 +111,7 @@ pub use crate::core::batch::Header;
 pub use crate::core::broker_error::BrokerError;
 pub use crate::core::delivery::BatchOutcome;
 pub use crate::core::figures::{
-    BrokerFigures, CertificateFigures, Figures, PartitionFigures, PoolFigures,
+    BrokerFigures, CertificateFigures, Figures, LookupFigures, PartitionFigures, PoolFigures,
 };
 pub use crate::core::outcome::{Acked, Outcome, Reason, Unconfirmed};
 pub use crate::core::receipts::Receipts;
@@ -150,6 +150,11 @@ struct Readme;
 #[cfg(doctest)]
 #[doc = include_str!("../docs/transactions.md")]
 struct Transactions;
+
+/// So do those of looking for what is in doubt.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/unknown.md")]
+struct Unknown;
 
 /// So do those of the other ways to send.
 #[cfg(doctest)]

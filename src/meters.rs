@@ -12,6 +12,7 @@ use metrics::{Counter, Gauge, Histogram};
 use crate::core::ack::Settlement;
 use crate::core::batch::{SealedBatch, Settled};
 use crate::core::endpoint::Endpoint;
+use crate::core::figures::LookupFigures;
 use crate::core::ledger::Lent;
 use crate::core::memory::MemoryObserver;
 use crate::core::outcome::{Reason, Unconfirmed};
@@ -121,6 +122,34 @@ impl Drop for NodeMeters {
     /// Requests of a sender that is gone are in flight no more.
     fn drop(&mut self) {
         self.in_flight(0);
+    }
+}
+
+/// What was looked up in logs.
+pub(crate) struct LookupMeters {
+    bytes: Counter,
+    found: Counter,
+    absent: Counter,
+    unknown: Counter,
+}
+
+impl LookupMeters {
+    pub fn new(client_id: &Arc<str>) -> Self {
+        let labels = vec![metrics::Label::new("client-id", client_id.to_string())];
+        Self {
+            bytes: metrics::counter!("lookup-byte-total", labels.clone()),
+            found: metrics::counter!("lookup-found-total", labels.clone()),
+            absent: metrics::counter!("lookup-absent-total", labels.clone()),
+            unknown: metrics::counter!("lookup-unknown-total", labels),
+        }
+    }
+
+    /// Counts what has come between two snapshots.
+    pub fn told(&self, before: &LookupFigures, after: &LookupFigures) {
+        self.bytes.increment(after.bytes - before.bytes);
+        self.found.increment(after.found - before.found);
+        self.absent.increment(after.absent - before.absent);
+        self.unknown.increment(after.unknown - before.unknown);
     }
 }
 

@@ -114,7 +114,7 @@ fn actor(topics: &Arc<Topics>, routes: &Addr<Routes>) -> MetadataActor {
     };
     let watch = Watch::new(0, Duration::ZERO, None);
     let clock = ClockActor::new(watch.guard(Component::Clock)).start();
-    let tells = (routes.clone().recipient(), routes.clone().recipient());
+    let tells = (vec![routes.clone().recipient()], routes.clone().recipient());
     let guard = watch.guard(Component::Metadata);
     MetadataActor::new(&rules, dial, Arc::clone(topics), clock, tells, guard)
 }

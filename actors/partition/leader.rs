@@ -41,9 +41,9 @@ impl PartitionActor {
     }
 
     /// Whether the partition has to be woken for each batch that is opened: there is no linger, or
-    /// it has to ask for an identity.
+    /// something has to be asked for first.
     fn wakes_for_open(&self) -> bool {
-        self.services.linger.is_zero() || self.ledger().wants_identity()
+        self.services.linger.is_zero() || self.ledger().holds_back()
     }
 
     /// Notes whether batches wait for a leader to be known. Once they do, brokers are asked for it, and
@@ -57,7 +57,7 @@ impl PartitionActor {
         }
     }
 
-    /// Notes that the partition has received an identity.
+    /// Notes that the partition has received what it had to ask for.
     pub(super) fn identified(&self) {
         if let Some(notifier) = &self.notifier {
             notifier
@@ -107,6 +107,10 @@ impl On<SetLeader> for PartitionActor {
         self.leader_told = true;
         if leader != self.leader || topic_id != self.topic_id {
             self.ledger().leader_changed();
+            if !self.topic_id.is_nil() && topic_id != self.topic_id {
+                let effects = self.ledger().topic_changed();
+                self.apply(effects);
+            }
             self.topic_id = topic_id;
             let sender =
                 |leader: &Option<LeaderLink>| leader.as_ref().map(|leader| leader.incarnation);

@@ -34,7 +34,7 @@ impl PartitionActor {
     /// Whether the open batch would be lent if it were sealed.
     pub(super) fn would_lend_open(&self, now: Instant) -> bool {
         let ledger = self.ledger();
-        ledger.all_lent() && ledger.has_room(now) && !ledger.wants_identity()
+        ledger.all_lent() && ledger.has_room(now) && !ledger.holds_back()
     }
 
     /// Whether no batch is lent to another sender than this one.

@@ -94,7 +94,8 @@ impl RuntimeActor {
 
     /// Ends the producer when all accepted records have their outcome.
     pub(super) fn drain(&mut self, ctx: &mut Context<Self>) {
-        let (within, reply) = (self.config.delivery_timeout, None);
+        let resolve = self.services.rules.resolve.unwrap_or_default();
+        let (within, reply) = (self.config.delivery_timeout + resolve, None);
         self.close(Close { within, reply }, false, ctx);
     }
 
@@ -135,6 +136,9 @@ impl RuntimeActor {
                 sender.do_send(Stop);
             }
             services.identity.do_send(Stop);
+            if let Some(resolving) = &services.resolving {
+                resolving.lookups.do_send(Stop);
+            }
             let told = tokio::time::timeout(GRACE, services.delivery.send(Stop)).await;
             if told.is_err() {
                 tracing::warn!(

@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 
 use super::RuntimeActor;
 use crate::actors::messages::*;
-use crate::core::figures::{CertificateFigures, Figures, PoolFigures};
+use crate::core::figures::{CertificateFigures, Figures, LookupFigures, PoolFigures};
 use crate::core::security::Whose;
 
 impl Handler<GetFigures> for RuntimeActor {
@@ -26,6 +26,11 @@ impl Handler<GetFigures> for RuntimeActor {
             .map(|sender| sender.addr.clone())
             .collect();
         let (pool, shelf) = (self.pool.clone(), Arc::clone(&self.shelf));
+        let lookups = self
+            .services
+            .resolving
+            .as_ref()
+            .map(|it| it.lookups.clone());
         let total_bytes = self.config.buffer_memory;
         let certificates = self.expiries.ends().map(|(whose, end)| CertificateFigures {
             broker: match whose {
@@ -49,12 +54,17 @@ impl Handler<GetFigures> for RuntimeActor {
                 pool_figures.available_bytes = state.available;
             }
             let mut partitions: Vec<_> = partitions.into_iter().flatten().collect();
+            let lookups = match lookups {
+                Some(lookups) => lookups.send(GetLookupFigures).await.unwrap_or_default(),
+                None => LookupFigures::default(),
+            };
             partitions.sort_by(|a, b| a.topic_partition.cmp(&b.topic_partition));
             Figures {
                 pool: pool_figures,
                 partitions,
                 brokers: brokers.into_iter().flatten().collect(),
                 certificates,
+                lookups,
             }
         })
     }

@@ -1,6 +1,9 @@
 //! Starts all actors of a producer, in the order in which they need each other, and turns the
 //! configuration into their rules.
 
+mod dial;
+mod identity;
+
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -18,36 +21,30 @@ use crate::actors::backend::ActorBackend;
 use crate::actors::clock::ClockActor;
 use crate::actors::delivery::{DeliveryActor, DeliveryElsewhere};
 use crate::actors::guard::Watch;
-use crate::actors::identity::IdentityActor;
-use crate::actors::messages::{
-    CertificatesSeen, Closed, IdentityPeer, InstallMetadata, Restock, SetNodes,
-};
+use crate::actors::messages::{CertificatesSeen, Closed, InstallMetadata, Restock, SetNodes};
 use crate::actors::metadata::MetadataActor;
 use crate::actors::now;
 use crate::actors::pool::PoolActor;
 use crate::actors::services::SharedServices;
-use crate::actors::transaction::{Around, TransactionActor};
-use crate::config::{Config, MetadataRecovery};
-use crate::core::backoff::Backoff;
+use crate::actors::transaction::TransactionActor;
+use crate::config::{Config, MetadataRecovery, OnUnknown};
 use crate::core::cluster::MetadataRules;
 use crate::core::compress::Compressor;
 use crate::core::dispatch::{DispatchRules, LinkRules};
 use crate::core::endpoint::Endpoint;
-use crate::core::identity::Identities;
 use crate::core::ledger::Rules;
 use crate::core::memory::{MemoryObserver, Shelf};
 use crate::core::partitioner::Partitioner;
 use crate::core::security::Expiries;
 use crate::core::supervision::Component;
-use crate::core::transaction::Coordination;
 use crate::core::user_code::HeldUp;
 use crate::intake::Intake;
 use crate::intake::interceptor::Interceptor;
 use crate::intake::topics::Topics;
 use crate::meters::PoolMeters;
-use crate::net::{
-    ConnectOptions, ControlClient, CoordinatorClient, Observer, Security, Seen, TransactionClient,
-};
+use crate::net::{ConnectOptions, Observer, Security, Seen};
+use dial::dial;
+use identity::start_identity;
 
 /// What a runtime is started with.
 pub(crate) struct RuntimeSpec {
@@ -115,11 +112,11 @@ impl RuntimeSpec {
             freed: Cell::new(0),
             clock,
             identity: identity.peer,
+            resolving: identity.resolving,
             metadata,
             delivery,
         });
-        let (end, ended) = watch::channel(None);
-        let handles = Arc::new(());
+        let ((end, ended), handles) = (watch::channel(None), Arc::new(()));
         ctx.run(RuntimeActor {
             guard: watch.guard(Component::Runtime),
             watch: Rc::clone(&watch),
@@ -209,56 +206,11 @@ fn start_pool(
     pool
 }
 
-/// Who gives partitions their identity, as the others know it.
-struct IdentityGiver {
-    peer: Box<dyn IdentityPeer>,
-    nodes: Recipient<SetNodes>,
-    transactions: Option<Addr<TransactionActor>>,
-}
-
-fn start_identity(
-    config: &Arc<Config>,
-    connect: &ConnectOptions,
-    (clock, delivery, runtime): (&Addr<ClockActor>, &Addr<DeliveryActor>, &Addr<RuntimeActor>),
-    watch: &Rc<Watch>,
-    seed: u64,
-) -> IdentityGiver {
-    let (shortest, longest) = (config.retry_backoff, config.retry_backoff_max);
-    let backoff = Backoff::new(shortest, longest, seed);
-    let principal = connect.security.principal.clone();
-    let Some(id) = &config.transactional_id else {
-        let guard = watch.guard(Component::Identity);
-        let identities = Identities::of(principal);
-        let dial = dial(config, connect, seed);
-        let identity = IdentityActor::new(identities, dial, clock.clone(), backoff, guard).start();
-        return IdentityGiver {
-            peer: Box::new(identity.clone()),
-            nodes: identity.recipient(),
-            transactions: None,
-        };
-    };
-    let id: Arc<str> = id.as_str().into();
-    let coordination = Coordination::new(Arc::clone(&id), principal, backoff, config.max_block);
-    let dial = dial_coordinators(config, connect, id, seed);
-    let guard = watch.guard(Component::Transactions);
-    let around = Around {
-        clock: clock.clone(),
-        delivery: delivery.clone(),
-        runtime: runtime.clone().recipient(),
-    };
-    let actor = TransactionActor::new(coordination, dial, config.max_block, around, guard).start();
-    IdentityGiver {
-        peer: Box::new(actor.clone()),
-        nodes: actor.clone().recipient(),
-        transactions: Some(actor),
-    }
-}
-
 fn start_metadata(
     (config, connect): (&Arc<Config>, &ConnectOptions),
     topics: &Arc<Topics>,
     clock: &Addr<ClockActor>,
-    tells: (Recipient<SetNodes>, Recipient<InstallMetadata>),
+    tells: (Vec<Recipient<SetNodes>>, Recipient<InstallMetadata>),
     watch: &Rc<Watch>,
     (dial_seed, backoff_seed): (u64, u64),
 ) -> Addr<MetadataActor> {
@@ -271,48 +223,6 @@ fn start_metadata(
         watch.guard(Component::Metadata),
     )
     .start()
-}
-
-/// Makes clients for metadata and producer ids. They have connections of their own, so that their
-/// requests do not wait behind produce requests to a broker that hangs.
-fn dial(
-    config: &Arc<Config>,
-    connect: &ConnectOptions,
-    seed: u64,
-) -> impl Fn() -> ControlClient + 'static {
-    let (config, connect) = (Arc::clone(config), connect.clone());
-    let rebootstraps = config.metadata_recovery == MetadataRecovery::Rebootstrap;
-    move || {
-        ControlClient::new(
-            config.bootstrap_servers.clone(),
-            connect.clone(),
-            (config.retry_backoff, config.retry_backoff_max),
-            seed,
-        )
-        .rebootstraps_after(rebootstraps.then_some(config.rebootstrap_trigger))
-    }
-}
-
-/// Makes clients for the coordinators of a transactional id and of groups.
-fn dial_coordinators(
-    config: &Arc<Config>,
-    connect: &ConnectOptions,
-    id: Arc<str>,
-    seed: u64,
-) -> impl Fn() -> TransactionClient + 'static {
-    let (config, connect) = (Arc::clone(config), connect.clone());
-    move || {
-        let (config, connect) = (Arc::clone(&config), connect.clone());
-        let (id, timeout) = (Arc::clone(&id), config.transaction_timeout);
-        let rebootstraps = config.metadata_recovery == MetadataRecovery::Rebootstrap;
-        let dial = move |key| {
-            let bootstrap = config.bootstrap_servers.clone();
-            let backoff = (config.retry_backoff, config.retry_backoff_max);
-            CoordinatorClient::new(key, bootstrap, connect.clone(), backoff, seed)
-                .rebootstraps_after(rebootstraps.then_some(config.rebootstrap_trigger))
-        };
-        TransactionClient::new(id, timeout, Box::new(dial))
-    }
 }
 
 /// Tells the RuntimeActor which certificates are in use.
@@ -365,6 +275,7 @@ fn ledger_rules(config: &Config) -> Rules {
         delivery_timeout: config.delivery_timeout,
         producer_expiration: config.producer_expiration,
         codec: config.compression,
+        resolve: (config.unknown == OnUnknown::Resolve).then_some(config.unknown_resolve_timeout),
     }
 }
 

@@ -95,6 +95,7 @@ pub fn ledger(now: Instant, waiting: usize) -> impl FnMut() {
         delivery_timeout: Duration::from_secs(120),
         producer_expiration: Duration::from_secs(86_400),
         codec: Compression::None,
+        resolve: None,
     });
     ledger.adopt(Identity {
         producer_id: 7,

@@ -57,6 +57,7 @@ impl Line {
             delivery_timeout: Duration::from_secs(10),
             producer_expiration: Duration::from_secs(86_400),
             codec,
+            resolve: None,
         };
         Self {
             ledger: Ledger::new(rules),
@@ -132,7 +133,10 @@ impl Line {
     fn identify(&mut self) {
         if self.ledger.wants_identity() {
             let left = self.ledger.left();
-            let step = self.identities.want(Wanted { left, freed: 0 });
+            let step = self.identities.want(Wanted {
+                left,
+                ..Wanted::default()
+            });
             self.step(step);
         }
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::builder::millis;
 use super::origin::Origin;
-use super::{Config, ConfigError, DnsLookup, Problem, ProblemKind};
+use super::{Config, ConfigError, DnsLookup, OnUnknown, Problem, ProblemKind};
 
 impl Config {
     /// Whether tokens come from somewhere, and from where they are expected: `in_code` says that the
@@ -70,6 +70,10 @@ impl Config {
             transactional_id,
             transaction_timeout,
             producer_expiration,
+            unknown,
+            unknown_resolve_timeout,
+            unknown_resolve_max_bytes,
+            unknown_transactional_id_prefix,
             restart_max,
             restart_window,
             // These are valid with any other value.
@@ -90,7 +94,18 @@ impl Config {
             .idempotence(enable_idempotence)
             .compression(compression)
             .set("retries", retries)
+            .set(
+                "forebay.unknown.resolve.max.bytes",
+                unknown_resolve_max_bytes,
+            )
+            .set(
+                "forebay.unknown.transactional.id.prefix",
+                unknown_transactional_id_prefix,
+            )
             .set("forebay.restart.max", restart_max);
+        if unknown == OnUnknown::Resolve {
+            builder = builder.set("forebay.unknown", "resolve");
+        }
         if dns_lookup == DnsLookup::ResolveCanonicalBootstrapServersOnly {
             let word = "resolve_canonical_bootstrap_servers_only";
             builder = builder.set("client.dns.lookup", word);
@@ -139,6 +154,10 @@ impl Config {
             ),
             ("transaction.timeout.ms", transaction_timeout),
             ("forebay.producer.id.expiration.ms", producer_expiration),
+            (
+                "forebay.unknown.resolve.timeout.ms",
+                unknown_resolve_timeout,
+            ),
             ("forebay.restart.window.ms", restart_window),
             (
                 "connections.max.idle.ms",

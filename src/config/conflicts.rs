@@ -16,6 +16,7 @@ const REMEMBERED_BATCHES: i64 = 5;
 pub(super) fn find(values: &mut Values<'_>) {
     idempotence(values);
     transactions(values);
+    unknown(values);
     delivery_timeout(values);
     for (less, more) in [
         ("retry.backoff.ms", "retry.backoff.max.ms"),
@@ -138,6 +139,39 @@ fn transactions(values: &mut Values<'_>) {
         let advice = format!("take {IDEMPOTENCE}=false out, or {KEY}");
         values.report(ProblemKind::Conflict, KEY, wrong, advice);
     }
+}
+
+fn unknown(values: &mut Values<'_>) {
+    const KEY: &str = "forebay.unknown";
+    if values.text(KEY) != Some("resolve") {
+        return;
+    }
+    let mut found = Vec::new();
+    let conflict = |wrong: &str, advice: &str| {
+        values
+            .problem(ProblemKind::Conflict, KEY, wrong.to_owned())
+            .advice(advice)
+    };
+    if values.sound(&["acks"]) && values.word::<Acks>("acks") != Some(Acks::All) {
+        found.push(conflict(
+            "resolve needs acks=all, since what only the leader has is no more in the log when it fails",
+            "set acks=all, or take forebay.unknown=resolve out",
+        ));
+    }
+    if values.sound(&["enable.idempotence"]) && !values.flag("enable.idempotence") {
+        found.push(conflict(
+            "resolve needs enable.idempotence, by whose numbers batches are found in the log",
+            "set enable.idempotence=true, or take forebay.unknown=resolve out",
+        ));
+    }
+    if transactional_id(values).is_some() {
+        found.push(conflict(
+            "resolve has no meaning with a transactional.id: the end of a transaction says what became of \
+             its records, and its markers would end the fences",
+            "take forebay.unknown=resolve out, or transactional.id",
+        ));
+    }
+    values.problems.extend(found);
 }
 
 fn delivery_timeout(values: &mut Values<'_>) {

@@ -340,6 +340,40 @@ const GENERAL: &[Key] = &[
          retries of old records may double them.",
     ),
     served(
+        "forebay.unknown",
+        Kind::OneOf(&["tell", "resolve"]),
+        Some("tell"),
+        "What becomes of records that may be in the log or not: tell says that they are unknown; resolve \
+         looks for them in the log first, behind a fence that keeps late copies out, and says acked or \
+         not written. It takes READ on the topics, and WRITE on transactional ids with \
+         forebay.unknown.transactional.id.prefix, without which the next record has to be the fence. \
+         Needs acks=all and enable.idempotence, and excludes transactional.id.",
+    ),
+    served(
+        "forebay.unknown.resolve.timeout.ms",
+        TIME_INT,
+        Some("60000"),
+        "How long past delivery.timeout.ms records are looked for, in ms, before they are unknown after \
+         all. Every accepted record has its outcome within both together. Has no effect without \
+         forebay.unknown=resolve.",
+    ),
+    served(
+        "forebay.unknown.resolve.max.bytes",
+        bytes(1, i64::MAX, "nothing could be read, and it is a 64-bit number"),
+        Some("1073741824"),
+        "How much of a partition's log is read for one look, in bytes, with what others have written \
+         there meanwhile. What was not found by then is unknown. Has no effect without \
+         forebay.unknown=resolve.",
+    ),
+    served(
+        "forebay.unknown.transactional.id.prefix",
+        TEXT,
+        Some("forebay-"),
+        "What the transactional ids begin with whose markers are the fences; the rest is random for each \
+         start. No record is sent in a transaction for that. Has no effect without \
+         forebay.unknown=resolve.",
+    ),
+    served(
         "forebay.restart.max",
         count(0, INT, "a count cannot be negative, and it is a 32-bit number"),
         Some("5"),

@@ -48,7 +48,7 @@ pub use error::{ConfigError, Problem, ProblemKind};
 pub use key::{Bounds, Key, Kind, Status, Unit};
 pub use keys::KEYS;
 pub use origin::Origin;
-pub use types::{DnsLookup, MetadataRecovery, PartitionerKind, SerializerKind};
+pub use types::{DnsLookup, MetadataRecovery, OnUnknown, PartitionerKind, SerializerKind};
 
 pub(crate) use security::Security;
 use values::Values;
@@ -154,6 +154,15 @@ pub struct Config {
     pub transaction_timeout: Duration,
     /// How long brokers remember a producer, by the timestamps of its records.
     pub producer_expiration: Duration,
+    /// What becomes of records that may be in the log or not. Default: they are told to be unknown.
+    pub unknown: OnUnknown,
+    /// How long past `delivery_timeout` records are looked for. Default 1 min. Has no effect without
+    /// [`OnUnknown::Resolve`].
+    pub unknown_resolve_timeout: Duration,
+    /// How much of a partition's log is read for one look, in bytes. Default 1 GiB.
+    pub unknown_resolve_max_bytes: u64,
+    /// What the transactional ids begin with whose markers are fences. Default `forebay-`.
+    pub unknown_transactional_id_prefix: String,
     /// How often an actor may be restarted within `restart_window` before its part fails for good.
     /// Default 5; 0 makes the first failure final.
     pub restart_max: u32,
@@ -219,6 +228,13 @@ impl Config {
             transactional_id: conflicts::transactional_id(values).map(str::to_owned),
             transaction_timeout: values.time("transaction.timeout.ms"),
             producer_expiration: values.time("forebay.producer.id.expiration.ms"),
+            unknown: values.word("forebay.unknown").unwrap_or_default(),
+            unknown_resolve_timeout: values.time("forebay.unknown.resolve.timeout.ms"),
+            unknown_resolve_max_bytes: values.sized("forebay.unknown.resolve.max.bytes"),
+            unknown_transactional_id_prefix: values
+                .text("forebay.unknown.transactional.id.prefix")
+                .unwrap_or_default()
+                .to_owned(),
             restart_max: values.sized("forebay.restart.max"),
             restart_window: values.time("forebay.restart.window.ms"),
         }

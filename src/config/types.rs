@@ -74,6 +74,29 @@ pub enum DnsLookup {
     ResolveCanonicalBootstrapServersOnly,
 }
 
+/// `forebay.unknown`: what becomes of records that may be in the log or not; see
+/// [`Config::unknown`](super::Config::unknown).
+///
+/// ```
+/// use forebay::Config;
+/// use forebay::config::OnUnknown;
+///
+/// let builder = Config::builder().bootstrap_servers("localhost:9092");
+/// let config = builder.set("forebay.unknown", "resolve").build()?;
+/// assert_eq!(config.unknown, OnUnknown::Resolve);
+/// # Ok::<(), forebay::ConfigError>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize)]
+#[non_exhaustive]
+#[serde(rename_all = "snake_case")]
+pub enum OnUnknown {
+    /// They are told to be unknown. The default.
+    #[default]
+    Tell,
+    /// They are looked for in the log first.
+    Resolve,
+}
+
 /// `key.serializer`, `value.serializer`: Kafka's standard serializers.
 ///
 /// Records are serialized by what is given in code; the names are only read so that a

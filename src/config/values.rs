@@ -319,7 +319,9 @@ fn unknown(name: &str, origin: &Origin) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::super::source::Setting;
-    use super::super::types::{DnsLookup, MetadataRecovery, PartitionerKind, SerializerKind};
+    use super::super::types::{
+        DnsLookup, MetadataRecovery, OnUnknown, PartitionerKind, SerializerKind,
+    };
     use super::*;
     use crate::core::acks::Acks;
 
@@ -366,6 +368,7 @@ mod tests {
         }
         all::<Acks>("acks");
         all::<DnsLookup>("client.dns.lookup");
+        all::<OnUnknown>("forebay.unknown");
         all::<MetadataRecovery>("metadata.recovery.strategy");
         all::<PartitionerKind>("partitioner.class");
         all::<SerializerKind>("key.serializer");

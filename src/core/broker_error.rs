@@ -91,6 +91,14 @@ fn screaming(camel: &str) -> String {
 
 impl fmt::Display for BrokerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.fmt_with(self.missing_acl(), f)?;
+        f.write_str(self.advice())
+    }
+}
+
+impl BrokerError {
+    /// Writes it without advice, as the answer to a request that needs this ACL.
+    pub(crate) fn fmt_with(&self, acl: Option<&str>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.name() {
             Some(name) => write!(f, "{name} ({})", self.code)?,
             None => write!(f, "the unknown error code {}", self.code)?,
@@ -98,15 +106,13 @@ impl fmt::Display for BrokerError {
         if let Some(message) = &self.message {
             write!(f, ": {message}")?;
         }
-        if let Some(acl) = self.missing_acl() {
+        if let Some(acl) = acl {
             let who = self.principal.as_deref().unwrap_or("this client");
             write!(f, "; {who} needs the ACL {acl}")?;
         }
-        f.write_str(self.advice())
+        Ok(())
     }
-}
 
-impl BrokerError {
     /// What to change so that the answer to a batch is another; empty where that is plain.
     fn advice(&self) -> &'static str {
         match self.code {

@@ -31,6 +31,8 @@ pub struct Figures {
     pub brokers: Vec<BrokerFigures>,
     /// The certificates in use: this client's, then those of brokers.
     pub certificates: Vec<CertificateFigures>,
+    /// What was looked up in logs; all 0 without `forebay.unknown=resolve`.
+    pub lookups: LookupFigures,
 }
 
 impl Figures {
@@ -108,6 +110,22 @@ pub struct BrokerFigures {
     pub throttled: bool,
     /// What went wrong last. `None` again as soon as an answer comes.
     pub last_error: Option<String>,
+}
+
+/// What was looked up in the logs of partitions; see [`Figures::lookups`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[non_exhaustive]
+pub struct LookupFigures {
+    /// Partitions whose log is looked into now.
+    pub partitions: usize,
+    /// Bytes that were read, of other producers' batches, too.
+    pub bytes: u64,
+    /// Batches in doubt that were found.
+    pub found: u64,
+    /// Batches in doubt that are certainly not in the log.
+    pub absent: u64,
+    /// Batches of which the log does not tell.
+    pub unknown: u64,
 }
 
 /// When a certificate in use expires; see [`Figures::certificates`]. Of a chain it is the one that

@@ -122,6 +122,10 @@ pub struct Wanted {
     /// until then: under an epoch that it had, a broker could take a new batch for one that it
     /// remembers.
     pub freed: u64,
+    /// It is to be of another producer id than the one that was left, and needs no fence.
+    pub fresh: bool,
+    /// It is to be one that needs no look into the log.
+    pub plain: bool,
 }
 
 /// What a partition's request for an identity leads to.
@@ -259,17 +263,22 @@ mod tests {
     const NEW: Wanted = Wanted {
         left: None,
         freed: 0,
+        fresh: false,
+        plain: false,
     };
 
     fn after(left: Identity) -> Wanted {
         Wanted {
             left: Some(left),
-            freed: 0,
+            ..NEW
         }
     }
 
     fn freed(freed: u64) -> Wanted {
-        Wanted { left: None, freed }
+        Wanted {
+            freed,
+            ..Wanted::default()
+        }
     }
 
     fn with(first: Identity) -> Identities {

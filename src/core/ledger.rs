@@ -2,7 +2,10 @@
 //! batch is sent next, with which sequence number, and what becomes of it.
 
 mod answers;
+mod doubts;
+mod entry;
 mod line;
+mod resolving;
 mod transaction;
 
 pub use transaction::Joining;
@@ -23,6 +26,9 @@ use crate::core::security::SecurityError;
 use crate::core::transaction::Scope;
 use crate::core::wire::TransactionProtocol;
 
+use doubts::Doubts;
+use entry::{Entry, age};
+
 /// The configuration that applies to the batches of all partitions.
 #[derive(Debug, Clone)]
 pub struct Rules {
@@ -39,6 +45,8 @@ pub struct Rules {
     /// How long brokers remember a producer, by the timestamps of its records.
     pub producer_expiration: Duration,
     pub codec: Compression,
+    /// What would be told *unknown* is looked for in the log first, for so long past `delivery_timeout`.
+    pub resolve: Option<Duration>,
 }
 
 /// After a silence of this length the broker may have forgotten the producer, so one batch is lent
@@ -46,6 +54,10 @@ pub struct Rules {
 /// [`Rules::producer_expiration`] says. The clock that measures waits may stand still while the machine is
 /// suspended, and the other one may be set back. So either of them counts.
 const SILENCE: Duration = Duration::from_secs(5 * 60);
+
+/// Why a batch that is still lent at the end was not looked for.
+const UNANSWERED: &str =
+    "forebay.unknown.resolve.timeout.ms ran out before its last request was answered or given up";
 
 /// A batch lent to a sender.
 #[derive(Debug)]
@@ -102,29 +114,6 @@ pub enum Readiness {
     No,
 }
 
-#[derive(Debug)]
-struct Entry {
-    id: u64,
-    batch: SealedBatch,
-    lent: bool,
-    /// Alive while the loan or the report on it exists.
-    loan: Weak<()>,
-    /// How often its bytes may have been written to a socket.
-    attempts: u32,
-    /// The age of its newest record when it came.
-    age: Duration,
-    /// After some attempt it is unknown whether the batch is in the log. Never reset.
-    unresolved: bool,
-    stamp: Option<Stamp>,
-    /// The ledger's leader generation when the batch was last lent.
-    leader_generation: u32,
-    not_before: Option<Instant>,
-    last_error: Option<Arc<str>>,
-    /// What `last_error` says, if a broker does not let this client in.
-    security: Option<Arc<SecurityError>>,
-    tokens: Vec<Token>,
-}
-
 /// All sealed batches of a partition without an outcome, in the order of their records, which is
 /// the order of their sequence numbers. A batch keeps its place while it is lent. So a retry is at
 /// its place without being moved.
@@ -164,6 +153,7 @@ pub struct Ledger {
     append_times: bool,
     /// The last [`wall_clock`](Self::wall_clock).
     wall: i64,
+    doubts: Doubts,
     /// Attempts after the first, of all batches.
     pub retried: u64,
     /// Batches that were split.
@@ -187,6 +177,7 @@ impl Ledger {
             remembered_until: None,
             append_times: false,
             wall: i64::MIN,
+            doubts: Doubts::default(),
             retried: 0,
             splits: 0,
         }
@@ -223,6 +214,8 @@ impl Ledger {
             stamp,
             leader_generation: 0,
             not_before: None,
+            floor: None,
+            overdue: None,
             last_error: None,
             security: None,
             tokens: Vec::new(),
@@ -263,11 +256,14 @@ impl Ledger {
     /// a silence. It would then append a retry of the batch before a second time. And if it refused the
     /// batch behind, it would accept the one behind that.
     fn goes_alone(&self) -> bool {
-        let safe = self.safe_age();
-        let old = |entry: &Entry| entry.age > safe && !self.append_times;
         let next = self.entries.iter().find(|entry| !entry.lent);
         let mut concerned = self.stamped().chain(next);
-        concerned.any(|entry| entry.unresolved || old(entry))
+        concerned.any(|entry| entry.unresolved || self.is_old(entry))
+    }
+
+    /// Whether brokers may forget the producer at any time once they have appended the batch.
+    fn is_old(&self, entry: &Entry) -> bool {
+        entry.age > self.safe_age() && !self.append_times
     }
 
     /// The batches that may have been lent.
@@ -294,6 +290,7 @@ impl Ledger {
             identity,
             next_sequence,
             leader_generation,
+            doubts,
             ..
         } = self;
         let entry = entries.iter_mut().find(|entry| !entry.lent)?;
@@ -311,6 +308,7 @@ impl Ledger {
                 };
                 *next_sequence = sequence_after(*next_sequence, entry.batch.count());
                 entry.stamp = Some(stamp);
+                entry.floor = doubts.floor();
                 stamp
             }
         };
@@ -318,6 +316,10 @@ impl Ledger {
         entry.lent = true;
         entry.leader_generation = *leader_generation;
         entry.not_before = None;
+        // A split brings its stamp.
+        if entry.attempts == 0 {
+            entry.floor = doubts.floor();
+        }
         entry.attempts += 1;
         self.retried += u64::from(entry.attempts > 1);
         self.lent += 1;
@@ -345,13 +347,21 @@ impl Ledger {
             if now < entry.batch.created_at() + timeout {
                 break;
             }
-            let reason = Reason::Expired {
-                timeout,
-                age: in_millis(now.duration_since(entry.batch.created_at())),
-                last: entry.last_error.clone(),
-                security: entry.security.clone(),
-            };
-            if entry.lent {
+            let reason = entry.expired(timeout, now);
+            if let (true, Some(resolve)) = (entry.lent, self.rules.resolve)
+                && now < entry.batch.created_at() + timeout + resolve
+            {
+                entry.overdue.get_or_insert_with(|| Box::new(reason));
+                at += 1;
+            } else if entry.lent {
+                let first = entry.overdue.take().map_or(reason, |it| *it);
+                let reason = match self.rules.resolve {
+                    None => first,
+                    Some(_) => Reason::Unresolved {
+                        first: Box::new(first),
+                        why: UNANSWERED.into(),
+                    },
+                };
                 let fate = Settlement::Failed(Unconfirmed::Unknown(reason));
                 // The end of a transaction waits for the loan itself: it may still arrive.
                 let kept = self
@@ -366,6 +376,7 @@ impl Ledger {
             }
         }
         self.leave_broken_line(&mut effects);
+        self.expire_doubtful(now, &mut effects);
         effects
     }
 
@@ -404,8 +415,17 @@ impl Ledger {
 
     /// When the next batch without an outcome expires.
     pub fn next_expiry(&self) -> Option<Instant> {
-        let waiting = self.entries.iter().find(|entry| !entry.batch.is_settled());
-        waiting.map(|entry| entry.batch.created_at() + self.rules.delivery_timeout)
+        let timeout = self.rules.delivery_timeout;
+        let mut waiting = self.entries.iter().filter(|it| !it.batch.is_settled());
+        let first = waiting.clone().next();
+        let overdue = first
+            .filter(|it| it.overdue.is_some())
+            .zip(self.rules.resolve);
+        let overdue = overdue.map(|(it, resolve)| it.batch.created_at() + timeout + resolve);
+        let open = waiting.find(|it| it.overdue.is_none());
+        let open = open.map(|it| it.batch.created_at() + timeout);
+        let ends = [overdue, open, self.next_doubt_expiry()];
+        ends.into_iter().flatten().min()
     }
 
     /// Repairs the counts after a panic. If neither a loan nor a message about it exists any more,
@@ -480,7 +500,8 @@ impl Ledger {
         let waits_for_loans = self.rules.transactional;
         let is_open =
             |entry: &&mut Entry| !entry.batch.is_settled() || waits_for_loans && entry.lent;
-        for entry in self.entries.iter_mut().filter(is_open) {
+        let sought = self.doubts.entries_mut();
+        for entry in self.entries.iter_mut().filter(is_open).chain(sought) {
             let tokens = &mut entry.tokens;
             // Not each time: many flushes may wait, and each of them for many batches.
             if tokens.len() == tokens.capacity() {
@@ -493,10 +514,8 @@ impl Ledger {
 
     /// What the ledger holds.
     pub fn load(&self) -> Load {
-        let waiting = self
-            .entries
-            .iter()
-            .filter(|entry| !entry.batch.is_settled());
+        let open = self.entries.iter().filter(|it| !it.batch.is_settled());
+        let waiting = self.doubts.entries().chain(open);
         let mut load = Load {
             in_flight: self.lent,
             ..Load::default()
@@ -505,14 +524,15 @@ impl Ledger {
             load.batches += 1;
             load.records += entry.batch.count().unsigned_abs() as usize;
             load.bytes += entry.batch.wire_len();
-            load.oldest = load.oldest.or(Some(entry.batch.created_at()));
+            let created = entry.batch.created_at();
+            load.oldest = Some(load.oldest.map_or(created, |oldest| oldest.min(created)));
         }
         load
     }
 
-    /// The number of batches, including lent ones.
+    /// The number of batches, including lent ones and those that are looked for.
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.entries.len() + self.doubts.len()
     }
 
     /// Whether every batch is lent, so that the next one to lend would be new.
@@ -533,17 +553,6 @@ impl Effects {
     }
 }
 
-/// The age of a record with this timestamp; 0 if that is in the future. Both are in milliseconds.
-fn age(wall: i64, timestamp: i64) -> Duration {
-    let age = wall.saturating_sub(timestamp);
-    Duration::from_millis(age.try_into().unwrap_or_default())
-}
-
-/// Without what is too fine for a reader.
-fn in_millis(time: Duration) -> Duration {
-    Duration::from_millis(time.as_millis().try_into().unwrap_or(u64::MAX))
-}
-
 impl Drop for Ledger {
     /// Bytes of the lent batches may have been written. If those batches are dropped without an
     /// outcome, their records are unknown.
@@ -562,19 +571,6 @@ pub struct Load {
     pub bytes: usize,
     pub in_flight: usize,
     pub oldest: Option<Instant>,
-}
-
-impl Entry {
-    fn settle(&mut self, settlement: Settlement) -> Option<Settled> {
-        let mut settled = self.batch.settle(settlement)?;
-        settled.tokens = std::mem::take(&mut self.tokens);
-        Some(settled)
-    }
-
-    fn doubt(&mut self) {
-        self.unresolved = true;
-        self.batch.set_unresolved();
-    }
 }
 
 #[cfg(test)]

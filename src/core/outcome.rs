@@ -171,6 +171,15 @@ pub enum Reason {
         /// The error of the last attempt.
         last: Arc<str>,
     },
+    /// With `forebay.unknown=resolve`: it was looked for in the log, and nobody can know.
+    #[error("{first}; it was looked for in the log, but {why}")]
+    #[non_exhaustive]
+    Unresolved {
+        /// Why it was in doubt.
+        first: Box<Reason>,
+        /// Why the log does not tell, and what to change if that can be.
+        why: Arc<str>,
+    },
     /// No broker gives the producer id that an idempotent producer needs.
     #[error("no producer id: {why}")]
     #[non_exhaustive]

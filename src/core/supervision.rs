@@ -21,8 +21,12 @@ pub enum Component {
     Clock,
     /// What tells the application of outcomes, by callbacks and messages.
     Delivery,
+    /// What has markers written that keep late batches out of partitions.
+    Fences,
     /// What asks the brokers for a producer id.
     Identity,
+    /// What reads logs for batches in doubt.
+    Lookups,
     /// What asks the brokers for topics, partitions and leaders.
     Metadata,
     /// One partition, with its batches.
@@ -42,7 +46,9 @@ impl fmt::Display for Component {
         match self {
             Self::Clock => f.write_str("the clock"),
             Self::Delivery => f.write_str("the delivery"),
+            Self::Fences => f.write_str("the fences"),
             Self::Identity => f.write_str("the identity"),
+            Self::Lookups => f.write_str("the lookups"),
             Self::Metadata => f.write_str("the metadata"),
             Self::Partition(topic_partition) => write!(f, "the partition {topic_partition}"),
             Self::Pool => f.write_str("the pool"),

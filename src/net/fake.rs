@@ -124,8 +124,8 @@ pub fn flexible(correlation_id: i32, version: i16, answer: &impl Encodable) -> V
     frame(correlation_id, &body)
 }
 
-/// The body of an ApiVersions response: Produce, Metadata, ApiVersions, InitProducerId up to v4, and
-/// what a login and transactions need.
+/// The body of an ApiVersions response: Produce, Fetch, ListOffsets, Metadata, ApiVersions, InitProducerId
+/// up to v4, and what a login and transactions need.
 pub fn versions_body(version: i16) -> Vec<u8> {
     versions_with(version, 0)
 }
@@ -134,6 +134,8 @@ pub fn versions_body(version: i16) -> Vec<u8> {
 pub fn versions_with(version: i16, transaction_version: i16) -> Vec<u8> {
     let keys = [
         (0, 3, 11),
+        (1, 4, 17),
+        (2, 1, 10),
         (3, 0, 13),
         (18, 0, 4),
         (22, 0, 4),

@@ -1,5 +1,7 @@
 //! A connection that carries one request at a time.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use futures_util::FutureExt;
 use tokio::time::{Instant, timeout};
@@ -79,14 +81,25 @@ impl Live {
 
     /// Sends a request and waits for its answer.
     pub async fn exchange<A>(
+        self,
+        options: &ConnectOptions,
+        call: &Call,
+        decode: impl FnOnce(i16, &Bytes) -> Result<A, WireError>,
+    ) -> Result<(Self, A), NetError> {
+        let after = options.request_timeout;
+        self.exchange_within(after, options, call, decode).await
+    }
+
+    /// The same for a request that may take another time than `request_timeout`.
+    pub async fn exchange_within<A>(
         mut self,
+        after: Duration,
         options: &ConnectOptions,
         call: &Call,
         decode: impl FnOnce(i16, &Bytes) -> Result<A, WireError>,
     ) -> Result<(Self, A), NetError> {
         let Connection { reader, writer, .. } = &mut self.connection;
         let (endpoint, api) = (reader.endpoint().clone(), call.api);
-        let after = options.request_timeout;
         let body = match timeout(after, exchange(reader, writer, call)).await {
             Ok(Ok(body)) => body,
             // After a login it is no sign that one is asked for.

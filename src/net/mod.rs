@@ -2,8 +2,8 @@
 //! tokio's sockets.
 //!
 //! A connection consists of a reader and a writer, so that two tasks can own them. The code that
-//! writes requests limits the wait for their responses. Only [`connect`], [`ControlClient`] and
-//! [`coordinator::CoordinatorClient`] have deadlines of their own.
+//! writes requests limits the wait for their responses. Only [`connect`], [`ControlClient`],
+//! [`coordinator::CoordinatorClient`] and [`log::LogClient`] have deadlines of their own.
 
 mod advice;
 #[cfg(feature = "http")]
@@ -20,6 +20,7 @@ mod fake;
 mod frames;
 mod link;
 mod live;
+pub(crate) mod log;
 mod login;
 mod observer;
 mod options;

@@ -12,7 +12,7 @@ use crate::core::wire::Versions;
 /// What is seen while a connection is made, in this order.
 #[derive(Debug, Clone)]
 #[cfg_attr(
-    not(feature = "cli"),
+    not(any(feature = "cli", feature = "internals")),
     expect(dead_code, reason = "producers only want to know of certificates")
 )]
 pub enum Seen {
@@ -43,7 +43,7 @@ pub struct Certificates {
     pub broker: Vec<Certificate>,
     /// Whether the broker's own is for the host that was connected to.
     #[cfg_attr(
-        not(feature = "cli"),
+        not(any(feature = "cli", feature = "internals")),
         expect(dead_code, reason = "a producer's handshake fails if it is not")
     )]
     pub fits: bool,

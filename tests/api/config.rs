@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use forebay::config::{
-    Acks, Compression, Config, DnsLookup, KEYS, MetadataRecovery, PartitionerKind, ProblemKind,
-    Status,
+    Acks, Compression, Config, DnsLookup, KEYS, MetadataRecovery, OnUnknown, PartitionerKind,
+    ProblemKind, Status,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -63,6 +63,10 @@ fn defaults_are_those_of_kafka_4_3() {
     assert!(config.metadata_cluster_check);
     assert_eq!(config.restart_max, 5);
     assert_eq!(config.producer_expiration, ms(86_400_000));
+    assert_eq!(config.unknown, OnUnknown::Tell);
+    assert_eq!(config.unknown_resolve_timeout, ms(60_000));
+    assert_eq!(config.unknown_resolve_max_bytes, 1 << 30);
+    assert_eq!(config.unknown_transactional_id_prefix, "forebay-");
     assert_eq!(config.restart_window, ms(10_000));
 }
 
@@ -85,7 +89,7 @@ fn the_shipped_file_is_the_defaults_and_has_every_served_key() {
     let uncommented: String = text
         .lines()
         .map(|line| match line.strip_prefix('#') {
-            Some(rest) if rest.starts_with(|c: char| c.is_ascii_lowercase()) => rest,
+            Some(rest) if rest.starts_with(|c: char| c.is_ascii_lowercase() || c == '"') => rest,
             _ => line,
         })
         .map(|line| format!("{line}\n"))
@@ -96,7 +100,7 @@ fn the_shipped_file_is_the_defaults_and_has_every_served_key() {
         .lines()
         .filter(|line| !line.starts_with('#'))
         .filter_map(|line| line.split_once(" = "))
-        .map(|(key, _)| key)
+        .map(|(key, _)| key.trim_matches('"'))
         .collect();
     let served = KEYS.iter().filter(|key| key.status == Status::Served);
     assert_eq!(named, served.map(|key| key.name).collect());

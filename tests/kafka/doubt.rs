@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use forebay::config::ConfigBuilder;
 use forebay::{Config, Outcome, Producer, Reason, Receipt, Record, Unconfirmed};
 use forebay_kafka_cluster::{
     self as kafka, Broker, Cluster, ClusterOptions, Isolation, Listener, Proxies, Rules,
@@ -10,12 +11,20 @@ use forebay_kafka_cluster::{
 
 use crate::millis;
 
-const PROXIED: &str = "PROXIED";
+pub const PROXIED: &str = "PROXIED";
+
+pub const LOST_ANSWERS: Rules = Rules {
+    refuse: false,
+    hold_requests: false,
+    hold_answers: true,
+    bytes_per_second: None,
+    lie: None,
+};
 
 /// `producer.id.expiration.ms` of the broker.
-const EXPIRATION: i64 = 60_000;
+pub const EXPIRATION: i64 = 60_000;
 
-fn one_broker() -> ClusterOptions {
+pub fn one_broker() -> ClusterOptions {
     let listener = Listener {
         name: PROXIED.into(),
         proxied: true,
@@ -25,36 +34,32 @@ fn one_broker() -> ClusterOptions {
     ClusterOptions::default().brokers(1).listener(listener)
 }
 
-fn runtime() -> tokio::runtime::Runtime {
+pub fn runtime() -> tokio::runtime::Runtime {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     builder.enable_all().build().unwrap()
 }
 
-/// One record, and then a batch of three at these times, of which the answer is lost. The connection is
-/// cut when the broker has had time to forget the producer.
-async fn outcomes(
+/// One record, and then a batch of three at these times, which is held up on its way there or back. The
+/// connection is cut when the broker has had time to forget the producer.
+pub async fn outcomes(
     cluster: &Cluster,
     topic: &str,
-    expiration: i64,
+    set: impl FnOnce(ConfigBuilder) -> ConfigBuilder,
     times: [i64; 3],
+    held: Rules,
 ) -> Vec<Outcome> {
     cluster.create_topic(topic, 1, 1, &[]).unwrap();
     let proxies = Proxies::start(cluster, PROXIED).unwrap();
     let config = Config::builder()
         .bootstrap_servers(cluster.bootstrap_through(PROXIED))
-        .set("linger.ms", 50)
-        .set("forebay.producer.id.expiration.ms", expiration)
-        .build();
-    let producer = Producer::start(config.unwrap()).unwrap();
+        .set("linger.ms", 50);
+    let producer = Producer::start(set(config).build().unwrap()).unwrap();
     let first = Record::to(topic).value("first").timestamp(times[0]);
     producer.send(first).await.unwrap().await.unwrap();
     let [proxy] = proxies.all() else {
         panic!("one broker");
     };
-    proxy.set(Rules {
-        hold_answers: true,
-        ..Rules::default()
-    });
+    proxy.set(held);
     let mut receipts = Vec::new();
     for time in times {
         let record = Record::to(topic).value("x").timestamp(time);
@@ -73,7 +78,7 @@ async fn outcomes(
     outcomes
 }
 
-fn written(cluster: &Cluster, topic: &str) -> usize {
+pub fn written(cluster: &Cluster, topic: &str) -> usize {
     let mut count = 0;
     cluster
         .read_values(topic, Isolation::default(), |_, _, _| count += 1)
@@ -92,11 +97,17 @@ fn a_lost_answer_makes_neither_a_wrong_time_nor_a_duplicate() {
         .property("producer.id.expiration.check.interval.ms", "1000");
     let cluster = &Cluster::start(options).unwrap();
     let runtime = runtime();
+    let expires = |after: i64| {
+        move |config: ConfigBuilder| config.set("forebay.producer.id.expiration.ms", after)
+    };
+    let outcomes = |topic: &'static str, expiration, times| {
+        outcomes(cluster, topic, expires(expiration), times, LOST_ANSWERS)
+    };
 
     // The broker takes the retry for a duplicate, and gives it the batch's largest time.
     let now = millis();
     let times = [now - 2_000, now, now - 1_000];
-    let told = runtime.block_on(outcomes(cluster, "new", EXPIRATION, times));
+    let told = runtime.block_on(outcomes("new", EXPIRATION, times));
     let told: Vec<_> = told.into_iter().map(Result::unwrap).collect();
     let offsets: Vec<_> = told.iter().map(|acked| acked.offset).collect();
     assert_eq!(offsets, [Some(1), Some(2), Some(3)]);
@@ -106,11 +117,11 @@ fn a_lost_answer_makes_neither_a_wrong_time_nor_a_duplicate() {
 
     // It has forgotten a producer of old records, and takes the retry for something new.
     let times = [now - 2 * EXPIRATION; 3];
-    let told = runtime.block_on(outcomes(cluster, "doubled", 24 * 60 * EXPIRATION, times));
+    let told = runtime.block_on(outcomes("doubled", 24 * 60 * EXPIRATION, times));
     assert!(told.iter().all(Result::is_ok), "{told:?}");
     assert_eq!(written(cluster, "doubled"), 7, "the broker does so");
 
-    let told = runtime.block_on(outcomes(cluster, "once", EXPIRATION, times));
+    let told = runtime.block_on(outcomes("once", EXPIRATION, times));
     for told in told {
         let reason = matches!(told, Err(Unconfirmed::Unknown(Reason::Forgotten { .. })));
         assert!(reason, "{told:?}");

@@ -35,7 +35,7 @@ fn whole_cluster() -> &'static Cluster {
 
 /// Streams to a new topic for `seconds` at least, while `faults` does its worst, then holds the
 /// log against the outcomes.
-fn stream_through(
+pub fn stream_through(
     topic: &str,
     (records, seconds): (u64, u64),
     set: impl Fn(ConfigBuilder) -> ConfigBuilder,
@@ -63,7 +63,7 @@ fn stream_through(
 }
 
 /// Before the next fault: all copies are whole, and every broker leads its share again.
-fn recover(cluster: &Cluster, topic: &str) {
+pub fn recover(cluster: &Cluster, topic: &str) {
     cluster.wait_in_sync(topic).unwrap();
     cluster.elect_leaders(topic).unwrap();
 }

@@ -6,10 +6,12 @@
 mod doubt;
 mod harness;
 mod kills;
+mod log;
 mod memory;
 mod model;
 mod produce;
 mod releases;
+mod resolve;
 mod security;
 mod topics;
 mod transactions;

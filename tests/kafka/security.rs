@@ -1,6 +1,6 @@
 //! Every way to secure a connection, at a real broker: with records read back.
 
-mod authorisation;
+pub mod authorisation;
 #[cfg(feature = "cli")]
 mod check;
 mod endurance;

@@ -56,6 +56,10 @@ fn reasons() -> Vec<Reason> {
             expiration: Duration::from_secs(86_400),
             last: why(),
         },
+        Reason::Unresolved {
+            first: Box::new(Reason::Connection { why: why() }),
+            why: why(),
+        },
         Reason::NoProducerId { why: why() },
         Reason::NoCommonVersion { why: why() },
         Reason::TransactionAborted { why: why() },
@@ -75,6 +79,7 @@ fn reasons() -> Vec<Reason> {
         | Reason::NotRequested
         | Reason::AfterUnresolved { .. }
         | Reason::Forgotten { .. }
+        | Reason::Unresolved { .. }
         | Reason::NoProducerId { .. }
         | Reason::NoCommonVersion { .. }
         | Reason::TransactionAborted { .. }

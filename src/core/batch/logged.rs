@@ -1,11 +1,16 @@
 //! Headers of the batches in the answer to a Fetch request. The records of batches are passed over, but
 //! for the key of a marker.
 
-use super::header::{CONTROL, HEADER_LEN, TRANSACTIONAL};
+#[cfg(any(test, feature = "internals"))]
+use super::header::TRANSACTIONAL;
+use super::header::{CONTROL, HEADER_LEN};
 use super::varint;
 
 /// Bytes before what a batch's length counts: the base offset and the length itself.
 const BEFORE_LENGTH: usize = 12;
+
+/// The bit of the attributes that says so.
+const LOG_APPEND_TIME: i16 = 1 << 3;
 
 /// Where the magic byte is, in every format.
 const MAGIC_AT: usize = 16;
@@ -78,7 +83,13 @@ impl LoggedBatch {
         self.base_offset + i64::from(self.last_offset_delta)
     }
 
+    /// The time that the broker gave the records, where the topic has `LogAppendTime`.
+    pub fn log_append_time(&self) -> Option<i64> {
+        (self.attributes & LOG_APPEND_TIME != 0).then_some(self.max_timestamp)
+    }
+
     /// Whether it is part of a transaction. Markers are, too.
+    #[cfg(any(test, feature = "internals"))]
     pub fn is_transactional(&self) -> bool {
         self.attributes & TRANSACTIONAL != 0
     }
@@ -101,6 +112,7 @@ impl<'a> LoggedBatches<'a> {
     }
 
     /// Bytes that were not read yet: at the end, those of a batch that was cut off.
+    #[cfg(any(test, feature = "internals"))]
     pub fn left(&self) -> usize {
         self.left.len()
     }

@@ -6,10 +6,6 @@
 
 mod crc;
 mod header;
-#[cfg_attr(
-    not(any(test, feature = "internals")),
-    expect(dead_code, reason = "doubt is going to be resolved by it")
-)]
 pub(crate) mod logged;
 mod open;
 mod record;

@@ -87,6 +87,11 @@ impl SealedBatch {
         self.summary.count
     }
 
+    /// The id of the first record.
+    pub fn first(&self) -> RecordId {
+        self.first
+    }
+
     pub fn created_at(&self) -> Instant {
         self.created_at
     }
@@ -144,6 +149,18 @@ impl SealedBatch {
         if let Some(settle) = &mut self.settle {
             settle.unresolved = true;
         }
+    }
+
+    /// Notes that the batch is certainly not in a log.
+    pub fn set_resolved(&mut self) {
+        if let Some(settle) = &mut self.settle {
+            settle.unresolved = false;
+        }
+    }
+
+    /// Lets go of the records' bytes: nothing will be sent any more.
+    pub fn let_go(&mut self) {
+        self.records = Arc::new(self.records.beside(Vec::new()));
     }
 
     /// Gives all records their outcome. Returns `None` if they already have one.

@@ -40,7 +40,7 @@ impl Ledger {
                     self.retry(at, Reason::Connection { why: error }, now, &mut effects);
                 } else {
                     entry.attempts -= 1;
-                    if entry.batch.is_settled() {
+                    if entry.is_over() {
                         self.fail(at, Reason::Connection { why: error }, &mut effects);
                     }
                     self.unstamp_tail();
@@ -141,6 +141,7 @@ impl Ledger {
             base_offset,
             log_append_time,
         };
+        self.acked_at(at, base_offset);
         self.remove(at, settlement, effects);
     }
 
@@ -162,7 +163,8 @@ impl Ledger {
         self.proven = false;
         let backoff = self.backoff(&self.entries[at]);
         let entry = &mut self.entries[at];
-        if entry.batch.is_settled() || entry.attempts > self.rules.retries {
+        if entry.is_over() || entry.attempts > self.rules.retries {
+            let reason = entry.overdue.as_deref().cloned().unwrap_or(reason);
             return self.fail(at, reason, effects);
         }
         entry.not_before = Some(now + backoff);
@@ -185,6 +187,9 @@ impl Ledger {
 
     /// Fails the batch at `at`: its records are unknown or not written.
     pub(super) fn fail(&mut self, at: usize, reason: Reason, effects: &mut Effects) {
+        if self.entries[at].unresolved && self.look_for(at, &reason) {
+            return self.break_line();
+        }
         let fate = match self.entries[at].unresolved {
             true => Unconfirmed::Unknown(reason),
             false => Unconfirmed::NotWritten(reason),
@@ -233,7 +238,7 @@ impl Ledger {
 
     fn split(&mut self, at: usize, error: BrokerError, effects: &mut Effects) {
         self.proven = false;
-        if self.entries[at].unresolved || self.entries[at].batch.is_settled() {
+        if self.entries[at].unresolved || self.entries[at].is_over() {
             return self.fail(at, Reason::Broker(error), effects);
         }
         let Some(whole) = self.entries.remove(at) else {

@@ -7,13 +7,19 @@ use crate::core::outcome::{Reason, Unconfirmed};
 
 impl Ledger {
     pub(super) fn may_go(&self, entry: &Entry) -> bool {
-        let numbers = || self.identity.is_some() && self.is_numbered_for(entry);
+        let numbers = || {
+            let may_begin = !self.resolves() || self.may_begin(entry);
+            self.identity.is_some() && self.is_numbered_for(entry) && may_begin
+        };
         !self.rules.idempotent || entry.stamp.is_some() || numbers()
     }
 
     /// Whether batches need an identity and the ledger has none, or that of another transaction.
     pub fn wants_identity(&self) -> bool {
-        self.rules.idempotent && (self.identity.is_none() || self.begins_another_transaction())
+        // The marker of its fence has to come behind the floor.
+        let waits = || self.awaits_fence() || self.left.is_some() && self.wants_floor();
+        let has_none = || self.identity.is_none() && !waits();
+        self.rules.idempotent && (has_none() || self.begins_another_transaction())
     }
 
     /// The identity that the ledger left, if it has no other yet.
@@ -62,6 +68,7 @@ impl Ledger {
         self.next_sequence = 0;
         self.proven = false;
         self.identity = Some(identity);
+        self.identity_changed();
     }
 
     /// Leaves an identity whose sequence numbers have a gap, as soon as no batch is lent.
@@ -74,7 +81,11 @@ impl Ledger {
         while let Some(at) = self.entries.iter().position(|entry| entry.unresolved) {
             let last = self.entries[at].last_error.clone();
             let last = last.unwrap_or_else(|| "no answer".into());
-            let fate = Unconfirmed::Unknown(Reason::AfterUnresolved { last });
+            let reason = Reason::AfterUnresolved { last };
+            if self.look_for(at, &reason) {
+                continue;
+            }
+            let fate = Unconfirmed::Unknown(reason);
             self.remove(at, Settlement::Failed(fate), effects);
         }
         for entry in &mut self.entries {

@@ -2,6 +2,7 @@
 //! ledger reacts.
 
 mod codes;
+mod doubts;
 mod identities;
 mod model;
 mod outcomes;
@@ -50,6 +51,7 @@ fn rules() -> Rules {
         delivery_timeout: Duration::from_secs(120),
         producer_expiration: DAY,
         codec: Compression::None,
+        resolve: None,
     }
 }
 

@@ -26,7 +26,7 @@ impl Ledger {
     }
 
     /// The first batch that has no sequence number yet.
-    fn first_unnumbered(&self) -> Option<&Entry> {
+    pub(super) fn first_unnumbered(&self) -> Option<&Entry> {
         self.entries.iter().find(|entry| entry.stamp.is_none())
     }
 

@@ -10,7 +10,7 @@ mod offsets;
 mod receipt;
 mod scope;
 
-pub(crate) use answer::{Answer, Request, is_not_coordinator, passes};
+pub(crate) use answer::{Answer, Refusal, Request, is_not_coordinator, passes};
 pub(crate) use coordination::{Begin, Coordination, Membership};
 pub use error::{Cause, TransactionError};
 pub(crate) use offsets::GroupOffsets;

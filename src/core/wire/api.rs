@@ -20,7 +20,7 @@ pub enum Api {
     Fetch,
     /// Of `forebay check` alone.
     #[cfg_attr(
-        not(any(test, feature = "cli")),
+        not(any(test, feature = "cli", feature = "internals")),
         expect(dead_code, reason = "of the command alone")
     )]
     DescribeConfigs,

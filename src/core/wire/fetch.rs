@@ -38,7 +38,8 @@ pub struct FetchResponse {
     pub throttle: Duration,
     /// Of the partition, or of the whole request.
     pub error_code: i16,
-    /// What is before it has been replicated; -1 with an error.
+    /// What is before it has been replicated; -1 with an error, and where a broker that throttles says
+    /// nothing of the partition.
     pub high_watermark: i64,
     /// What is before it is decided; -1 if the broker does not say.
     pub last_stable_offset: i64,
@@ -112,8 +113,11 @@ impl FetchResponse {
             answer.error_code = reader.i16()?;
             let _session = reader.i32()?;
         }
-        let mut answered = answer.error_code != 0;
-        for _ in 0..reader.count(5)? {
+        let topics = reader.count(5)?;
+        // Who is above a quota is told nothing but to wait (KIP-219).
+        let must_wait = topics == 0 && !answer.throttle.is_zero();
+        let mut answered = answer.error_code != 0 || must_wait;
+        for _ in 0..topics {
             if version >= 13 {
                 let _topic_id = reader.uuid()?;
             } else {
@@ -356,6 +360,23 @@ mod tests {
             let body = encoded(&beside_records, version);
             let answer = FetchResponse::decode(version, 4, &body).expect("an answer");
             assert_eq!((answer.error_code, answer.records.len()), (70, 0));
+        }
+    }
+
+    /// KafkaApis.handleFetchRequest: above a quota the answer is empty.
+    #[test]
+    fn who_has_to_wait_is_told_nothing_else() {
+        for version in 4..=17 {
+            let empty = messages::FetchResponse::default();
+            let answer = FetchResponse::decode(version, 4, &encoded(&empty, version));
+            assert!(
+                matches!(answer, Err(WireError::Unanswered { .. })),
+                "{answer:?}"
+            );
+            let body = encoded(&empty.with_throttle_time_ms(700), version);
+            let answer = FetchResponse::decode(version, 4, &body).expect("an answer");
+            assert_eq!(answer.throttle, Duration::from_millis(700));
+            assert_eq!((answer.error_code, answer.high_watermark), (0, -1));
         }
     }
 

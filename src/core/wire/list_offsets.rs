@@ -15,6 +15,10 @@ use super::{Api, Isolation, WireError};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
     /// The first that is there.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "an answer to a Fetch request says it, too")
+    )]
     Earliest,
     /// The one behind the last that the isolation lets see.
     Latest,

@@ -12,20 +12,12 @@ mod api;
 pub(crate) mod describe_configs;
 pub(crate) mod end_txn;
 mod error;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "doubt is going to be resolved by it")
-)]
 pub(crate) mod fetch;
 pub(crate) mod find_coordinator;
 mod header;
 #[cfg(test)]
 mod hostile;
 pub(crate) mod init_producer_id;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "doubt is going to be resolved by it")
-)]
 pub(crate) mod list_offsets;
 pub(crate) mod metadata;
 mod node;

@@ -84,15 +84,15 @@ impl PartitionResult {
 
 /// Which records are told of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "doubt is going to be resolved by it")
-)]
 pub enum Isolation {
     /// All up to the high watermark.
     ReadUncommitted,
     /// All up to the last stable offset, which no open transaction begins before. Those of aborted ones
     /// are among them.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "what is looked for may not be committed")
+    )]
     ReadCommitted,
 }
 

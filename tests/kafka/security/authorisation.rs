@@ -25,32 +25,39 @@ const USERS: [&str; 5] = ["blind", "mixed", "loser", "nobody", "denied"];
 
 fn guarded() -> &'static Cluster {
     static GUARDED: OnceLock<Cluster> = OnceLock::new();
-    GUARDED.get_or_init(|| {
-        let users = USERS.map(|user| format!("user_{user}=\"{user}\""));
-        let jaas = format!("{PLAIN} required {};", users.join(" "));
-        let login = listener(
-            "GUARDED",
-            "SASL_PLAINTEXT",
-            None,
-            &[
-                ("sasl.enabled.mechanisms", "PLAIN"),
-                ("plain.sasl.jaas.config", &jaas),
-            ],
-        );
-        let class = "org.apache.kafka.metadata.authorizer.StandardAuthorizer";
-        let options = ClusterOptions::default()
-            .brokers(1)
-            .property("authorizer.class.name", class)
-            // Those of the listener in plain text: the tests themselves, and the controller.
-            .property("super.users", "User:ANONYMOUS")
-            .listener(login);
-        Cluster::start(options).expect("a cluster")
-    })
+    GUARDED.get_or_init(|| guarded_for(&USERS))
+}
+
+/// A cluster of one broker that refuses whatever no ACL allows to these users.
+pub fn guarded_for(users: &[&str]) -> Cluster {
+    let users = users.iter().map(|user| format!("user_{user}=\"{user}\""));
+    let jaas = format!("{PLAIN} required {};", users.collect::<Vec<_>>().join(" "));
+    let login = listener(
+        "GUARDED",
+        "SASL_PLAINTEXT",
+        None,
+        &[
+            ("sasl.enabled.mechanisms", "PLAIN"),
+            ("plain.sasl.jaas.config", &jaas),
+        ],
+    );
+    let class = "org.apache.kafka.metadata.authorizer.StandardAuthorizer";
+    let options = ClusterOptions::default()
+        .brokers(1)
+        .property("authorizer.class.name", class)
+        // Those of the listener in plain text: the tests themselves, and the controller.
+        .property("super.users", "User:ANONYMOUS")
+        .listener(login);
+    Cluster::start(options).expect("a cluster")
 }
 
 fn start(user: &str, more: &[(&str, &str)]) -> Producer {
+    start_at(guarded(), user, more)
+}
+
+pub fn start_at(cluster: &Cluster, user: &str, more: &[(&str, &str)]) -> Producer {
     let mut config = Config::builder()
-        .bootstrap_servers(guarded().bootstrap_of("GUARDED"))
+        .bootstrap_servers(cluster.bootstrap_of("GUARDED"))
         .set("security.protocol", "SASL_PLAINTEXT")
         .set("sasl.mechanism", "PLAIN")
         .set("sasl.username", user)
@@ -67,7 +74,7 @@ fn topics<const N: usize>(names: [&str; N]) {
     }
 }
 
-fn acl(user: &str, operation: AclOperation, topic: &str) -> AclBinding {
+pub fn acl(user: &str, operation: AclOperation, topic: &str) -> AclBinding {
     let user = format!("User:{user}");
     let (topics, allow) = (AclResourceType::Topic, AclPermissionType::Allow);
     AclBinding::new(topics, topic, user, "*", operation, allow)
@@ -80,13 +87,17 @@ fn cluster_acl(user: &str, permission: AclPermissionType) -> AclBinding {
 }
 
 fn grant(acls: &[AclBinding]) {
+    grant_at(guarded(), acls);
+}
+
+pub fn grant_at(cluster: &Cluster, acls: &[AclBinding]) {
     // krafka numbers the patterns one too low: what it calls prefixed, brokers take for literal.
     let literal = |acl: &AclBinding| AclBinding {
         pattern_type: AclPatternType::Prefixed,
         ..acl.clone()
     };
     let acls: Vec<_> = acls.iter().map(literal).collect();
-    let granted = guarded().admin("grant ACLs", async |admin| {
+    let granted = cluster.admin("grant ACLs", async |admin| {
         let results = admin.create_acls(acls.clone(), Default::default()).await?;
         results.into_iter().try_for_each(|(_, result)| result)
     });

@@ -242,7 +242,6 @@ pub async fn run<H: Handle<Receipt = transaction::Receipt>>(
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
 
     use clap::Parser;
 
@@ -322,9 +321,9 @@ mod tests {
             assert!(ends.ended(10, Ok(()), Duration::from_millis(at)));
         }
         assert!(ends.tally.is_good());
-        let aborted = NotCommitted::Aborted(Arc::from("too slow"));
+        let aborted = NotCommitted::Aborted(transaction::Cause::Requested);
         assert!(ends.ended(20, Err(aborted), Duration::from_secs(9)));
-        let unknown = NotCommitted::Unknown(Arc::from("fenced"));
+        let unknown = NotCommitted::Unknown(transaction::Cause::Requested);
         assert!(!ends.ended(30, Err(unknown), Duration::from_secs(9)));
         assert_eq!(
             ends.line(Duration::from_secs(2)),
@@ -337,6 +336,9 @@ mod tests {
             told.starts_with("1,000 acked, 20 not written, 30 unknown"),
             "{told}"
         );
-        assert!(told.contains("20 x aborted: too slow"), "{told}");
+        assert!(
+            told.contains("20 x aborted: the application aborted it"),
+            "{told}"
+        );
     }
 }

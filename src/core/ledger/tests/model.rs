@@ -275,7 +275,11 @@ impl World {
     fn ask(&mut self) {
         if self.line.ledger.wants_identity() {
             let (left, freed) = (self.line.ledger.left(), self.freed);
-            let identity = self.want(Wanted { left, freed });
+            let identity = self.want(Wanted {
+                left,
+                freed,
+                ..Wanted::default()
+            });
             self.on_their_way.push_back(identity);
         }
     }
@@ -353,7 +357,11 @@ impl World {
             }
             Event::BumpElsewhere => {
                 let (left, freed) = (self.elsewhere, 0);
-                self.elsewhere = Some(self.want(Wanted { left, freed }));
+                self.elsewhere = Some(self.want(Wanted {
+                    left,
+                    freed,
+                    ..Wanted::default()
+                }));
             }
             Event::AskAgain => self.ask(),
             Event::Identify => {

@@ -222,7 +222,8 @@ impl Coordination {
         else {
             return;
         };
-        let was_open = !*in_doubt && !(self.added.is_empty() && self.groups.is_empty());
+        let is_known = !self.added.is_empty() || !self.groups.is_empty();
+        let was_open = !*in_doubt && is_known;
         let may_be_time =
             self.protocol == TransactionProtocol::V1 && was_open && !self.looks_behind;
         if let Some(identity) = &mut self.identity

@@ -437,8 +437,8 @@ fn a_partition_that_forgot_its_numbers_does_not_begin_again_under_the_same_epoch
         assert_eq!(play.join(&scope, 0), Membership::Use(identity(0)));
     }
     let anew = Wanted {
-        left: None,
         freed: 1,
+        ..Wanted::default()
     };
     assert_eq!(play.join_as(&scope, 0, anew), Membership::Over);
     assert!(scope.failed().is_some());
@@ -505,8 +505,8 @@ fn a_partition_that_was_let_go_of_takes_part_in_the_next_transaction() {
     play.done(&COMMIT, None);
     // It has forgotten its sequence numbers, and the epoch is still the same.
     let anew = Wanted {
-        left: None,
         freed: 1,
+        ..Wanted::default()
     };
     let scope = play.begin();
     assert_eq!(play.join_as(&scope, 0, anew), Membership::Over);

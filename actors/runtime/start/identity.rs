@@ -1,0 +1,125 @@
+//! Starts who gives partitions their identity: the IdentityActor, the TransactionActor, or the FenceActor.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use actix::prelude::*;
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+use uuid::Uuid;
+
+use super::dial::{dial, dial_coordinators};
+use crate::actors::clock::ClockActor;
+use crate::actors::delivery::DeliveryActor;
+use crate::actors::fence::FenceActor;
+use crate::actors::guard::Watch;
+use crate::actors::identity::IdentityActor;
+use crate::actors::lookup::LookupActor;
+use crate::actors::messages::{IdentityPeer, SetNodes};
+use crate::actors::runtime::RuntimeActor;
+use crate::actors::services::Resolving;
+use crate::actors::transaction::{Around, TransactionActor};
+use crate::config::{Config, OnUnknown};
+use crate::core::backoff::Backoff;
+use crate::core::fence::Fences;
+use crate::core::identity::Identities;
+use crate::core::lookup::Lookups;
+use crate::core::supervision::Component;
+use crate::core::transaction::Coordination;
+use crate::meters::LookupMeters;
+use crate::net::ConnectOptions;
+
+/// Who gives partitions their identity, as the others know it.
+pub(super) struct IdentityGiver {
+    pub peer: Box<dyn IdentityPeer>,
+    /// Those who connect to brokers that metadata name.
+    pub nodes: Vec<Recipient<SetNodes>>,
+    pub resolving: Option<Resolving>,
+    pub transactions: Option<Addr<TransactionActor>>,
+}
+
+pub(super) fn start_identity(
+    config: &Arc<Config>,
+    connect: &ConnectOptions,
+    (clock, delivery, runtime): (&Addr<ClockActor>, &Addr<DeliveryActor>, &Addr<RuntimeActor>),
+    watch: &Rc<Watch>,
+    seed: u64,
+) -> IdentityGiver {
+    let (shortest, longest) = (config.retry_backoff, config.retry_backoff_max);
+    let backoff = Backoff::new(shortest, longest, seed);
+    let principal = connect.security.principal.clone();
+    let Some(id) = &config.transactional_id else {
+        let guard = watch.guard(Component::Identity);
+        let identities = Identities::of(principal);
+        let dial = dial(config, connect, seed);
+        let identity = IdentityActor::new(identities, dial, clock.clone(), backoff, guard).start();
+        if config.unknown == OnUnknown::Resolve {
+            return start_resolving(config, connect, identity, (clock, runtime), watch, seed);
+        }
+        return IdentityGiver {
+            peer: Box::new(identity.clone()),
+            nodes: vec![identity.recipient()],
+            resolving: None,
+            transactions: None,
+        };
+    };
+    let id: Arc<str> = id.as_str().into();
+    let coordination = Coordination::new(Arc::clone(&id), principal, backoff, config.max_block);
+    let dial_for = dial_coordinators(config, connect, seed);
+    let dial = move || dial_for(&id);
+    let guard = watch.guard(Component::Transactions);
+    let around = Around {
+        clock: clock.clone(),
+        delivery: delivery.clone(),
+        runtime: runtime.clone().recipient(),
+    };
+    let actor = TransactionActor::new(coordination, dial, config.max_block, around, guard).start();
+    IdentityGiver {
+        peer: Box::new(actor.clone()),
+        nodes: vec![actor.clone().recipient()],
+        resolving: None,
+        transactions: Some(actor),
+    }
+}
+
+/// Puts the FenceActor before the IdentityActor, and starts who reads logs.
+fn start_resolving(
+    config: &Arc<Config>,
+    connect: &ConnectOptions,
+    identity: Addr<IdentityActor>,
+    (clock, runtime): (&Addr<ClockActor>, &Addr<RuntimeActor>),
+    watch: &Rc<Watch>,
+    seed: u64,
+) -> IdentityGiver {
+    let (shortest, longest) = (config.retry_backoff, config.retry_backoff_max);
+    let backoff = Backoff::new(shortest, longest, seed);
+    let mut rng = SmallRng::seed_from_u64(seed);
+    let id = Uuid::from_u128(rng.random());
+    let name = format!("{}{id}", config.unknown_transactional_id_prefix);
+    let fences = FenceActor::new(
+        Fences::new(name.into(), backoff.clone()),
+        Box::new(dial_coordinators(config, connect, seed)),
+        identity.clone(),
+        (clock.clone(), runtime.clone().recipient()),
+        watch.guard(Component::Fences),
+    )
+    .start();
+    let lookups = LookupActor::new(
+        Lookups::new(backoff, longest, config.unknown_resolve_max_bytes),
+        connect.clone(),
+        LookupMeters::new(&config.client_id.as_str().into()),
+        clock.clone(),
+        watch.guard(Component::Lookups),
+    )
+    .start();
+    IdentityGiver {
+        peer: Box::new(fences.clone()),
+        nodes: vec![
+            identity.recipient(),
+            fences.clone().recipient(),
+            lookups.clone().recipient(),
+        ],
+        resolving: Some(Resolving { fences, lookups }),
+        transactions: None,
+    }
+}

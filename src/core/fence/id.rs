@@ -1,0 +1,437 @@
+//! One transactional id whose markers are fences, and what its coordinator is asked.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::core::backoff::Backoff;
+use crate::core::identity::Identity;
+use crate::core::lookup::Fence;
+use crate::core::record::TopicPartition;
+use crate::core::transaction::{Answer, Refusal, Request, passes};
+use crate::core::wire::TransactionProtocol;
+
+/// The wait while the markers before are being written. That takes some milliseconds.
+const BUSY: Duration = Duration::from_millis(20);
+
+/// The coordinator forgets an id of which it has not heard for `transactional.id.expiration.ms`, a week by
+/// default.
+const SILENCE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A marker that was not seen for so long may not come for long: its partition's leader may be dead, and
+/// the coordinator ends no other transaction of this id before.
+const STUCK: Duration = Duration::from_secs(2);
+
+/// When a marker that was not seen is asked for again.
+const OVERDUE: Duration = Duration::from_secs(5);
+
+/// A transactional id, under whose producer id partitions send batches that are part of no transaction.
+///
+/// A transaction that holds nothing is committed: its markers, under the next epoch, are the fences.
+///
+/// Invariants:
+/// - epochs come from the coordinator. One that was made up here could be above that of a marker on its
+///   way, which the partition would refuse, and the coordinator would write again for ever;
+/// - one request is on its way at a time.
+#[derive(Debug)]
+pub struct FencingId {
+    pub name: Arc<str>,
+    identity: Option<Identity>,
+    protocol: TransactionProtocol,
+    step: Step,
+    /// Partitions that want a fence, each with the identity that they left.
+    wanting: BTreeMap<TopicPartition, Wanting>,
+    /// Partitions that have one: what it is, and the identity behind it.
+    fenced: BTreeMap<TopicPartition, Fenced>,
+    /// Producer ids that it had.
+    producers: Vec<i64>,
+    /// As of [`Wanted::freed`](crate::core::identity::Wanted::freed), of the present epoch.
+    freed: u64,
+    /// The next epoch is asked for, for partitions that were freed so often.
+    renews: Option<u64>,
+    asking: bool,
+    not_before: Option<Instant>,
+    heard: Instant,
+    backoff: Backoff,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Wanting {
+    left: Identity,
+    /// It was refused together with others, and is asked for alone.
+    alone: bool,
+    not_before: Option<Instant>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Fenced {
+    fence: Fence,
+    identity: Identity,
+    /// Since when the marker is to be seen, until it was.
+    awaited: Option<Instant>,
+}
+
+#[derive(Debug)]
+enum Step {
+    /// An identity is asked for, the next behind this one if there is one.
+    Init(Option<Identity>),
+    Idle,
+    Adding(Vec<TopicPartition>),
+    Ending(Vec<TopicPartition>),
+}
+
+/// What an id says to an answer.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Heard {
+    Nothing,
+    /// It cannot be used until something is changed, and why.
+    Denied(Arc<str>),
+    /// This partition can have no fence, and why.
+    Refused(TopicPartition, Arc<str>),
+}
+
+impl FencingId {
+    pub fn new(name: Arc<str>, backoff: Backoff, now: Instant) -> Self {
+        Self {
+            name,
+            identity: None,
+            protocol: TransactionProtocol::V1,
+            step: Step::Init(None),
+            wanting: BTreeMap::new(),
+            fenced: BTreeMap::new(),
+            producers: Vec::new(),
+            freed: 0,
+            renews: None,
+            asking: false,
+            not_before: None,
+            heard: now,
+            backoff,
+        }
+    }
+
+    /// Whether it has, or had, this producer id.
+    pub fn has_been(&self, producer_id: i64) -> bool {
+        self.producers.contains(&producer_id)
+    }
+
+    /// An identity for a partition that has left none.
+    pub fn first(&mut self, freed: u64) -> Option<Identity> {
+        let identity = self.identity?;
+        if freed <= self.freed {
+            return Some(identity);
+        }
+        // It may have had all epochs until now, without knowing of it.
+        self.renews = self.renews.max(Some(freed));
+        None
+    }
+
+    /// The fence behind what a partition sent under an identity of this id, and the identity behind that.
+    pub fn fence(
+        &mut self,
+        partition: &TopicPartition,
+        left: Identity,
+    ) -> Option<(Fence, Identity)> {
+        let covers = |fenced: &&Fenced| match fenced.fence {
+            Fence::Marker { producer_id, above } => {
+                producer_id == left.producer_id && above >= left.epoch
+            }
+            Fence::Offset(_) => false,
+        };
+        if let Some(fenced) = self.fenced.get(partition).filter(covers) {
+            return Some((fenced.fence, fenced.identity));
+        }
+        let wanting = Wanting {
+            left,
+            alone: false,
+            not_before: None,
+        };
+        self.wanting
+            .entry(partition.clone())
+            .or_insert(wanting)
+            .left = left;
+        None
+    }
+
+    /// Whether the producer id has changed, so that no marker can fence this identity any more.
+    pub fn is_beyond(&self, left: Identity) -> bool {
+        self.identity
+            .is_some_and(|it| it.producer_id != left.producer_id)
+    }
+
+    pub fn identity(&self) -> Option<Identity> {
+        self.identity
+    }
+
+    pub fn protocol(&self) -> TransactionProtocol {
+        self.protocol
+    }
+
+    /// The coordinator that is connected speaks this.
+    pub fn offers(&mut self, protocol: TransactionProtocol) {
+        if !matches!(self.step, Step::Ending(_)) {
+            self.protocol = protocol;
+        }
+    }
+
+    /// The partition has seen its marker.
+    pub fn seen(&mut self, partition: &TopicPartition) {
+        self.wanting.remove(partition);
+        if let Some(fenced) = self.fenced.get_mut(partition) {
+            fenced.awaited = None;
+        }
+    }
+
+    /// The partition waits no more, neither for a fence nor for its marker.
+    pub fn forget(&mut self, partition: &TopicPartition) {
+        self.seen(partition);
+    }
+
+    /// Whether a marker has been due for long, so that none may come for others either.
+    pub fn is_stuck(&self, now: Instant) -> bool {
+        let due = |fenced: &Fenced| fenced.awaited.is_some_and(|since| now >= since + STUCK);
+        self.fenced.values().any(due)
+    }
+
+    /// When something is to be looked at, if nothing is asked until then.
+    pub fn next_at(&self, now: Instant) -> Option<Instant> {
+        let stuck = self.fenced.values().filter_map(|it| it.awaited);
+        let stuck = stuck.flat_map(|since| [since + STUCK, since + OVERDUE]);
+        let stuck = stuck.filter(|at| *at > now).min();
+        let due = self.not_before.filter(|at| !self.asking && *at > now);
+        let later = self.wanting.values().filter_map(|it| it.not_before);
+        let later = later.filter(|at| *at > now).min();
+        let renewal = Some(self.heard + SILENCE);
+        [stuck, due, later, renewal].into_iter().flatten().min()
+    }
+
+    /// The next request, if one is due.
+    pub fn ask(&mut self, now: Instant) -> Option<Request> {
+        if self.asking || self.not_before.is_some_and(|at| at > now) {
+            return None;
+        }
+        if let Step::Idle = self.step {
+            self.begin(now);
+        }
+        let request = match &self.step {
+            Step::Idle => return None,
+            Step::Init(bumps) => Request::Init { bumps: *bumps },
+            Step::Adding(partitions) => Request::AddPartitions(partitions.clone()),
+            Step::Ending(_) => Request::End { commit: true },
+        };
+        self.asking = true;
+        self.not_before = None;
+        Some(request)
+    }
+
+    /// Has those fenced again whose marker is overdue: a coordinator passes over partitions without a leader.
+    /// It does not say so. If the marker is still to come, it says that it is busy.
+    fn repeat(&mut self, now: Instant) {
+        let overdue = |fenced: &Fenced| fenced.awaited.is_some_and(|since| now >= since + OVERDUE);
+        for (partition, fenced) in self.fenced.iter_mut().filter(|(_, it)| overdue(it)) {
+            fenced.awaited = Some(now);
+            let wanting = Wanting {
+                left: fenced.identity,
+                alone: false,
+                not_before: None,
+            };
+            self.wanting.insert(partition.clone(), wanting);
+        }
+    }
+
+    /// Begins with the next fence, or has the coordinator hear of the id.
+    fn begin(&mut self, now: Instant) {
+        self.repeat(now);
+        let producer_id = self.identity.map(|it| it.producer_id);
+        let due = |wanting: &Wanting| {
+            let is_of = Some(wanting.left.producer_id) == producer_id;
+            is_of && wanting.not_before.is_none_or(|at| at <= now)
+        };
+        let mut group: Vec<_> = Vec::new();
+        for (partition, wanting) in self.wanting.iter().filter(|(_, it)| due(it)) {
+            if wanting.alone && !group.is_empty() {
+                continue;
+            }
+            group.push(partition.clone());
+            if wanting.alone {
+                break;
+            }
+        }
+        let epoch_is_new = |it: Identity| {
+            let behind = |wanting: &Wanting| wanting.left.epoch < it.epoch;
+            group
+                .iter()
+                .filter_map(|partition| self.wanting.get(partition))
+                .all(behind)
+        };
+        match (group.is_empty(), self.protocol, self.identity) {
+            (true, _, identity) if self.renews.is_some() || now >= self.heard + SILENCE => {
+                self.step = Step::Init(identity);
+            }
+            (true, ..) => {}
+            // The marker has the epoch of the transaction, so a new one comes first.
+            (false, TransactionProtocol::V1, Some(it)) if !epoch_is_new(it) => {
+                self.step = Step::Init(Some(it));
+            }
+            (false, ..) => self.step = Step::Adding(group),
+        }
+    }
+
+    /// The answer to the request on its way was lost.
+    pub fn lost(&mut self) {
+        self.asking = false;
+    }
+
+    /// A coordinator answered, or did not.
+    pub fn answered(&mut self, request: &Request, answer: Answer, now: Instant) -> Heard {
+        self.asking = false;
+        let why: Arc<str> = match answer {
+            Answer::Done(identity) => {
+                self.heard = now;
+                self.backoff.reset();
+                self.done(identity, now);
+                return Heard::Nothing;
+            }
+            Answer::NotServed(why) => return Heard::Denied(why),
+            Answer::Absent { partitions, .. } => {
+                let at = now + self.backoff.next();
+                for partition in partitions {
+                    if let Some(wanting) = self.wanting.get_mut(&partition) {
+                        wanting.not_before = Some(at);
+                    }
+                }
+                self.step = Step::Idle;
+                return Heard::Nothing;
+            }
+            Answer::Unanswered(why) | Answer::Unsent(why) => {
+                tracing::debug!(id = &*self.name, %why, "no answer about a fence");
+                self.not_before = Some(now + self.backoff.next());
+                return Heard::Nothing;
+            }
+            Answer::Refused { error, part } => {
+                match Refusal::of(request, error.code) {
+                    Refusal::Busy => {
+                        self.not_before = Some(now + self.backoff.next().max(BUSY));
+                        return Heard::Nothing;
+                    }
+                    Refusal::Again { .. } if !self.has_many() || passes(error.code) => {
+                        return self.later(now);
+                    }
+                    Refusal::Over => {
+                        // It was ended by the coordinator, as its time was over. What became of it does
+                        // not matter: the next identity is above it.
+                        self.step = Step::Init(None);
+                        self.not_before = Some(now + self.backoff.next());
+                        return Heard::Nothing;
+                    }
+                    _ => {}
+                }
+                match part {
+                    Some(part) => format!("{part}: {error}").into(),
+                    None => error.to_string().into(),
+                }
+            }
+        };
+        match std::mem::replace(&mut self.step, Step::Idle) {
+            Step::Adding(partitions) => self.refused(partitions, why, now),
+            step @ (Step::Init(_) | Step::Idle | Step::Ending(_)) => {
+                self.step = step;
+                match request {
+                    Request::Init { .. } => Heard::Denied(why),
+                    _ => {
+                        self.not_before = Some(now + self.backoff.next());
+                        Heard::Nothing
+                    }
+                }
+            }
+        }
+    }
+
+    fn has_many(&self) -> bool {
+        matches!(&self.step, Step::Adding(partitions) if partitions.len() > 1)
+    }
+
+    /// The same request is sent again, or if it is about one partition, that one gives way to others.
+    fn later(&mut self, now: Instant) -> Heard {
+        let at = now + self.backoff.next();
+        match &self.step {
+            Step::Adding(partitions) => {
+                for partition in partitions {
+                    if let Some(wanting) = self.wanting.get_mut(partition) {
+                        wanting.not_before = Some(at);
+                    }
+                }
+                self.step = Step::Idle;
+            }
+            _ => self.not_before = Some(at),
+        }
+        Heard::Nothing
+    }
+
+    /// Partitions were refused. One may be the cause for all, so each is asked for alone.
+    fn refused(&mut self, partitions: Vec<TopicPartition>, why: Arc<str>, now: Instant) -> Heard {
+        match <[TopicPartition; 1]>::try_from(partitions) {
+            Ok([partition]) => {
+                self.wanting.remove(&partition);
+                Heard::Refused(partition, why)
+            }
+            Err(partitions) => {
+                for partition in &partitions {
+                    if let Some(wanting) = self.wanting.get_mut(partition) {
+                        wanting.alone = true;
+                    }
+                }
+                self.not_before = Some(now);
+                Heard::Nothing
+            }
+        }
+    }
+
+    fn done(&mut self, told: Option<Identity>, now: Instant) {
+        match std::mem::replace(&mut self.step, Step::Idle) {
+            Step::Idle => {}
+            Step::Init(_) => {
+                self.obtained(told);
+                if told.is_some() {
+                    self.freed = self.freed.max(self.renews.take().unwrap_or_default());
+                }
+            }
+            Step::Adding(partitions) => self.step = Step::Ending(partitions),
+            Step::Ending(partitions) => {
+                let Some(former) = self.identity else { return };
+                let (above, next) = match self.protocol {
+                    // The marker has the next epoch, and so has who comes behind it.
+                    TransactionProtocol::V2 => (former.epoch, told),
+                    // The marker has this one.
+                    TransactionProtocol::V1 => (former.epoch - 1, Some(former)),
+                };
+                let Some(next) = next else {
+                    // The broker has not said which. It has an epoch above those that are out.
+                    self.step = Step::Init(None);
+                    return;
+                };
+                self.obtained(Some(next));
+                let producer_id = former.producer_id;
+                for partition in partitions {
+                    self.wanting.remove(&partition);
+                    let fenced = Fenced {
+                        fence: Fence::Marker { producer_id, above },
+                        identity: next,
+                        awaited: Some(now),
+                    };
+                    self.fenced.insert(partition, fenced);
+                }
+            }
+        }
+    }
+
+    fn obtained(&mut self, identity: Option<Identity>) {
+        let Some(identity) = identity else {
+            self.step = Step::Init(None);
+            return;
+        };
+        if !self.has_been(identity.producer_id) {
+            self.producers.push(identity.producer_id);
+        }
+        self.identity = Some(identity);
+    }
+}

@@ -1,0 +1,307 @@
+//! All looks into logs of one producer: which leader is asked what, and when.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use uuid::Uuid;
+
+use super::answer::Follows;
+use super::scan::{Fence, Scan, Sought, Verdict};
+use crate::core::backoff::Backoff;
+use crate::core::figures::LookupFigures;
+use crate::core::record::TopicPartition;
+
+/// Bytes that are read at a time.
+const PIECE: i32 = 1 << 20;
+
+/// How long a leader is waited for that has nothing to tell yet. Others that have a log there wait meanwhile.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// What a partition wants to know of its log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wish {
+    /// Where it ends.
+    End,
+    Look(Look),
+}
+
+/// What is to be looked up in the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Look {
+    pub floor: i64,
+    /// Without one the look only finds what is there.
+    pub fence: Option<Fence>,
+    pub sought: Vec<Sought>,
+}
+
+/// What a look has found.
+#[derive(Debug)]
+pub struct Looked {
+    pub verdicts: Vec<(u64, Verdict)>,
+    /// Where the fence was seen.
+    pub fenced_at: Option<i64>,
+}
+
+/// The log of a partition, and who leads it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    pub partition: TopicPartition,
+    pub topic_id: Uuid,
+    pub node: i32,
+    pub leader_epoch: i32,
+}
+
+/// What a leader is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Question {
+    pub log: Log,
+    pub ask: Ask,
+    /// Tells late answers apart.
+    number: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ask {
+    End,
+    Read {
+        offset: i64,
+        max_bytes: i32,
+        max_wait: Duration,
+    },
+}
+
+/// What a leader answers.
+#[derive(Debug)]
+pub enum Told<'a> {
+    End(i64),
+    Read {
+        records: &'a [u8],
+        log_start: i64,
+    },
+    /// Nothing, or a refusal, and why.
+    Failed {
+        follows: Follows,
+        why: Arc<str>,
+    },
+}
+
+/// What the partition is told then.
+#[derive(Debug)]
+pub enum News {
+    End(i64),
+    Looked(Look, Looked),
+    /// It cannot be looked.
+    Unreadable(Look, Arc<str>),
+    /// It could not yet, and goes on.
+    Trouble {
+        why: Arc<str>,
+        /// It may be another broker that leads by now.
+        refresh: bool,
+    },
+    Nothing,
+}
+
+/// Invariant: each leader is asked one thing at a time, so that one that hangs holds up its own partitions
+/// alone.
+#[derive(Debug)]
+pub struct Lookups {
+    entries: BTreeMap<TopicPartition, Entry>,
+    /// Leaders that have been asked and have not answered.
+    busy: BTreeSet<i32>,
+    number: u64,
+    backoff: Backoff,
+    longest: Duration,
+    /// Bytes that one look reads at most.
+    most: u64,
+    told: LookupFigures,
+}
+
+#[derive(Debug)]
+struct Entry {
+    number: u64,
+    log: Log,
+    wish: Wish,
+    scan: Option<Scan>,
+    failures: u32,
+    not_before: Option<Instant>,
+    /// The one that was asked longest ago comes next.
+    turn: u64,
+}
+
+impl Lookups {
+    pub fn new(backoff: Backoff, longest: Duration, most: u64) -> Self {
+        Self {
+            entries: BTreeMap::new(),
+            busy: BTreeSet::new(),
+            number: 0,
+            backoff,
+            longest,
+            most,
+            told: LookupFigures::default(),
+        }
+    }
+
+    /// A partition wants to know something. What it wanted before is over, unless it is the same.
+    pub fn want(&mut self, log: Log, wish: Wish) {
+        self.number += 1;
+        if let Some(entry) = self.entries.get_mut(&log.partition)
+            && entry.wish == wish
+            && entry.log.topic_id == log.topic_id
+        {
+            // What was read so far holds: only what is replicated is read.
+            entry.log = log;
+            entry.not_before = None;
+            return;
+        }
+        let scan = match &wish {
+            Wish::End => None,
+            Wish::Look(look) => {
+                let Look {
+                    floor,
+                    fence,
+                    sought,
+                } = look.clone();
+                Some(Scan::new(floor, fence, sought, self.most))
+            }
+        };
+        let entry = Entry {
+            number: self.number,
+            wish,
+            scan,
+            failures: 0,
+            not_before: None,
+            turn: self.number,
+            log,
+        };
+        self.entries.insert(entry.log.partition.clone(), entry);
+    }
+
+    /// A partition wants to know nothing any more.
+    pub fn forget(&mut self, partition: &TopicPartition) {
+        self.entries.remove(partition);
+    }
+
+    /// What has come of it so far.
+    pub fn figures(&self) -> LookupFigures {
+        LookupFigures {
+            partitions: self.entries.len(),
+            ..self.told
+        }
+    }
+
+    /// Requests on their way were lost.
+    pub fn lost(&mut self) {
+        self.busy.clear();
+    }
+
+    /// What is to be asked now.
+    pub fn next(&mut self, now: Instant) -> Option<Question> {
+        let free = |entry: &&mut Entry| {
+            !self.busy.contains(&entry.log.node) && entry.not_before.is_none_or(|at| at <= now)
+        };
+        let entries = self.entries.values_mut().filter(free);
+        let entry = entries.min_by_key(|entry| entry.turn)?;
+        self.number += 1;
+        entry.turn = self.number;
+        entry.not_before = None;
+        self.busy.insert(entry.log.node);
+        let ask = match &entry.scan {
+            None => Ask::End,
+            Some(scan) => Ask::Read {
+                offset: scan.next_offset(),
+                max_bytes: PIECE,
+                max_wait: PATIENCE,
+            },
+        };
+        Some(Question {
+            log: entry.log.clone(),
+            ask,
+            number: entry.number,
+        })
+    }
+
+    /// When something is to be asked, if no answer comes before. What waits for a leader's answer is looked
+    /// at when that comes.
+    pub fn next_at(&self) -> Option<Instant> {
+        let entries = self.entries.values();
+        let free = entries.filter(|it| !self.busy.contains(&it.log.node));
+        free.filter_map(|it| it.not_before).min()
+    }
+
+    /// A leader answered, or did not.
+    pub fn answered(&mut self, question: &Question, told: &Told<'_>, now: Instant) -> News {
+        self.busy.remove(&question.log.node);
+        if let Told::Read { records, .. } = told {
+            self.told.bytes += records.len() as u64;
+        }
+        let partition = &question.log.partition;
+        let Some(entry) = self.entries.get_mut(partition) else {
+            return News::Nothing;
+        };
+        if entry.number != question.number {
+            return News::Nothing;
+        }
+        match told {
+            Told::End(end) => {
+                self.entries.remove(partition);
+                News::End(*end)
+            }
+            Told::Read { records, log_start } => {
+                entry.failures = 0;
+                let Some(scan) = &mut entry.scan else {
+                    return News::Nothing;
+                };
+                scan.begins_at(*log_start);
+                scan.read(records);
+                let found = scan.found_any();
+                let is_over = scan.is_over() || scan.is_endless() && scan.all_found();
+                if is_over || scan.is_endless() && found {
+                    let verdicts: Vec<_> = scan.verdicts().collect();
+                    for (_, verdict) in &verdicts {
+                        *match verdict {
+                            Verdict::At(_) => &mut self.told.found,
+                            Verdict::Absent => &mut self.told.absent,
+                            Verdict::Unknown(_) => &mut self.told.unknown,
+                        } += 1;
+                    }
+                    let looked = Looked {
+                        verdicts,
+                        fenced_at: scan.fenced_at(),
+                    };
+                    let Some(Entry {
+                        wish: Wish::Look(look),
+                        ..
+                    }) = self.entries.remove(partition)
+                    else {
+                        return News::Nothing;
+                    };
+                    return News::Looked(look, looked);
+                }
+                if records.is_empty() && scan.is_endless() {
+                    entry.not_before = Some(now + self.longest);
+                }
+                News::Nothing
+            }
+            Told::Failed { follows, why } => match (follows, &entry.wish) {
+                (Follows::Never, Wish::Look(look)) => {
+                    let look = look.clone();
+                    self.entries.remove(partition);
+                    News::Unreadable(look, Arc::clone(why))
+                }
+                _ => {
+                    entry.failures += 1;
+                    let wait = self.backoff.after(entry.failures, self.longest);
+                    entry.not_before = Some(now + wait);
+                    News::Trouble {
+                        why: Arc::clone(why),
+                        refresh: *follows == Follows::AskMetadata,
+                    }
+                }
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

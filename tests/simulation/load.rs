@@ -115,6 +115,10 @@ pub(super) struct Load {
     pub world: Rc<World>,
     pub journal: RefCell<Journal>,
     pub delivery_timeout: Duration,
+    /// `forebay.unknown.resolve.timeout.ms`, if that counts.
+    pub resolve_timeout: Duration,
+    /// An actor may be given up.
+    pub fragile: bool,
     pub records: u32,
     /// Mean pause between two records, in milliseconds.
     pub pace: u64,
@@ -124,7 +128,8 @@ pub(super) struct Load {
     pub passing: Cell<usize>,
 }
 
-/// What is conceded to schedules: after `delivery.timeout.ms` and this, a record has its outcome.
+/// What is conceded to schedules: after `delivery.timeout.ms`, the time to look for it and this, a record has
+/// its outcome.
 pub(super) const EPSILON: Duration = Duration::from_millis(60);
 
 /// So many topics are used for a moment.
@@ -357,7 +362,7 @@ impl Load {
             order,
             told,
             called,
-            due: Instant::now() + self.delivery_timeout,
+            due: Instant::now() + self.delivery_timeout + self.resolve_timeout,
             late: false,
         };
         journal.sent.insert(name, sent);

@@ -9,6 +9,7 @@ mod check;
 mod load;
 mod many;
 mod planted;
+mod resolve;
 mod seed;
 mod small;
 mod topics;

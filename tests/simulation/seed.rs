@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::check::{Promise, check};
 use super::load::{Load, Name, Told};
+use super::resolve;
 use super::tally::{Fault, Invariant, Tally};
 use super::weather::{before_message, cut_off_for_good, heal, storm};
 use super::world::{History, Plan, World};
@@ -86,6 +87,8 @@ fn plan(rng: &mut SmallRng, topics: usize, congested: bool) -> Plan {
                 false => Settings::FAIR.expiration_check,
             },
             transactions: None,
+            reads: false,
+            readable: true,
         },
         weights,
         storm: Duration::from_millis(rng.random_range(300..5_000)),
@@ -102,6 +105,7 @@ fn plan(rng: &mut SmallRng, topics: usize, congested: bool) -> Plan {
         pauses,
         passing: pauses && rng.random_bool(0.5),
         backfills,
+        resolves: None,
     }
 }
 
@@ -131,6 +135,7 @@ fn producer_settings(rng: &mut SmallRng, plan: &Plan) -> ProducerSettings {
         false => (batch, memory),
     };
     let idempotent = !rng.random_bool(if plan.congested { 0.5 } else { 0.15 });
+    let idempotent = idempotent || plan.resolves.is_some();
     let acks = match idempotent {
         true => "all",
         false => one_of(rng, &["all", "1", "0"]),
@@ -182,9 +187,12 @@ fn producer_settings(rng: &mut SmallRng, plan: &Plan) -> ProducerSettings {
             "forebay.producer.id.expiration.ms",
             expiration.as_millis() as i64,
         )
-        .set("forebay.restart.max", if fragile { 3 } else { 1_000_000 })
-        .build()
-        .expect("a configuration");
+        .set("forebay.restart.max", if fragile { 3 } else { 1_000_000 });
+    let config = match &plan.resolves {
+        Some(resolves) => resolves.configure(config),
+        None => config,
+    };
+    let config = config.build().expect("a configuration");
     ProducerSettings {
         config,
         delivery_timeout: Duration::from_millis(delivery_timeout),
@@ -229,7 +237,8 @@ async fn simulate(seed: u64, with_text: bool) -> Verdict {
         _ => vec![1, 2],
     };
     let topics = if congested { vec![3] } else { topics };
-    let plan = plan(&mut rng, topics.len(), congested);
+    let mut plan = plan(&mut rng, topics.len(), congested);
+    resolve::choose(seed, &mut plan);
     let settings = producer_settings(&mut rng, &plan);
     let clones = rng.random_range(1..=3);
     let records = rng.random_range(10..=50);
@@ -242,6 +251,10 @@ async fn simulate(seed: u64, with_text: bool) -> Verdict {
     };
     let cluster = Cluster::new(3, &topics, &mut rng);
     let promise = settings.promise;
+    let resolve_timeout = plan
+        .resolves
+        .as_ref()
+        .map_or(Duration::ZERO, |it| it.timeout);
     let world = World::new((seed, super::many::replay(seed)), plan, cluster, rng);
     if with_text {
         world.chronicle.history.borrow_mut().text = Some(vec![format!("{:?}", world.plan)]);
@@ -254,6 +267,8 @@ async fn simulate(seed: u64, with_text: bool) -> Verdict {
         world: Rc::clone(&world),
         journal: Default::default(),
         delivery_timeout: settings.delivery_timeout,
+        resolve_timeout,
+        fragile: settings.fragile,
         records,
         pace,
         filler,
@@ -279,6 +294,9 @@ async fn simulate(seed: u64, with_text: bool) -> Verdict {
         let journal = load.journal.borrow();
         wrong.extend(check(seed, promise, &journal, &cluster, &mut tally));
     }
+    wrong.extend(unconfirmed(&load, &mut tally));
+    tally.resolving = u64::from(world.plan.resolves.is_some());
+    tally.troubles = *world.chronicle.troubles.borrow();
     for (name, sent) in &load.journal.borrow().sent {
         let outcome = match sent.told.outcome() {
             Some(Ok(acked)) => acked.offset.unwrap_or(-1),
@@ -320,6 +338,7 @@ async fn live(
     match ending {
         // Closed in the middle of everything.
         0 => {
+            world.closes.set(true);
             let (_, closed) = tokio::join!(storm(world), close_at_once(world, &producer));
             wrong.extend(closed);
             for sender in senders {
@@ -335,7 +354,7 @@ async fn live(
                 let _ = sender.await;
             }
             drop(producer);
-            sleep(delivery_timeout + Duration::from_secs(1)).await;
+            sleep(delivery_timeout + load.resolve_timeout + Duration::from_secs(1)).await;
         }
         _ => {
             storm(world).await;
@@ -352,9 +371,20 @@ async fn live(
                 let _ = sender.await;
             }
             sleep(delivery_timeout + Duration::from_secs(2)).await;
+            world.closes.set(settings.fragile);
             if !settings.fragile {
                 wrong.extend(undelivered(load, &producer, healed));
-                wrong.extend(at_rest(load, &producer, clones).await);
+                match &world.plan.resolves {
+                    None => wrong.extend(at_rest(load, &producer, clones).await),
+                    // The next record may have to be the fence.
+                    Some(resolves) => {
+                        sleep(resolve::ASKED_AGAIN).await;
+                        wrong.extend(goes_on(load, &producer, clones).await);
+                        sleep(resolves.rests_after(&world.plan)).await;
+                        wrong.extend(rests(&producer).await);
+                        count_lookups(world, &producer).await;
+                    }
+                }
             }
             let _ = producer.close(delivery_timeout).await;
         }
@@ -363,6 +393,14 @@ async fn live(
     // What is still on its way arrives.
     sleep(Duration::from_secs(6)).await;
     wrong
+}
+
+async fn count_lookups(world: &World, producer: &Producer) {
+    if let Ok(Figures { lookups, .. }) = producer.figures().await {
+        let mut tally = world.chronicle.tally.borrow_mut();
+        tally.found += lookups.found;
+        tally.absent += lookups.absent;
+    }
 }
 
 /// Several tasks close the producer, and one flushes, all at about the same time: each has to end.
@@ -412,12 +450,33 @@ fn undelivered(load: &Load, producer: &Producer, healed: Instant) -> Vec<String>
             continue;
         };
         let expired = matches!(why.reason(), Reason::Expired { .. });
-        if expired && lasting && has_partition && sent.due > healed + ENOUGH {
-            let left = sent.due - healed;
+        let due = sent.due - load.resolve_timeout;
+        if expired && lasting && has_partition && due > healed + ENOUGH {
+            let left = due - healed;
             wrong.push(format!(
                 "stuck: {name:?} to {}-{} had {left:?} left when all was well: {why}",
                 sent.topic, sent.partition
             ));
+        }
+    }
+    wrong
+}
+
+/// Records that are unknown though the model sees no reason for that.
+fn unconfirmed(load: &Load, tally: &mut Tally) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for (name, sent) in &load.journal.borrow().sent {
+        let Some(Err(Unconfirmed::Unknown(why))) = sent.told.outcome() else {
+            continue;
+        };
+        match resolve::excuse(load, sent, &why) {
+            Some(excuse) => tally.excuses[excuse as usize] += 1,
+            None => {
+                let what = Invariant::Unconfirmed;
+                tally.broken[what as usize] += 1;
+                let (label, topic, partition) = (what.label(), sent.topic, sent.partition);
+                wrong.push(format!("{label}: {name:?} to {topic}-{partition}: {why}"));
+            }
         }
     }
     wrong
@@ -437,6 +496,13 @@ fn strangers(figures: &Figures) -> Option<String> {
 
 /// Nothing goes wrong any more: everything has come to rest, and the next records are acked.
 async fn at_rest(load: &Rc<Load>, producer: &Producer, clone: u32) -> Vec<String> {
+    let mut wrong = rests(producer).await;
+    wrong.extend(goes_on(load, producer, clone).await);
+    wrong
+}
+
+/// Everything has come to rest.
+async fn rests(producer: &Producer) -> Vec<String> {
     let mut wrong = Vec::new();
     let figures = match producer.figures().await {
         Ok(figures) => figures,
@@ -450,6 +516,12 @@ async fn at_rest(load: &Rc<Load>, producer: &Producer, clone: u32) -> Vec<String
         wrong.push(format!("stuck: not at rest: {:?}", figures.partitions));
     }
     wrong.extend(strangers(&figures));
+    wrong
+}
+
+/// The next record for each partition is acked.
+async fn goes_on(load: &Rc<Load>, producer: &Producer, clone: u32) -> Vec<String> {
+    let mut wrong = Vec::new();
     let everywhere = load.world.kafka.cluster.borrow().everywhere();
     // These promise nothing.
     let lax = producer.config().acks == Acks::None || producer.config().retries < 10;

@@ -71,6 +71,20 @@ counted! {
     Upgrade "upgrades of the protocol",
     TakenOver "transactional ids taken by another instance",
     Second "second instances that go on",
+    MarkerSkipped "markers never written, though the end is complete",
+}
+
+counted! {
+    /// Why a record may be unknown.
+    Excuse:
+    NotSought "unknown is told at once",
+    OutOfTime "the time to look for it ran out while things were wrong",
+    NoFence "no fence could come",
+    NoRead "nobody may read the topic",
+    TooMuch "more would have to be read than may be",
+    Deleted "the topic was deleted",
+    Closed "the producer was closed first",
+    GivenUp "a part of the producer was given up",
 }
 
 counted! {
@@ -82,6 +96,7 @@ counted! {
     Phantom "phantom: said to be not written, and present",
     Misrouted "misrouted: in another log than its own",
     Unresolved "unresolved: without an outcome in time",
+    Unconfirmed "unconfirmed: unknown, though it could be known",
     Leaked "leaked: memory that did not come back",
     Strange "strange: held, though nobody asked for it",
     Stuck "stuck: does not go on though everything works again",
@@ -110,6 +125,15 @@ pub(super) struct Tally {
     pub acked: u64,
     pub not_written: u64,
     pub unknown: u64,
+    /// Seeds in which what is in doubt is looked for.
+    pub resolving: u64,
+    /// Batches in doubt that were found in a log, and that were ruled out.
+    pub found: u64,
+    pub absent: u64,
+    /// By [`Excuse`].
+    pub excuses: [u64; Excuse::COUNT],
+    /// By [`Trouble`].
+    pub troubles: [u64; Trouble::COUNT],
     pub events: u64,
     /// Of virtual time.
     pub seconds: u64,
@@ -125,6 +149,15 @@ impl AddAssign<&Self> for Tally {
         self.acked += other.acked;
         self.not_written += other.not_written;
         self.unknown += other.unknown;
+        self.resolving += other.resolving;
+        self.found += other.found;
+        self.absent += other.absent;
+        for (mine, theirs) in self.excuses.iter_mut().zip(other.excuses) {
+            *mine += theirs;
+        }
+        for (mine, theirs) in self.troubles.iter_mut().zip(other.troubles) {
+            *mine += theirs;
+        }
         self.events += other.events;
         self.seconds += other.seconds;
         for (mine, theirs) in self.faults.iter_mut().zip(other.faults) {
@@ -156,6 +189,23 @@ impl fmt::Display for Tally {
                 self.faults[*fault as usize],
                 fault.label()
             )?;
+        }
+        writeln!(
+            f,
+            "{} seeds resolve: {} batches in doubt were found, {} were not there",
+            self.resolving, self.found, self.absent
+        )?;
+        writeln!(f, "of coordinators:")?;
+        for trouble in Trouble::ALL {
+            let times = self.troubles[*trouble as usize];
+            if times > 0 {
+                writeln!(f, "  {times:>12} {}", trouble.label())?;
+            }
+        }
+        writeln!(f, "unknown:")?;
+        for excuse in Excuse::ALL {
+            let times = self.excuses[*excuse as usize];
+            writeln!(f, "  {times:>12} {}", excuse.label())?;
         }
         writeln!(f, "invariants:")?;
         for invariant in Invariant::ALL {

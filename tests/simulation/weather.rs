@@ -9,18 +9,19 @@ use rand::Rng;
 use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::resolve;
 use super::tally::Fault;
 use super::world::{Weather, World};
 
 /// Lets things go wrong for as long as the plan says.
 pub(super) async fn storm(world: &Rc<World>) {
-    rage(world).await;
+    tokio::join!(rage(world), resolve::storm(world));
     if !world.plan.silence.is_zero() {
         world.count(Fault::Silence);
         world.weather.set(Weather::FAIR);
         world.kafka.conditions.set(Conditions::FAIR);
         sleep_until(world.silent_until()).await;
-        rage(world).await;
+        tokio::join!(rage(world), resolve::storm(world));
     }
     if !world.plan.outage.is_zero() {
         world.count(Fault::Outage);
@@ -68,7 +69,9 @@ async fn rage(world: &Rc<World>) {
 pub(super) async fn heal(world: &Rc<World>) {
     world.weather.set(Weather::FAIR);
     world.healed.set(true);
+    world.healed_at.set(Some(Instant::now()));
     let kafka = &world.kafka;
+    kafka.unblock_markers();
     kafka.conditions.set(Conditions::FAIR);
     for broker in 0..kafka.brokers() {
         let (alive, frozen, cut_off) = {
@@ -103,7 +106,12 @@ pub(super) async fn cut_off_for_good(world: &Rc<World>, broker: usize) {
 }
 
 /// A spell that begins now and ends later.
-fn spell(world: &Rc<World>, most: u64, on: fn(&mut Conditions), off: fn(&mut Conditions)) {
+pub(super) fn spell(
+    world: &Rc<World>,
+    most: u64,
+    on: fn(&mut Conditions),
+    off: fn(&mut Conditions),
+) {
     let kafka = Rc::clone(&world.kafka);
     kafka.change(on);
     spawn_local(async move {

@@ -10,6 +10,7 @@ use forebay_model_cluster::{Cluster, Kafka, Misdeed, Observer, Settings};
 use rand::rngs::SmallRng;
 use tokio::time::Instant;
 
+use super::resolve::Resolves;
 use super::tally::{Fault, Tally, Trouble};
 
 pub(super) struct World {
@@ -24,6 +25,10 @@ pub(super) struct World {
     pub outage: Cell<bool>,
     /// The storm is over.
     pub healed: Cell<bool>,
+    /// Since when everything works again.
+    pub healed_at: Cell<Option<Instant>>,
+    /// The producer is closed before everything has come to rest.
+    pub closes: Cell<bool>,
     /// Retires parts of the producer, and restarts them.
     pub supervision: RefCell<Option<Recipient<Supervise>>>,
     pub chronicle: Rc<Chronicle>,
@@ -56,6 +61,8 @@ pub(super) struct Plan {
     /// Some records are older than brokers remember producers, by their timestamps, as when something
     /// is filled in later.
     pub backfills: bool,
+    /// What is in doubt is looked for.
+    pub resolves: Option<Resolves>,
 }
 
 /// What happens to the producer itself at the moment, of 10,000 messages.
@@ -117,6 +124,7 @@ impl Observer for OfKafka {
             Misdeed::MetadataEmpty => Fault::MetadataEmpty,
             Misdeed::MetadataHostile => Fault::MetadataHostile,
             Misdeed::MarkerAgain => return self.0.trouble(Trouble::MarkerAgain),
+            Misdeed::MarkerSkipped => return self.0.trouble(Trouble::MarkerSkipped),
             Misdeed::CoordinatorError => return self.0.trouble(Trouble::CoordinatorError),
             Misdeed::TimedOut => return self.0.trouble(Trouble::TimedOut),
         });
@@ -148,6 +156,8 @@ impl World {
             weather: Cell::new(Weather::FAIR),
             outage: Cell::new(false),
             healed: Cell::new(false),
+            healed_at: Cell::new(None),
+            closes: Cell::new(false),
             supervision: RefCell::default(),
             chronicle,
         })

@@ -312,6 +312,20 @@ impl Kafka {
         self.coordinators.borrow().transactions.get(id).cloned()
     }
 
+    /// All transactional ids that anybody has used.
+    pub fn transactional_ids(&self) -> Vec<String> {
+        let coordinators = self.coordinators.borrow();
+        coordinators.transactions.keys().cloned().collect()
+    }
+
+    /// Whether clients may use transactional ids, by their ACLs.
+    pub(crate) fn permits(&self) -> Result<(), i16> {
+        match self.settings.transactions.is_none_or(|it| it.permitted) {
+            true => Ok(()),
+            false => Err(code::TRANSACTIONAL_ID_AUTHORIZATION_FAILED),
+        }
+    }
+
     pub(crate) fn new_producer_id(&self) -> i64 {
         let id = self.next_producer_id.get();
         self.next_producer_id.set(id + 1);

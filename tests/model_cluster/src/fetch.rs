@@ -140,6 +140,9 @@ impl Life {
 
     /// The first partition that has anything gives a batch, however large.
     fn read_partition(&self, at: At, asked: &Asked, first: bool) -> Result<PartitionData, i16> {
+        if !self.kafka.settings.readable {
+            return Err(code::TOPIC_AUTHORIZATION_FAILED);
+        }
         self.lead(at, asked.epoch)?;
         let mut cluster = self.kafka.cluster.borrow_mut();
         let replica = &cluster.partition(at).replicas[self.broker];

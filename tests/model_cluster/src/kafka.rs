@@ -42,8 +42,12 @@ pub struct Settings {
     pub producer_expiration: Duration,
     /// How often brokers forget the producers that are older.
     pub expiration_check: Duration,
-    /// Without this there are no requests of transactions, and none that read.
+    /// Without this there are no requests of transactions.
     pub transactions: Option<Transactions>,
+    /// There are requests that read, also where there are none of transactions.
+    pub reads: bool,
+    /// Clients may read topics.
+    pub readable: bool,
 }
 
 /// What the coordinators of transactions are like.
@@ -59,6 +63,8 @@ pub struct Transactions {
     pub sweep: Duration,
     /// `transactional.id.expiration.ms`
     pub expiration: Duration,
+    /// Clients may use transactional ids.
+    pub permitted: bool,
 }
 
 impl Transactions {
@@ -69,6 +75,7 @@ impl Transactions {
         max_timeout: Duration::from_secs(15 * 60),
         sweep: Duration::from_secs(10),
         expiration: Duration::from_secs(7 * 24 * 60 * 60),
+        permitted: true,
     };
 }
 
@@ -85,6 +92,8 @@ impl Settings {
         producer_expiration: Duration::from_secs(24 * 60 * 60),
         expiration_check: Duration::from_secs(10 * 60),
         transactions: None,
+        reads: false,
+        readable: true,
     };
 }
 
@@ -113,6 +122,9 @@ pub struct Conditions {
     pub markers: u64,
     /// Of 1,000 markers: those that are delivered once more, later.
     pub markers_again: u32,
+    /// Of 1,000 markers: those that are never written, though the end is complete. The coordinator knows of
+    /// no such partition, or not yet, and takes it to be deleted.
+    pub markers_skipped: u32,
     /// Of 1,000 answers of EndTxn.
     pub ends_lost: u32,
     /// Of 1,000 requests to a coordinator: it says that it cannot, and does nothing.
@@ -142,6 +154,7 @@ impl Conditions {
         no_producer_ids: false,
         markers: 3,
         markers_again: 0,
+        markers_skipped: 0,
         ends_lost: 0,
         coordinator_errors: 0,
         coordinator_errors_after: 0,
@@ -162,6 +175,7 @@ pub enum Misdeed {
     MetadataEmpty,
     MetadataHostile,
     MarkerAgain,
+    MarkerSkipped,
     CoordinatorError,
     /// A transaction was open for longer than its producer wanted.
     TimedOut,

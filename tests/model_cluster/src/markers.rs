@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::task::spawn_local;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::batch::Marker;
 use crate::cluster::At;
@@ -50,6 +50,13 @@ impl Kafka {
     pub fn block_markers(&self, of: Participant, time: Duration) {
         let until = Instant::now() + time;
         self.coordinators.borrow_mut().blocked.insert(of, until);
+    }
+
+    /// Markers can be written everywhere again.
+    pub fn unblock_markers(&self) {
+        // Those that wait for their time look again then.
+        self.coordinators.borrow_mut().blocked.clear();
+        self.changed.notify_waiters();
     }
 
     /// A coordinator has decided the end of a transaction, or found it in what it has read.
@@ -114,13 +121,21 @@ impl Kafka {
         self.changed.notify_waiters();
     }
 
+    fn blocked_until(&self, participant: &Participant) -> Option<Instant> {
+        let until = self.coordinators.borrow().blocked.get(participant).copied();
+        until.filter(|it| *it > Instant::now())
+    }
+
     /// Whether it is written. It is not if another coordinator has taken over, or if the partition knows
     /// better.
     async fn write_marker(self: &Rc<Self>, end: &Rc<End>, participant: &Participant) -> bool {
+        if self.happens(self.conditions.get().markers_skipped) {
+            self.count(Misdeed::MarkerSkipped);
+            return true;
+        }
         loop {
-            let until = self.coordinators.borrow().blocked.get(participant).copied();
-            if let Some(until) = until.filter(|it| *it > Instant::now()) {
-                sleep_until(until).await;
+            while let Some(until) = self.blocked_until(participant) {
+                let _ = timeout_at(until, self.changed.notified()).await;
             }
             if !self.goes_on(end) {
                 return false;

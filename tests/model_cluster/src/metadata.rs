@@ -146,12 +146,15 @@ impl Life {
         let settings = &self.kafka.settings;
         let answer = ApiVersionsResponse::default();
         let Some(transactions) = settings.transactions else {
-            let keys = [
+            let mut keys = vec![
                 (0, 3, settings.newest_produce),
                 (3, 4, 12),
                 (18, 0, 4),
                 (22, 0, 5),
             ];
+            if settings.reads {
+                keys.extend([(FETCH, 4, 13), (LIST_OFFSETS, 1, 8)]);
+            }
             return encoded(id, version, &answer.with_api_keys(ranges(&keys)));
         };
         // What there is does not depend on what is finalized: a client has to look at that.

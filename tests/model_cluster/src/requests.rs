@@ -118,6 +118,9 @@ impl Life {
             _ => return Err(code::INVALID_REQUEST),
         };
         let kafka = &self.kafka;
+        if kind == Kind::Transaction {
+            kafka.permits()?;
+        }
         if kafka.conditions.get().no_coordinators {
             return Err(code::COORDINATOR_NOT_AVAILABLE);
         }
@@ -157,6 +160,7 @@ impl Life {
             identity => Ok(Some(identity)),
         };
         let timeout = request.transaction_timeout_ms;
+        let expected = kafka.permits().and(expected);
         let inited = expected.and_then(|expected| kafka.init(self.broker, id, expected, timeout));
         let answer = InitProducerIdResponse::default();
         match inited {

@@ -1,4 +1,5 @@
-//! Tries every order in which threads can meet at the ack, the gate, the stage and the ready queue.
+//! Tries every order in which threads can meet at the ack, the gate, the stage, the ready queue and the
+//! close of a transaction.
 //!
 //! `RUSTFLAGS="--cfg forebay_loom" cargo test --release --lib loom_tests`. A wake-up that is lost is
 //! reported as a deadlock. `LOOM_LOG=trace LOOM_LOCATION=1` prints the order that failed;
@@ -17,6 +18,8 @@ use crate::core::batch::RecordRef;
 use crate::core::dispatch::{Gate, ReadyHandle, ReadyQueue};
 use crate::core::memory::{Shelf, blank};
 use crate::core::stage::{Append, AppendOptions, BatchObserver, Stage};
+use crate::core::transaction::Scope;
+use crate::core::wire::TransactionProtocol;
 
 /// Tries every order with up to so many preemptions. Few mistakes need more than two.
 fn search(preemptions: usize, scene: impl Fn() + Sync + Send + 'static) {
@@ -275,6 +278,57 @@ fn a_sender_is_woken_for_every_record() {
             join(appending);
             // The stage and its observer hold each other.
             stage.set_observer(None);
+        });
+    }
+}
+
+/// Appends records in a transaction as the intake does, until it takes no more. Returns how many it took.
+fn append_in(stage: &Stage, scope: &Arc<Scope>, batch_size: usize, records: usize) -> i32 {
+    let (now, shelf) = (Instant::now(), Shelf::new(1 << 20, batch_size));
+    let record = RecordRef {
+        key: None,
+        value: Some(&[7; 100]),
+        headers: &[],
+        timestamp: 0,
+    };
+    let scope = Some(Arc::clone(scope));
+    for taken in 0..records {
+        let at_once = stage.append_to_open(&record, &scope, false, |_, _| ());
+        if at_once.is_some() {
+            continue;
+        }
+        let mut memory = Some(shelf.buffer(blank(batch_size)));
+        let mut options = AppendOptions {
+            scope: scope.clone(),
+            ..AppendOptions::default()
+        };
+        match stage.append(&record, &mut memory, &mut options, || now) {
+            Append::Done(_) => {}
+            Append::Ended => return taken as i32,
+            other => panic!("{other:?}"),
+        }
+    }
+    records as i32
+}
+
+/// What a transaction had accepted when it was closed is found by the flush that follows, and nothing comes
+/// behind that: the coordinator is asked to end it then.
+#[test]
+fn a_flush_behind_the_close_of_a_transaction_finds_all_of_it() {
+    // Batches of one record, and one batch of all records.
+    for batch_size in [250, 4_000] {
+        search(3, move || {
+            let stage = Arc::new(Stage::new(0, batch_size, true));
+            let scope = Scope::open(TransactionProtocol::V2);
+            let appending = [1, 2].map(|records| {
+                let (stage, scope) = (Arc::clone(&stage), Arc::clone(&scope));
+                spawn(move || append_in(&stage, &scope, batch_size, records))
+            });
+            scope.close();
+            let flushed = collect(&stage, true);
+            let accepted = appending.map(|it| it.join().expect("no panic"));
+            assert_eq!(flushed, accepted.iter().sum::<i32>());
+            assert_eq!(collect(&stage, true), 0, "something came behind the flush");
         });
     }
 }

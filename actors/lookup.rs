@@ -1,5 +1,5 @@
-//! The LookupActor: reads the logs of partitions whose batches are in doubt. It is there with
-//! `forebay.unknown=resolve`.
+//! The LookupActor: reads the logs of partitions for what is in doubt. It is there with
+//! `forebay.unknown=resolve`, and with transactions.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -141,8 +141,8 @@ impl LookupActor {
         self.meters.told(&before, &self.lookups.figures());
         let who = match news {
             News::Nothing => return,
-            News::Trouble { .. } => self.who.get(partition).cloned(),
-            _ => self.who.remove(partition),
+            _ if news.is_last() => self.who.remove(partition),
+            _ => self.who.get(partition).cloned(),
         };
         if let Some(who) = who {
             who.do_send(LogNews(news));

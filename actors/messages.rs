@@ -22,7 +22,7 @@ use crate::core::endpoint::Endpoint;
 use crate::core::figures::{BrokerFigures, Figures, LookupFigures, PartitionFigures};
 use crate::core::identity::{Identity, Wanted};
 use crate::core::ledger::Report;
-use crate::core::lookup::{Fence, Log, News, Wish};
+use crate::core::lookup::{Fence, Log, MarkerNews, News, Wish};
 use crate::core::memory::{Buffer, Refusal};
 use crate::core::record::TopicPartition;
 use crate::core::security::{Certificate, SecurityError};
@@ -300,6 +300,24 @@ pub(crate) struct ForgetLookUp(pub TopicPartition);
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct LogNews(pub News);
+
+/// Nobody but the log can say whether a transaction was committed: the marker behind its witness is to be
+/// found. Sent by the TransactionActor to the RuntimeActor, and by that to the partition of the witness. It
+/// is sent again while nothing is heard.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct FindMarker {
+    pub scope: Arc<Scope>,
+    pub who: Recipient<MarkerTold>,
+}
+
+/// What has come of a [`FindMarker`]. Sent by the partition to the TransactionActor.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct MarkerTold {
+    pub scope: Arc<Scope>,
+    pub news: MarkerNews,
+}
 
 /// The brokers of the cluster. Sent by the MetadataActor to the IdentityActor, which asks one of
 /// them for a producer id, or to those in its place. It is sent when they change, and when messages may have

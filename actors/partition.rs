@@ -35,6 +35,7 @@ use crate::core::outcome::Reason;
 use crate::core::record::TopicPartition;
 use crate::core::stage::Stage;
 use crate::core::supervision::Component;
+use crate::core::transaction::Scope;
 use crate::intake::Intake;
 use crate::intake::topics::Gauge;
 use crate::intake::wall_clock;
@@ -99,6 +100,8 @@ pub struct PartitionActor {
     asked_identity: Option<Wanted>,
     /// What was asked for of the log.
     looking: Option<(Wish, Log)>,
+    /// The transaction whose marker is to be found in the log, and who wants to know.
+    seeking: Option<(Arc<Scope>, Recipient<MarkerTold>)>,
     /// There are batches and no leader, and the MetadataActor was told so.
     waits_for_leader: bool,
     /// What keeps batches from being sent. If they expire meanwhile, this is given as the cause.
@@ -137,6 +140,7 @@ impl PartitionActor {
             freed,
             asked_identity: None,
             looking: None,
+            seeking: None,
             waits_for_leader: false,
             blocked_by: None,
             turns: Turns::default(),
@@ -205,8 +209,11 @@ impl PartitionActor {
             self.ask_identity(ctx);
         }
         self.look(has_batches, ctx);
-        self.shared.gauge.queued(batches);
-        self.wait_for_leader(has_batches && self.leader_told && self.leader.is_none());
+        // While its log is looked into, the topic is in use.
+        let seeks = self.seeking.is_some();
+        self.shared.gauge.queued(batches + usize::from(seeks));
+        let needs_leader = has_batches || seeks;
+        self.wait_for_leader(needs_leader && self.leader_told && self.leader.is_none());
 
         let later = match readiness {
             Readiness::At(at) => Some(at),
@@ -331,7 +338,11 @@ impl PartitionActor {
         let Effects {
             settled,
             refresh_metadata,
+            witness,
         } = effects;
+        if let Some(appended) = witness {
+            self.bear(appended);
+        }
         for settled in settled {
             self.meters.settled(&settled);
             Barrier::count(&settled);
@@ -363,7 +374,8 @@ impl Actor for PartitionActor {
 
 guarded!(
     PartitionActor: WakePartition, QueueState, Tick, SetLeader, Take, LoanReturned, SetIdentity,
-    RefuseIdentity, RefuseBatches, FlushPartition, BlockedBy, LogNews, LeaveProducer, Resync, Restart, Retire
+    RefuseIdentity, RefuseBatches, FlushPartition, BlockedBy, LogNews, LeaveProducer, FindMarker, Resync, Restart,
+    Retire
 );
 
 impl Guarded for PartitionActor {

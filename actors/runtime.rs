@@ -133,8 +133,8 @@ impl RuntimeActor {
     fn resync_all(&mut self) {
         self.services.metadata.do_send(Resync);
         self.services.identity.do_send(Resync);
-        if let Some(resolving) = &self.services.resolving {
-            resolving.lookups.do_send(Resync);
+        if let Some(lookups) = &self.services.lookups {
+            lookups.do_send(Resync);
         }
         self.pool.do_send(Resync);
         for sender in self.senders.values() {
@@ -157,8 +157,8 @@ impl Actor for RuntimeActor {
     type Context = Context<Self>;
 }
 
-guarded!(RuntimeActor: InstallMetadata, CertificatesSeen, Pressure, LeaveProducer, Flush, Close,
-    LastHandleDropped, ComponentFell, Supervise);
+guarded!(RuntimeActor: InstallMetadata, CertificatesSeen, Pressure, LeaveProducer, FindMarker, Flush,
+    Close, LastHandleDropped, ComponentFell, Supervise);
 
 impl Guarded for RuntimeActor {
     fn guard(&mut self) -> &mut Guard {
@@ -198,6 +198,20 @@ impl On<LeaveProducer> for RuntimeActor {
     fn on(&mut self, leave: LeaveProducer, _: &mut Context<Self>) {
         for entry in self.partitions.values().flatten() {
             entry.addr.do_send(leave.clone());
+        }
+    }
+}
+
+impl On<FindMarker> for RuntimeActor {
+    /// If nobody has sent to the topic for long, its partitions are gone. They come back with the next view
+    /// of the cluster.
+    fn on(&mut self, find: FindMarker, _: &mut Context<Self>) {
+        let Some(witness) = find.scope.witness() else {
+            return;
+        };
+        match self.partition(&witness.partition) {
+            Some(entry) => entry.addr.do_send(find),
+            None => self.want(&witness.partition.topic),
         }
     }
 }

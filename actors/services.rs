@@ -17,12 +17,6 @@ use crate::core::compress::Compressor;
 use crate::core::ledger::Rules;
 use crate::core::memory::Shelf;
 
-/// Who finds out what became of batches in doubt.
-pub(crate) struct Resolving {
-    pub fences: Addr<FenceActor>,
-    pub lookups: Addr<LookupActor>,
-}
-
 /// What all partitions and senders of a producer share. There is one of each.
 pub(crate) struct SharedServices {
     pub shelf: Arc<Shelf>,
@@ -35,8 +29,10 @@ pub(crate) struct SharedServices {
     pub clock: Addr<ClockActor>,
     /// Who gives partitions their identity.
     pub identity: Box<dyn IdentityPeer>,
-    /// Who finds out what became of batches in doubt, with `forebay.unknown=resolve`.
-    pub resolving: Option<Resolving>,
+    /// Who has markers written behind batches in doubt, with `forebay.unknown=resolve`.
+    pub fences: Option<Addr<FenceActor>>,
+    /// Who reads logs, with `forebay.unknown=resolve` or with transactions.
+    pub lookups: Option<Addr<LookupActor>>,
     pub metadata: Addr<MetadataActor>,
     pub delivery: Addr<DeliveryActor>,
 }

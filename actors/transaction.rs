@@ -55,6 +55,7 @@ pub(crate) struct TransactionActor {
     clock: Addr<ClockActor>,
     delivery: Addr<DeliveryActor>,
     runtime: Recipient<Flush>,
+    markers: Recipient<FindMarker>,
     alarm: Alarm,
 }
 
@@ -63,6 +64,8 @@ pub(crate) struct Around {
     pub clock: Addr<ClockActor>,
     pub delivery: Addr<DeliveryActor>,
     pub runtime: Recipient<Flush>,
+    /// Who has the marker of a transaction found.
+    pub markers: Recipient<FindMarker>,
 }
 
 impl TransactionActor {
@@ -77,6 +80,7 @@ impl TransactionActor {
             clock,
             delivery,
             runtime,
+            markers,
         } = around;
         Self {
             guard,
@@ -98,6 +102,7 @@ impl TransactionActor {
             clock,
             delivery,
             runtime,
+            markers,
             alarm: Alarm::default(),
         }
     }
@@ -107,6 +112,10 @@ impl TransactionActor {
         let now = now();
         self.end(ctx);
         self.coordination.expire(now);
+        if let Some(scope) = self.coordination.seeks(now) {
+            let who = ctx.address().recipient();
+            self.markers.do_send(FindMarker { scope, who });
+        }
         if self.present.as_ref().is_some_and(|it| it.end().is_some()) {
             self.present = None;
             self.delivery.do_send(TransactionEnded);
@@ -309,8 +318,8 @@ impl Actor for TransactionActor {
 }
 
 guarded!(
-    TransactionActor: BeginTransaction, EndTransaction, SendOffsets, CloseTransactions, WantIdentity, Tick,
-    SetNodes, Resync
+    TransactionActor: BeginTransaction, EndTransaction, SendOffsets, CloseTransactions, WantIdentity, MarkerTold,
+    Tick, SetNodes, Resync
 );
 
 impl Guarded for TransactionActor {
@@ -328,6 +337,7 @@ impl Guarded for TransactionActor {
         self.nodes_told = false;
         self.alarm = Alarm::default();
         self.coordination.lost(now());
+        self.coordination.seek_anew(now());
         if let Some(scope) = self.coordination.flushing() {
             self.flush(scope, ctx);
         }
@@ -345,6 +355,7 @@ impl Guarded for TransactionActor {
 impl On<Resync> for TransactionActor {
     fn on(&mut self, _: Resync, ctx: &mut Context<Self>) {
         self.alarm = Alarm::default();
+        self.coordination.seek_anew(now());
         self.serve(ctx);
     }
 }
@@ -412,6 +423,13 @@ impl On<WantIdentity> for TransactionActor {
             self.joining.insert(partition, (who, joining));
         }
         self.ask_and_answer(now(), ctx);
+    }
+}
+
+impl On<MarkerTold> for TransactionActor {
+    fn on(&mut self, MarkerTold { scope, news }: MarkerTold, ctx: &mut Context<Self>) {
+        self.coordination.sought(&scope, news, now());
+        self.serve(ctx);
     }
 }
 

@@ -1,30 +1,29 @@
-//! Has the log looked into for batches in doubt, and for the fence before the next ones. Only with
-//! `forebay.unknown=resolve`.
+//! Has the log looked into: with `forebay.unknown=resolve` for batches in doubt and for the fence before the
+//! next ones, with transactions for the marker of one whose end nobody else can tell.
+
+use std::rc::Rc;
+use std::sync::Arc;
 
 use actix::prelude::*;
 
 use super::PartitionActor;
 use crate::actors::guard::On;
 use crate::actors::messages::{
-    FenceSeen, ForgetLookUp, LeaveProducer, LogNews, LookUp, RefreshMetadata,
+    FenceSeen, FindMarker, ForgetLookUp, LeaveProducer, LogNews, LookUp, MarkerTold,
+    RefreshMetadata,
 };
 use crate::actors::now;
-use crate::core::ledger::Effects;
-use crate::core::lookup::{Fence, Log, Look, Looked, News, Wish};
+use crate::core::ledger::{Appended, Effects};
+use crate::core::lookup::{Fence, Log, Look, Looked, MarkerNews, News, Wish, Witness};
 
 impl PartitionActor {
     /// Asks for what the ledger wants to know of the log, if that is not what was asked for last.
     pub(super) fn look(&mut self, has_batches: bool, ctx: &Context<Self>) {
-        let Some(resolving) = &self.services.resolving else {
+        let services = Rc::clone(&self.services);
+        let Some(lookups) = &services.lookups else {
             return;
         };
-        let wish = {
-            let ledger = self.ledger();
-            match ledger.wants_floor() {
-                true => has_batches.then_some(Wish::End),
-                false => ledger.look().map(Wish::Look),
-            }
-        };
+        let wish = self.wish(has_batches);
         let log = self.leader.as_ref().map(|leader| Log {
             partition: self.topic_partition.clone(),
             topic_id: self.topic_id,
@@ -36,17 +35,66 @@ impl PartitionActor {
             return;
         }
         match &looking {
-            Some((wish, log)) => resolving.lookups.do_send(LookUp {
+            Some((wish, log)) => lookups.do_send(LookUp {
                 log: log.clone(),
                 wish: wish.clone(),
                 who: self.me(ctx),
             }),
             None => {
                 let partition = self.topic_partition.clone();
-                resolving.lookups.do_send(ForgetLookUp(partition));
+                lookups.do_send(ForgetLookUp(partition));
             }
         }
         self.looking = looking;
+    }
+
+    /// What is to be known of the log.
+    fn wish(&mut self, has_batches: bool) -> Option<Wish> {
+        self.seeking.take_if(|(scope, _)| scope.end().is_some());
+        let witness = self.seeking.as_ref().and_then(|it| it.0.witness().cloned());
+        if let Some(witness) = witness {
+            let (former, present) = (witness.topic_id, self.topic_id);
+            if former == present || former.is_nil() || present.is_nil() {
+                return Some(Wish::Marker(witness));
+            }
+            let why = "the topic was deleted and created anew".into();
+            self.tell_of_marker(MarkerNews::Unknown(why));
+        }
+        let ledger = self.ledger();
+        match ledger.wants_floor() {
+            true => has_batches.then_some(Wish::End),
+            false => ledger.look().map(Wish::Look),
+        }
+    }
+
+    /// A batch bears witness of its transaction.
+    pub(super) fn bear(&self, appended: Appended) {
+        let Appended {
+            scope,
+            base_offset,
+            producer_id,
+            epoch,
+        } = appended;
+        scope.bear(Witness {
+            partition: self.topic_partition.clone(),
+            topic_id: self.topic_id,
+            base_offset,
+            producer_id,
+            epoch,
+        });
+    }
+
+    /// Tells what has come of the look for a marker.
+    fn tell_of_marker(&mut self, news: MarkerNews) {
+        let Some((scope, who)) = &self.seeking else {
+            return;
+        };
+        let is_over = matches!(news, MarkerNews::Found(_) | MarkerNews::Unknown(_));
+        let scope = Arc::clone(scope);
+        who.do_send(MarkerTold { scope, news });
+        if is_over {
+            self.seeking = None;
+        }
     }
 
     fn looked(&mut self, look: &Look, looked: Looked) -> Effects {
@@ -54,8 +102,8 @@ impl PartitionActor {
         let effects = self.ledger().looked(look, looked);
         if let (true, Some(Fence::Marker { producer_id, .. })) = (fenced, look.fence) {
             let partition = self.topic_partition.clone();
-            if let Some(resolving) = &self.services.resolving {
-                resolving.fences.do_send(FenceSeen {
+            if let Some(fences) = &self.services.fences {
+                fences.do_send(FenceSeen {
                     partition,
                     producer_id,
                 });
@@ -67,7 +115,7 @@ impl PartitionActor {
 
 impl On<LogNews> for PartitionActor {
     fn on(&mut self, LogNews(news): LogNews, ctx: &mut Context<Self>) {
-        if !matches!(news, News::Trouble { .. }) {
+        if news.is_last() {
             self.looking = None;
         }
         let effects = match news {
@@ -81,7 +129,15 @@ impl On<LogNews> for PartitionActor {
                 if refresh {
                     self.services.metadata.do_send(RefreshMetadata);
                 }
-                self.ledger().note_trouble(why);
+                self.ledger().note_trouble(Arc::clone(&why));
+                self.tell_of_marker(MarkerNews::Trouble(why));
+                Effects::default()
+            }
+            News::Marker(news) => {
+                if matches!(news, MarkerNews::NotYet { refresh: true }) {
+                    self.services.metadata.do_send(RefreshMetadata);
+                }
+                self.tell_of_marker(news);
                 Effects::default()
             }
             News::Nothing => return,
@@ -89,6 +145,17 @@ impl On<LogNews> for PartitionActor {
         self.apply(effects);
         self.identified();
         self.collect_and_act(now(), ctx);
+    }
+}
+
+impl On<FindMarker> for PartitionActor {
+    fn on(&mut self, FindMarker { scope, who }: FindMarker, ctx: &mut Context<Self>) {
+        self.seeking = Some((scope, who));
+        if self.leader.is_none() {
+            let why = "no leader of the partition is known".into();
+            self.tell_of_marker(MarkerNews::Trouble(why));
+        }
+        self.act(now(), ctx);
     }
 }
 

@@ -136,8 +136,8 @@ impl RuntimeActor {
                 sender.do_send(Stop);
             }
             services.identity.do_send(Stop);
-            if let Some(resolving) = &services.resolving {
-                resolving.lookups.do_send(Stop);
+            if let Some(lookups) = &services.lookups {
+                lookups.do_send(Stop);
             }
             let told = tokio::time::timeout(GRACE, services.delivery.send(Stop)).await;
             if told.is_err() {

@@ -26,11 +26,7 @@ impl Handler<GetFigures> for RuntimeActor {
             .map(|sender| sender.addr.clone())
             .collect();
         let (pool, shelf) = (self.pool.clone(), Arc::clone(&self.shelf));
-        let lookups = self
-            .services
-            .resolving
-            .as_ref()
-            .map(|it| it.lookups.clone());
+        let lookups = self.services.lookups.clone();
         let total_bytes = self.config.buffer_memory;
         let certificates = self.expiries.ends().map(|(whose, end)| CertificateFigures {
             broker: match whose {

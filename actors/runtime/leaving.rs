@@ -74,7 +74,7 @@ impl RuntimeActor {
     }
 
     /// Has brokers asked for a topic, for as long as its records may wait for their outcome.
-    fn want(&self, topic: &Arc<str>) {
+    pub(super) fn want(&self, topic: &Arc<str>) {
         let (reply, nobody) = oneshot::channel();
         drop(nobody);
         let asked = now();

@@ -112,7 +112,8 @@ impl RuntimeSpec {
             freed: Cell::new(0),
             clock,
             identity: identity.peer,
-            resolving: identity.resolving,
+            fences: identity.fences,
+            lookups: identity.lookups,
             metadata,
             delivery,
         });

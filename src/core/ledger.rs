@@ -8,6 +8,7 @@ mod line;
 mod resolving;
 mod transaction;
 
+pub use entry::Appended;
 pub use transaction::Joining;
 
 use std::collections::VecDeque;
@@ -103,6 +104,8 @@ pub struct Effects {
     pub settled: Vec<Settled>,
     /// The metadata may be out of date.
     pub refresh_metadata: bool,
+    /// The first batch of its transaction whose place in a log is known.
+    pub witness: Option<Appended>,
 }
 
 /// Whether a batch can be taken.
@@ -550,6 +553,7 @@ impl Effects {
     fn extend(&mut self, other: Self) {
         self.settled.extend(other.settled);
         self.refresh_metadata |= other.refresh_metadata;
+        self.witness = self.witness.take().or(other.witness);
     }
 }
 

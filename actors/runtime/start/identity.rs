@@ -17,7 +17,6 @@ use crate::actors::identity::IdentityActor;
 use crate::actors::lookup::LookupActor;
 use crate::actors::messages::{IdentityPeer, SetNodes};
 use crate::actors::runtime::RuntimeActor;
-use crate::actors::services::Resolving;
 use crate::actors::transaction::{Around, TransactionActor};
 use crate::config::{Config, OnUnknown};
 use crate::core::backoff::Backoff;
@@ -34,7 +33,8 @@ pub(super) struct IdentityGiver {
     pub peer: Box<dyn IdentityPeer>,
     /// Those who connect to brokers that metadata name.
     pub nodes: Vec<Recipient<SetNodes>>,
-    pub resolving: Option<Resolving>,
+    pub fences: Option<Addr<FenceActor>>,
+    pub lookups: Option<Addr<LookupActor>>,
     pub transactions: Option<Addr<TransactionActor>>,
 }
 
@@ -59,12 +59,19 @@ pub(super) fn start_identity(
         return IdentityGiver {
             peer: Box::new(identity.clone()),
             nodes: vec![identity.recipient()],
-            resolving: None,
+            fences: None,
+            lookups: None,
             transactions: None,
         };
     };
     let id: Arc<str> = id.as_str().into();
-    let coordination = Coordination::new(Arc::clone(&id), principal, backoff, config.max_block);
+    let coordination = Coordination::new(
+        Arc::clone(&id),
+        principal,
+        backoff,
+        config.max_block,
+        config.unknown_resolve_timeout,
+    );
     let dial_for = dial_coordinators(config, connect, seed);
     let dial = move || dial_for(&id);
     let guard = watch.guard(Component::Transactions);
@@ -72,14 +79,37 @@ pub(super) fn start_identity(
         clock: clock.clone(),
         delivery: delivery.clone(),
         runtime: runtime.clone().recipient(),
+        markers: runtime.clone().recipient(),
     };
     let actor = TransactionActor::new(coordination, dial, config.max_block, around, guard).start();
+    let lookups = start_lookups(config, connect, clock, watch, seed);
     IdentityGiver {
         peer: Box::new(actor.clone()),
-        nodes: vec![actor.clone().recipient()],
-        resolving: None,
+        nodes: vec![actor.clone().recipient(), lookups.clone().recipient()],
+        fences: None,
+        lookups: Some(lookups),
         transactions: Some(actor),
     }
+}
+
+/// It connects to a broker when something is to be read there, and not before.
+fn start_lookups(
+    config: &Config,
+    connect: &ConnectOptions,
+    clock: &Addr<ClockActor>,
+    watch: &Rc<Watch>,
+    seed: u64,
+) -> Addr<LookupActor> {
+    let (shortest, longest) = (config.retry_backoff, config.retry_backoff_max);
+    let backoff = Backoff::new(shortest, longest, seed);
+    LookupActor::new(
+        Lookups::new(backoff, longest, config.unknown_resolve_max_bytes),
+        connect.clone(),
+        LookupMeters::new(&config.client_id.as_str().into()),
+        clock.clone(),
+        watch.guard(Component::Lookups),
+    )
+    .start()
 }
 
 /// Puts the FenceActor before the IdentityActor, and starts who reads logs.
@@ -97,21 +127,14 @@ fn start_resolving(
     let id = Uuid::from_u128(rng.random());
     let name = format!("{}{id}", config.unknown_transactional_id_prefix);
     let fences = FenceActor::new(
-        Fences::new(name.into(), backoff.clone()),
+        Fences::new(name.into(), backoff),
         Box::new(dial_coordinators(config, connect, seed)),
         identity.clone(),
         (clock.clone(), runtime.clone().recipient()),
         watch.guard(Component::Fences),
     )
     .start();
-    let lookups = LookupActor::new(
-        Lookups::new(backoff, longest, config.unknown_resolve_max_bytes),
-        connect.clone(),
-        LookupMeters::new(&config.client_id.as_str().into()),
-        clock.clone(),
-        watch.guard(Component::Lookups),
-    )
-    .start();
+    let lookups = start_lookups(config, connect, clock, watch, seed);
     IdentityGiver {
         peer: Box::new(fences.clone()),
         nodes: vec![
@@ -119,7 +142,8 @@ fn start_resolving(
             fences.clone().recipient(),
             lookups.clone().recipient(),
         ],
-        resolving: Some(Resolving { fences, lookups }),
+        fences: Some(fences),
+        lookups: Some(lookups),
         transactions: None,
     }
 }

@@ -106,6 +106,10 @@ fn causes() -> Vec<Cause> {
             error: broker_error(),
         }),
         Cause::OffsetsUnsent { why: why() },
+        Cause::Untold {
+            refused: TransactionError::Closed,
+            why: why(),
+        },
         Cause::Closed,
         Cause::Runtime { why: why() },
     ];
@@ -114,6 +118,7 @@ fn causes() -> Vec<Cause> {
         | Cause::Record { .. }
         | Cause::Refused(_)
         | Cause::OffsetsUnsent { .. }
+        | Cause::Untold { .. }
         | Cause::Closed
         | Cause::Runtime { .. } => {}
     });

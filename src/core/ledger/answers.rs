@@ -142,6 +142,7 @@ impl Ledger {
             log_append_time,
         };
         self.acked_at(at, base_offset);
+        effects.witness = self.entries[at].appended(base_offset);
         self.remove(at, settlement, effects);
     }
 

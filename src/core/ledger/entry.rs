@@ -7,6 +7,16 @@ use crate::core::ack::Settlement;
 use crate::core::batch::{SealedBatch, Settled, Stamp, Token};
 use crate::core::outcome::Reason;
 use crate::core::security::SecurityError;
+use crate::core::transaction::Scope;
+
+/// A batch of a transaction is in the log.
+#[derive(Debug)]
+pub struct Appended {
+    pub scope: Arc<Scope>,
+    pub base_offset: i64,
+    pub producer_id: i64,
+    pub epoch: i16,
+}
 
 /// A batch without an outcome, and what has been tried.
 #[derive(Debug)]
@@ -57,6 +67,18 @@ impl Entry {
     /// Whether nobody waits for another attempt: it has its outcome, or its time is over.
     pub fn is_over(&self) -> bool {
         self.batch.is_settled() || self.overdue.is_some()
+    }
+
+    /// What is known of a transaction by the place of this batch, unless it is known already.
+    pub fn appended(&self, base_offset: Option<i64>) -> Option<Appended> {
+        let scope = self.batch.scope().filter(|it| it.witness().is_none())?;
+        let (stamp, base_offset) = (self.stamp?, base_offset.filter(|it| *it >= 0)?);
+        Some(Appended {
+            scope: Arc::clone(scope),
+            base_offset,
+            producer_id: stamp.producer_id,
+            epoch: stamp.epoch,
+        })
     }
 
     pub fn doubt(&mut self) {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 use super::answer::Follows;
+use super::marker::{MarkerNews, MarkerScan, Witness};
 use super::scan::{Fence, Scan, Sought, Verdict};
 use crate::core::backoff::Backoff;
 use crate::core::figures::LookupFigures;
@@ -24,6 +25,8 @@ pub enum Wish {
     /// Where it ends.
     End,
     Look(Look),
+    /// The marker that ends the transaction of this batch.
+    Marker(Witness),
 }
 
 /// What is to be looked up in the log.
@@ -93,6 +96,8 @@ pub enum News {
     Looked(Look, Looked),
     /// It cannot be looked.
     Unreadable(Look, Arc<str>),
+    /// What has come of the look for a marker.
+    Marker(MarkerNews),
     /// It could not yet, and goes on.
     Trouble {
         why: Arc<str>,
@@ -100,6 +105,19 @@ pub enum News {
         refresh: bool,
     },
     Nothing,
+}
+
+impl News {
+    /// Whether the partition knows now what it wanted to, or never will.
+    pub fn is_last(&self) -> bool {
+        use MarkerNews::{Found, NotYet, Trouble, Unknown};
+        match self {
+            Self::End(_) | Self::Looked(..) | Self::Unreadable(..) => true,
+            Self::Marker(Found(_) | Unknown(_)) => true,
+            Self::Marker(NotYet { .. } | Trouble(_)) => false,
+            Self::Trouble { .. } | Self::Nothing => false,
+        }
+    }
 }
 
 /// Invariant: each leader is asked one thing at a time, so that one that hangs holds up its own partitions
@@ -122,11 +140,22 @@ struct Entry {
     number: u64,
     log: Log,
     wish: Wish,
-    scan: Option<Scan>,
+    reading: Reading,
     failures: u32,
+    /// The log has said nothing new since.
+    quiet_since: Option<Instant>,
     not_before: Option<Instant>,
     /// The one that was asked longest ago comes next.
     turn: u64,
+}
+
+/// What is read of a log, and how far that has come.
+#[derive(Debug)]
+enum Reading {
+    /// Nothing: its end is asked for.
+    End,
+    Batches(Scan),
+    Marker(MarkerScan),
 }
 
 impl Lookups {
@@ -154,22 +183,24 @@ impl Lookups {
             entry.not_before = None;
             return;
         }
-        let scan = match &wish {
-            Wish::End => None,
+        let reading = match &wish {
+            Wish::End => Reading::End,
             Wish::Look(look) => {
                 let Look {
                     floor,
                     fence,
                     sought,
                 } = look.clone();
-                Some(Scan::new(floor, fence, sought, self.most))
+                Reading::Batches(Scan::new(floor, fence, sought, self.most))
             }
+            Wish::Marker(witness) => Reading::Marker(MarkerScan::new(witness, self.most)),
         };
         let entry = Entry {
             number: self.number,
             wish,
-            scan,
+            reading,
             failures: 0,
+            quiet_since: None,
             not_before: None,
             turn: self.number,
             log,
@@ -206,14 +237,16 @@ impl Lookups {
         entry.turn = self.number;
         entry.not_before = None;
         self.busy.insert(entry.log.node);
-        let ask = match &entry.scan {
-            None => Ask::End,
-            Some(scan) => Ask::Read {
-                offset: scan.next_offset(),
-                max_bytes: PIECE,
-                max_wait: PATIENCE,
-            },
+        let offset = match &entry.reading {
+            Reading::End => None,
+            Reading::Batches(scan) => Some(scan.next_offset()),
+            Reading::Marker(scan) => Some(scan.next_offset()),
         };
+        let ask = offset.map_or(Ask::End, |offset| Ask::Read {
+            offset,
+            max_bytes: PIECE,
+            max_wait: PATIENCE,
+        });
         Some(Question {
             log: entry.log.clone(),
             ask,
@@ -249,56 +282,101 @@ impl Lookups {
             }
             Told::Read { records, log_start } => {
                 entry.failures = 0;
-                let Some(scan) = &mut entry.scan else {
-                    return News::Nothing;
-                };
-                scan.begins_at(*log_start);
-                scan.read(records);
-                let found = scan.found_any();
-                let is_over = scan.is_over() || scan.is_endless() && scan.all_found();
-                if is_over || scan.is_endless() && found {
-                    let verdicts: Vec<_> = scan.verdicts().collect();
-                    for (_, verdict) in &verdicts {
-                        *match verdict {
-                            Verdict::At(_) => &mut self.told.found,
-                            Verdict::Absent => &mut self.told.absent,
-                            Verdict::Unknown(_) => &mut self.told.unknown,
-                        } += 1;
+                match &mut entry.reading {
+                    Reading::End => News::Nothing,
+                    Reading::Batches(scan) => {
+                        scan.begins_at(*log_start);
+                        scan.read(records);
+                        self.batches_read(partition, records.is_empty(), now)
                     }
-                    let looked = Looked {
-                        verdicts,
-                        fenced_at: scan.fenced_at(),
-                    };
-                    let Some(Entry {
-                        wish: Wish::Look(look),
-                        ..
-                    }) = self.entries.remove(partition)
-                    else {
-                        return News::Nothing;
-                    };
-                    return News::Looked(look, looked);
+                    Reading::Marker(scan) => {
+                        scan.begins_at(*log_start);
+                        scan.read(records);
+                        self.marker_read(partition, records.is_empty(), now)
+                    }
                 }
-                if records.is_empty() && scan.is_endless() {
-                    entry.not_before = Some(now + self.longest);
-                }
-                News::Nothing
             }
-            Told::Failed { follows, why } => match (follows, &entry.wish) {
-                (Follows::Never, Wish::Look(look)) => {
-                    let look = look.clone();
-                    self.entries.remove(partition);
-                    News::Unreadable(look, Arc::clone(why))
+            Told::Failed { follows, why } => {
+                let why = Arc::clone(why);
+                if *follows == Follows::Never && !matches!(entry.wish, Wish::End) {
+                    return self.unreadable(partition, why);
                 }
-                _ => {
-                    entry.failures += 1;
-                    let wait = self.backoff.after(entry.failures, self.longest);
-                    entry.not_before = Some(now + wait);
-                    News::Trouble {
-                        why: Arc::clone(why),
-                        refresh: *follows == Follows::AskMetadata,
-                    }
-                }
-            },
+                entry.failures += 1;
+                let wait = self.backoff.after(entry.failures, self.longest);
+                entry.not_before = Some(now + wait);
+                let refresh = *follows == Follows::AskMetadata;
+                News::Trouble { why, refresh }
+            }
+        }
+    }
+
+    /// More of the log was read for batches that are sought.
+    fn batches_read(&mut self, partition: &TopicPartition, empty: bool, now: Instant) -> News {
+        let Some(entry) = self.entries.get_mut(partition) else {
+            return News::Nothing;
+        };
+        let Reading::Batches(scan) = &entry.reading else {
+            return News::Nothing;
+        };
+        let is_over = scan.is_over() || scan.is_endless() && scan.all_found();
+        if !is_over && !(scan.is_endless() && scan.found_any()) {
+            if empty && scan.is_endless() {
+                entry.not_before = Some(now + self.longest);
+            }
+            return News::Nothing;
+        }
+        let verdicts: Vec<_> = scan.verdicts().collect();
+        for (_, verdict) in &verdicts {
+            *match verdict {
+                Verdict::At(_) => &mut self.told.found,
+                Verdict::Absent => &mut self.told.absent,
+                Verdict::Unknown(_) => &mut self.told.unknown,
+            } += 1;
+        }
+        let fenced_at = scan.fenced_at();
+        let looked = Looked {
+            verdicts,
+            fenced_at,
+        };
+        match self.entries.remove(partition).map(|entry| entry.wish) {
+            Some(Wish::Look(look)) => News::Looked(look, looked),
+            _ => News::Nothing,
+        }
+    }
+
+    /// More of the log was read for a marker.
+    fn marker_read(&mut self, partition: &TopicPartition, empty: bool, now: Instant) -> News {
+        let Some(entry) = self.entries.get_mut(partition) else {
+            return News::Nothing;
+        };
+        let Reading::Marker(scan) = &entry.reading else {
+            return News::Nothing;
+        };
+        if let Some(told) = scan.told() {
+            self.entries.remove(partition);
+            return News::Marker(match told {
+                Ok(marker) => MarkerNews::Found(marker),
+                Err(why) => MarkerNews::Unknown(why.to_string().into()),
+            });
+        }
+        if !empty {
+            entry.quiet_since = None;
+            return News::Marker(MarkerNews::NotYet { refresh: false });
+        }
+        // A leader that is cut off from the others goes on answering, and has nothing new to tell.
+        let since = *entry.quiet_since.get_or_insert(now);
+        let refresh = now.saturating_duration_since(since) >= self.longest;
+        if refresh {
+            entry.quiet_since = Some(now);
+        }
+        News::Marker(MarkerNews::NotYet { refresh })
+    }
+
+    fn unreadable(&mut self, partition: &TopicPartition, why: Arc<str>) -> News {
+        match self.entries.remove(partition).map(|entry| entry.wish) {
+            Some(Wish::Look(look)) => News::Unreadable(look, why),
+            Some(Wish::Marker(_)) => News::Marker(MarkerNews::Unknown(why)),
+            Some(Wish::End) | None => News::Nothing,
         }
     }
 }

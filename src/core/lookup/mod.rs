@@ -2,10 +2,12 @@
 
 mod answer;
 mod lookups;
+mod marker;
 mod scan;
 
 pub use answer::{Follows, Refusal, missing_acl};
 pub use lookups::{Ask, Log, Look, Looked, Lookups, News, Question, Told, Wish};
+pub use marker::{Marker, MarkerNews, Witness};
 #[cfg(test)]
 pub use scan::Found;
 pub use scan::{Fence, Sought, Verdict};

@@ -1,6 +1,7 @@
 //! What the coordinator of transactions is asked, and when.
 
 mod ending;
+mod search;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use crate::core::identity::Identity;
 use crate::core::ledger::Joining;
 use crate::core::record::TopicPartition;
 use crate::core::wire::TransactionProtocol;
+use search::Search;
 
 /// The wait after CONCURRENT_TRANSACTIONS, which is over when some markers are written. Java waits as
 /// long.
@@ -68,6 +70,8 @@ pub struct Coordination {
     not_before: Option<Instant>,
     backoff: Backoff,
     max_block: Duration,
+    /// How long a log is tried that cannot be read.
+    patience: Duration,
     /// Why the last request did not succeed.
     trouble: Option<Arc<str>>,
     /// What whoever waits to begin is told.
@@ -97,6 +101,8 @@ enum Phase {
         commit: bool,
         in_doubt: bool,
     },
+    /// The coordinator does not say whether it was committed. Its marker is looked for.
+    Searching(Search),
 }
 
 /// Whether a transaction may begin.
@@ -118,15 +124,18 @@ pub enum Membership {
 }
 
 impl Coordination {
-    /// `max_block` is how long offsets are waited for once everything else is ready to be committed.
+    /// `max_block` is how long offsets are waited for once everything else is ready to be committed, and
+    /// `patience` how long a log is tried that cannot be read.
     pub fn new(
         transactional_id: Arc<str>,
         principal: Option<Arc<str>>,
         backoff: Backoff,
         max_block: Duration,
+        patience: Duration,
     ) -> Self {
         Self {
             max_block,
+            patience,
             transactional_id,
             principal,
             phase: Phase::Idle,
@@ -273,15 +282,24 @@ impl Coordination {
         let asks = |at: &Instant| !self.asking && self.wants(*at).is_some();
         let after_wait = self.not_before.filter(asks);
         let absent = self.absent.values().min().copied().max(self.not_before);
-        let next = [after_wait, absent.filter(asks), self.offsets_until()];
+        let search = self.search_at();
+        let next = [
+            after_wait,
+            absent.filter(asks),
+            self.offsets_until(),
+            search,
+        ];
         next.into_iter().flatten().min()
     }
 
     /// What is to be asked at this time, if no answer is waited for.
     fn wants(&self, now: Instant) -> Option<Request> {
         match &self.phase {
-            Phase::Idle => (self.wanted && self.identity.is_none() && !self.fenced)
-                .then_some(Request::Init { bumps: self.bumps }),
+            // What is open there is ended by that, too.
+            Phase::Idle | Phase::Searching(_) => {
+                (self.wanted && self.identity.is_none() && !self.fenced)
+                    .then_some(Request::Init { bumps: self.bumps })
+            }
             Phase::Open(scope) | Phase::Flushing { scope, .. } => {
                 if scope.failed().is_some() {
                     return None;
@@ -321,7 +339,7 @@ impl Coordination {
                 self.again(why, now);
             }
             Answer::NotServed(why) => {
-                self.refused_for_good(request, TransactionError::NotServed(why));
+                self.refused_for_good(request, TransactionError::NotServed(why), now);
             }
             Answer::Absent { partitions, why } => {
                 self.trouble = Some(why);
@@ -420,7 +438,7 @@ impl Coordination {
             }
             Refusal::Over if matches!(request, Request::Init { .. }) => {
                 self.fenced = true;
-                self.refused_for_good(request, self.fenced_by_another());
+                self.refused_for_good(request, self.fenced_by_another(), now);
             }
             Refusal::Over | Refusal::Abort | Refusal::Final => {
                 let part = part.unwrap_or_else(|| Arc::clone(&self.transactional_id));
@@ -429,16 +447,16 @@ impl Coordination {
                     part,
                     error,
                 };
-                self.refused_for_good(request, refused);
+                self.refused_for_good(request, refused, now);
             }
         }
     }
 
     /// The request will not be carried out.
-    fn refused_for_good(&mut self, request: &Request, why: TransactionError) {
+    fn refused_for_good(&mut self, request: &Request, why: TransactionError, now: Instant) {
         self.trouble = Some(why.to_string().into());
         match (request, &self.phase) {
-            (Request::End { .. }, _) => self.not_ended(&why),
+            (Request::End { .. }, _) => self.not_ended(&why, now),
             (Request::Init { .. }, _) => self.refusal = Some(why),
             (_, Phase::Open(scope) | Phase::Flushing { scope, .. }) => {
                 scope.fail(Cause::Refused(why));

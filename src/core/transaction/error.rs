@@ -102,6 +102,16 @@ pub enum Cause {
         /// What went wrong last.
         why: Arc<str>,
     },
+    /// An answer of the coordinator was missed, and then it refused to say what became of the commit. The
+    /// log does not tell either.
+    #[error("{refused}; and its log does not tell what became of it: {why}")]
+    #[non_exhaustive]
+    Untold {
+        /// What the coordinator refused.
+        refused: TransactionError,
+        /// Why the log does not tell.
+        why: Arc<str>,
+    },
     /// The producer was closed while it was open.
     #[error("the producer was closed")]
     Closed,

@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll};
 
 use super::error::Cause;
+use crate::core::lookup::Witness;
 use crate::core::outcome::{Outcome, Reason, Unconfirmed};
 use crate::core::sync::{AtomicBool, Mutex, MutexGuard, OnceLock};
 use crate::core::wakers::{Place, Wakers};
@@ -51,6 +52,8 @@ pub struct Scope {
     /// Whether it is to be committed or aborted, once somebody has said so.
     wish: OnceLock<bool>,
     failed: OnceLock<Why>,
+    /// The first batch of it whose place in a log is known. Behind that its marker will be.
+    witness: OnceLock<Witness>,
     end: OnceLock<End>,
     wakers: Mutex<Wakers>,
 }
@@ -63,6 +66,7 @@ impl Scope {
             closed: AtomicBool::new(false),
             wish: OnceLock::new(),
             failed: OnceLock::new(),
+            witness: OnceLock::new(),
             end: OnceLock::new(),
             wakers: Mutex::default(),
         })
@@ -105,6 +109,16 @@ impl Scope {
     /// Why it cannot be committed, if it cannot.
     pub fn failed(&self) -> Option<&Why> {
         self.failed.get()
+    }
+
+    /// A batch of it was acked. The first one counts.
+    pub fn bear(&self, witness: Witness) {
+        let _ = self.witness.set(witness);
+    }
+
+    /// A batch of it that was acked, if the place of any is known.
+    pub fn witness(&self) -> Option<&Witness> {
+        self.witness.get()
     }
 
     /// Why nothing more of it is to be sent, if that is so: it failed, or has ended.

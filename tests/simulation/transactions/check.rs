@@ -7,6 +7,7 @@ use forebay_model_cluster::{At, Transactions, V2};
 
 use super::application::{Application, PLACE, offset_of};
 use super::journal::{Journal, Name, Sent, Told};
+use super::plan::Ending;
 use super::tally::Invariant;
 use super::troubles::GROUPS;
 use crate::check::records;
@@ -252,7 +253,8 @@ fn outcomes(application: &Application, journal: &Journal, logs: &Logs, broken: &
     }
 }
 
-/// That nobody knows the end of a transaction, and that an instance is fenced, has a reason.
+/// That nobody knows the end of a transaction, and that an instance is fenced, has a reason: the log, too,
+/// must not be able to tell.
 fn reasons(application: &Application, journal: &Journal, broken: &mut Broken<'_>) {
     let world = &application.world;
     let troubles = *world.chronicle.troubles.borrow();
@@ -262,22 +264,31 @@ fn reasons(application: &Application, journal: &Journal, broken: &mut Broken<'_>
     // A coordinator that aborts what took too long fences its producer in the first protocol.
     let timed_out = happened(Trouble::TimedOut) && transactions.version < V2;
     let forgotten = transactions.expiration < Transactions::FAIR.expiration;
-    if taken || timed_out {
-        return;
-    }
+    let passed = taken || timed_out || forgotten;
     for instance in &journal.fenced {
-        if !forgotten {
+        if !passed {
             broken(Invariant::Fenced, format!("instance {instance}"));
         }
     }
-    let ends = journal.closed && application.plan.ending != super::plan::Ending::Closed;
-    if forgotten || ends || application.plan.fragile {
+    // Nobody looks for what is not known by then.
+    if application.plan.ending == Ending::ClosedEarly || application.plan.fragile {
         return;
     }
     for (number, it) in (0..).zip(&journal.transactions) {
-        if let Told::Unknown(why) = &it.told {
-            let number: u32 = number;
-            broken(Invariant::Unsure, format!("{number}: {why}"));
+        let records = journal.sent.range((number, 0)..(number + 1, 0));
+        let records: Vec<_> = records.map(|(_, sent)| sent).collect();
+        let unknown =
+            |sent: &&Sent| matches!(sent.by.outcome(), Some(Err(Unconfirmed::Unknown(_))));
+        let is_unknown = matches!(it.told, Told::Unknown(_)) || records.iter().any(unknown);
+        // Its marker is behind such a record.
+        let has_place = |sent: &&Sent| {
+            let fate = sent.by.fate();
+            fate.is_some_and(|fate| fate.is_ok_and(|it| it.offset.is_some()))
+        };
+        let is_legible =
+            world.plan.kafka.readable && !application.plan.deletes && records.iter().any(has_place);
+        if is_unknown && (is_legible || !passed) {
+            broken(Invariant::Unsure, format!("{number}: {:?}", it.told));
         }
     }
 }

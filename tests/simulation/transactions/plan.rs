@@ -119,6 +119,7 @@ fn kafka(rng: &mut SmallRng) -> Settings {
         hints: rng.random_bool(0.5),
         socket: one_of(rng, &[64, 1_000, 10_000, 100_000]),
         first_epoch: one_of(rng, &[0, 0, 0, 0, 32_762]),
+        readable: rng.random_bool(0.95),
         transactions: Some(Transactions {
             version,
             knows_v2,

@@ -143,3 +143,53 @@ fn without_a_fence_the_log_is_looked_at_from_time_to_time() {
     assert_eq!(lookups.next(now), None);
     assert_eq!(lookups.next_at(), Some(now + Duration::from_secs(1)));
 }
+
+fn witness() -> Witness {
+    Witness {
+        partition: TopicPartition::new("t", 0),
+        topic_id: Uuid::from_u128(1),
+        base_offset: 10,
+        producer_id: 77,
+        epoch: 4,
+    }
+}
+
+#[test]
+fn a_marker_is_waited_for_and_another_leader_looked_for_when_nothing_comes() {
+    let (mut lookups, now) = (lookups(), Instant::now());
+    lookups.want(log(0, 1), Wish::Marker(witness()));
+    let mut refreshes = Vec::new();
+    for tenth in 0..25 {
+        let at = now + tenth * PATIENCE;
+        let question = lookups.next(at).expect("at once: the leader waits");
+        let Ask::Read { offset: 10, .. } = question.ask else {
+            panic!("{question:?}");
+        };
+        let news = lookups.answered(&question, &NOTHING, at);
+        assert!(!news.is_last());
+        match news {
+            News::Marker(MarkerNews::NotYet { refresh: false }) => {}
+            News::Marker(MarkerNews::NotYet { refresh: true }) => refreshes.push(tenth),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(refreshes, [10, 20]);
+}
+
+#[test]
+fn a_log_that_may_not_be_read_tells_of_no_marker() {
+    let (mut lookups, now) = (lookups(), Instant::now());
+    lookups.want(log(0, 1), Wish::Marker(witness()));
+    let question = lookups.next(now).expect("a question");
+    let news = lookups.answered(&question, &failed(Follows::AskMetadata), now);
+    assert!(
+        matches!(news, News::Trouble { refresh: true, .. }),
+        "{news:?}"
+    );
+    let at = lookups.next_at().expect("a wait");
+    let question = lookups.next(at).expect("again");
+    let news = lookups.answered(&question, &failed(Follows::Never), at);
+    let unknown = matches!(&news, News::Marker(MarkerNews::Unknown(why)) if &**why == "no");
+    assert!(unknown && news.is_last(), "{news:?}");
+    assert_eq!(lookups.next(at), None);
+}

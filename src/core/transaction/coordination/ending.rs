@@ -25,7 +25,7 @@ impl Coordination {
             Phase::Open(present) | Phase::Flushing { scope: present, .. } => {
                 Arc::ptr_eq(present, scope)
             }
-            Phase::Idle | Phase::Ending { .. } => false,
+            Phase::Idle | Phase::Ending { .. } | Phase::Searching(_) => false,
         };
         if !here {
             return false;
@@ -64,7 +64,7 @@ impl Coordination {
         }
     }
 
-    /// Gives up a commit whose offsets cannot be sent.
+    /// Gives up a commit whose offsets cannot be sent, or whose log cannot be read.
     pub fn expire(&mut self, now: Instant) {
         if self.offsets_until().is_some_and(|until| until <= now)
             && let Phase::Flushing { scope, .. } = &self.phase
@@ -73,6 +73,7 @@ impl Coordination {
             scope.fail(Cause::OffsetsUnsent { why });
             self.go_on();
         }
+        self.give_up_search(now);
     }
 
     /// Has the coordinator end the transaction once nothing of it is on its way any more.
@@ -121,6 +122,7 @@ impl Coordination {
                 commit,
                 in_doubt,
             } => (scope, *commit && (*in_doubt || self.asking)),
+            Phase::Searching(search) => (&search.scope, true),
         };
         scope.fail(why.clone());
         scope.has_ended(match may_be_committed {
@@ -166,8 +168,9 @@ impl Coordination {
     ///
     /// A commit whose answers all came was then certainly not carried out, and never will be: no other
     /// instance commits what this one had open. If one answer was missed, only "no such transaction" of
-    /// the coordinator itself tells that it was aborted: it knows a commit that it has carried out.
-    pub(super) fn not_ended(&mut self, why: &TransactionError) {
+    /// the coordinator itself tells that it was aborted: it knows a commit that it has carried out. Where
+    /// that is not told, the log tells, if it is known where the transaction has a record.
+    pub(super) fn not_ended(&mut self, why: &TransactionError, now: Instant) {
         let Phase::Ending {
             scope,
             commit,
@@ -181,11 +184,11 @@ impl Coordination {
             why,
             TransactionError::Refused { error, .. } if error.code == INVALID_TXN_STATE
         );
-        let refused = Cause::Refused(why.clone()).into();
-        scope.has_ended(match *commit && *in_doubt && !told {
-            true => End::Unknown(refused),
-            false => End::Aborted(refused),
-        });
+        if *commit && *in_doubt && !told {
+            let scope = Arc::clone(scope);
+            return self.search(scope, why.clone(), now);
+        }
+        scope.has_ended(End::Aborted(Cause::Refused(why.clone()).into()));
         if matches!(why, TransactionError::Refused { error, .. } if matches!(error.code, 47 | 90)) {
             self.passed_by();
             return;

@@ -2,6 +2,7 @@
 
 mod fences;
 mod refusals;
+mod searches;
 
 use super::*;
 use crate::core::identity::Wanted;
@@ -9,6 +10,7 @@ use crate::core::transaction::scope::{End, Why};
 
 const MIN: Duration = Duration::from_millis(100);
 const MAX: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(60);
 const BUMP: fn(Option<Identity>) -> Request = |bumps| Request::Init { bumps };
 
 fn identity(epoch: i16) -> Identity {
@@ -37,7 +39,13 @@ struct Play {
 
 impl Play {
     fn new(protocol: TransactionProtocol) -> Self {
-        let mut it = Coordination::new("id".into(), None, Backoff::new(MIN, MAX, 1), 60 * MAX);
+        let mut it = Coordination::new(
+            "id".into(),
+            None,
+            Backoff::new(MIN, MAX, 1),
+            60 * MAX,
+            PATIENCE,
+        );
         it.offers(protocol);
         let now = Instant::now();
         Self { it, now }

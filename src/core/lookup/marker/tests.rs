@@ -1,0 +1,154 @@
+use bytes::{Bytes, BytesMut};
+use kafka_protocol::records::{
+    Compression, Record, RecordBatchEncoder, RecordEncodeOptions, TimestampType,
+};
+
+use super::*;
+use crate::core::batch::logged::LogError;
+
+const PRODUCER: i64 = 77;
+
+fn record(offset: i64, (producer_id, producer_epoch): (i64, i16), key: Option<Bytes>) -> Record {
+    Record {
+        transactional: true,
+        control: key.is_some(),
+        delete_horizon: false,
+        partition_leader_epoch: 3,
+        producer_id,
+        producer_epoch,
+        timestamp_type: TimestampType::Creation,
+        offset,
+        sequence: if key.is_some() { -1 } else { offset as i32 },
+        timestamp: 1_000,
+        key,
+        value: Some(Bytes::from_static(&[0, 0, 0, 0, 0, 9])),
+        headers: Default::default(),
+    }
+}
+
+fn batch(records: &[Record]) -> Vec<u8> {
+    let options = RecordEncodeOptions {
+        version: 2,
+        compression: Compression::None,
+    };
+    let mut out = BytesMut::new();
+    RecordBatchEncoder::encode(&mut out, records, &options).expect("a batch");
+    out.to_vec()
+}
+
+fn data(offsets: std::ops::Range<i64>, of: (i64, i16)) -> Vec<u8> {
+    batch(&offsets.map(|it| record(it, of, None)).collect::<Vec<_>>())
+}
+
+/// A control batch: of type 0 an abort, of type 1 a commit.
+fn control(offset: i64, of: (i64, i16), kind: i16) -> Vec<u8> {
+    let key = [0i16.to_be_bytes(), kind.to_be_bytes()].concat();
+    batch(&[record(offset, of, Some(key.into()))])
+}
+
+/// A look behind the batch of offsets 10 and 11, in epoch 4.
+fn scan() -> MarkerScan {
+    let witness = Witness {
+        partition: TopicPartition::new("t", 0),
+        topic_id: Uuid::nil(),
+        base_offset: 10,
+        producer_id: PRODUCER,
+        epoch: 4,
+    };
+    MarkerScan::new(&witness, 1 << 20)
+}
+
+fn after(records: &[Vec<u8>]) -> Option<Result<Marker, Illegible>> {
+    let mut scan = scan();
+    scan.read(&records.concat());
+    scan.told()
+}
+
+const OURS: (i64, i16) = (PRODUCER, 4);
+const NEXT: (i64, i16) = (PRODUCER, 5);
+const OTHERS: (i64, i16) = (78, 9);
+
+#[test]
+fn the_first_marker_of_the_producer_behind_the_batch_decides_whatever_its_epoch_is() {
+    for of in [OURS, NEXT, (PRODUCER, 9)] {
+        for (kind, expected) in [(0, Marker::Aborted), (1, Marker::Committed)] {
+            let told = after(&[
+                data(10..12, OURS),
+                data(12..14, OTHERS),
+                control(14, OTHERS, 1 - kind),
+                data(15..16, OURS),
+                control(16, of, kind),
+                // What comes behind is of another instance.
+                control(17, (PRODUCER, 10), 1 - kind),
+            ]);
+            assert_eq!(told, Some(Ok(expected)), "{of:?}");
+        }
+    }
+}
+
+#[test]
+fn it_is_read_on_until_the_marker_is_there() {
+    let mut scan = scan();
+    assert_eq!(scan.next_offset(), 10);
+    // The first batch may begin before what was asked for.
+    scan.read(&[data(8..10, OTHERS), data(10..12, OURS)].concat());
+    assert_eq!((scan.told(), scan.next_offset()), (None, 12));
+    scan.read(&[]);
+    scan.begins_at(12);
+    assert_eq!(scan.told(), None, "only what was read is gone");
+    scan.read(&control(12, NEXT, 1));
+    assert_eq!(scan.told(), Some(Ok(Marker::Committed)));
+}
+
+#[test]
+fn behind_a_hole_no_marker_says_anything() {
+    let hole = |from, to| Some(Err(Absence::Hole { from, to }.into()));
+    let compacted = after(&[data(10..12, OURS), control(13, NEXT, 1)]);
+    assert_eq!(compacted, hole(12, 12));
+    let without_it = after(&[control(12, NEXT, 1)]);
+    assert_eq!(without_it, hole(10, 11));
+    let mut deleted = scan();
+    deleted.read(&data(10..12, OURS));
+    deleted.begins_at(20);
+    deleted.read(&control(20, NEXT, 1));
+    assert_eq!(deleted.told(), hole(12, 19));
+}
+
+/// Of a topic with the same name that was created anew.
+#[test]
+fn another_log_says_nothing() {
+    let another = |offset| Some(Err(Illegible::Another { offset }));
+    for first in [
+        data(10..12, OTHERS),
+        data(10..12, NEXT),
+        control(10, OURS, 1),
+    ] {
+        assert_eq!(after(&[first, control(12, NEXT, 1)]), another(10));
+    }
+    let around = data(9..12, OURS);
+    assert_eq!(after(&[around, control(12, NEXT, 1)]), another(9));
+    let earlier = control(12, (PRODUCER, 3), 1);
+    assert_eq!(after(&[data(10..12, OURS), earlier]), another(12));
+}
+
+#[test]
+fn what_cannot_be_read_is_no_marker() {
+    let told = after(&[data(10..12, OURS), control(12, NEXT, 7)]);
+    assert_eq!(told, Some(Err(Illegible::Emptied { offset: 12 })));
+    let mut broken = control(12, NEXT, 1);
+    broken[16] = 1;
+    let told = after(&[data(10..12, OURS), broken]);
+    let format = LogError::Format {
+        base_offset: 12,
+        magic: 1,
+    };
+    assert_eq!(told, Some(Err(Absence::Broken(format).into())));
+    let mut scan = scan();
+    scan.most = 10;
+    scan.read(&data(10..12, OURS));
+    let unread = matches!(
+        scan.told(),
+        Some(Err(Illegible::Unread(Absence::TooMuch { .. })))
+    );
+    assert!(unread, "{:?}", scan.told());
+}

@@ -12,6 +12,7 @@ mod fuzzing;
 mod garbage;
 mod lane;
 mod logins;
+mod markers;
 mod memory;
 mod metadata;
 mod panics;

@@ -1,6 +1,7 @@
 //! Transactions on real brokers: a `read_committed` reader sees all of one, or nothing.
 
 mod bounces;
+mod doubts;
 mod exactly_once;
 mod fences;
 mod hanging;

@@ -355,7 +355,8 @@ const GENERAL: &[Key] = &[
         Some("60000"),
         "How long past delivery.timeout.ms records are looked for, in ms, before they are unknown after \
          all. Every accepted record has its outcome within both together. Has no effect without \
-         forebay.unknown=resolve.",
+         forebay.unknown=resolve, but with a transactional.id: then it is how long a log is tried that \
+         cannot be read, where only that tells whether a transaction was committed.",
     ),
     served(
         "forebay.unknown.resolve.max.bytes",
@@ -363,7 +364,7 @@ const GENERAL: &[Key] = &[
         Some("1073741824"),
         "How much of a partition's log is read for one look, in bytes, with what others have written \
          there meanwhile. What was not found by then is unknown. Has no effect without \
-         forebay.unknown=resolve.",
+         forebay.unknown=resolve or a transactional.id.",
     ),
     served(
         "forebay.unknown.transactional.id.prefix",

@@ -26,7 +26,7 @@ use crate::intake::deadline::{GRACE, answer_by};
 /// match committed {
 ///     Ok(()) => println!("committed"),
 ///     Err(NotCommitted::Aborted(why)) => println!("send it again: {why}"),
-///     Err(other) => println!("look into the log: {other}"),
+///     Err(other) => println!("nobody can know: {other}"),
 /// }
 /// # }
 /// ```
@@ -40,7 +40,8 @@ pub enum NotCommitted {
     /// tried on.
     #[error("{0}")]
     InDoubt(InDoubt),
-    /// Nobody can say any more whether it was committed.
+    /// Nobody can say whether it was committed: an answer of the coordinator was missed, it says no more, and
+    /// the log of its records does not tell either ([`Cause::Untold`]), or the producer was closed.
     #[error("it is not known whether the transaction was committed: {0}")]
     Unknown(Cause),
 }

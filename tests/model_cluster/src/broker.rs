@@ -130,6 +130,9 @@ impl Life {
                 return;
             }
             let ends = frame.starts_with(&END_TXN.to_be_bytes());
+            if ends && self.kafka.happens(self.kafka.conditions.get().ends_dropped) {
+                return connection.cut.cut(usize::MAX, false);
+            }
             let Some(frame) = self.handle(frame).await else {
                 return;
             };

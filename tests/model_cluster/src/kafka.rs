@@ -127,6 +127,8 @@ pub struct Conditions {
     pub markers_skipped: u32,
     /// Of 1,000 answers of EndTxn.
     pub ends_lost: u32,
+    /// Of 1,000 requests of EndTxn: they are lost on their way.
+    pub ends_dropped: u32,
     /// Of 1,000 requests to a coordinator: it says that it cannot, and does nothing.
     pub coordinator_errors: u32,
     /// It says so when it has done it.
@@ -156,6 +158,7 @@ impl Conditions {
         markers_again: 0,
         markers_skipped: 0,
         ends_lost: 0,
+        ends_dropped: 0,
         coordinator_errors: 0,
         coordinator_errors_after: 0,
         no_coordinators: false,

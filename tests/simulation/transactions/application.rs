@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use forebay::transaction::{GroupMetadata, NotCommitted, ReadUpTo, TransactionError};
 use forebay::{TopicPartition, Transaction, TransactionalProducer};
+use forebay_model_cluster::{LAST_EPOCH, Transaction as State};
 use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::journal::{Journal, Told};
-use super::plan::Plan;
+use super::plan::{ID, Plan};
 use super::sending::Task;
 use super::tally::{Ended, Invariant};
 use super::troubles::GROUPS;
@@ -78,6 +79,7 @@ impl Application {
                     return None;
                 }
                 Err(TransactionError::Closed) => return None,
+                Err(TransactionError::TimedOut { .. }) if self.is_spent() => return None,
                 Err(why) => {
                     if !matches!(why, TransactionError::TimedOut { .. }) {
                         self.world.note("not begun", &[instance as i64]);
@@ -87,6 +89,14 @@ impl Application {
             }
         }
         None
+    }
+
+    /// Whether the coordinator has no epoch left. If an answer was missed at the last one, or it took too long
+    /// under it, it has none to tell: it answers UNKNOWN_SERVER_ERROR from then on, as Kafka's does, and only
+    /// another instance gets another producer id.
+    pub fn is_spent(&self) -> bool {
+        let spent = |it: State| it.epoch >= LAST_EPOCH;
+        self.world.kafka.transaction(ID).is_some_and(spent)
     }
 
     fn in_time(&self, what: &str, began: Instant) {

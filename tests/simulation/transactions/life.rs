@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use forebay::{Config, Producer, TransactionalProducer};
-use forebay_model_cluster::{LAST_EPOCH, State, Transaction};
+use forebay_model_cluster::State;
 use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep};
 
@@ -191,11 +191,7 @@ async fn commit_one(
         last = format!("{told:?}, and records for {refused:?} are refused");
         sleep(Duration::from_millis(100)).await;
     }
-    let spent = |it: Transaction| it.epoch >= LAST_EPOCH;
-    if last == NOT_BEGUN && world.kafka.transaction(ID).is_some_and(spent) {
-        // An answer was missed at the last epoch, or it took too long under it. The coordinator has none left
-        // to tell: it answers UNKNOWN_SERVER_ERROR from now on, as Kafka's does, and only another instance
-        // gets another producer id.
+    if last == NOT_BEGUN && application.is_spent() {
         return false;
     }
     let text = format!("no transaction gets through though all is well: {last}");

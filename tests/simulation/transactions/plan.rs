@@ -35,6 +35,9 @@ pub(super) struct Plan {
     pub taken_over: Option<Duration>,
     /// When a second instance begins that goes on with the transactional id.
     pub second: Option<Duration>,
+    /// Of 1,000 requests and answers of EndTxn, those that are lost around these times: so a commit is in doubt
+    /// when another instance takes the id.
+    pub muffled: (u32, u32),
     /// Between transactions, for so long at most.
     pub idle: Duration,
     /// How much of each kind of trouble there is, by [`Trouble`].
@@ -163,8 +166,9 @@ pub(super) fn of_transactions(rng: &mut SmallRng, world: &world::Plan) -> Plan {
         filler: one_of(rng, &[1, 1, 60, 200]),
         offsets: one_of(rng, &[0, 0, 4, 12]),
         upgrade: some_time(rng, 0.5).filter(|_| upgrades),
-        taken_over: some_time(rng, 0.1),
-        second: some_time(rng, 0.15),
+        taken_over: some_time(rng, 0.3),
+        second: some_time(rng, 0.2),
+        muffled: one_of(rng, &[(0, 0), (1_000, 0), (0, 1_000), (400, 600)]),
         idle: Duration::from_millis(idle),
         weights,
         ending: match rng.random_range(0..10) {
@@ -213,6 +217,10 @@ pub(super) fn config(rng: &mut SmallRng, plan: &Plan) -> Config {
         )
         .set("socket.connection.setup.timeout.max.ms", 1_000)
         .set("metadata.max.age.ms", one_of(rng, &[200, 1_000, 300_000]))
+        .set(
+            "metadata.max.idle.ms",
+            one_of(rng, &[5_000, 300_000, 300_000]),
+        )
         .set("connections.max.idle.ms", one_of(rng, &[100, 540_000]))
         .set("compression.type", one_of(rng, &["none", "none", "lz4"]))
         .set(

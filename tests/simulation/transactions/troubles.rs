@@ -31,6 +31,9 @@ pub(super) async fn storm(world: &Rc<World>, plan: &Plan) {
             world.kafka.finalize(V2);
         });
     }
+    for after in [plan.taken_over, plan.second].into_iter().flatten() {
+        muffle(world, after, plan.muffled);
+    }
     if let Some(after) = plan.taken_over {
         later(world, after, |world| {
             let epoch = || world.kafka.transaction(ID).map(|it| it.identity());
@@ -63,6 +66,25 @@ fn later(world: &Rc<World>, after: Duration, what: impl FnOnce(&World) + 'static
     spawn_local(async move {
         sleep(after).await;
         what(&world);
+    });
+}
+
+/// Requests and answers of EndTxn are lost around that time.
+fn muffle(world: &Rc<World>, after: Duration, (requests, answers): (u32, u32)) {
+    if requests + answers == 0 {
+        return;
+    }
+    let before = after.saturating_sub(world.between(0, 600));
+    let until = after + world.between(50, 300);
+    later(world, before, move |world| {
+        world.kafka.change(|conditions| {
+            (conditions.ends_dropped, conditions.ends_lost) = (requests, answers);
+        });
+    });
+    later(world, until, |world| {
+        world.kafka.change(|conditions| {
+            (conditions.ends_dropped, conditions.ends_lost) = (0, 0);
+        });
     });
 }
 

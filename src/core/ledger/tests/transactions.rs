@@ -1,6 +1,10 @@
 //! Batches that are part of transactions.
 
+use uuid::Uuid;
+
 use super::*;
+use crate::core::lookup::Witness;
+use crate::core::record::TopicPartition;
 use crate::core::transaction::Cause;
 use crate::core::wire::TransactionProtocol;
 
@@ -70,6 +74,41 @@ fn no_batch_goes_before_its_transaction_has_an_identity_here() {
     assert_eq!(stamp(&lent), (7, 1, 0));
     line.acked(&lent, 4);
     assert!(receipts.iter().all(BorrowedReceipt::is_acked));
+}
+
+#[test]
+fn the_first_batch_whose_offset_is_told_bears_witness_of_its_transaction() {
+    let (mut line, scope) = (transactional(), scope());
+    let mut told = Vec::new();
+    for _ in 0..3 {
+        push(&mut line, &scope);
+    }
+    line.ledger.adopt_for(&scope, FIRST);
+    for base_offset in [None, Some(-1), Some(40)] {
+        let lent = line.take();
+        let acked = Report::Answered(answer(0, base_offset));
+        let effects = line.ledger.report(lent.id, acked, line.now);
+        told.push(effects.witness);
+    }
+    let [None, None, Some(appended)] = &told[..] else {
+        panic!("{told:?}");
+    };
+    assert!(Arc::ptr_eq(&appended.scope, &scope));
+    let place = (appended.base_offset, appended.producer_id, appended.epoch);
+    assert_eq!(place, (40, FIRST.producer_id, FIRST.epoch));
+    // One is enough.
+    scope.bear(Witness {
+        partition: TopicPartition::new("t", 3),
+        topic_id: Uuid::nil(),
+        base_offset: 40,
+        producer_id: FIRST.producer_id,
+        epoch: FIRST.epoch,
+    });
+    push(&mut line, &scope);
+    let lent = line.take();
+    let acked = Report::Answered(answer(0, Some(42)));
+    let effects = line.ledger.report(lent.id, acked, line.now);
+    assert!(effects.witness.is_none());
 }
 
 #[test]

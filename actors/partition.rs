@@ -374,8 +374,8 @@ impl Actor for PartitionActor {
 
 guarded!(
     PartitionActor: WakePartition, QueueState, Tick, SetLeader, Take, LoanReturned, SetIdentity,
-    RefuseIdentity, RefuseBatches, FlushPartition, BlockedBy, LogNews, LeaveProducer, FindMarker, Resync, Restart,
-    Retire
+    RefuseIdentity, RefuseBatches, FlushPartition, BlockedBy, LogNews, LeaveProducer, FindMarker, Resync,
+    Restart, Retire
 );
 
 impl Guarded for PartitionActor {

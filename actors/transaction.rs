@@ -318,8 +318,8 @@ impl Actor for TransactionActor {
 }
 
 guarded!(
-    TransactionActor: BeginTransaction, EndTransaction, SendOffsets, CloseTransactions, WantIdentity, MarkerTold,
-    Tick, SetNodes, Resync
+    TransactionActor: BeginTransaction, EndTransaction, SendOffsets, CloseTransactions, WantIdentity,
+    MarkerTold, Tick, SetNodes, Resync
 );
 
 impl Guarded for TransactionActor {

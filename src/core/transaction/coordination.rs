@@ -1,7 +1,6 @@
 //! What the coordinator of transactions is asked, and when.
 
 mod ending;
-mod search;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,13 +10,13 @@ use super::answer::{Answer, Refusal, Request};
 use super::error::{Cause, TransactionError};
 use super::offsets::GroupOffsets;
 use super::scope::Scope;
+use super::search::Search;
 use crate::core::backoff::Backoff;
 use crate::core::broker_error::BrokerError;
 use crate::core::identity::Identity;
 use crate::core::ledger::Joining;
 use crate::core::record::TopicPartition;
 use crate::core::wire::TransactionProtocol;
-use search::Search;
 
 /// The wait after CONCURRENT_TRANSACTIONS, which is over when some markers are written. Java waits as
 /// long.
@@ -282,7 +281,7 @@ impl Coordination {
         let asks = |at: &Instant| !self.asking && self.wants(*at).is_some();
         let after_wait = self.not_before.filter(asks);
         let absent = self.absent.values().min().copied().max(self.not_before);
-        let search = self.search_at();
+        let search = self.search().map(Search::next_at);
         let next = [
             after_wait,
             absent.filter(asks),

@@ -9,6 +9,7 @@ mod error;
 mod offsets;
 mod receipt;
 mod scope;
+mod search;
 
 pub(crate) use answer::{Answer, Refusal, Request, is_not_coordinator, passes};
 pub(crate) use coordination::{Begin, Coordination, Membership};

@@ -91,9 +91,9 @@ impl Application {
         None
     }
 
-    /// Whether the coordinator has no epoch left. If an answer was missed at the last one, or it took too long
-    /// under it, it has none to tell: it answers UNKNOWN_SERVER_ERROR from then on, as Kafka's does, and only
-    /// another instance gets another producer id.
+    /// Whether the coordinator has no epoch left. If an answer was missed at the last one, or it took too
+    /// long under it, it has none to tell: it answers UNKNOWN_SERVER_ERROR from then on, as Kafka's does, and
+    /// only another instance gets another producer id.
     pub fn is_spent(&self) -> bool {
         let spent = |it: State| it.epoch >= LAST_EPOCH;
         self.world.kafka.transaction(ID).is_some_and(spent)

@@ -35,8 +35,8 @@ pub(super) struct Plan {
     pub taken_over: Option<Duration>,
     /// When a second instance begins that goes on with the transactional id.
     pub second: Option<Duration>,
-    /// Of 1,000 requests and answers of EndTxn, those that are lost around these times: so a commit is in doubt
-    /// when another instance takes the id.
+    /// Of 1,000 requests and answers of EndTxn, those that are lost around these times: so a commit is in
+    /// doubt when another instance takes the id.
     pub muffled: (u32, u32),
     /// Between transactions, for so long at most.
     pub idle: Duration,

@@ -16,7 +16,7 @@ counted! {
     Foreign "foreign: a record that nobody sent, or in another partition than its own",
     Contradicted "contradicted: a record's outcome does not agree with its transaction's end",
     Untold "untold: a receipt or a callback without its one outcome",
-    Unsure "unsure: nobody knows whether it was committed, though its log can tell, or nothing was in the way",
+    Unsure "unsure: nobody knows whether it was committed, though its log tells, or nothing was in the way",
     Fenced "fenced: it calls itself fenced, and nobody has done that",
     Hanging "hanging: a transaction that nobody ends",
     Mixed "mixed: it spoke with brokers as it should not",

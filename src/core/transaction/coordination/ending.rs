@@ -5,8 +5,10 @@ use std::time::Instant;
 
 use super::{Coordination, Phase};
 use crate::core::identity::Identity;
+use crate::core::lookup::MarkerNews;
 use crate::core::transaction::error::{Cause, TransactionError};
 use crate::core::transaction::scope::{End, Scope, Why};
+use crate::core::transaction::search::Search;
 use crate::core::wire::TransactionProtocol;
 
 impl Drop for Coordination {
@@ -73,7 +75,9 @@ impl Coordination {
             scope.fail(Cause::OffsetsUnsent { why });
             self.go_on();
         }
-        self.give_up_search(now);
+        if let Some(end) = self.search().and_then(|search| search.vain(now)) {
+            self.found(end);
+        }
     }
 
     /// Has the coordinator end the transaction once nothing of it is on its way any more.
@@ -122,7 +126,7 @@ impl Coordination {
                 commit,
                 in_doubt,
             } => (scope, *commit && (*in_doubt || self.asking)),
-            Phase::Searching(search) => (&search.scope, true),
+            Phase::Searching(search) => (search.scope(), true),
         };
         scope.fail(why.clone());
         scope.has_ended(match may_be_committed {
@@ -186,7 +190,7 @@ impl Coordination {
         );
         if *commit && *in_doubt && !told {
             let scope = Arc::clone(scope);
-            return self.search(scope, why.clone(), now);
+            return self.begin_search(scope, why.clone(), now);
         }
         scope.has_ended(End::Aborted(Cause::Refused(why.clone()).into()));
         if matches!(why, TransactionError::Refused { error, .. } if matches!(error.code, 47 | 90)) {
@@ -207,6 +211,63 @@ impl Coordination {
         }
         self.phase = Phase::Idle;
         self.leave_identity();
+    }
+
+    /// Has the marker of the transaction looked for: whether it was committed is not known otherwise. The
+    /// coordinator is asked no more.
+    fn begin_search(&mut self, scope: Arc<Scope>, refused: TransactionError, now: Instant) {
+        self.fenced |= matches!(
+            &refused,
+            TransactionError::Refused { error, .. } if matches!(error.code, 47 | 90)
+        );
+        self.leave_identity();
+        let search = Search::new(scope, refused, self.patience, now);
+        let vain = search.vain(now);
+        self.phase = Phase::Searching(search);
+        if let Some(end) = vain {
+            self.found(end);
+        }
+    }
+
+    pub(super) fn search(&self) -> Option<&Search> {
+        match &self.phase {
+            Phase::Searching(search) => Some(search),
+            _ => None,
+        }
+    }
+
+    /// The transaction whose marker somebody is to be asked for now. The same may be asked twice.
+    pub fn seeks(&mut self, now: Instant) -> Option<Arc<Scope>> {
+        match &mut self.phase {
+            Phase::Searching(search) => search.ask(now),
+            _ => None,
+        }
+    }
+
+    /// Whoever looks for a marker may not have heard of it, or may not have been heard.
+    pub fn seek_anew(&mut self, now: Instant) {
+        if let Phase::Searching(search) = &mut self.phase {
+            search.ask_anew(now);
+        }
+    }
+
+    /// What has come of the look for the marker of a transaction.
+    pub fn sought(&mut self, of: &Arc<Scope>, news: MarkerNews, now: Instant) {
+        let end = match &mut self.phase {
+            Phase::Searching(search) if Arc::ptr_eq(of, search.scope()) => search.heard(news, now),
+            _ => None,
+        };
+        if let Some(end) = end {
+            self.found(end);
+        }
+    }
+
+    /// The search is over.
+    fn found(&mut self, end: End) {
+        if let Phase::Searching(search) = &self.phase {
+            search.scope().has_ended(end);
+            self.phase = Phase::Idle;
+        }
     }
 
     /// The coordinator refuses the end since it is at a later epoch.

@@ -89,8 +89,7 @@ impl RuntimeSpec {
         let watch = Watch::new(max, window, Some(runtime.clone().recipient()));
         let clock = ClockActor::new(watch.guard(Component::Clock)).start();
         let pool = start_pool(&config, &shelf, (&clock, &runtime), &watch);
-        let mut connect = connect_options(&config, self.security.clone().started(self.seed));
-        connect.observer = observer(runtime.downgrade());
+        let connect = self.connect(&runtime);
         let delivery = start_delivery(delivery, (max, window), &runtime, &watch)?;
         let around = (&clock, &delivery, &runtime);
         let identity = start_identity(&config, &connect, around, &watch, rng.random());
@@ -150,6 +149,15 @@ impl RuntimeSpec {
             handles,
             ended,
         })
+    }
+
+    /// How brokers are connected to. The RuntimeActor is told of certificates.
+    fn connect(&self, runtime: &Addr<RuntimeActor>) -> ConnectOptions {
+        let security = self.security.clone().started(self.seed);
+        ConnectOptions {
+            observer: observer(runtime.downgrade()),
+            ..connect_options(&self.config, security)
+        }
     }
 
     fn intake(self, backend: ActorBackend, shared: (Arc<Topics>, Arc<Shelf>)) -> Arc<Intake> {

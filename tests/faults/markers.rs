@@ -161,7 +161,9 @@ async fn panics_lose_no_end() {
             let looked = fenced_in_doubt(&broker, arrives, &keys);
             let committed = tokio::time::timeout(PATIENCE, looked).await;
             let struck = faults::stop()[0];
-            let committed = committed.unwrap_or_else(|_| panic!("{handler}: it hangs"));
+            let Ok(committed) = committed else {
+                panic!("{handler}: it hangs");
+            };
             assert!(struck > 0, "{handler} is not reached");
             assert!(told(&committed, arrives), "{handler}: {committed:?}");
         }

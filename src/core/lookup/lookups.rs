@@ -319,7 +319,8 @@ impl Lookups {
             return News::Nothing;
         };
         let is_over = scan.is_over() || scan.is_endless() && scan.all_found();
-        if !is_over && !(scan.is_endless() && scan.found_any()) {
+        let tells = is_over || scan.is_endless() && scan.found_any();
+        if !tells {
             if empty && scan.is_endless() {
                 entry.not_before = Some(now + self.longest);
             }

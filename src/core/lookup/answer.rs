@@ -14,7 +14,7 @@ pub enum Refusal {
     NoTopic,
     /// The log begins behind the offset, or ends before it.
     OutOfRange,
-    /// An ACL is missing: see [`missing_acl`].
+    /// An ACL is missing: see `missing_acl`.
     Denied,
     /// Another reason, which a retry would not change.
     Final,

@@ -149,6 +149,23 @@ struct Entry {
     turn: u64,
 }
 
+impl Entry {
+    /// Whether the log has said nothing new for so long, or for so long again. A leader that is cut off from the
+    /// others goes on answering, and has nothing new to tell.
+    fn is_quiet(&mut self, empty: bool, now: Instant, longest: Duration) -> bool {
+        if !empty {
+            self.quiet_since = None;
+            return false;
+        }
+        let since = *self.quiet_since.get_or_insert(now);
+        let is_quiet = now.saturating_duration_since(since) >= longest;
+        if is_quiet {
+            self.quiet_since = Some(now);
+        }
+        is_quiet
+    }
+}
+
 /// What is read of a log, and how far that has come.
 #[derive(Debug)]
 enum Reading {
@@ -321,10 +338,19 @@ impl Lookups {
         let is_over = scan.is_over() || scan.is_endless() && scan.all_found();
         let tells = is_over || scan.is_endless() && scan.found_any();
         if !tells {
-            if empty && scan.is_endless() {
-                entry.not_before = Some(now + self.longest);
+            if scan.is_endless() {
+                entry.not_before = empty.then(|| now + self.longest);
+                return News::Nothing;
             }
-            return News::Nothing;
+            if !entry.is_quiet(empty, now, self.longest) {
+                return News::Nothing;
+            }
+            let (node, longest) = (entry.log.node, self.longest);
+            let why = format!("broker {node} has told nothing new of the log for {longest:?}");
+            return News::Trouble {
+                why: why.into(),
+                refresh: true,
+            };
         }
         let verdicts: Vec<_> = scan.verdicts().collect();
         for (_, verdict) in &verdicts {
@@ -360,16 +386,7 @@ impl Lookups {
                 Err(why) => MarkerNews::Unknown(why.to_string().into()),
             });
         }
-        if !empty {
-            entry.quiet_since = None;
-            return News::Marker(MarkerNews::NotYet { refresh: false });
-        }
-        // A leader that is cut off from the others goes on answering, and has nothing new to tell.
-        let since = *entry.quiet_since.get_or_insert(now);
-        let refresh = now.saturating_duration_since(since) >= self.longest;
-        if refresh {
-            entry.quiet_since = Some(now);
-        }
+        let refresh = entry.is_quiet(empty, now, self.longest);
         News::Marker(MarkerNews::NotYet { refresh })
     }
 

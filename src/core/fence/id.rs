@@ -131,10 +131,14 @@ impl FencingId {
         partition: &TopicPartition,
         left: Identity,
     ) -> Option<(Fence, Identity)> {
+        let present = self.identity.map(|it| it.producer_id);
         let covers = |fenced: &&Fenced| match fenced.fence {
-            Fence::Marker { producer_id, above } => {
-                producer_id == left.producer_id && above >= left.epoch
+            Fence::Marker { producer_id, above } if producer_id == left.producer_id => {
+                above >= left.epoch
             }
+            // Its epochs were used up, its marker did not come, and this one was asked for again. It does not
+            // fence what is in doubt, and has to be seen before the identity behind it is used.
+            Fence::Marker { producer_id, .. } => present == Some(producer_id),
             Fence::Offset(_) => false,
         };
         if let Some(fenced) = self.fenced.get(partition).filter(covers) {

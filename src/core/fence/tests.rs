@@ -286,6 +286,29 @@ fn epochs_that_are_used_up_bring_another_producer_id() {
     assert!(play.fences.ask(play.now).is_empty());
 }
 
+/// The marker of the former producer id was passed over, and can be had no more.
+#[test]
+fn a_marker_that_does_not_come_as_epochs_run_out_is_followed_by_one_of_the_next_producer() {
+    let mut play = Play::begun(V2);
+    let left = Some(identity(0));
+    play.want(0, left);
+    play.done(&add(&[0]), None);
+    let next = |epoch| Identity {
+        producer_id: 9,
+        epoch,
+    };
+    play.done(&COMMIT, Some(next(0)));
+    assert_eq!(play.want(0, left), Given::Use(next(0), marker(0)));
+    play.now += Duration::from_secs(6);
+    play.done(&add(&[0]), None);
+    play.done(&COMMIT, Some(next(1)));
+    let other = Fence::Marker {
+        producer_id: 9,
+        above: 0,
+    };
+    assert_eq!(play.want(0, left), Given::Use(next(1), Some(other)));
+}
+
 #[test]
 fn without_permission_for_ids_they_are_plain() {
     let backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1), 7);

@@ -150,8 +150,8 @@ struct Entry {
 }
 
 impl Entry {
-    /// Whether the log has said nothing new for so long, or for so long again. A leader that is cut off from the
-    /// others goes on answering, and has nothing new to tell.
+    /// Whether the log has said nothing new for so long, or for so long again. A leader that is cut off from
+    /// the others goes on answering, and has nothing new to tell.
     fn is_quiet(&mut self, empty: bool, now: Instant, longest: Duration) -> bool {
         if !empty {
             self.quiet_since = None;

@@ -203,15 +203,17 @@ impl On<LeaveProducer> for RuntimeActor {
 }
 
 impl On<FindMarker> for RuntimeActor {
-    /// If nobody has sent to the topic for long, its partitions are gone. They come back with the next view
-    /// of the cluster.
+    /// If nobody has sent to the topic for long, no broker is asked who leads it, and its partitions may be
+    /// gone. They come back with the next view of the cluster.
     fn on(&mut self, find: FindMarker, _: &mut Context<Self>) {
         let Some(witness) = find.scope.witness() else {
             return;
         };
-        match self.partition(&witness.partition) {
-            Some(entry) => entry.addr.do_send(find),
-            None => self.want(&witness.partition.topic),
+        if self.topics.get(&witness.partition.topic).is_none() {
+            self.want(&witness.partition.topic);
+        }
+        if let Some(entry) = self.partition(&witness.partition) {
+            entry.addr.do_send(find);
         }
     }
 }

@@ -7,7 +7,8 @@ use super::error::{Cause, TransactionError};
 use super::scope::{End, Scope};
 use crate::core::lookup::{Marker, MarkerNews};
 
-/// Whoever looks is asked again after such a silence: the message may have been lost.
+/// Whoever looks is asked again when the log was not read for so long: the message may have been lost, or the
+/// topic be out of use.
 const SILENCE: Duration = Duration::from_secs(1);
 
 /// A look for the marker of a transaction.
@@ -18,7 +19,7 @@ pub struct Search {
     refused: TransactionError,
     /// How long a log is tried that cannot be read.
     patience: Duration,
-    /// When somebody is to be asked for it, if nothing is heard before.
+    /// When somebody is to be asked for it, if the log is not read before.
     ask_at: Instant,
     /// When the log was last read, or the search began.
     read_at: Instant,
@@ -69,9 +70,9 @@ impl Search {
     /// What has come of the look. Returns how the transaction has ended, if that is known now or never will
     /// be.
     pub fn heard(&mut self, news: MarkerNews, now: Instant) -> Option<End> {
-        self.ask_at = now + SILENCE;
         match news {
             MarkerNews::NotYet { .. } => {
+                self.ask_at = now + SILENCE;
                 self.read_at = now;
                 self.trouble = None;
                 None

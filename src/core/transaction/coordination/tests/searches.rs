@@ -114,6 +114,10 @@ fn whoever_looks_is_asked_again_while_nothing_is_heard() {
     assert!(!play.seeks(), "somebody is at it");
     play.it.seek_anew(play.now);
     assert!(play.seeks(), "messages may have been lost");
+    // No broker may be asked for its leader any more.
+    play.now = play.it.next_at().expect("a time to ask again");
+    play.sought(&scope, MarkerNews::Trouble("no leader".into()));
+    assert!(play.seeks(), "trouble is as good as silence");
     let other = Scope::open(TransactionProtocol::V2);
     play.sought(&other, MarkerNews::Found(Marker::Committed));
     assert_eq!((scope.end(), other.end()), (None, None));

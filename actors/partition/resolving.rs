@@ -24,13 +24,15 @@ impl PartitionActor {
             return;
         };
         let wish = self.wish(has_batches);
-        let log = self.leader.as_ref().map(|leader| Log {
-            partition: self.topic_partition.clone(),
-            topic_id: self.topic_id,
-            node: leader.node,
-            leader_epoch: leader.epoch,
+        let looking = wish.zip(self.leader.as_ref()).map(|(wish, leader)| {
+            let log = Log {
+                partition: self.topic_partition.clone(),
+                topic_id: self.topic_id,
+                node: leader.node,
+                leader_epoch: leader.epoch,
+            };
+            (wish, log)
         });
-        let looking = wish.zip(log);
         if looking == self.looking {
             return;
         }

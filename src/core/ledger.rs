@@ -311,7 +311,7 @@ impl Ledger {
                 };
                 *next_sequence = sequence_after(*next_sequence, entry.batch.count());
                 entry.stamp = Some(stamp);
-                entry.floor = doubts.floor();
+                entry.floor = doubts.floor;
                 stamp
             }
         };
@@ -321,7 +321,7 @@ impl Ledger {
         entry.not_before = None;
         // A split brings its stamp.
         if entry.attempts == 0 {
-            entry.floor = doubts.floor();
+            entry.floor = doubts.floor;
         }
         entry.attempts += 1;
         self.retried += u64::from(entry.attempts > 1);

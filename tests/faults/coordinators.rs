@@ -7,7 +7,7 @@ use forebay::{Reason, TopicPartition};
 use krafka::testing::{ApiKey, Control};
 
 use super::transactions::{
-    ID, PROTOCOLS, TOPIC, broker, close, error, is_aborted, producer, seen, send,
+    ID, PROTOCOLS, TOPIC, broker, close, error, goes_on, is_aborted, producer, seen, send,
 };
 use super::{PATIENCE, within};
 
@@ -28,11 +28,7 @@ async fn a_begin_that_waited_too_long_may_be_tried_again() {
             assert!(why.contains("COORDINATOR_NOT_AVAILABLE"), "{api:?}: {why}");
         }
         broker.clear_hooks();
-        let transaction = producer.begin().await.expect("begun");
-        send(&transaction, "one").await.await.expect("appended");
-        transaction.commit().await.expect("committed");
-        close(producer).await;
-        assert_eq!(seen(&broker, true), ["one"]);
+        goes_on(&broker, producer, "one").await;
     }
 }
 
@@ -203,11 +199,7 @@ async fn a_record_that_expires_has_all_aborted_and_the_next_transaction_goes_on(
         assert!(expired, "{unconfirmed}");
         assert!(is_aborted(&good.ended().await) && is_aborted(&late.ended().await));
         broker.clear_hooks();
-        let transaction = producer.begin().await.expect("begun");
-        send(&transaction, "after").await.await.expect("appended");
-        transaction.commit().await.expect("committed");
-        close(producer).await;
-        assert_eq!(seen(&broker, true), ["after"]);
+        goes_on(&broker, producer, "after").await;
     }
 }
 

@@ -34,6 +34,13 @@ pub fn one_broker() -> ClusterOptions {
     ClusterOptions::default().brokers(1).listener(listener)
 }
 
+/// It forgets a producer soon, by the timestamps of its records.
+pub fn forgetful_broker() -> ClusterOptions {
+    one_broker()
+        .property("producer.id.expiration.ms", EXPIRATION.to_string())
+        .property("producer.id.expiration.check.interval.ms", "1000")
+}
+
 pub fn runtime() -> tokio::runtime::Runtime {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     builder.enable_all().build().unwrap()
@@ -92,10 +99,7 @@ fn a_lost_answer_makes_neither_a_wrong_time_nor_a_duplicate() {
         return;
     }
     let _turn = kafka::one_at_a_time();
-    let options = one_broker()
-        .property("producer.id.expiration.ms", EXPIRATION.to_string())
-        .property("producer.id.expiration.check.interval.ms", "1000");
-    let cluster = &Cluster::start(options).unwrap();
+    let cluster = &Cluster::start(forgetful_broker()).unwrap();
     let runtime = runtime();
     let expires = |after: i64| {
         move |config: ConfigBuilder| config.set("forebay.producer.id.expiration.ms", after)

@@ -63,7 +63,7 @@ pub fn stream_through(
 }
 
 /// Before the next fault: all copies are whole, and every broker leads its share again.
-pub fn recover(cluster: &Cluster, topic: &str) {
+fn recover(cluster: &Cluster, topic: &str) {
     cluster.wait_in_sync(topic).unwrap();
     cluster.elect_leaders(topic).unwrap();
 }
@@ -125,6 +125,27 @@ fn each_broker_hangs_for_longer_than_a_request_may_take() {
     outcomes.as_ref().inspect(|it| assert_all_acked(it));
 }
 
+/// Each broker stands still for longer than records may take, and then all of them do: nobody is left to turn
+/// to.
+pub fn each_hangs_and_then_all(cluster: &Cluster, topic: &str, running: &Running) {
+    for broker in cluster.brokers() {
+        broker.freeze().unwrap();
+        std::thread::sleep(Duration::from_secs(4));
+        broker.thaw().unwrap();
+        recover(cluster, topic);
+        running.wait_for(1000);
+    }
+    for broker in cluster.brokers() {
+        broker.freeze().unwrap();
+    }
+    std::thread::sleep(Duration::from_secs(4));
+    for broker in cluster.brokers() {
+        broker.thaw().unwrap();
+    }
+    cluster.wait_in_sync(topic).unwrap();
+    running.wait_for(1000);
+}
+
 /// What runs out of time is not acked, but what is said of it is true, and whatever comes later
 /// arrives: each kind of outcome is held against the log.
 #[test]
@@ -139,25 +160,7 @@ fn outcomes_are_true_when_time_runs_out() {
                 .set("max.block.ms", 1000);
             hurry.set("delivery.timeout.ms", 2500)
         },
-        |cluster, running| {
-            for broker in cluster.brokers() {
-                broker.freeze().unwrap();
-                std::thread::sleep(Duration::from_secs(4));
-                broker.thaw().unwrap();
-                recover(cluster, topic);
-                running.wait_for(1000);
-            }
-            // All at once: nobody is left to turn to.
-            for broker in cluster.brokers() {
-                broker.freeze().unwrap();
-            }
-            std::thread::sleep(Duration::from_secs(4));
-            for broker in cluster.brokers() {
-                broker.thaw().unwrap();
-            }
-            cluster.wait_in_sync(topic).unwrap();
-            running.wait_for(1000);
-        },
+        |cluster, running| each_hangs_and_then_all(cluster, topic, running),
     );
     let Some(outcomes) = outcomes else { return };
     let late = outcomes.unknown.len() + outcomes.not_written.len();

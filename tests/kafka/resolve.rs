@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 use forebay::config::ConfigBuilder;
 use forebay::{Acked, Config, Outcome, Producer, Reason, Receipt, Record, Unconfirmed};
 use forebay_kafka_cluster::{
-    self as kafka, Cluster, ClusterOptions, Isolation, Outcomes, Release, Rules,
+    self as kafka, Cluster, ClusterOptions, Isolation, Outcomes, Release, Rules, Running,
 };
 use krafka::admin::{AclBinding, AclOperation, AclPermissionType, AclResourceType};
 use tokio::time::timeout;
 
-use crate::doubt::{EXPIRATION, LOST_ANSWERS, one_broker, outcomes, runtime, written};
-use crate::kills::{recover, stream_through};
+use crate::doubt::{EXPIRATION, LOST_ANSWERS, forgetful_broker, outcomes, runtime, written};
+use crate::kills::{each_hangs_and_then_all, stream_through};
 use crate::millis;
 use crate::security::authorisation::{acl, grant_at, guarded_for, start_at};
 
@@ -33,25 +33,9 @@ fn assert_nothing_is_unknown(outcomes: &Outcomes) {
 #[test]
 fn nothing_is_unknown_when_time_runs_out() {
     let topic = "nothing-is-unknown-when-time-runs-out";
-    let outcomes = stream_through(topic, (150_000, 25), in_a_hurry, |cluster, running| {
-        for broker in cluster.brokers() {
-            broker.freeze().unwrap();
-            std::thread::sleep(Duration::from_secs(4));
-            broker.thaw().unwrap();
-            recover(cluster, topic);
-            running.wait_for(1000);
-        }
-        // All at once, and longer than it takes to lose the partitions.
-        for broker in cluster.brokers() {
-            broker.freeze().unwrap();
-        }
-        std::thread::sleep(Duration::from_secs(4));
-        for broker in cluster.brokers() {
-            broker.thaw().unwrap();
-        }
-        cluster.wait_in_sync(topic).unwrap();
-        running.wait_for(1000);
-    });
+    let hang =
+        |cluster: &Cluster, running: &Running| each_hangs_and_then_all(cluster, topic, running);
+    let outcomes = stream_through(topic, (150_000, 25), in_a_hurry, hang);
     let Some(outcomes) = outcomes else { return };
     assert!(!outcomes.not_written.is_empty(), "nothing ran out of time");
     assert_nothing_is_unknown(&outcomes);
@@ -70,10 +54,7 @@ fn old_records_in_doubt_are_found_or_sent_again_and_are_there_once() {
         return;
     }
     let _turn = kafka::one_at_a_time();
-    let options = one_broker()
-        .property("producer.id.expiration.ms", EXPIRATION.to_string())
-        .property("producer.id.expiration.check.interval.ms", "1000");
-    let cluster = &Cluster::start(options).unwrap();
+    let cluster = &Cluster::start(forgetful_broker()).unwrap();
     let year = 365 * 24 * 60 * 60 * 1_000;
     let times = [millis() - year; 3];
     let lost_requests = Rules {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use forebay::Reason;
 use forebay::config::ConfigBuilder;
-use forebay_model_cluster::{Conditions, Kind, Participant, Transactions, V1, V2, rng};
+use forebay_model_cluster::{Kind, Participant, Transactions, V1, V2, rng};
 use rand::Rng;
 use tokio::time::{Instant, sleep};
 
@@ -147,20 +147,17 @@ pub(super) async fn storm(world: &Rc<World>) {
     let total: u32 = resolves.weights.iter().sum();
     while total > 0 && Instant::now() < end {
         sleep(world.between(1, 300)).await;
-        let mut point = world.below(u64::from(total)) as u32;
-        let trouble = Trouble::ALL.iter().copied().find(|trouble| {
-            let weight = level(*trouble);
-            let hit = point < weight;
-            point = point.saturating_sub(weight);
-            hit
-        });
-        if let Some(trouble) = trouble {
+        if let Some(trouble) = world.pick(Trouble::ALL, &resolves.weights) {
             strike(world, trouble);
         }
     }
 }
 
 fn strike(world: &Rc<World>, trouble: Trouble) {
+    if let Some((most, on, off)) = trouble.spell() {
+        spell(world, most, on, off);
+        return world.chronicle.trouble(trouble);
+    }
     match trouble {
         Trouble::CoordinatorMove => {
             let ids = world.kafka.transactional_ids();
@@ -170,17 +167,6 @@ fn strike(world: &Rc<World>, trouble: Trouble) {
                 return;
             }
         }
-        Trouble::EndLost => spell(world, 1_000, |w| w.ends_lost = 600, |w| w.ends_lost = 0),
-        Trouble::NoCoordinators => spell(
-            world,
-            1_500,
-            |w| w.no_coordinators = true,
-            |w| w.no_coordinators = false,
-        ),
-        Trouble::MarkersLate => {
-            let fair = |w: &mut Conditions| w.markers = Conditions::FAIR.markers;
-            spell(world, 2_000, |w| w.markers = 1_500, fair);
-        }
         Trouble::MarkersBlocked => {
             let everywhere = world.kafka.cluster.borrow().everywhere();
             let Some(at) = everywhere.get(world.below(everywhere.len() as u64) as usize) else {
@@ -189,10 +175,6 @@ fn strike(world: &Rc<World>, trouble: Trouble) {
             // Until all is well, or less.
             let time = world.between(50, 12_000);
             world.kafka.block_markers(Participant::Partition(*at), time);
-        }
-        Trouble::SlowLoading => {
-            let fair = |w: &mut Conditions| w.loading = Conditions::FAIR.loading;
-            spell(world, 2_000, |w| w.loading = 1_000, fair);
         }
         // These happen by themselves, and are counted when they do; the rest is for transactions.
         _ => return,

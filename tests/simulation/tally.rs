@@ -3,6 +3,8 @@
 use std::fmt;
 use std::ops::AddAssign;
 
+use forebay_model_cluster::Conditions;
+
 /// An enum whose variants are counted, each with a label.
 macro_rules! counted {
     ($(#[$doc:meta])* $name:ident: $($variant:ident $label:literal,)+) => {
@@ -217,5 +219,34 @@ impl fmt::Display for Tally {
             )?;
         }
         Ok(())
+    }
+}
+
+/// How a spell begins or ends.
+pub(crate) type Turn = fn(&mut Conditions);
+
+impl Trouble {
+    /// The trouble that coordinators have for a while: for how many milliseconds at most, how it begins, and
+    /// how it ends.
+    pub fn spell(self) -> Option<(u64, Turn, Turn)> {
+        Some(match self {
+            Self::EndLost => (1_000, |w| w.ends_lost = 600, |w| w.ends_lost = 0),
+            Self::NoCoordinators => (
+                1_500,
+                |w| w.no_coordinators = true,
+                |w| w.no_coordinators = false,
+            ),
+            Self::MarkersLate => (
+                2_000,
+                |w| w.markers = 1_500,
+                |w| w.markers = Conditions::FAIR.markers,
+            ),
+            Self::SlowLoading => (
+                2_000,
+                |w| w.loading = 1_000,
+                |w| w.loading = Conditions::FAIR.loading,
+            ),
+            _ => return None,
+        })
     }
 }

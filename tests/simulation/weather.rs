@@ -52,14 +52,7 @@ async fn rage(world: &Rc<World>) {
     });
     while total > 0 && Instant::now() < end {
         sleep(world.between(1, 250)).await;
-        let mut point = world.below(u64::from(total)) as u32;
-        let fault = Fault::ALL.iter().copied().find(|fault| {
-            let weight = weights[*fault as usize];
-            let hit = point < weight;
-            point = point.saturating_sub(weight);
-            hit
-        });
-        if let Some(fault) = fault {
+        if let Some(fault) = world.pick(Fault::ALL, &weights) {
             strike(world, fault);
         }
     }

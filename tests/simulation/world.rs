@@ -163,6 +163,18 @@ impl World {
         })
     }
 
+    /// One of these, drawn by their weights, of which one is above 0 at least.
+    pub fn pick<T: Copy>(&self, all: &[T], weights: &[u32]) -> Option<T> {
+        let total: u32 = weights.iter().sum();
+        let mut point = self.below(u64::from(total)) as u32;
+        let hit = |(_, weight): &(&T, &u32)| {
+            let hit = point < **weight;
+            point = point.saturating_sub(**weight);
+            hit
+        };
+        all.iter().zip(weights).find(hit).map(|(it, _)| *it)
+    }
+
     pub fn below(&self, end: u64) -> u64 {
         self.kafka.below(end)
     }

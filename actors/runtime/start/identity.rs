@@ -45,8 +45,7 @@ pub(super) fn start_identity(
     watch: &Rc<Watch>,
     seed: u64,
 ) -> IdentityGiver {
-    let (shortest, longest) = (config.retry_backoff, config.retry_backoff_max);
-    let backoff = Backoff::new(shortest, longest, seed);
+    let backoff = backoff(config, seed);
     let principal = connect.security.principal.clone();
     let Some(id) = &config.transactional_id else {
         let guard = watch.guard(Component::Identity);
@@ -92,6 +91,11 @@ pub(super) fn start_identity(
     }
 }
 
+/// The waits of those who are refused, or not answered.
+fn backoff(config: &Config, seed: u64) -> Backoff {
+    Backoff::new(config.retry_backoff, config.retry_backoff_max, seed)
+}
+
 /// It connects to a broker when something is to be read there, and not before.
 fn start_lookups(
     config: &Config,
@@ -100,10 +104,13 @@ fn start_lookups(
     watch: &Rc<Watch>,
     seed: u64,
 ) -> Addr<LookupActor> {
-    let (shortest, longest) = (config.retry_backoff, config.retry_backoff_max);
-    let backoff = Backoff::new(shortest, longest, seed);
+    let longest = config.retry_backoff_max;
     LookupActor::new(
-        Lookups::new(backoff, longest, config.unknown_resolve_max_bytes),
+        Lookups::new(
+            backoff(config, seed),
+            longest,
+            config.unknown_resolve_max_bytes,
+        ),
         connect.clone(),
         LookupMeters::new(&config.client_id.as_str().into()),
         clock.clone(),
@@ -121,13 +128,11 @@ fn start_resolving(
     watch: &Rc<Watch>,
     seed: u64,
 ) -> IdentityGiver {
-    let (shortest, longest) = (config.retry_backoff, config.retry_backoff_max);
-    let backoff = Backoff::new(shortest, longest, seed);
     let mut rng = SmallRng::seed_from_u64(seed);
     let id = Uuid::from_u128(rng.random());
     let name = format!("{}{id}", config.unknown_transactional_id_prefix);
     let fences = FenceActor::new(
-        Fences::new(name.into(), backoff),
+        Fences::new(name.into(), backoff(config, seed)),
         Box::new(dial_coordinators(config, connect, seed)),
         identity.clone(),
         (clock.clone(), runtime.clone().recipient()),

@@ -253,4 +253,6 @@ fn read_control(records: &[u8]) -> Option<Control> {
 }
 
 #[cfg(test)]
+pub mod encoded;
+#[cfg(test)]
 mod tests;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::core::backoff::Backoff;
+use crate::core::broker_error::BrokerError;
 use crate::core::identity::Identity;
 use crate::core::lookup::Fence;
 use crate::core::record::TopicPartition;
@@ -61,6 +62,16 @@ struct Wanting {
     /// It was refused together with others, and is asked for alone.
     alone: bool,
     not_before: Option<Instant>,
+}
+
+impl Wanting {
+    fn of(left: Identity) -> Self {
+        Self {
+            left,
+            alone: false,
+            not_before: None,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -132,27 +143,19 @@ impl FencingId {
         left: Identity,
     ) -> Option<(Fence, Identity)> {
         let present = self.identity.map(|it| it.producer_id);
-        let covers = |fenced: &&Fenced| match fenced.fence {
-            Fence::Marker { producer_id, above } if producer_id == left.producer_id => {
-                above >= left.epoch
-            }
-            // Its epochs were used up, its marker did not come, and this one was asked for again. It does not
+        let serves = |fenced: &&Fenced| match fenced.fence {
+            // The epochs were used up, the marker did not come, and this one was asked for again. It does not
             // fence what is in doubt, and has to be seen before the identity behind it is used.
-            Fence::Marker { producer_id, .. } => present == Some(producer_id),
-            Fence::Offset(_) => false,
+            Fence::Marker { producer_id, .. } if producer_id != left.producer_id => {
+                present == Some(producer_id)
+            }
+            fence => fence.keeps_out(left.producer_id, left.epoch),
         };
-        if let Some(fenced) = self.fenced.get(partition).filter(covers) {
+        if let Some(fenced) = self.fenced.get(partition).filter(serves) {
             return Some((fenced.fence, fenced.identity));
         }
-        let wanting = Wanting {
-            left,
-            alone: false,
-            not_before: None,
-        };
-        self.wanting
-            .entry(partition.clone())
-            .or_insert(wanting)
-            .left = left;
+        let wanting = self.wanting.entry(partition.clone());
+        wanting.or_insert(Wanting::of(left)).left = left;
         None
     }
 
@@ -177,17 +180,12 @@ impl FencingId {
         }
     }
 
-    /// The partition has seen its marker.
-    pub fn seen(&mut self, partition: &TopicPartition) {
+    /// The partition waits no more, neither for a fence nor for its marker: it has seen it, or needs none.
+    pub fn forget(&mut self, partition: &TopicPartition) {
         self.wanting.remove(partition);
         if let Some(fenced) = self.fenced.get_mut(partition) {
             fenced.awaited = None;
         }
-    }
-
-    /// The partition waits no more, neither for a fence nor for its marker.
-    pub fn forget(&mut self, partition: &TopicPartition) {
-        self.seen(partition);
     }
 
     /// Whether a marker has been due for long, so that none may come for others either.
@@ -233,11 +231,7 @@ impl FencingId {
         let overdue = |fenced: &Fenced| fenced.awaited.is_some_and(|since| now >= since + OVERDUE);
         for (partition, fenced) in self.fenced.iter_mut().filter(|(_, it)| overdue(it)) {
             fenced.awaited = Some(now);
-            let wanting = Wanting {
-                left: fenced.identity,
-                alone: false,
-                not_before: None,
-            };
+            let wanting = Wanting::of(fenced.identity);
             self.wanting.insert(partition.clone(), wanting);
         }
     }
@@ -288,91 +282,84 @@ impl FencingId {
     /// A coordinator answered, or did not.
     pub fn answered(&mut self, request: &Request, answer: Answer, now: Instant) -> Heard {
         self.asking = false;
-        let why: Arc<str> = match answer {
+        match answer {
             Answer::Done(identity) => {
                 self.heard = now;
                 self.backoff.reset();
                 self.done(identity, now);
-                return Heard::Nothing;
             }
             Answer::NotServed(why) => return Heard::Denied(why),
-            Answer::Absent { partitions, .. } => {
-                let at = now + self.backoff.next();
-                for partition in partitions {
-                    if let Some(wanting) = self.wanting.get_mut(&partition) {
-                        wanting.not_before = Some(at);
-                    }
-                }
-                self.step = Step::Idle;
-                return Heard::Nothing;
-            }
+            Answer::Absent { partitions, .. } => self.postpone(&partitions, now),
             Answer::Unanswered(why) | Answer::Unsent(why) => {
                 tracing::debug!(id = &*self.name, %why, "no answer about a fence");
-                self.not_before = Some(now + self.backoff.next());
-                return Heard::Nothing;
+                self.wait(Duration::ZERO, now);
             }
-            Answer::Refused { error, part } => {
-                match Refusal::of(request, error.code) {
-                    Refusal::Busy => {
-                        self.not_before = Some(now + self.backoff.next().max(BUSY));
-                        return Heard::Nothing;
-                    }
-                    Refusal::Again { .. } if !self.has_many() || passes(error.code) => {
-                        return self.later(now);
-                    }
-                    Refusal::Over => {
-                        // It was ended by the coordinator, as its time was over. What became of it does
-                        // not matter: the next identity is above it.
-                        self.step = Step::Init(None);
-                        self.not_before = Some(now + self.backoff.next());
-                        return Heard::Nothing;
-                    }
-                    _ => {}
-                }
-                match part {
-                    Some(part) => format!("{part}: {error}").into(),
-                    None => error.to_string().into(),
-                }
-            }
-        };
-        match std::mem::replace(&mut self.step, Step::Idle) {
-            Step::Adding(partitions) => self.refused(partitions, why, now),
-            step @ (Step::Init(_) | Step::Idle | Step::Ending(_)) => {
-                self.step = step;
-                match request {
-                    Request::Init { .. } => Heard::Denied(why),
-                    _ => {
-                        self.not_before = Some(now + self.backoff.next());
-                        Heard::Nothing
-                    }
-                }
+            Answer::Refused { error, part } => return self.refused(request, &error, part, now),
+        }
+        Heard::Nothing
+    }
+
+    /// What comes next is asked after a wait of so long at least.
+    fn wait(&mut self, least: Duration, now: Instant) {
+        self.not_before = Some(now + self.backoff.next().max(least));
+    }
+
+    /// These partitions give way to others.
+    fn postpone(&mut self, partitions: &[TopicPartition], now: Instant) {
+        let at = now + self.backoff.next();
+        for partition in partitions {
+            if let Some(wanting) = self.wanting.get_mut(partition) {
+                wanting.not_before = Some(at);
             }
         }
+        self.step = Step::Idle;
     }
 
-    fn has_many(&self) -> bool {
-        matches!(&self.step, Step::Adding(partitions) if partitions.len() > 1)
-    }
-
-    /// The same request is sent again, or if it is about one partition, that one gives way to others.
-    fn later(&mut self, now: Instant) -> Heard {
-        let at = now + self.backoff.next();
-        match &self.step {
-            Step::Adding(partitions) => {
-                for partition in partitions {
-                    if let Some(wanting) = self.wanting.get_mut(partition) {
-                        wanting.not_before = Some(at);
-                    }
-                }
-                self.step = Step::Idle;
+    fn refused(
+        &mut self,
+        request: &Request,
+        error: &BrokerError,
+        part: Option<Arc<str>>,
+        now: Instant,
+    ) -> Heard {
+        let why = match part {
+            Some(part) => format!("{part}: {error}"),
+            None => error.to_string(),
+        };
+        match (Refusal::of(request, error.code), &self.step) {
+            (Refusal::Busy, _) => self.wait(BUSY, now),
+            (Refusal::Again { .. }, Step::Adding(partitions))
+                if partitions.len() == 1 || passes(error.code) =>
+            {
+                let partitions = partitions.clone();
+                self.postpone(&partitions, now);
             }
-            _ => self.not_before = Some(at),
+            (Refusal::Over, _) => {
+                // It was ended by the coordinator, as its time was over. What became of it does not matter:
+                // the next identity is above it.
+                self.step = Step::Init(None);
+                self.wait(Duration::ZERO, now);
+            }
+            (_, Step::Adding(partitions)) => {
+                let partitions = partitions.clone();
+                self.step = Step::Idle;
+                return self.partitions_refused(partitions, why.into(), now);
+            }
+            (Refusal::Again { .. }, _) | (_, Step::Ending(_) | Step::Idle) => {
+                self.wait(Duration::ZERO, now);
+            }
+            (_, Step::Init(_)) => return Heard::Denied(why.into()),
         }
         Heard::Nothing
     }
 
     /// Partitions were refused. One may be the cause for all, so each is asked for alone.
-    fn refused(&mut self, partitions: Vec<TopicPartition>, why: Arc<str>, now: Instant) -> Heard {
+    fn partitions_refused(
+        &mut self,
+        partitions: Vec<TopicPartition>,
+        why: Arc<str>,
+        now: Instant,
+    ) -> Heard {
         match <[TopicPartition; 1]>::try_from(partitions) {
             Ok([partition]) => {
                 self.wanting.remove(&partition);

@@ -172,7 +172,7 @@ impl Fences {
     /// The partition has seen the marker of this producer.
     pub fn seen(&mut self, partition: &TopicPartition, producer_id: i64) {
         let it = self.ids.iter_mut().filter(|id| id.has_been(producer_id));
-        it.for_each(|id| id.seen(partition));
+        it.for_each(|id| id.forget(partition));
     }
 
     /// Answers on their way were lost.

@@ -51,10 +51,6 @@ pub struct Doubts {
 }
 
 impl Doubts {
-    pub fn floor(&self) -> Option<i64> {
-        self.floor
-    }
-
     pub fn len(&self) -> usize {
         self.list.len()
     }

@@ -7,10 +7,8 @@ use crate::core::outcome::{Reason, Unconfirmed};
 
 impl Ledger {
     pub(super) fn may_go(&self, entry: &Entry) -> bool {
-        let numbers = || {
-            let may_begin = !self.resolves() || self.may_begin(entry);
-            self.identity.is_some() && self.is_numbered_for(entry) && may_begin
-        };
+        let numbers =
+            || self.identity.is_some() && self.is_numbered_for(entry) && self.may_begin(entry);
         !self.rules.idempotent || entry.stamp.is_some() || numbers()
     }
 

@@ -61,14 +61,15 @@ impl Ledger {
     /// Whether a new batch could not be lent, whatever else there is: something has to be asked for first,
     /// or looked for.
     pub fn holds_back(&self) -> bool {
-        let resolving =
-            || self.awaits_fence() || self.waits_for_doubts() || self.doubts.floor.is_none();
-        self.wants_identity() || self.resolves() && resolving()
+        self.wants_identity()
+            || self.wants_floor()
+            || self.awaits_fence()
+            || self.waits_for_doubts()
     }
 
     /// Whether a batch may be numbered and sent now.
     pub(super) fn may_begin(&self, entry: &Entry) -> bool {
-        self.doubts.floor.is_some() && !self.waits_for_doubts() && !self.ends_fence(entry)
+        !self.wants_floor() && !self.waits_for_doubts() && !self.ends_fence(entry)
     }
 
     /// Whether the batch would end the fence before it, as brokers would forget the producer with it.
@@ -265,12 +266,7 @@ impl Ledger {
     /// Whether nothing of this stamp can come behind the fence.
     fn covers(&self, stamp: Stamp) -> bool {
         match (self.doubts.awaited, self.doubts.behind) {
-            (Some(Awaited { fence, .. }), _) => match fence {
-                Fence::Marker { producer_id, above } => {
-                    stamp.producer_id == producer_id && stamp.epoch <= above
-                }
-                Fence::Offset(_) => false,
-            },
+            (Some(Awaited { fence, .. }), _) => fence.keeps_out(stamp.producer_id, stamp.epoch),
             (None, Some((it, _))) => stamp.producer_id == it.producer_id && stamp.epoch < it.epoch,
             (None, None) => false,
         }

@@ -150,6 +150,43 @@ struct Entry {
 }
 
 impl Entry {
+    /// What has come of it now that more of the log was read, or nothing new.
+    fn news(&mut self, empty: bool, now: Instant, longest: Duration) -> News {
+        match (&self.wish, &self.reading) {
+            (Wish::Look(look), Reading::Batches(scan)) => {
+                let is_endless = scan.is_endless();
+                if scan.is_over() || is_endless && (scan.found_any() || scan.all_found()) {
+                    let looked = Looked {
+                        verdicts: scan.verdicts().collect(),
+                        fenced_at: scan.fenced_at(),
+                    };
+                    return News::Looked(look.clone(), looked);
+                }
+                if is_endless {
+                    self.not_before = empty.then(|| now + longest);
+                    return News::Nothing;
+                }
+                if !self.is_quiet(empty, now, longest) {
+                    return News::Nothing;
+                }
+                let node = self.log.node;
+                let why = format!("broker {node} has told nothing new of the log for {longest:?}");
+                News::Trouble {
+                    why: why.into(),
+                    refresh: true,
+                }
+            }
+            (_, Reading::Marker(scan)) => News::Marker(match scan.told() {
+                Some(Ok(marker)) => MarkerNews::Found(marker),
+                Some(Err(why)) => MarkerNews::Unknown(why.to_string().into()),
+                None => MarkerNews::NotYet {
+                    refresh: self.is_quiet(empty, now, longest),
+                },
+            }),
+            _ => News::Nothing,
+        }
+    }
+
     /// Whether the log has said nothing new for so long, or for so long again. A leader that is cut off from
     /// the others goes on answering, and has nothing new to tell.
     fn is_quiet(&mut self, empty: bool, now: Instant, longest: Duration) -> bool {
@@ -173,6 +210,30 @@ enum Reading {
     End,
     Batches(Scan),
     Marker(MarkerScan),
+}
+
+impl Reading {
+    fn next_offset(&self) -> Option<i64> {
+        match self {
+            Self::End => None,
+            Self::Batches(scan) => Some(scan.next_offset()),
+            Self::Marker(scan) => Some(scan.next_offset()),
+        }
+    }
+
+    fn read(&mut self, records: &[u8], log_start: i64) {
+        match self {
+            Self::End => {}
+            Self::Batches(scan) => {
+                scan.begins_at(log_start);
+                scan.read(records);
+            }
+            Self::Marker(scan) => {
+                scan.begins_at(log_start);
+                scan.read(records);
+            }
+        }
+    }
 }
 
 impl Lookups {
@@ -254,16 +315,14 @@ impl Lookups {
         entry.turn = self.number;
         entry.not_before = None;
         self.busy.insert(entry.log.node);
-        let offset = match &entry.reading {
-            Reading::End => None,
-            Reading::Batches(scan) => Some(scan.next_offset()),
-            Reading::Marker(scan) => Some(scan.next_offset()),
-        };
-        let ask = offset.map_or(Ask::End, |offset| Ask::Read {
-            offset,
-            max_bytes: PIECE,
-            max_wait: PATIENCE,
-        });
+        let ask = entry
+            .reading
+            .next_offset()
+            .map_or(Ask::End, |offset| Ask::Read {
+                offset,
+                max_bytes: PIECE,
+                max_wait: PATIENCE,
+            });
         Some(Question {
             log: entry.log.clone(),
             ask,
@@ -292,110 +351,48 @@ impl Lookups {
         if entry.number != question.number {
             return News::Nothing;
         }
-        match told {
-            Told::End(end) => {
-                self.entries.remove(partition);
-                News::End(*end)
-            }
+        let news = match told {
+            Told::End(end) => News::End(*end),
             Told::Read { records, log_start } => {
                 entry.failures = 0;
-                match &mut entry.reading {
-                    Reading::End => News::Nothing,
-                    Reading::Batches(scan) => {
-                        scan.begins_at(*log_start);
-                        scan.read(records);
-                        self.batches_read(partition, records.is_empty(), now)
-                    }
-                    Reading::Marker(scan) => {
-                        scan.begins_at(*log_start);
-                        scan.read(records);
-                        self.marker_read(partition, records.is_empty(), now)
+                entry.reading.read(records, *log_start);
+                entry.news(records.is_empty(), now, self.longest)
+            }
+            Told::Failed { follows, why } => match (follows, &entry.wish) {
+                (Follows::Never, Wish::Look(look)) => {
+                    News::Unreadable(look.clone(), Arc::clone(why))
+                }
+                (Follows::Never, Wish::Marker(_)) => {
+                    News::Marker(MarkerNews::Unknown(Arc::clone(why)))
+                }
+                _ => {
+                    entry.failures += 1;
+                    let wait = self.backoff.after(entry.failures, self.longest);
+                    entry.not_before = Some(now + wait);
+                    News::Trouble {
+                        why: Arc::clone(why),
+                        refresh: *follows == Follows::AskMetadata,
                     }
                 }
-            }
-            Told::Failed { follows, why } => {
-                let why = Arc::clone(why);
-                if *follows == Follows::Never && !matches!(entry.wish, Wish::End) {
-                    return self.unreadable(partition, why);
-                }
-                entry.failures += 1;
-                let wait = self.backoff.after(entry.failures, self.longest);
-                entry.not_before = Some(now + wait);
-                let refresh = *follows == Follows::AskMetadata;
-                News::Trouble { why, refresh }
-            }
+            },
+        };
+        if let News::Looked(_, looked) = &news {
+            count(&mut self.told, looked);
         }
-    }
-
-    /// More of the log was read for batches that are sought.
-    fn batches_read(&mut self, partition: &TopicPartition, empty: bool, now: Instant) -> News {
-        let Some(entry) = self.entries.get_mut(partition) else {
-            return News::Nothing;
-        };
-        let Reading::Batches(scan) = &entry.reading else {
-            return News::Nothing;
-        };
-        let is_over = scan.is_over() || scan.is_endless() && scan.all_found();
-        let tells = is_over || scan.is_endless() && scan.found_any();
-        if !tells {
-            if scan.is_endless() {
-                entry.not_before = empty.then(|| now + self.longest);
-                return News::Nothing;
-            }
-            if !entry.is_quiet(empty, now, self.longest) {
-                return News::Nothing;
-            }
-            let (node, longest) = (entry.log.node, self.longest);
-            let why = format!("broker {node} has told nothing new of the log for {longest:?}");
-            return News::Trouble {
-                why: why.into(),
-                refresh: true,
-            };
-        }
-        let verdicts: Vec<_> = scan.verdicts().collect();
-        for (_, verdict) in &verdicts {
-            *match verdict {
-                Verdict::At(_) => &mut self.told.found,
-                Verdict::Absent => &mut self.told.absent,
-                Verdict::Unknown(_) => &mut self.told.unknown,
-            } += 1;
-        }
-        let fenced_at = scan.fenced_at();
-        let looked = Looked {
-            verdicts,
-            fenced_at,
-        };
-        match self.entries.remove(partition).map(|entry| entry.wish) {
-            Some(Wish::Look(look)) => News::Looked(look, looked),
-            _ => News::Nothing,
-        }
-    }
-
-    /// More of the log was read for a marker.
-    fn marker_read(&mut self, partition: &TopicPartition, empty: bool, now: Instant) -> News {
-        let Some(entry) = self.entries.get_mut(partition) else {
-            return News::Nothing;
-        };
-        let Reading::Marker(scan) = &entry.reading else {
-            return News::Nothing;
-        };
-        if let Some(told) = scan.told() {
+        if news.is_last() {
             self.entries.remove(partition);
-            return News::Marker(match told {
-                Ok(marker) => MarkerNews::Found(marker),
-                Err(why) => MarkerNews::Unknown(why.to_string().into()),
-            });
         }
-        let refresh = entry.is_quiet(empty, now, self.longest);
-        News::Marker(MarkerNews::NotYet { refresh })
+        news
     }
+}
 
-    fn unreadable(&mut self, partition: &TopicPartition, why: Arc<str>) -> News {
-        match self.entries.remove(partition).map(|entry| entry.wish) {
-            Some(Wish::Look(look)) => News::Unreadable(look, why),
-            Some(Wish::Marker(_)) => News::Marker(MarkerNews::Unknown(why)),
-            Some(Wish::End) | None => News::Nothing,
-        }
+fn count(told: &mut LookupFigures, looked: &Looked) {
+    for (_, verdict) in &looked.verdicts {
+        *match verdict {
+            Verdict::At(_) => &mut told.found,
+            Verdict::Absent => &mut told.absent,
+            Verdict::Unknown(_) => &mut told.unknown,
+        } += 1;
     }
 }
 

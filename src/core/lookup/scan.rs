@@ -24,6 +24,13 @@ pub enum Fence {
     Offset(i64),
 }
 
+impl Fence {
+    /// Whether it is a marker behind which nothing of this producer and epoch can come.
+    pub fn keeps_out(self, of: i64, epoch: i16) -> bool {
+        matches!(self, Self::Marker { producer_id, above } if producer_id == of && epoch <= above)
+    }
+}
+
 /// Why it cannot be said that a batch is absent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Absence {

@@ -48,14 +48,7 @@ pub(super) async fn storm(world: &Rc<World>, plan: &Plan) {
     let total: u32 = plan.weights.iter().sum();
     while total > 0 && Instant::now() < end {
         sleep(world.between(1, 300)).await;
-        let mut point = world.below(u64::from(total)) as u32;
-        let trouble = Trouble::ALL.iter().copied().find(|trouble| {
-            let weight = level(*trouble);
-            let hit = point < weight;
-            point = point.saturating_sub(weight);
-            hit
-        });
-        if let Some(trouble) = trouble {
+        if let Some(trouble) = world.pick(Trouble::ALL, &plan.weights) {
             strike(world, trouble);
         }
     }
@@ -100,6 +93,10 @@ fn some_group(world: &World) -> &'static str {
 }
 
 fn strike(world: &Rc<World>, trouble: Trouble) {
+    if let Some((most, on, off)) = trouble.spell() {
+        spell(world, most, on, off);
+        return world.chronicle.trouble(trouble);
+    }
     match trouble {
         Trouble::CoordinatorMove => {
             let moved = match world.below(4) {
@@ -110,17 +107,6 @@ fn strike(world: &Rc<World>, trouble: Trouble) {
                 return;
             }
         }
-        Trouble::EndLost => spell(world, 1_000, |w| w.ends_lost = 600, |w| w.ends_lost = 0),
-        Trouble::NoCoordinators => spell(
-            world,
-            1_500,
-            |w| w.no_coordinators = true,
-            |w| w.no_coordinators = false,
-        ),
-        Trouble::MarkersLate => {
-            let fair = |w: &mut Conditions| w.markers = Conditions::FAIR.markers;
-            spell(world, 2_000, |w| w.markers = 1_500, fair);
-        }
         Trouble::MarkersBlocked => {
             let everywhere = world.kafka.cluster.borrow().everywhere();
             let at = world.below(everywhere.len() as u64 + 1) as usize;
@@ -129,10 +115,6 @@ fn strike(world: &Rc<World>, trouble: Trouble) {
                 None => Participant::Group(some_group(world).to_owned()),
             };
             world.kafka.block_markers(of, world.between(50, 3_000));
-        }
-        Trouble::SlowLoading => {
-            let fair = |w: &mut Conditions| w.loading = Conditions::FAIR.loading;
-            spell(world, 2_000, |w| w.loading = 1_000, fair);
         }
         Trouble::Rebalance => {
             let mut groups = world.kafka.groups.borrow_mut();

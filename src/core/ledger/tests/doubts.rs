@@ -28,6 +28,16 @@ fn begun() -> Line {
     line
 }
 
+/// A batch ran out of time while it was lent, and its answer is lost.
+fn doubtful() -> (Line, BorrowedReceipt) {
+    let mut line = begun();
+    let sent = line.push(2);
+    let lent = line.take();
+    line.time_out();
+    line.lost(&lent);
+    (line, sent)
+}
+
 impl Line {
     fn look(&self) -> Look {
         self.ledger.look().expect("something to look for")
@@ -230,11 +240,7 @@ fn one_that_is_lent_for_so_long_is_unknown_too() {
 
 #[test]
 fn without_a_marker_the_next_batch_is_the_fence() {
-    let mut line = begun();
-    let sent = line.push(2);
-    let lent = line.take();
-    line.time_out();
-    line.lost(&lent);
+    let (mut line, sent) = doubtful();
     line.ledger.adopt_behind(SECOND, None);
     assert_eq!(line.look().fence, None, "only what is there can be said");
     line.looked(&[Verdict::Absent], None);
@@ -258,11 +264,7 @@ fn without_a_marker_the_next_batch_is_the_fence() {
 
 #[test]
 fn records_that_brokers_forget_a_producer_by_are_no_fence() {
-    let mut line = begun();
-    let sent = line.push(2);
-    let lent = line.take();
-    line.time_out();
-    line.lost(&lent);
+    let (mut line, sent) = doubtful();
     line.ledger.adopt_behind(SECOND, None);
     // They are a day old and more.
     line.ledger.wall_clock(2 * DAY.as_millis() as i64);
@@ -275,11 +277,7 @@ fn records_that_brokers_forget_a_producer_by_are_no_fence() {
 
 #[test]
 fn old_records_behind_a_marker_go_under_another_producer_id() {
-    let mut line = begun();
-    line.push(2);
-    let lent = line.take();
-    line.time_out();
-    line.lost(&lent);
+    let (mut line, _) = doubtful();
     line.fence();
     line.looked(&[Verdict::Absent], Some(100));
     line.push(1);
@@ -303,11 +301,7 @@ fn old_records_behind_a_marker_go_under_another_producer_id() {
 
 #[test]
 fn a_log_that_cannot_be_read_leaves_the_batch_unknown_and_lets_the_next_go() {
-    let mut line = begun();
-    let sent = line.push(2);
-    let lent = line.take();
-    line.time_out();
-    line.lost(&lent);
+    let (mut line, sent) = doubtful();
     line.fence();
     let look = line.look();
     let effects = line.ledger.unreadable(&look, &"no READ".into());
@@ -373,11 +367,7 @@ fn an_identity_that_no_marker_can_fence_any_more_is_left() {
 
 #[test]
 fn a_close_settles_what_is_looked_for() {
-    let mut line = begun();
-    let sent = line.push(2);
-    let lent = line.take();
-    line.time_out();
-    line.lost(&lent);
+    let (mut line, sent) = doubtful();
     let effects = line.ledger.abandon_doubts(|last| Reason::Closed { last });
     line.note(effects);
     assert!(sent.is_unknown());

@@ -1,49 +1,27 @@
-use bytes::{Bytes, BytesMut};
-use kafka_protocol::records::{
-    Compression, Record, RecordBatchEncoder, RecordEncodeOptions, TimestampType,
-};
+use kafka_protocol::records::Record;
 
 use super::*;
 use crate::core::batch::logged::LogError;
+use crate::core::batch::logged::encoded::{batch, marker, record};
 
 const PRODUCER: i64 = 77;
 
-fn record(offset: i64, (producer_id, producer_epoch): (i64, i16), key: Option<Bytes>) -> Record {
+fn of((producer_id, producer_epoch): (i64, i16), record: Record) -> Record {
     Record {
-        transactional: true,
-        control: key.is_some(),
-        delete_horizon: false,
-        partition_leader_epoch: 3,
         producer_id,
         producer_epoch,
-        timestamp_type: TimestampType::Creation,
-        offset,
-        sequence: if key.is_some() { -1 } else { offset as i32 },
-        timestamp: 1_000,
-        key,
-        value: Some(Bytes::from_static(&[0, 0, 0, 0, 0, 9])),
-        headers: Default::default(),
+        ..record
     }
 }
 
-fn batch(records: &[Record]) -> Vec<u8> {
-    let options = RecordEncodeOptions {
-        version: 2,
-        compression: Compression::None,
-    };
-    let mut out = BytesMut::new();
-    RecordBatchEncoder::encode(&mut out, records, &options).expect("a batch");
-    out.to_vec()
-}
-
-fn data(offsets: std::ops::Range<i64>, of: (i64, i16)) -> Vec<u8> {
-    batch(&offsets.map(|it| record(it, of, None)).collect::<Vec<_>>())
+fn data(offsets: std::ops::Range<i64>, whose: (i64, i16)) -> Vec<u8> {
+    let records = offsets.map(|it| of(whose, record(it, it as i32)));
+    batch(&records.collect::<Vec<_>>())
 }
 
 /// A control batch: of type 0 an abort, of type 1 a commit.
-fn control(offset: i64, of: (i64, i16), kind: i16) -> Vec<u8> {
-    let key = [0i16.to_be_bytes(), kind.to_be_bytes()].concat();
-    batch(&[record(offset, of, Some(key.into()))])
+fn control(offset: i64, whose: (i64, i16), kind: i16) -> Vec<u8> {
+    batch(&[of(whose, marker(offset, kind))])
 }
 
 /// A look behind the batch of offsets 10 and 11, in epoch 4.

@@ -1,60 +1,28 @@
-use bytes::{Bytes, BytesMut};
-use kafka_protocol::records::{
-    Compression, Record, RecordBatchEncoder, RecordEncodeOptions, TimestampType,
-};
+use kafka_protocol::records::Record;
 
 use super::*;
+use crate::core::batch::logged::encoded::{self, batch, record};
 
 const PRODUCER: i64 = 77;
 const MOST: u64 = 1 << 20;
 
 /// The batch of these offsets, from sequence number `sequence` on.
 fn data(offsets: std::ops::Range<i64>, epoch: i16, sequence: i32) -> Vec<u8> {
-    let record = |offset: i64| Record {
+    let sequences = sequence..;
+    let records = offsets.zip(sequences).map(|(offset, sequence)| Record {
         transactional: false,
-        control: false,
-        delete_horizon: false,
-        partition_leader_epoch: 3,
-        producer_id: PRODUCER,
         producer_epoch: epoch,
-        timestamp_type: TimestampType::Creation,
-        offset,
-        sequence: sequence + (offset - offsets.start) as i32,
-        timestamp: 1_000 + offset,
-        key: None,
-        value: Some(Bytes::from_static(b"value")),
-        headers: Default::default(),
-    };
-    batch(&offsets.clone().map(record).collect::<Vec<_>>())
+        ..record(offset, sequence)
+    });
+    batch(&records.collect::<Vec<_>>())
 }
 
 fn marker(offset: i64, producer_id: i64, epoch: i16) -> Vec<u8> {
-    let marker = Record {
-        transactional: true,
-        control: true,
-        delete_horizon: false,
-        partition_leader_epoch: 3,
+    batch(&[Record {
         producer_id,
         producer_epoch: epoch,
-        timestamp_type: TimestampType::Creation,
-        offset,
-        sequence: -1,
-        timestamp: 1_000,
-        key: Some([0i16.to_be_bytes(), 1i16.to_be_bytes()].concat().into()),
-        value: Some(Bytes::from_static(&[0, 0, 0, 0, 0, 9])),
-        headers: Default::default(),
-    };
-    batch(&[marker])
-}
-
-fn batch(records: &[Record]) -> Vec<u8> {
-    let options = RecordEncodeOptions {
-        version: 2,
-        compression: Compression::None,
-    };
-    let mut out = BytesMut::new();
-    RecordBatchEncoder::encode(&mut out, records, &options).expect("a batch");
-    out.to_vec()
+        ..encoded::marker(offset, 1)
+    }])
 }
 
 fn sought(id: u64, epoch: i16, sequence: i32, count: i32) -> Sought {

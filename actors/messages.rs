@@ -557,6 +557,8 @@ pub(crate) struct Flush {
     pub done: oneshot::Sender<()>,
     /// Where the outcomes are counted that the flush waits for.
     pub counts: Arc<OutcomeCounts>,
+    /// Whether the reply waits until the application was told of the outcomes.
+    pub waits_for_calls: bool,
 }
 
 /// Everything that the partition accepted so far has to be sent now. Sent by the RuntimeActor to
@@ -579,8 +581,9 @@ impl Drop for FlushPartition {
 /// caller has to ask again.
 pub(crate) struct Barrier {
     done: Option<oneshot::Sender<()>>,
-    /// To whom `done` goes, so that it arrives behind the outcomes that are being told.
-    delivery: Recipient<AllTold>,
+    /// To whom `done` goes, so that it arrives behind the outcomes that are being told; `None` if nobody
+    /// waits for those.
+    delivery: Option<Recipient<AllTold>>,
     missed: AtomicBool,
     counts: Arc<OutcomeCounts>,
 }
@@ -589,7 +592,7 @@ impl Barrier {
     pub fn new(
         done: oneshot::Sender<()>,
         counts: Arc<OutcomeCounts>,
-        delivery: Recipient<AllTold>,
+        delivery: Option<Recipient<AllTold>>,
     ) -> Arc<Self> {
         Arc::new(Self {
             done: Some(done),
@@ -604,6 +607,12 @@ impl Barrier {
         let barrier = token.downcast_ref::<Self>();
         let done = barrier.and_then(|barrier| barrier.done.as_ref());
         done.is_some_and(oneshot::Sender::is_closed)
+    }
+
+    /// Whether this flush waits until the application was told of the outcomes.
+    pub fn waits_for_calls(token: &Token) -> bool {
+        let barrier = token.downcast_ref::<Self>();
+        barrier.is_none_or(|barrier| barrier.delivery.is_some())
     }
 
     /// Counts the records of a batch, once for each flush or close that waits for it. Whoever had to
@@ -623,7 +632,10 @@ impl Barrier {
 impl Drop for Barrier {
     fn drop(&mut self) {
         if let Some(done) = self.done.take().filter(|_| !*self.missed.get_mut()) {
-            self.delivery.do_send(AllTold(done));
+            match &self.delivery {
+                Some(delivery) => delivery.do_send(AllTold(done)),
+                None => drop(done.send(())),
+            }
         }
     }
 }

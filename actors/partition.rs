@@ -343,9 +343,10 @@ impl PartitionActor {
         if let Some(appended) = witness {
             self.bear(appended);
         }
-        for settled in settled {
+        for mut settled in settled {
             self.meters.settled(&settled);
             Barrier::count(&settled);
+            settled.tokens.retain(Barrier::waits_for_calls);
             if !settled.listeners.is_empty() {
                 let topic_partition = self.topic_partition.clone();
                 self.services.delivery.do_send(Deliver {

@@ -16,7 +16,6 @@ use super::now;
 use crate::core::cluster::Nodes;
 use crate::core::ledger::Joining;
 use crate::core::record::TopicPartition;
-use crate::core::tally::OutcomeCounts;
 use crate::core::transaction::{
     Answer, Begin, Cause, Coordination, GroupOffsets, Membership, Request, Scope, TransactionError,
 };
@@ -273,8 +272,13 @@ impl TransactionActor {
 
     fn flush(&mut self, scope: Arc<Scope>, ctx: &mut Context<Self>) {
         let (done, flushed) = oneshot::channel();
-        let counts = Arc::<OutcomeCounts>::default();
-        self.runtime.do_send(Flush { done, counts });
+        let flush = Flush {
+            done,
+            counts: Arc::default(),
+            // What is told is told at the end.
+            waits_for_calls: false,
+        };
+        self.runtime.do_send(flush);
         guard::spawn(ctx, flushed, move |actor: &mut Self, flushed, ctx| {
             match flushed {
                 Ok(()) => actor.coordination.flushed(&scope, now()),

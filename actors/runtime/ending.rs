@@ -13,15 +13,20 @@ use crate::actors::guard::{self, On};
 use crate::actors::lifecycle::CloseError;
 use crate::actors::messages::*;
 use crate::actors::now;
-use crate::core::tally::{OutcomeCounts, Outcomes};
+use crate::core::tally::Outcomes;
 use crate::core::user_code::{HeldUp, polled};
 use crate::intake::deadline::GRACE;
 
 impl RuntimeActor {
-    /// Flushes every partition. `done` is sent when all of them are flushed and the outcomes were
-    /// told. It is dropped if one partition missed the flush.
-    fn barrier(&self, done: oneshot::Sender<()>, counts: Arc<OutcomeCounts>) {
-        let delivery = self.services.delivery.clone().recipient();
+    /// Flushes every partition. `done` is sent when all of them are flushed and, if that is waited for, the
+    /// outcomes were told. It is dropped if one partition missed the flush.
+    fn barrier(&self, flush: Flush) {
+        let Flush {
+            done,
+            counts,
+            waits_for_calls,
+        } = flush;
+        let delivery = waits_for_calls.then(|| self.services.delivery.clone().recipient());
         let barrier = Barrier::new(done, counts, delivery);
         let addrs = self.partitions.values().flatten().map(|entry| &entry.addr);
         for addr in addrs.filter(|addr| addr.connected()) {
@@ -45,7 +50,11 @@ impl RuntimeActor {
             return;
         }
         let (done, delivered) = oneshot::channel();
-        self.barrier(done, Arc::clone(&closing.counts));
+        self.barrier(Flush {
+            done,
+            counts: Arc::clone(&closing.counts),
+            waits_for_calls: true,
+        });
         guard::spawn(
             ctx,
             delivered,
@@ -167,8 +176,8 @@ impl RuntimeActor {
 }
 
 impl On<Flush> for RuntimeActor {
-    fn on(&mut self, Flush { done, counts }: Flush, _: &mut Context<Self>) {
-        self.barrier(done, counts);
+    fn on(&mut self, flush: Flush, _: &mut Context<Self>) {
+        self.barrier(flush);
     }
 }
 

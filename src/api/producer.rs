@@ -293,6 +293,7 @@ impl Producer {
             self.last.runtime.do_send(Flush {
                 done,
                 counts: counts_there,
+                waits_for_calls: true,
             });
             match answer_by(flushed, deadline, now).await {
                 Ok(Ok(())) => return Ok(counts.so_far()),

@@ -141,6 +141,38 @@ async fn an_upgrade_is_noticed_between_two_transactions() {
     assert_eq!(broker.request_count(ApiKey::AddPartitionsToTxn), adds);
 }
 
+/// The callbacks of the transaction before may not have returned.
+#[actix::test]
+async fn a_commit_does_not_wait_for_callbacks() {
+    let broker = broker(2).await;
+    let keys = [("transactional.id", ID), ("max.block.ms", "3000")];
+    let config = config(&broker.bootstrap_servers(), &keys);
+    let producer = TransactionalProducer::start(config).expect("it starts");
+    let (go_on, stands_still) = std::sync::mpsc::channel::<()>();
+    let callback = move |_: Outcome| {
+        let _ = stands_still.recv();
+    };
+    let transaction = producer.begin().await.expect("begun");
+    let record = Record::to(TOPIC).value("0");
+    let sent = transaction.send_with(record, callback).await;
+    drop(sent.expect("accepted"));
+    transaction.commit().await.expect("committed");
+    let (tell, told) = tokio::sync::oneshot::channel();
+    let transaction = producer.begin().await.expect("begun");
+    let record = Record::to(TOPIC).value("1");
+    let behind = move |outcome: Outcome| drop(tell.send(outcome));
+    let sent = transaction.send_with(record, behind).await;
+    drop(sent.expect("accepted"));
+    transaction
+        .commit()
+        .await
+        .expect("it waits for no callback");
+    drop(go_on);
+    let outcome = told.await.expect("it is told, too");
+    outcome.expect("committed");
+    close(producer).await;
+}
+
 /// Each of them passes: nobody notices.
 #[actix::test]
 async fn what_passes_is_waited_for() {

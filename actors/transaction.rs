@@ -122,7 +122,7 @@ impl TransactionActor {
         self.begin(now, ctx);
         let coordination = &mut self.coordination;
         self.joining.retain(|partition, (who, joining)| {
-            !give_identity(coordination, partition, who, joining)
+            !give_identity(coordination, partition, who, joining, now)
         });
         self.ask_and_answer(now, ctx);
     }
@@ -297,8 +297,9 @@ fn give_identity(
     partition: &TopicPartition,
     who: &PartitionAddr,
     joining: &Joining,
+    now: Instant,
 ) -> bool {
-    match coordination.join(partition, joining) {
+    match coordination.join(partition, joining, now) {
         Membership::Use(identity) => {
             let scope = Some(Arc::clone(&joining.scope));
             who.do_send(SetIdentity {
@@ -423,10 +424,11 @@ impl On<WantIdentity> for TransactionActor {
         let joining = Joining { scope, wanted };
         // The others that wait are not looked at: with many partitions each of them asks.
         self.joining.remove(&partition);
-        if !give_identity(&mut self.coordination, &partition, &who, &joining) {
+        let now = now();
+        if !give_identity(&mut self.coordination, &partition, &who, &joining, now) {
             self.joining.insert(partition, (who, joining));
         }
-        self.ask_and_answer(now(), ctx);
+        self.ask_and_answer(now, ctx);
     }
 }
 

@@ -18,9 +18,17 @@ use crate::core::ledger::Joining;
 use crate::core::record::TopicPartition;
 use crate::core::wire::TransactionProtocol;
 
-/// The wait after CONCURRENT_TRANSACTIONS, which is over when some markers are written. Java waits as
-/// long.
-const BUSY: Duration = Duration::from_millis(20);
+/// The second wait after CONCURRENT_TRANSACTIONS, which is over when some markers are written. Where brokers
+/// are idle and near, that takes no longer than their answer, so the first time is asked again at once.
+const BUSY: Duration = Duration::from_millis(1);
+
+/// The longest wait after it. Java always waits as long.
+const BUSY_MAX: Duration = Duration::from_millis(20);
+
+/// How long after the end of a transaction markers of it may well not be written yet. Brokers that are asked
+/// to add a partition meanwhile try it again after 20 ms (`add.partitions.to.txn.retry.backoff.ms`), and
+/// whatever else is sent to them waits as long. Later than this that would be no great loss any more.
+const SETTLING: Duration = Duration::from_millis(20);
 
 /// The transactions of one producer, one after the other, as its TransactionActor keeps them.
 ///
@@ -61,6 +69,9 @@ pub struct Coordination {
     /// Offsets to be sent, the first ones next. Of those the group is known to the coordinator.
     offsets: Vec<Arc<GroupOffsets>>,
     groups: BTreeSet<Arc<str>>,
+    /// In protocol 2, when the coordinator was asked to end the transaction before, until its markers are
+    /// known to be written.
+    settles_since: Option<Instant>,
     /// Something of the transaction may be known to the coordinator.
     touched: bool,
     /// A request of it may have been carried out unheard, or may still be on its way.
@@ -68,6 +79,8 @@ pub struct Coordination {
     asking: bool,
     not_before: Option<Instant>,
     backoff: Backoff,
+    /// How often in a row the answer was CONCURRENT_TRANSACTIONS.
+    busy: u32,
     max_block: Duration,
     /// How long a log is tried that cannot be read.
     patience: Duration,
@@ -150,11 +163,13 @@ impl Coordination {
             forgotten: false,
             offsets: Vec::new(),
             groups: BTreeSet::new(),
+            settles_since: None,
             touched: false,
             unheard: false,
             asking: false,
             not_before: None,
             backoff,
+            busy: 0,
             trouble: None,
             refusal: None,
             looks_behind: false,
@@ -220,7 +235,12 @@ impl Coordination {
     }
 
     /// A partition has records of a transaction.
-    pub fn join(&mut self, partition: &TopicPartition, joining: &Joining) -> Membership {
+    pub fn join(
+        &mut self,
+        partition: &TopicPartition,
+        joining: &Joining,
+        now: Instant,
+    ) -> Membership {
         let Joining { scope, wanted } = joining;
         let (Phase::Open(present) | Phase::Flushing { scope: present, .. }) = &self.phase else {
             return Membership::Over;
@@ -241,13 +261,22 @@ impl Coordination {
             self.forgotten = true;
             return Membership::Over;
         }
-        if self.protocol == TransactionProtocol::V1 && !self.added.contains(partition) {
+        if self.is_told_first(now) && !self.added.contains(partition) {
             self.pending.insert(partition.clone());
             return Membership::Wait;
         }
         self.touched = true;
         self.numbered.insert(partition.clone(), wanted.freed);
         Membership::Use(identity)
+    }
+
+    /// Whether the coordinator is told of a partition before that has the identity. In protocol 2 brokers do
+    /// that by themselves, but take their time over it while markers are being written.
+    fn is_told_first(&self, now: Instant) -> bool {
+        let settles = |since: Instant| now.saturating_duration_since(since) < SETTLING;
+        self.protocol == TransactionProtocol::V1
+            || !self.pending.is_empty()
+            || self.settles_since.is_some_and(settles)
     }
 
     /// Offsets are to be committed with the transaction. Returns whether they can be.
@@ -272,6 +301,9 @@ impl Coordination {
         }
         let request = self.wants(now)?;
         self.asking = true;
+        if matches!(request, Request::End { .. }) && self.protocol == TransactionProtocol::V2 {
+            self.settles_since = Some(now);
+        }
         self.touched |= !matches!(request, Request::Init { .. } | Request::End { .. });
         Some(request)
     }
@@ -326,6 +358,15 @@ impl Coordination {
     pub fn answered(&mut self, request: &Request, answer: Answer, now: Instant) {
         self.asking = false;
         self.not_before = None;
+        let is_busy = matches!(&answer, Answer::Refused { error, .. }
+            if Refusal::of(request, error.code) == Refusal::Busy);
+        if !is_busy {
+            self.busy = 0;
+        }
+        let adds = matches!(request, Request::AddPartitions(_));
+        if adds && self.protocol == TransactionProtocol::V2 && !is_busy {
+            return self.settled();
+        }
         match answer {
             Answer::Done(identity) => {
                 self.backoff.reset();
@@ -348,6 +389,15 @@ impl Coordination {
             }
             Answer::Refused { error, part } => self.refused(request, error, part, now),
         }
+    }
+
+    /// The markers of the transaction before are written, or the coordinator does not say. Partitions need
+    /// not wait: what else is wrong their brokers tell.
+    fn settled(&mut self) {
+        self.settles_since = None;
+        self.trouble = None;
+        self.pending.clear();
+        self.go_on();
     }
 
     /// Whether there is no transaction.
@@ -394,6 +444,7 @@ impl Coordination {
                 self.identity = identity;
                 self.protocol = self.offered;
                 self.bumps = None;
+                self.settles_since = None;
                 self.numbered.clear();
                 self.forgotten = false;
             }
@@ -426,8 +477,13 @@ impl Coordination {
         let refusal = Refusal::of(request, error.code);
         match refusal {
             Refusal::Busy => {
-                self.trouble = Some(error.to_string().into());
-                self.not_before = Some(now + BUSY);
+                let wait = BUSY.saturating_mul((1 << self.busy.min(8)) >> 1);
+                let wait = wait.min(BUSY_MAX);
+                self.busy = self.busy.saturating_add(1);
+                self.not_before = Some(now + wait);
+                if wait == BUSY_MAX {
+                    self.trouble = Some(error.to_string().into());
+                }
             }
             Refusal::Again { may_be_done } => {
                 if may_be_done {

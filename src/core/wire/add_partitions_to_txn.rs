@@ -1,5 +1,5 @@
-//! AddPartitionsToTxn: names the partitions that a transaction is going to write to, in the first
-//! protocol.
+//! AddPartitionsToTxn: names the partitions that a transaction is going to write to. In the first protocol
+//! that has to be, in the second it may.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -458,6 +458,18 @@ impl Kafka {
         version: Version,
     ) -> Result<(), i16> {
         self.watch_protocol(id, identity, version);
+        self.add_ahead(broker, (id, identity), participants, version)
+    }
+
+    /// The same for partitions that are named before anything is written. Clients of version 2 need not, but
+    /// may: what they write is added all the same.
+    pub(crate) fn add_ahead(
+        self: &Rc<Self>,
+        broker: usize,
+        (id, identity): (&str, Identity),
+        participants: Vec<Participant>,
+        version: Version,
+    ) -> Result<(), i16> {
         self.transact(broker, id, |it, now| {
             it.add(identity, participants, version, now)
         })
@@ -481,11 +493,12 @@ impl Kafka {
 
     fn watch_protocol(&self, id: &str, identity: Identity, version: Version) {
         let mut coordinators = self.coordinators.borrow_mut();
-        let it = coordinators.transactions.get(id);
-        let other = |it: &Transaction| {
-            it.state == State::Ongoing && it.identity() == identity && it.version != version
+        let Some(it) = coordinators.transactions.get_mut(id) else {
+            return;
         };
-        if it.is_some_and(other) {
+        let spoken = it.spoken.replace((identity, version));
+        let is_other = |(of, spoken): (Identity, Version)| of == identity && spoken != version;
+        if it.state == State::Ongoing && it.identity() == identity && spoken.is_some_and(is_other) {
             let transactional_id = id.to_owned();
             coordinators.breach(Breach::MixedProtocols { transactional_id });
         }
@@ -599,6 +612,7 @@ impl Life {
         if adds {
             return kafka.add(coordinator, (id, identity), participants.to_vec(), V2);
         }
+        kafka.watch_protocol(id, identity, V1);
         kafka.coordinates(coordinator, Kind::Transaction, id)?;
         let coordinators = kafka.coordinators.borrow();
         let it = coordinators.transactions.get(id);

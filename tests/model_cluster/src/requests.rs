@@ -201,7 +201,7 @@ impl Life {
                 *request.v3_and_below_producer_id,
                 request.v3_and_below_producer_epoch,
             );
-            let added = self.kafka.add(self.broker, (id, identity), all, V1);
+            let added = self.kafka.add_ahead(self.broker, (id, identity), all, V1);
             added.map_or_else(|code| told(code, version, 2), |()| 0)
         });
         let result = |(partition, located): (&i32, &Result<_, i16>)| {

@@ -56,6 +56,8 @@ pub struct Transaction {
     pub updated: i64,
     /// How the client spoke that wrote it.
     pub version: Version,
+    /// As whom it last spoke in a way that belongs to one version, and to which.
+    pub spoken: Option<(Identity, Version)>,
 }
 
 /// Producer id and epoch.
@@ -79,6 +81,7 @@ impl Transaction {
             started: -1,
             updated: now,
             version: V1,
+            spoken: None,
         }
     }
 

@@ -3,6 +3,7 @@
 mod fences;
 mod refusals;
 mod searches;
+mod settling;
 
 use super::*;
 use crate::core::identity::Wanted;
@@ -118,7 +119,8 @@ impl Play {
 
     fn join_as(&mut self, scope: &Arc<Scope>, number: i32, wanted: Wanted) -> Membership {
         let scope = Arc::clone(scope);
-        self.it.join(&partition(number), &Joining { scope, wanted })
+        let joining = Joining { scope, wanted };
+        self.it.join(&partition(number), &joining, self.now)
     }
 
     fn end(&mut self, scope: &Arc<Scope>, commit: bool) {
@@ -142,6 +144,7 @@ fn each_transaction_of_protocol_2_has_an_epoch_of_its_own() {
     play.done(&COMMIT, Some(identity(1)));
     assert_eq!(first.end(), Some(&End::Committed));
     let second = play.begin();
+    play.now += SETTLING;
     assert_eq!(play.join(&second, 0), Membership::Use(identity(1)));
     assert_eq!(play.join(&first, 1), Membership::Over, "it has ended");
 }
@@ -500,6 +503,7 @@ fn what_the_coordinator_aborted_is_followed_by_the_identity_it_tells() {
     assert!(matches!(scope.end(), Some(End::Aborted(_))));
     play.done(&ABORT, Some(identity(1)));
     let next = play.begin();
+    play.now += SETTLING;
     assert_eq!(play.join(&next, 0), Membership::Use(identity(1)));
 }
 

@@ -33,6 +33,7 @@ pub fn drive(job: &Job) {
     });
 }
 
+#[inline(always)]
 pub fn record<'a>(topic: &'a str, entry: &'a Entry) -> BorrowedRecord<'a> {
     let record = BorrowedRecord::to(topic).value(&entry.value);
     match &entry.key {

@@ -129,6 +129,9 @@ pub enum Readiness {
 #[derive(Debug)]
 pub struct Ledger {
     rules: Rc<Rules>,
+    /// Up to this age of its last records a producer is certainly remembered by brokers. A batch takes
+    /// time to arrive, and clocks differ: for a day that is an hour.
+    safe_age: Duration,
     entries: VecDeque<Entry>,
     next_id: u64,
     lent: usize,
@@ -165,8 +168,10 @@ pub struct Ledger {
 
 impl Ledger {
     pub fn new(rules: impl Into<Rc<Rules>>) -> Self {
+        let rules: Rc<Rules> = rules.into();
         Self {
-            rules: rules.into(),
+            safe_age: rules.producer_expiration - rules.producer_expiration / 24,
+            rules,
             entries: VecDeque::new(),
             next_id: 0,
             lent: 0,
@@ -189,13 +194,6 @@ impl Ledger {
     /// It is `wall`, in milliseconds since 1970. To be called before batches are added or taken.
     pub fn wall_clock(&mut self, wall: i64) {
         self.wall = wall;
-    }
-
-    /// Up to this age of its last records a producer is certainly remembered by brokers. A batch takes
-    /// time to arrive, and clocks differ: for a day that is an hour.
-    fn safe_age(&self) -> Duration {
-        let expiration = self.rules.producer_expiration;
-        expiration - expiration / 24
     }
 
     /// Adds a batch at the end.
@@ -239,12 +237,10 @@ impl Ledger {
     /// Whether another batch could be lent in addition to those that are.
     pub fn has_room(&self, now: Instant) -> bool {
         let alone = || !self.proven || self.may_be_forgotten(now) || self.goes_alone();
-        let window = if self.rules.idempotent && alone() {
-            1
-        } else {
-            self.rules.max_in_flight
-        };
-        self.lent < window && !self.broken
+        // Batches are looked at last, and only where that decides.
+        !self.broken
+            && self.lent < self.rules.max_in_flight
+            && (self.lent == 0 || !self.rules.idempotent || !alone())
     }
 
     /// Whether so much time has passed since the last success that the broker may have forgotten the
@@ -266,7 +262,7 @@ impl Ledger {
 
     /// Whether brokers may forget the producer at any time once they have appended the batch.
     fn is_old(&self, entry: &Entry) -> bool {
-        entry.age > self.safe_age() && !self.append_times
+        entry.age > self.safe_age && !self.append_times
     }
 
     /// The batches that may have been lent.
@@ -394,7 +390,7 @@ impl Ledger {
         if !self.rules.idempotent || self.append_times {
             return effects;
         }
-        let (expiration, safe) = (self.rules.producer_expiration, self.safe_age());
+        let (expiration, safe) = (self.rules.producer_expiration, self.safe_age);
         let mut at = 0;
         // Behind those with a stamp none is in doubt.
         while let Some(entry) = self.entries.get(at).filter(|entry| entry.stamp.is_some()) {
@@ -418,17 +414,20 @@ impl Ledger {
 
     /// When the next batch without an outcome expires.
     pub fn next_expiry(&self) -> Option<Instant> {
-        let timeout = self.rules.delivery_timeout;
         let mut waiting = self.entries.iter().filter(|it| !it.batch.is_settled());
-        let first = waiting.clone().next();
-        let overdue = first
-            .filter(|it| it.overdue.is_some())
-            .zip(self.rules.resolve);
-        let overdue = overdue.map(|(it, resolve)| it.batch.created_at() + timeout + resolve);
-        let open = waiting.find(|it| it.overdue.is_none());
-        let open = open.map(|it| it.batch.created_at() + timeout);
-        let ends = [overdue, open, self.next_doubt_expiry()];
-        ends.into_iter().flatten().min()
+        let end = |entry: &Entry| entry.batch.created_at() + self.rules.delivery_timeout;
+        let first = match (waiting.next(), self.rules.resolve) {
+            (Some(first), Some(resolve)) if first.overdue.is_some() => {
+                let open = waiting.find(|it| it.overdue.is_none());
+                let overdue = end(first) + resolve;
+                Some(open.map_or(overdue, |open| overdue.min(end(open))))
+            }
+            (first, _) => first.map(end),
+        };
+        match self.has_doubts() {
+            true => first.into_iter().chain(self.next_doubt_expiry()).min(),
+            false => first,
+        }
     }
 
     /// Repairs the counts after a panic. If neither a loan nor a message about it exists any more,

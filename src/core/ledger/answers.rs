@@ -127,10 +127,10 @@ impl Ledger {
         let entry = &self.entries[at];
         // By its newest record, and if the broker sets the timestamps, that is new.
         let remembered = match self.append_times {
-            true => self.safe_age(),
+            true => self.safe_age,
             false => {
                 let age = entry.age + now.saturating_duration_since(entry.batch.created_at());
-                self.safe_age().saturating_sub(age)
+                self.safe_age.saturating_sub(age)
             }
         };
         self.proven = (self.proven || proves) && !remembered.is_zero();

@@ -58,7 +58,7 @@ pub(super) fn choose(seed: u64, plan: &mut Plan) {
     };
     let mut weights = [0; Trouble::COUNT];
     let share = one_of(&mut rng, &[0.0, 0.3, 0.6, 1.0]);
-    for weight in &mut weights {
+    for weight in &mut weights[..Trouble::MarkerStray as usize] {
         if rng.random_bool(share) {
             *weight = rng.random_range(1..=5);
         }

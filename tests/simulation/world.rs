@@ -124,6 +124,7 @@ impl Observer for OfKafka {
             Misdeed::MetadataEmpty => Fault::MetadataEmpty,
             Misdeed::MetadataHostile => Fault::MetadataHostile,
             Misdeed::MarkerAgain => return self.0.trouble(Trouble::MarkerAgain),
+            Misdeed::MarkerStray => return self.0.trouble(Trouble::MarkerStray),
             Misdeed::MarkerSkipped => return self.0.trouble(Trouble::MarkerSkipped),
             Misdeed::CoordinatorError => return self.0.trouble(Trouble::CoordinatorError),
             Misdeed::TimedOut => return self.0.trouble(Trouble::TimedOut),

@@ -11,8 +11,9 @@ use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep};
 
 use crate::broker::Life;
+use crate::cluster::At;
 use crate::kafka::{Kafka, Misdeed};
-use crate::log::code;
+use crate::log::{Stored, code};
 use crate::transaction::{Identity, Participant, State, Transaction, V1, V2, Version};
 
 /// What a coordinator is for: the `key_type` of FindCoordinator.
@@ -60,6 +61,8 @@ pub(crate) struct Coordinators {
     /// What every broker knows of it.
     pub versions: Vec<(Version, i64)>,
     pub breaches: Vec<Breach>,
+    /// Markers that ended what they were not written for, and where.
+    pub strays: Vec<(At, Rc<Stored>)>,
     /// Until when no marker can be written there.
     pub blocked: BTreeMap<Participant, Instant>,
     sweeps: bool,
@@ -84,6 +87,7 @@ impl Coordinators {
             version: (version, 1),
             versions: vec![(version, 1); brokers],
             breaches: Vec::new(),
+            strays: Vec::new(),
             blocked: BTreeMap::new(),
             sweeps: false,
         }
@@ -100,11 +104,11 @@ impl Coordinators {
         Some((slot.broker.filter(|_| slot.loaded)?, slot.epoch))
     }
 
-    /// A transactional id's state, if it is still to be ended by this coordinator's markers.
-    pub fn ending(&self, id: &str, identity: Identity, epoch: i32) -> Option<&Transaction> {
-        let (_, now) = self.of(Kind::Transaction, id)?;
-        let it = self.transactions.get(id)?;
-        (now == epoch && it.is_ending() && it.identity() == identity).then_some(it)
+    /// Whether the coordinator of this epoch still has to write markers for an end of the id, which is told
+    /// by its identity and its number.
+    pub fn is_ending(&self, id: &str, end: (Identity, u32), epoch: i32) -> bool {
+        let now = self.of(Kind::Transaction, id).map(|it| it.1);
+        now == Some(epoch) && self.transactions.get(id).is_some_and(|it| it.is_at(end))
     }
 
     fn breach(&mut self, breach: Breach) {

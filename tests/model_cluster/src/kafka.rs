@@ -178,6 +178,8 @@ pub enum Misdeed {
     MetadataEmpty,
     MetadataHostile,
     MarkerAgain,
+    /// One of them came so late that it ended the next transaction.
+    MarkerStray,
     MarkerSkipped,
     CoordinatorError,
     /// A transaction was open for longer than its producer wanted.

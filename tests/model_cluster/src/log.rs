@@ -240,6 +240,14 @@ impl Log {
         &self.ended
     }
 
+    /// The transaction that this very marker has ended here, if any.
+    pub fn ended_by(&self, marker: &Rc<Stored>) -> Option<Ended> {
+        let is_here = |it: &&Ended| it.last_offset == marker.base_offset;
+        let ended = self.ended.iter().rfind(is_here)?;
+        let there = self.batches.iter().rfind(|it| Rc::ptr_eq(it, marker));
+        there.map(|_| *ended)
+    }
+
     /// Up to where every transaction has ended, as far as replicas have it
     /// (`UnifiedLog.lastStableOffset`): what consumers with `read_committed` see.
     pub fn last_stable_offset(&self, high_watermark: i64) -> i64 {

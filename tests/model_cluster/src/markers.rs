@@ -13,7 +13,7 @@ use crate::batch::Marker;
 use crate::cluster::At;
 use crate::coordinator::Kind;
 use crate::kafka::{Kafka, Misdeed};
-use crate::log::{Stored, code};
+use crate::log::{Log, Stored, code};
 use crate::producers::Open;
 use crate::transaction::{Identity, Participant, State, V2, Version};
 
@@ -21,6 +21,8 @@ use crate::transaction::{Identity, Participant, State, V2, Version};
 struct End {
     id: String,
     identity: Identity,
+    /// Which of the id's ends it is.
+    number: u32,
     committed: bool,
     /// The transaction's: it decides how strict partitions are about the epoch.
     version: Version,
@@ -73,6 +75,7 @@ impl Kafka {
             let end = End {
                 id: id.to_owned(),
                 identity: it.identity(),
+                number: it.ends,
                 committed: it.state == State::PrepareCommit,
                 version: it.version,
                 coordinator,
@@ -101,8 +104,8 @@ impl Kafka {
 
     fn goes_on(&self, end: &End) -> bool {
         let coordinators = self.coordinators.borrow();
-        let it = coordinators.ending(&end.id, end.identity, end.coordinator_epoch);
-        it.is_some()
+        let which = (end.identity, end.number);
+        coordinators.is_ending(&end.id, which, end.coordinator_epoch)
     }
 
     fn complete(&self, end: &End) {
@@ -166,8 +169,8 @@ impl Kafka {
         }
     }
 
-    /// The network delivers it once more, later. In version 1 it would end whatever is open then, which is
-    /// no fault of any client: so it comes before the end is complete, or not at all.
+    /// The network delivers it once more, later: a coordinator that had no answer sends it again, and the
+    /// first request may be carried out behind the second one. In version 1 it ends whatever is open then.
     fn mark_again(self: &Rc<Self>, end: &Rc<End>, participant: &Participant) {
         let Participant::Partition(at) = *participant else {
             return;
@@ -180,9 +183,7 @@ impl Kafka {
         let (kafka, end) = (Rc::clone(self), Rc::clone(end));
         spawn_local(async move {
             sleep(delay).await;
-            if end.version >= V2 || kafka.goes_on(&end) {
-                let _ = kafka.mark(&end, at).await;
-            }
+            let _ = kafka.mark(&end, at).await;
         });
     }
 
@@ -197,6 +198,7 @@ impl Kafka {
         sleep(self.latency()).await;
         let marker = end.marker(self.wall_clock());
         let (leader, reign, appended) = {
+            let is_stray = self.is_stray(end);
             let mut cluster = self.cluster.borrow_mut();
             let leader = cluster.view(end.coordinator, at).leader;
             let leader = leader.ok_or(code::NOT_LEADER_OR_FOLLOWER)?;
@@ -206,11 +208,11 @@ impl Kafka {
             }
             let reign = cluster.leads(leader, at);
             let (replica, state) = cluster.replica_state(leader, at, &self.settings);
-            (
-                leader,
-                reign,
-                replica.log.mark(state, &marker, end.version)?,
-            )
+            let appended = replica.log.mark(state, &marker, end.version)?;
+            if is_stray {
+                self.went_astray(at, &replica.log);
+            }
+            (leader, reign, appended)
         };
         let place = [leader, at.0, at.1].map(|it| it as i64);
         let [broker, topic, partition] = place;
@@ -240,6 +242,27 @@ impl Kafka {
         replicated.unwrap_or(Err(code::REQUEST_TIMED_OUT))
     }
 
+    /// Whether what it would end is not what it was decided for. No partition can tell where the next
+    /// transaction has the same epoch: in version 1, which KIP-1228 leaves as it is.
+    fn is_stray(&self, end: &End) -> bool {
+        let coordinators = self.coordinators.borrow();
+        let it = coordinators.transactions.get(&end.id);
+        let is_complete = it.is_none_or(|it| !it.is_at((end.identity, end.number)));
+        end.version < V2 && is_complete
+    }
+
+    /// The last batch of a log is a stray marker.
+    fn went_astray(&self, at: At, log: &Log) {
+        let Some(marker) = log.batches().last() else {
+            return;
+        };
+        if log.ended_by(marker).is_some() {
+            self.count(Misdeed::MarkerStray);
+            let stray = (at, Rc::clone(marker));
+            self.coordinators.borrow_mut().strays.push(stray);
+        }
+    }
+
     fn mark_group(&self, end: &End, group: &str) -> Result<(), i16> {
         let coordinator = self.coordinators.borrow().of(Kind::Group, group);
         let (broker, _) = coordinator.ok_or(code::NOT_LEADER_OR_FOLLOWER)?;
@@ -262,6 +285,27 @@ impl Kafka {
         let cluster = self.cluster.borrow();
         let log = cluster.log(at);
         log.map_or_else(Vec::new, |log| log.committed(log.end()))
+    }
+
+    /// Batches of transactions of version 1 that a late marker of the transaction before has ended in their
+    /// partition: each with that one's end, whatever becomes of the rest of its own. No client can help it.
+    pub fn led_astray(&self) -> Vec<(At, Rc<Stored>)> {
+        let cluster = self.cluster.borrow();
+        let mut all = Vec::new();
+        for (at, marker) in &self.coordinators.borrow().strays {
+            let Some(log) = cluster.log(*at) else {
+                continue;
+            };
+            let Some(ended) = log.ended_by(marker) else {
+                continue;
+            };
+            let of_it = log.batches().iter().filter(|it| {
+                let range = ended.first_offset..ended.last_offset;
+                range.contains(&it.base_offset) && it.header.producer_id == ended.producer_id
+            });
+            all.extend(of_it.map(|it| (*at, Rc::clone(it))));
+        }
+        all
     }
 
     /// The transactions that are open in a partition though no coordinator will ever end them: nobody

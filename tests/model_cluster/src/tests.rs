@@ -379,6 +379,51 @@ fn markers_that_come_again_end_nothing_else() {
     });
 }
 
+/// As brokers do, which compare epochs: in version 1 they are the same (KIP-1228 mends it in version 2).
+#[test]
+fn in_version_1_a_marker_that_is_late_ends_the_next_transaction() {
+    for version in [V1, V2] {
+        with(version, async |client: Client| {
+            let kafka = &client.kafka;
+            kafka.change(|it| it.markers_again = 1_000);
+            let mut me = client.init(60_000).await.expect("an id");
+            let mut committed = Vec::new();
+            for number in 0..40 {
+                if version < V2 {
+                    client.add(me, &[0]).await;
+                }
+                let sequence = if version < V2 { number } else { 0 };
+                // Refused if one comes while the coordinator is asked: it is sent again then.
+                let mut sent = Err(code::INVALID_TXN_STATE);
+                while sent == Err(code::INVALID_TXN_STATE) {
+                    sent = client.send(me, 0, sequence).await;
+                }
+                let offset = sent.expect("appended");
+                sleep(Duration::from_millis(100)).await;
+                me = client.end(me, number % 2 == 0).await.expect("decided");
+                committed.extend((number % 2 == 0).then_some(offset));
+                while kafka.transaction(ID).is_some_and(|it| it.is_ending()) {
+                    sleep(Duration::from_millis(1)).await;
+                }
+            }
+            sleep(Duration::from_secs(5)).await;
+            let astray: Vec<_> = kafka.led_astray();
+            let astray: Vec<i64> = astray.iter().map(|(_, it)| it.base_offset).collect();
+            assert_eq!(astray.is_empty(), version >= V2, "{astray:?}");
+            let log = kafka.committed((0, 0));
+            let data = log.iter().filter(|it| it.marker().is_none());
+            let seen: Vec<i64> = data.map(|it| it.base_offset).collect();
+            let all = seen.iter().chain(&committed);
+            let wrong: Vec<i64> = all
+                .filter(|it| seen.contains(it) != committed.contains(it))
+                .copied()
+                .collect();
+            assert!(wrong.iter().all(|it| astray.contains(it)), "{wrong:?}");
+            assert_eq!(wrong.is_empty(), version >= V2);
+        });
+    }
+}
+
 #[test]
 fn the_finalized_feature_alone_says_what_to_speak() {
     with(V1, async |client: Client| {

@@ -58,6 +58,8 @@ pub struct Transaction {
     pub version: Version,
     /// As whom it last spoke in a way that belongs to one version, and to which.
     pub spoken: Option<(Identity, Version)>,
+    /// How many ends were decided: tells one from the next, which has the same epoch in version 1.
+    pub ends: u32,
 }
 
 /// Producer id and epoch.
@@ -82,12 +84,18 @@ impl Transaction {
             updated: now,
             version: V1,
             spoken: None,
+            ends: 0,
         }
     }
 
     /// Its end is decided, and its markers are not all written.
     pub fn is_ending(&self) -> bool {
         matches!(self.state, State::PrepareCommit | State::PrepareAbort)
+    }
+
+    /// This end of it is decided, and its markers are not all written.
+    pub fn is_at(&self, (identity, number): (Identity, u32)) -> bool {
+        self.is_ending() && (self.identity(), self.ends) == (identity, number)
     }
 
     pub fn identity(&self) -> Identity {
@@ -101,6 +109,7 @@ impl Transaction {
     fn becomes(&mut self, state: State, now: i64) {
         self.state = state;
         self.updated = now;
+        self.ends += u32::from(self.is_ending());
     }
 
     /// InitProducerId. An open transaction is aborted, and the client has to ask again.

@@ -1,6 +1,7 @@
 //! What must hold at the end of a seed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::slice;
 
 use forebay::{Outcome, Unconfirmed};
 use forebay_model_cluster::{At, Transactions, V2};
@@ -26,11 +27,24 @@ struct Logs {
     there: BTreeMap<Name, Vec<Place>>,
     /// Numbers of topics that were deleted: what was in them is gone.
     deleted: BTreeSet<usize>,
+    /// Records that are seen since a late marker of protocol 1 has committed them with the transaction before
+    /// theirs, whatever becomes of their own.
+    astray: BTreeSet<Name>,
 }
 
 impl Logs {
     fn sees(&self, name: &Name) -> bool {
         self.seen.contains_key(name)
+    }
+
+    fn judges(&self, name: &Name) -> bool {
+        !self.astray.contains(name)
+    }
+
+    /// Such a marker is behind a record of this transaction. Whoever looks up how it ended reads of a commit.
+    fn misleads(&self, transaction: u32) -> bool {
+        let of_it = (transaction, 0)..(transaction + 1, 0);
+        self.astray.range(of_it).next().is_some()
     }
 }
 
@@ -45,7 +59,7 @@ pub(super) fn check(application: &Application) {
     outcomes(application, &journal, &logs, &mut broken);
     reasons(application, &journal, &mut broken);
     if !application.plan.deletes {
-        offsets(application, &journal, &mut broken);
+        offsets(application, &journal, &logs, &mut broken);
     }
     drop(journal);
     for (what, text) in wrong {
@@ -94,6 +108,13 @@ fn read(application: &Application) -> Logs {
             }
         }
     }
+    let astray = kafka.led_astray();
+    let astray = astray
+        .iter()
+        .flat_map(|(_, it)| records(slice::from_ref(it)));
+    let tags = astray.filter_map(|(_, value)| Tag::decode(&value));
+    let names = tags.map(|tag| tag.name).filter(|name| logs.sees(name));
+    logs.astray = names.collect();
     for text in foreign {
         application.wrong(Invariant::Foreign, &text);
     }
@@ -112,7 +133,7 @@ fn whole(journal: &Journal, logs: &Logs, broken: &mut Broken<'_>) {
         let records = all.remove(&number).unwrap_or_default();
         let lasting = records
             .iter()
-            .filter(|(_, sent)| !logs.deleted.contains(&sent.topic));
+            .filter(|(name, sent)| logs.judges(name) && !logs.deleted.contains(&sent.topic));
         let (seen, missing): (Vec<_>, Vec<_>) = lasting
             .map(|(name, _)| *name)
             .partition(|name| logs.sees(name));
@@ -123,11 +144,12 @@ fn whole(journal: &Journal, logs: &Logs, broken: &mut Broken<'_>) {
             broken(Invariant::Torn, text);
         }
         match told {
-            Told::Committed if !missing.is_empty() => {
+            Told::Committed if !missing.is_empty() && !logs.misleads(number) => {
                 broken(Invariant::Vanished, format!("{number}: {missing:?}"));
             }
             Told::Aborted(_) | Told::NotWanted => {
-                if let Some((name, _)) = records.iter().find(|(name, _)| logs.sees(name)) {
+                let haunts = |(name, _): &&(Name, _)| logs.judges(name) && logs.sees(name);
+                if let Some((name, _)) = records.iter().find(haunts) {
                     broken(Invariant::Haunting, format!("{name:?}, {told:?}"));
                 }
             }
@@ -231,7 +253,7 @@ fn outcomes(application: &Application, journal: &Journal, logs: &Logs, broken: &
             continue;
         };
         let places = logs.seen.get(name).map_or(&[][..], Vec::as_slice);
-        let lasting = !logs.deleted.contains(&sent.topic);
+        let lasting = !logs.deleted.contains(&sent.topic) && !logs.misleads(name.0);
         let agrees = match (&outcome, told) {
             (Ok(_), Told::Committed | Told::Left) => true,
             (Ok(_), _) | (Err(_), Told::Committed) => false,
@@ -244,6 +266,7 @@ fn outcomes(application: &Application, journal: &Journal, logs: &Logs, broken: &
                 .any(|(_, offset)| acked.offset.is_none_or(|it| it == *offset)),
             Ok(_) | Err(Unconfirmed::Unknown(_)) => true,
             Err(Unconfirmed::NotWritten(_)) => !logs.there.contains_key(name),
+            Err(_) if !logs.judges(name) => true,
             Err(_) => places.is_empty(),
         };
         if !agrees || !is_there {
@@ -294,7 +317,7 @@ fn reasons(application: &Application, journal: &Journal, broken: &mut Broken<'_>
 }
 
 /// A group's offsets are those of the last transaction that was committed.
-fn offsets(application: &Application, journal: &Journal, broken: &mut Broken<'_>) {
+fn offsets(application: &Application, journal: &Journal, logs: &Logs, broken: &mut Broken<'_>) {
     let groups = application.world.kafka.groups.borrow();
     for group in GROUPS {
         let place = (PLACE.0.to_owned(), PLACE.1);
@@ -305,8 +328,12 @@ fn offsets(application: &Application, journal: &Journal, broken: &mut Broken<'_>
                 continue;
             }
             match it.told {
-                Told::Committed => possible = vec![Some(offset_of(number))],
-                Told::Unknown(_) | Told::Left => possible.push(Some(offset_of(number))),
+                Told::Committed if !logs.misleads(number) => {
+                    possible = vec![Some(offset_of(number))];
+                }
+                Told::Committed | Told::Unknown(_) | Told::Left => {
+                    possible.push(Some(offset_of(number)))
+                }
                 _ => {}
             }
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use forebay_model_cluster::{Conditions, Kind, Participant, V2};
 use tokio::task::spawn_local;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::plan::{ID, Plan};
 use crate::tally::Trouble;
@@ -14,9 +14,13 @@ use crate::world::World;
 /// The consumer groups whose offsets are committed.
 pub(super) const GROUPS: [&str; 2] = ["group-a", "group-b"];
 
-/// Lets things go wrong for as long as the world's plan says.
+/// How long EndTxn may be lost behind what is planned, in milliseconds.
+const MUFFLED: u64 = 300;
+
+/// Lets things go wrong for as long as the world's plan says, and until what is planned has come.
 pub(super) async fn storm(world: &Rc<World>, plan: &Plan) {
-    let end = Instant::now() + world.plan.storm;
+    let began = Instant::now();
+    let end = began + world.plan.storm;
     let level = |trouble: Trouble| plan.weights[trouble as usize];
     // The storm of all has set its own by then.
     sleep(Duration::from_micros(1)).await;
@@ -52,6 +56,10 @@ pub(super) async fn storm(world: &Rc<World>, plan: &Plan) {
             strike(world, trouble);
         }
     }
+    let planned = [plan.upgrade, plan.taken_over, plan.second];
+    if let Some(last) = planned.into_iter().flatten().max() {
+        sleep_until(began + last + Duration::from_millis(MUFFLED + 1)).await;
+    }
 }
 
 fn later(world: &Rc<World>, after: Duration, what: impl FnOnce(&World) + 'static) {
@@ -68,7 +76,7 @@ fn muffle(world: &Rc<World>, after: Duration, (requests, answers): (u32, u32)) {
         return;
     }
     let before = after.saturating_sub(world.between(0, 600));
-    let until = after + world.between(50, 300);
+    let until = after + world.between(50, MUFFLED);
     later(world, before, move |world| {
         world.kafka.change(|conditions| {
             (conditions.ends_dropped, conditions.ends_lost) = (requests, answers);

@@ -23,7 +23,11 @@ pub struct Witness {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Marker {
     Committed,
-    Aborted,
+    Aborted {
+        /// The one that the marker was written under. In protocol 1 it is the transaction's own if its
+        /// producer asked for the abort, and the next one if its coordinator had it aborted.
+        epoch: i16,
+    },
 }
 
 /// Why the log does not tell what became of the transaction, and never will.
@@ -59,7 +63,8 @@ pub enum MarkerNews {
 ///
 /// That one ends the transaction of the batch, whatever its epoch is: the marker of an earlier transaction
 /// was there before the batch, and no later one begins before this one has ended. Its epoch is that of the
-/// batch, or a later one: so it is in protocol 2, and where another instance has had it aborted.
+/// batch, or a later one: so it is in protocol 2, and where another instance has had it aborted. Only in
+/// protocol 1 a marker of the transaction before may come late, and nothing tells it from this one's.
 ///
 /// Invariant: each offset from the batch up to `next` was part of a batch that was read.
 #[derive(Debug)]
@@ -148,7 +153,7 @@ impl MarkerScan {
             None => {}
             Some(_) if batch.epoch < self.epoch => self.illegible(Illegible::Another { offset }),
             Some(Control::Commit) => self.tell(Ok(Marker::Committed)),
-            Some(Control::Abort) => self.tell(Ok(Marker::Aborted)),
+            Some(Control::Abort) => self.tell(Ok(Marker::Aborted { epoch: batch.epoch })),
             Some(Control::Emptied | Control::Other(_)) => {
                 self.illegible(Illegible::Emptied { offset });
             }

@@ -326,6 +326,8 @@ impl Coordination {
     /// What is to be asked at this time, if no answer is waited for.
     fn wants(&self, now: Instant) -> Option<Request> {
         match &self.phase {
+            // It would abort what another instance has open, if there is one.
+            Phase::Searching(search) if search.was_passed_by() => None,
             // What is open there is ended by that, too.
             Phase::Idle | Phase::Searching(_) => {
                 (self.wanted && self.identity.is_none() && !self.fenced)

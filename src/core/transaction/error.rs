@@ -55,6 +55,13 @@ pub enum TransactionError {
     InCallback,
 }
 
+impl TransactionError {
+    /// The coordinator says that it is at a later epoch: INVALID_PRODUCER_EPOCH or PRODUCER_FENCED.
+    pub(crate) fn is_of_later_epoch(&self) -> bool {
+        matches!(self, Self::Refused { error, .. } if matches!(error.code, 47 | 90))
+    }
+}
+
 /// Why a transaction was aborted, or can only be, or why nobody knows whether it was committed.
 ///
 /// ```

@@ -48,6 +48,11 @@ impl Search {
         &self.scope
     }
 
+    /// The coordinator was at a later epoch.
+    pub fn was_passed_by(&self) -> bool {
+        self.refused.is_of_later_epoch()
+    }
+
     /// The transaction whose marker somebody is to be asked for now.
     pub fn ask(&mut self, now: Instant) -> Option<Arc<Scope>> {
         if self.ask_at > now {
@@ -82,7 +87,7 @@ impl Search {
                 None
             }
             MarkerNews::Found(Marker::Committed) => Some(End::Committed),
-            MarkerNews::Found(Marker::Aborted) => {
+            MarkerNews::Found(Marker::Aborted { .. }) => {
                 Some(End::Aborted(Cause::Refused(self.refused.clone()).into()))
             }
             MarkerNews::Unknown(why) => Some(self.untold(why)),

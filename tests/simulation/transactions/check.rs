@@ -7,7 +7,7 @@ use forebay::{Outcome, Unconfirmed};
 use forebay_model_cluster::{At, Transactions, V2};
 
 use super::application::{Application, PLACE, offset_of};
-use super::journal::{Journal, Name, Sent, Told};
+use super::journal::{Journal, Name, Sent, Told, Transaction};
 use super::plan::Ending;
 use super::tally::Invariant;
 use super::troubles::GROUPS;
@@ -57,7 +57,7 @@ pub(super) fn check(application: &Application) {
     whole(&journal, &logs, &mut broken);
     once_and_in_order(application, &journal, &logs, &mut broken);
     outcomes(application, &journal, &logs, &mut broken);
-    reasons(application, &journal, &mut broken);
+    reasons(application, &journal, &logs, &mut broken);
     if !application.plan.deletes {
         offsets(application, &journal, &logs, &mut broken);
     }
@@ -278,7 +278,7 @@ fn outcomes(application: &Application, journal: &Journal, logs: &Logs, broken: &
 
 /// That nobody knows the end of a transaction, and that an instance is fenced, has a reason: the log, too,
 /// must not be able to tell.
-fn reasons(application: &Application, journal: &Journal, broken: &mut Broken<'_>) {
+fn reasons(application: &Application, journal: &Journal, logs: &Logs, broken: &mut Broken<'_>) {
     let world = &application.world;
     let troubles = *world.chronicle.troubles.borrow();
     let happened = |trouble: Trouble| troubles[trouble as usize] > 0;
@@ -289,8 +289,14 @@ fn reasons(application: &Application, journal: &Journal, broken: &mut Broken<'_>
     let forgotten = transactions.expiration < Transactions::FAIR.expiration;
     let passed = taken || timed_out || forgotten;
     for instance in &journal.fenced {
-        if !passed {
-            broken(Invariant::Fenced, format!("instance {instance}"));
+        let all = (0..).zip(&journal.transactions);
+        let last = all.filter(|(_, it)| it.instance == *instance).last();
+        let tells =
+            |(number, it): (u32, &Transaction)| tells_time(&it.told) && !logs.misleads(number);
+        let looks_taken = timed_out && !last.is_some_and(tells);
+        if !taken && !forgotten && !looks_taken {
+            let told = last.map(|it| &it.1.told);
+            broken(Invariant::Fenced, format!("instance {instance}, {told:?}"));
         }
     }
     // Nobody looks for what is not known by then.
@@ -313,6 +319,17 @@ fn reasons(application: &Application, journal: &Journal, broken: &mut Broken<'_>
         if is_unknown && (is_legible || !passed) {
             broken(Invariant::Unsure, format!("{number}: {:?}", it.told));
         }
+    }
+}
+
+/// Whether a producer can know that the time of this transaction was over, and that nobody has fenced it: by
+/// all answers to its commit, or by its marker. An abort whose answer was missed may have been carried out,
+/// and no log is read for it.
+fn tells_time(told: &Told) -> bool {
+    match told {
+        Told::Committed => true,
+        Told::Aborted(why) => why.starts_with("EndTxn"),
+        _ => false,
     }
 }
 

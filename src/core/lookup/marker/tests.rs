@@ -49,7 +49,8 @@ const OTHERS: (i64, i16) = (78, 9);
 #[test]
 fn the_first_marker_of_the_producer_behind_the_batch_decides_whatever_its_epoch_is() {
     for of in [OURS, NEXT, (PRODUCER, 9)] {
-        for (kind, expected) in [(0, Marker::Aborted), (1, Marker::Committed)] {
+        let aborted = Marker::Aborted { epoch: of.1 };
+        for (kind, expected) in [(0, aborted), (1, Marker::Committed)] {
             let told = after(&[
                 data(10..12, OURS),
                 data(12..14, OTHERS),

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::{Coordination, Phase};
 use crate::core::identity::Identity;
-use crate::core::lookup::MarkerNews;
+use crate::core::lookup::{Marker, MarkerNews};
 use crate::core::transaction::error::{Cause, TransactionError};
 use crate::core::transaction::scope::{End, Scope, Why};
 use crate::core::transaction::search::Search;
@@ -76,7 +76,7 @@ impl Coordination {
             self.go_on();
         }
         if let Some(end) = self.search().and_then(|search| search.vain(now)) {
-            self.found(end);
+            self.found(end, None);
         }
     }
 
@@ -193,7 +193,7 @@ impl Coordination {
             return self.begin_search(scope, why.clone(), now);
         }
         scope.has_ended(End::Aborted(Cause::Refused(why.clone()).into()));
-        if matches!(why, TransactionError::Refused { error, .. } if matches!(error.code, 47 | 90)) {
+        if why.is_of_later_epoch() {
             self.passed_by();
             return;
         }
@@ -216,16 +216,14 @@ impl Coordination {
     /// Has the marker of the transaction looked for: whether it was committed is not known otherwise. The
     /// coordinator is asked no more.
     fn begin_search(&mut self, scope: Arc<Scope>, refused: TransactionError, now: Instant) {
-        self.fenced |= matches!(
-            &refused,
-            TransactionError::Refused { error, .. } if matches!(error.code, 47 | 90)
-        );
+        // In protocol 1 it may be that time was over, which the marker tells.
+        self.fenced |= refused.is_of_later_epoch() && self.protocol == TransactionProtocol::V2;
         self.leave_identity();
         let search = Search::new(scope, refused, self.patience, now);
         let vain = search.vain(now);
         self.phase = Phase::Searching(search);
         if let Some(end) = vain {
-            self.found(end);
+            self.found(end, None);
         }
     }
 
@@ -253,20 +251,33 @@ impl Coordination {
 
     /// What has come of the look for the marker of a transaction.
     pub fn sought(&mut self, of: &Arc<Scope>, news: MarkerNews, now: Instant) {
+        let aborted_under = match news {
+            MarkerNews::Found(Marker::Aborted { epoch }) => Some(epoch),
+            _ => None,
+        };
         let end = match &mut self.phase {
             Phase::Searching(search) if Arc::ptr_eq(of, search.scope()) => search.heard(news, now),
             _ => None,
         };
         if let Some(end) = end {
-            self.found(end);
+            self.found(end, aborted_under);
         }
     }
 
-    /// The search is over.
-    fn found(&mut self, end: End) {
-        if let Phase::Searching(search) = &self.phase {
-            search.scope().has_ended(end);
-            self.phase = Phase::Idle;
+    /// The search is over. The epoch is that of the marker, if it is of an abort.
+    fn found(&mut self, end: End, aborted_under: Option<i16>) {
+        let Phase::Searching(search) = &self.phase else {
+            return;
+        };
+        let (scope, passed_by) = (Arc::clone(search.scope()), search.was_passed_by());
+        scope.has_ended(end);
+        self.phase = Phase::Idle;
+        // Under the next epoch it is its coordinator's own abort: till then it was open.
+        let was_open = |former: &Identity| former.epoch.checked_add(1) == aborted_under;
+        match self.bumps.filter(was_open) {
+            _ if !passed_by || self.fenced => {}
+            Some(former) => self.look_behind(scope, former),
+            None => self.has_been_fenced(),
         }
     }
 
@@ -278,11 +289,12 @@ impl Coordination {
     /// In protocol 2 another instance has taken the id, as a coordinator that aborted the transaction itself
     /// answers otherwise. In protocol 1 it may have done that under the next epoch, which it then gives to
     /// nobody. So an abort at that epoch is carried out there, and is refused if there is another instance:
-    /// that has a still later one. It has the next one itself only where nothing of ours was open.
+    /// that has a still later one. It has the next one itself only where nothing of ours was open. Whether a
+    /// commit in doubt was open till then its marker tells.
     fn passed_by(&mut self) {
         let Phase::Ending {
-            commit, in_doubt, ..
-        } = &mut self.phase
+            scope, in_doubt, ..
+        } = &self.phase
         else {
             return;
         };
@@ -290,15 +302,29 @@ impl Coordination {
         let was_open = !*in_doubt && is_known;
         let may_be_time =
             self.protocol == TransactionProtocol::V1 && was_open && !self.looks_behind;
-        if let Some(identity) = &mut self.identity
-            && let Some(epoch) = identity.epoch.checked_add(1)
-            && may_be_time
-        {
-            identity.epoch = epoch;
-            *commit = false;
-            self.looks_behind = true;
-            return;
+        let scope = Arc::clone(scope);
+        match self.identity {
+            Some(identity) if may_be_time => self.look_behind(scope, identity),
+            _ => self.has_been_fenced(),
         }
+    }
+
+    /// Has the transaction aborted once more at the epoch behind its own: that works if its time was over.
+    fn look_behind(&mut self, scope: Arc<Scope>, former: Identity) {
+        let Some(epoch) = former.epoch.checked_add(1) else {
+            return self.has_been_fenced();
+        };
+        self.identity = Some(Identity { epoch, ..former });
+        self.looks_behind = true;
+        self.phase = Phase::Ending {
+            scope,
+            commit: false,
+            in_doubt: false,
+        };
+    }
+
+    /// Another instance has taken the id.
+    fn has_been_fenced(&mut self) {
         self.phase = Phase::Idle;
         self.leave_identity();
         self.fenced = true;

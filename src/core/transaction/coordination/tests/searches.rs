@@ -37,13 +37,15 @@ impl Play {
     }
 }
 
+/// Of an end that another instance has brought about.
+const OTHERS: Marker = Marker::Aborted { epoch: 2 };
 const NOT_YET: MarkerNews = MarkerNews::NotYet { refresh: false };
 
 #[test]
 fn the_marker_tells_whether_it_was_committed() {
     for protocol in [TransactionProtocol::V1, TransactionProtocol::V2] {
         for (code, fenced) in [(90, true), (47, true), (49, false), (53, false)] {
-            for marker in [Marker::Committed, Marker::Aborted] {
+            for marker in [Marker::Committed, OTHERS] {
                 let (mut play, scope) = in_doubt(protocol, code);
                 assert!(play.seeks());
                 play.sought(&scope, NOT_YET);
@@ -51,7 +53,7 @@ fn the_marker_tells_whether_it_was_committed() {
                 play.sought(&scope, MarkerNews::Found(marker));
                 match (marker, scope.end()) {
                     (Marker::Committed, Some(End::Committed)) => {}
-                    (Marker::Aborted, Some(End::Aborted(why))) => {
+                    (Marker::Aborted { .. }, Some(End::Aborted(why))) => {
                         assert!(matches!(&*why.cause, Cause::Refused(_)), "{why:?}");
                     }
                     (_, end) => panic!("{marker:?}: {end:?}"),
@@ -62,6 +64,42 @@ fn the_marker_tells_whether_it_was_committed() {
                 assert_eq!(refused, fenced, "{code}");
             }
         }
+    }
+}
+
+/// An abort under the next epoch is the coordinator's own: nothing was committed, and the epoch was given to
+/// nobody. So it is asked whether that is still so.
+#[test]
+fn in_protocol_1_the_marker_tells_time_that_was_over_from_another_instance() {
+    for code in [90, 47] {
+        for is_time in [true, false] {
+            let (mut play, scope) = in_doubt(TransactionProtocol::V1, code);
+            // InitProducerId would abort what a newer instance has open.
+            assert!(matches!(play.it.begin(), Begin::Wait));
+            play.quiet();
+            play.sought(&scope, MarkerNews::Found(Marker::Aborted { epoch: 1 }));
+            assert!(matches!(scope.end(), Some(End::Aborted(_))));
+            assert!(matches!(play.it.begin(), Begin::Wait));
+            if is_time {
+                play.unanswered(&ABORT);
+                play.done(&ABORT, None);
+                assert!(matches!(play.it.begin(), Begin::Wait));
+                play.done(&BUMP(Some(identity(1))), Some(identity(2)));
+                play.begin();
+            } else {
+                play.refused(&ABORT, 90);
+                assert!(matches!(play.it.begin(), Begin::Refused(_)));
+                play.quiet();
+            }
+        }
+    }
+    // Whatever else there is says that another instance has the id, or does not say.
+    let never = MarkerNews::Unknown("no READ on the topic".into());
+    for news in [MarkerNews::Found(Marker::Committed), never] {
+        let (mut play, scope) = in_doubt(TransactionProtocol::V1, 90);
+        play.sought(&scope, news);
+        assert!(matches!(play.it.begin(), Begin::Refused(_)));
+        play.quiet();
     }
 }
 
@@ -134,7 +172,7 @@ fn whoever_is_not_fenced_has_it_ended_meanwhile_if_another_is_to_begin() {
         matches!(play.it.begin(), Begin::Wait),
         "one after the other"
     );
-    play.sought(&scope, MarkerNews::Found(Marker::Aborted));
+    play.sought(&scope, MarkerNews::Found(OTHERS));
     play.begin();
 }
 

@@ -290,9 +290,9 @@ impl PartitionActor {
         }
         if self.ledger().next_expiry().is_some_and(|at| at <= now) {
             self.note_blocked(Some(now));
-            let expired = self.ledger().expire(now);
-            self.apply(expired);
         }
+        let expired = self.ledger().expire(now);
+        self.apply(expired);
         self.expire_doubts();
     }
 

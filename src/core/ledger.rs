@@ -255,9 +255,9 @@ impl Ledger {
     /// a silence. It would then append a retry of the batch before a second time. And if it refused the
     /// batch behind, it would accept the one behind that.
     fn goes_alone(&self) -> bool {
-        let is_risky = |entry: &Entry| entry.unresolved || self.is_old(entry);
-        let next = || self.entries.iter().find(|entry| !entry.lent);
-        self.stamped().any(is_risky) || next().is_some_and(is_risky)
+        let next = self.entries.iter().find(|entry| !entry.lent);
+        let mut concerned = self.stamped().chain(next);
+        concerned.any(|entry| entry.unresolved || self.is_old(entry))
     }
 
     /// Whether brokers may forget the producer at any time once they have appended the batch.
@@ -448,7 +448,6 @@ impl Ledger {
             let written = true;
             effects.extend(self.report(id, Report::Returned { written, error }, now));
         }
-        self.leave_broken_line(&mut effects);
         effects
     }
 

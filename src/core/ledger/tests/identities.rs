@@ -307,14 +307,3 @@ fn an_append_after_the_delivery_timeout_is_there_once_and_affects_no_other_batch
         assert_eq!(broker.values(), expected);
     }
 }
-
-/// A panic may come between the two.
-#[test]
-fn a_restart_leaves_an_identity_whose_sequence_numbers_have_a_gap() {
-    let mut line = Line::proven();
-    line.ledger.break_line();
-    let effects = line.ledger.recover(line.now);
-    line.note(effects);
-    assert_eq!(line.left, [FIRST]);
-    assert!(line.ledger.wants_identity());
-}

@@ -1,0 +1,169 @@
+use super::*;
+
+const NONE: [u64; 0] = [];
+
+/// A chunk of 100 bytes for each record.
+fn chunk(slot: u32, offset: u32, position: u64, count: u32) -> ChunkUse {
+    ChunkUse {
+        offset,
+        slot,
+        position,
+        count,
+        bytes: count * 100,
+        newest: position as i64,
+    }
+}
+
+/// Full segments of 10,000 bytes with these chunks.
+fn catalog(segments: &[&[ChunkUse]]) -> Catalog {
+    let mut catalog = Catalog::default();
+    for (number, chunks) in (0..).zip(segments) {
+        catalog.segment(number, 10_000, true);
+        for chunk in *chunks {
+            catalog.chunk_closed(number, *chunk);
+        }
+    }
+    catalog
+}
+
+fn where_is(catalog: &Catalog, slot: u32) -> Vec<(u64, u64, u64)> {
+    let held = catalog.held(slot, 0);
+    held.map(|held| (held.segment, held.from, held.to))
+        .collect()
+}
+
+#[test]
+fn a_segment_is_free_once_all_of_it_is_settled() {
+    let mut catalog = catalog(&[
+        &[chunk(1, 64, 0, 10), chunk(2, 128, 0, 5)],
+        &[chunk(1, 64, 10, 5)],
+    ]);
+    assert_eq!(catalog.free(), NONE);
+    assert_eq!(catalog.settle(1, 0..10, 0), NONE);
+    assert_eq!(catalog.settle(2, 3..5, 0), NONE);
+    assert_eq!(catalog.settle(2, 0..3, 0), [0]);
+    assert_eq!(catalog.settle(2, 0..3, 0), NONE, "it was told already");
+    assert_eq!(catalog.total_bytes(), 20_000);
+    catalog.removed(0);
+    catalog.removed(1);
+    assert_eq!(catalog.total_bytes(), 10_000, "one that is needed stays");
+    assert_eq!(catalog.settle(1, 8..15, 0), [1]);
+}
+
+#[test]
+fn one_that_is_being_filled_is_not_free() {
+    let mut catalog = Catalog::default();
+    catalog.segment(7, 10_000, false);
+    catalog.chunk_opened(7, 64);
+    catalog.settle(1, 0..10, 0);
+    assert!(!catalog.segment_full(7), "a chunk is open");
+    assert!(
+        catalog.chunk_closed(7, chunk(1, 64, 0, 10)),
+        "settled before it was closed"
+    );
+    catalog.segment(8, 10_000, false);
+    assert!(
+        !catalog.chunk_closed(8, chunk(1, 64, 10, 0)),
+        "more chunks may begin"
+    );
+    assert!(catalog.segment_full(8));
+    assert_eq!(catalog.free(), [7, 8]);
+}
+
+#[test]
+fn records_are_found_in_the_order_of_their_positions() {
+    let catalog = catalog(&[
+        &[chunk(1, 64, 10, 10)],
+        &[chunk(1, 64, 0, 10), chunk(1, 128, 20, 5)],
+    ]);
+    assert_eq!(
+        where_is(&catalog, 1),
+        [(1, 0, 10), (0, 10, 20), (1, 20, 25)]
+    );
+    let from: Vec<_> = catalog.held(1, 15).map(|held| held.from).collect();
+    assert_eq!(from, [10, 20]);
+    assert_eq!(catalog.end(1), 25);
+    assert_eq!(catalog.held(9, 0).count(), 0);
+}
+
+#[test]
+fn what_is_there_twice_is_held_once() {
+    let mut catalog = catalog(&[
+        &[chunk(1, 64, 0, 10)],
+        // Copied before a crash, with more than could be read of the first.
+        &[chunk(1, 64, 5, 10)],
+        &[chunk(1, 64, 0, 20)],
+        &[chunk(1, 64, 2, 8)],
+    ]);
+    assert_eq!(
+        where_is(&catalog, 1),
+        [(0, 0, 10), (1, 10, 15), (2, 15, 20)]
+    );
+    assert_eq!(catalog.free(), [3]);
+    assert_eq!(catalog.settle(1, 0..15, 0), [0, 1]);
+    assert_eq!(catalog.settle(1, 15..20, 0), [2]);
+}
+
+#[test]
+fn what_is_lost_is_missing_until_it_is_settled() {
+    let mut catalog = catalog(&[&[chunk(1, 64, 0, 10), chunk(1, 128, 15, 5)]]);
+    catalog.settle(1, 0..5, 0);
+    assert_eq!(catalog.missing(1), [10..15]);
+    catalog.reached(1, 30);
+    catalog.settle(1, 12..13, 0);
+    assert_eq!(catalog.missing(1), [10..12, 13..15, 20..30]);
+    catalog.settle(1, 5..30, 0);
+    assert_eq!(catalog.missing(1), []);
+    assert_eq!(catalog.missing(2), []);
+}
+
+#[test]
+fn little_that_is_left_of_old_segments_is_moved() {
+    let dead = chunk(9, 64, 0, 20);
+    let mut catalog = catalog(&[
+        &[dead, chunk(1, 6400, 0, 60)],
+        &[chunk(9, 64, 20, 30)],
+        &[chunk(9, 64, 50, 1)],
+    ]);
+    assert_eq!(catalog.moves(1), [], "80 of 100, and 30");
+    catalog.settle(1, 0..60, 0);
+    catalog.settle(9, 3..5, 0);
+    assert_eq!(catalog.moves(3), [], "all are new");
+    let held = |from, to| Held {
+        segment: 0,
+        used: dead,
+        from,
+        to,
+    };
+    let first = Move {
+        segment: 0,
+        records: vec![(9, held(0, 3)), (9, held(5, 20))],
+    };
+    assert_eq!(catalog.moves(1), [first]);
+    assert_eq!(catalog.unsettled_bytes(), (18 + 30 + 1) * 100);
+    // Copies of both parts take their place, and nothing holds the old segment.
+    catalog.segment(3, 10_000, false);
+    assert_eq!(catalog.moved(3, chunk(9, 64, 0, 3)), NONE);
+    assert_eq!(catalog.moved(3, chunk(9, 128, 5, 15)), [0]);
+    assert_eq!(
+        where_is(&catalog, 9),
+        [(3, 0, 3), (3, 5, 20), (1, 20, 50), (2, 50, 51)]
+    );
+}
+
+#[test]
+fn the_oldest_is_the_first_of_some_slot() {
+    let mut catalog = catalog(&[&[chunk(1, 64, 50, 10), chunk(2, 128, 40, 10)]]);
+    let of = |slot, position, newest| Oldest {
+        slot,
+        position,
+        newest,
+    };
+    assert_eq!(catalog.oldest(), Some(of(2, 40, 40)));
+    catalog.settle(2, 40..42, 0);
+    assert_eq!(catalog.oldest(), Some(of(2, 42, 40)));
+    catalog.settle(2, 42..50, 0);
+    assert_eq!(catalog.oldest(), Some(of(1, 50, 50)));
+    catalog.settle(1, 0..60, 0);
+    assert_eq!(catalog.oldest(), None);
+}

@@ -1,0 +1,108 @@
+//! The seat of a partition in the spool: where its stage copies what it appends.
+
+use std::sync::Arc;
+
+use super::chunk::{Appending, Batch, Chunk};
+use super::space::Space;
+
+/// Bytes of a partition's first chunk. Each chunk that was filled is followed by one of twice its size.
+const FIRST: usize = 4 << 10;
+/// Bytes of the largest chunk, unless a single record needs more.
+const LARGEST: usize = 256 << 10;
+
+/// The place in the spool where one partition's records are copied to. Its stage owns it, under its claim.
+#[derive(Debug)]
+pub struct Seat {
+    space: Arc<Space>,
+    slot: u32,
+    /// The position of the next record.
+    next: u64,
+    chunk: Option<(u64, Chunk)>,
+    /// How often segments had been given up when the chunk was begun.
+    given_up: u64,
+    /// Bytes of the next chunk.
+    size: usize,
+    /// The batch that goes on behind the last chunk.
+    batch: Option<Batch>,
+}
+
+impl Seat {
+    pub fn new(space: Arc<Space>, slot: u32) -> Self {
+        Self {
+            next: space.next_position(slot),
+            space,
+            slot,
+            chunk: None,
+            given_up: 0,
+            size: FIRST,
+            batch: None,
+        }
+    }
+
+    /// The position of the next record.
+    pub fn next_position(&self) -> u64 {
+        self.next
+    }
+
+    /// Whether so many bytes of records fit into the present chunk.
+    #[inline]
+    pub fn has_room(&self, bytes: usize) -> bool {
+        self.room() >= bytes
+    }
+
+    /// Bytes of records that fit into the present chunk.
+    #[inline]
+    pub fn room(&self) -> usize {
+        match &self.chunk {
+            Some((_, chunk)) if self.given_up == self.space.given_up() => chunk.room(),
+            _ => 0,
+        }
+    }
+
+    /// Sees to it that so many bytes fit. `false` if there is no space now.
+    pub fn make_room(&mut self, bytes: usize) -> bool {
+        if self.has_room(bytes) {
+            return true;
+        }
+        self.given_up = self.space.given_up();
+        let least = Chunk::length_for(bytes);
+        let wanted = self.size.max(least);
+        let Some(next) = self
+            .space
+            .begin((wanted, least), self.slot, self.next, self.batch)
+        else {
+            return false;
+        };
+        self.leave();
+        self.size = (2 * self.size).min(LARGEST);
+        self.chunk = Some(next);
+        true
+    }
+
+    /// Copies records that were just appended to a batch. Room was made for them before.
+    #[inline]
+    pub fn append(&mut self, appending: &Appending<'_>) -> bool {
+        let Some((_, chunk)) = &mut self.chunk else {
+            return false;
+        };
+        if !chunk.append(appending) {
+            return false;
+        }
+        self.next += u64::from(appending.count);
+        self.batch = chunk.batch();
+        true
+    }
+
+    /// Ends the present chunk.
+    pub fn leave(&mut self) {
+        if let Some((segment, chunk)) = self.chunk.take() {
+            self.space.end(segment, &chunk);
+        }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}

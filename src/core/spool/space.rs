@@ -1,0 +1,229 @@
+//! Space for chunks: the segment that is being filled, and those that are ready to follow it.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use super::chunk::{self, Batch, Chunk, ChunkUse, Place};
+use super::file_header::PAGE;
+use super::frame::Source;
+use super::region::Region;
+
+/// A segment that nothing is in yet.
+#[derive(Debug, Clone)]
+pub struct EmptySegment {
+    pub number: u64,
+    pub salt: u64,
+    pub region: Arc<dyn Region>,
+}
+
+/// What the spool's owner has to know of chunks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SpaceEvent {
+    /// A partition fills this chunk from now on.
+    Opened {
+        segment: u64,
+        offset: u32,
+        length: u32,
+        slot: u32,
+        position: u64,
+    },
+    /// A chunk is filled.
+    Closed {
+        segment: u64,
+        used: ChunkUse,
+        accepted: Vec<Source>,
+    },
+    /// No more chunks are taken from this segment.
+    Left(u64),
+}
+
+/// Gives partitions places for their chunks, one behind the other.
+///
+/// Invariant: chunks of a segment have no gaps between them. A reader that knows the length of one finds the
+/// next, so nothing hides behind a chunk whose owner was killed.
+pub struct Space {
+    inner: Mutex<Inner>,
+    /// How often segments were given up. Chunks of before are left.
+    given_up: AtomicU64,
+    wake: OnceLock<Box<dyn Fn() + Send + Sync>>,
+}
+
+#[derive(Default)]
+struct Inner {
+    active: Option<(EmptySegment, usize)>,
+    ready: VecDeque<EmptySegment>,
+    events: Vec<SpaceEvent>,
+    /// The slots that the journal has, with the position of the next record. Nothing is copied for others.
+    slots: HashMap<u32, u64>,
+    closed: bool,
+}
+
+impl Space {
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self {
+            inner: Mutex::default(),
+            given_up: AtomicU64::new(0),
+            wake: OnceLock::new(),
+        })
+    }
+
+    /// Sets how its owner is woken, when there is an event. Only the first call counts.
+    pub fn wake_with(&self, wake: impl Fn() + Send + Sync + 'static) {
+        let _ = self.wake.set(Box::new(wake));
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        // Nothing panics under it half way.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wake(&self) {
+        if let Some(wake) = self.wake.get() {
+            wake();
+        }
+    }
+
+    /// Another segment is ready.
+    pub fn add(&self, segment: EmptySegment) {
+        self.inner().ready.push_back(segment);
+    }
+
+    /// Segments that are ready and not begun.
+    pub fn ready(&self) -> usize {
+        self.inner().ready.len()
+    }
+
+    /// Whether a chunk can be begun, unless it is to be very long.
+    pub fn has_any(&self) -> bool {
+        let inner = self.inner();
+        inner.active.is_some() || !inner.ready.is_empty()
+    }
+
+    /// The journal has this slot.
+    pub fn register(&self, slot: u32) {
+        self.inner().slots.entry(slot).or_default();
+    }
+
+    /// A slot whose next record has this position.
+    pub fn resume(&self, slot: u32, next: u64) {
+        self.inner().slots.insert(slot, next);
+    }
+
+    /// The position of the slot's next record.
+    pub fn next_position(&self, slot: u32) -> u64 {
+        self.inner().slots.get(&slot).copied().unwrap_or_default()
+    }
+
+    /// The segment takes no more: its disk has failed. All partitions leave their chunks.
+    pub fn give_up(&self, number: u64) {
+        let mut inner = self.inner();
+        let is_it = |active: &mut (EmptySegment, usize)| active.0.number == number;
+        if inner.active.take_if(is_it).is_some() {
+            inner.events.push(SpaceEvent::Left(number));
+        }
+        inner.ready.retain(|segment| segment.number != number);
+        drop(inner);
+        self.given_up.fetch_add(1, Ordering::Release);
+        self.wake();
+    }
+
+    /// How often segments were given up.
+    #[inline]
+    pub fn given_up(&self) -> u64 {
+        self.given_up.load(Ordering::Relaxed)
+    }
+
+    /// Gives out nothing any more.
+    pub fn close(&self) {
+        self.inner().closed = true;
+    }
+
+    /// What happened since the last call.
+    pub fn events(&self) -> Vec<SpaceEvent> {
+        std::mem::take(&mut self.inner().events)
+    }
+
+    /// Begins a chunk of `wanted` bytes, or of fewer where the segment has no more, but `least`. `None` if
+    /// no segment is ready.
+    pub fn begin(
+        &self,
+        (wanted, least): (usize, usize),
+        slot: u32,
+        position: u64,
+        batch: Option<Batch>,
+    ) -> Option<(u64, Chunk)> {
+        let mut inner = self.inner();
+        let begun = inner.begin((wanted, least), slot, position, batch);
+        let any = !inner.events.is_empty();
+        drop(inner);
+        if any {
+            self.wake();
+        }
+        begun
+    }
+
+    /// A chunk takes no more.
+    pub fn end(&self, segment: u64, chunk: &Chunk) {
+        let closed = SpaceEvent::Closed {
+            segment,
+            used: chunk.used(),
+            accepted: chunk.accepted().to_vec(),
+        };
+        let mut inner = self.inner();
+        inner.slots.insert(chunk.used().slot, chunk.next_position());
+        inner.events.push(closed);
+        drop(inner);
+        self.wake();
+    }
+}
+
+impl Inner {
+    fn begin(
+        &mut self,
+        (wanted, least): (usize, usize),
+        slot: u32,
+        position: u64,
+        batch: Option<Batch>,
+    ) -> Option<(u64, Chunk)> {
+        if self.closed || !self.slots.contains_key(&slot) {
+            return None;
+        }
+        let room = |active: &(EmptySegment, usize)| active.0.region.len().saturating_sub(active.1);
+        if let Some(full) = self.active.take_if(|active| room(active) < least) {
+            self.events.push(SpaceEvent::Left(full.0.number));
+        }
+        if self.active.is_none() {
+            let next = self.ready.pop_front()?;
+            self.active = Some((next, PAGE));
+        }
+        let (segment, at) = self.active.as_mut()?;
+        let left = segment.region.len() - *at;
+        let length = wanted.max(least).min(left) / chunk::ALIGN * chunk::ALIGN;
+        let place = Place {
+            region: Arc::clone(&segment.region),
+            salt: segment.salt,
+            at: u32::try_from(*at).ok()?,
+            length: u32::try_from(length).ok()?,
+        };
+        let chunk = Chunk::begin(place, slot, position, batch)?;
+        self.events.push(SpaceEvent::Opened {
+            segment: segment.number,
+            offset: *at as u32,
+            length: length as u32,
+            slot,
+            position,
+        });
+        *at += length;
+        Some((segment.number, chunk))
+    }
+}
+
+impl fmt::Debug for Space {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Space")
+            .field("ready", &self.ready())
+            .finish_non_exhaustive()
+    }
+}

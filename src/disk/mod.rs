@@ -1,0 +1,31 @@
+//! Files: a directory of them, their memory, and the threads that wait for disks.
+//!
+//! What is in the files is [`core::spool`](crate::core::spool)'s. All here blocks, and so belongs on
+//! threads of its own; nothing here knows actix or tokio.
+
+mod directory;
+mod error;
+mod events;
+mod maker;
+mod mapped;
+#[cfg(any(test, feature = "internals"))]
+mod model;
+mod names;
+mod queue;
+mod recovery;
+mod spares;
+mod store;
+mod syncer;
+mod written;
+
+pub use directory::Directory;
+pub use error::DiskError;
+pub use events::{DiskEvent, DiskEvents};
+pub use maker::{FileOrder, Maker, Making};
+#[cfg(any(test, feature = "internals"))]
+pub use model::{ModelDisk, ModelStore};
+pub use queue::{SyncQueue, Synced, Ticket, Watched};
+pub use recovery::{FoundSegment, Recovered, file_name, recover};
+pub use store::{Store, StoredFile};
+pub use syncer::Syncer;
+pub use written::Written;

@@ -6,16 +6,26 @@ use std::time::Instant;
 use actix::prelude::*;
 use tokio::sync::oneshot;
 
-use super::messages::{LeaseMemory, WantTopic};
+use super::messages::{LeaseMemory, WaitForSpace, WantTopic};
+use super::spool::SpoolActor;
 use super::{MetadataActor, PoolActor, RuntimeActor, now};
 use crate::core::memory::{Buffer, Refusal};
-use crate::intake::backend::{Backend, TopicReply};
+use crate::disk::Written;
+use crate::intake::backend::{Backend, Synced, TopicReply};
 
 /// Turns the calls of the intake into messages to the actors.
 pub(crate) struct ActorBackend {
     pool: Addr<PoolActor>,
     metadata: Addr<MetadataActor>,
     runtime: Addr<RuntimeActor>,
+    spool: Option<SpoolDoor>,
+}
+
+/// What callers need of the spool.
+pub(crate) struct SpoolDoor {
+    pub spool: Addr<SpoolActor>,
+    /// Set where a record is accepted when it is on the disk.
+    pub written: Option<Arc<Written>>,
 }
 
 impl ActorBackend {
@@ -23,11 +33,13 @@ impl ActorBackend {
         pool: &Addr<PoolActor>,
         metadata: &Addr<MetadataActor>,
         runtime: &Addr<RuntimeActor>,
+        spool: Option<SpoolDoor>,
     ) -> Self {
         Self {
             pool: pool.clone(),
             metadata: metadata.clone(),
             runtime: runtime.clone(),
+            spool,
         }
     }
 }
@@ -61,6 +73,22 @@ impl Backend for ActorBackend {
             reply,
         });
         granted
+    }
+
+    fn wait_for_space(&self, deadline: Instant) -> oneshot::Receiver<Result<(), Arc<str>>> {
+        let (reply, answer) = oneshot::channel();
+        if let Some(door) = &self.spool {
+            door.spool.do_send(WaitForSpace { deadline, reply });
+        }
+        answer
+    }
+
+    fn synced(&self) -> Option<Synced> {
+        let written = self.spool.as_ref()?.written.as_ref()?;
+        let synced = written.synced();
+        Some(Box::pin(async move {
+            synced.await.map_err(|error| error.to_string().into())
+        }))
     }
 
     fn is_running(&self) -> bool {

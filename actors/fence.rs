@@ -37,6 +37,8 @@ pub(crate) struct FenceActor {
     /// Who gives identities that no marker can fence.
     plain: Addr<IdentityActor>,
     runtime: Recipient<LeaveProducer>,
+    /// Who has to know of producer ids before they are used.
+    spool: Option<Recipient<RecordId>>,
     troubles: Troubles,
     clock: Addr<ClockActor>,
     alarm: Alarm,
@@ -56,6 +58,7 @@ impl FenceActor {
         dial: DialFence,
         plain: Addr<IdentityActor>,
         (clock, runtime): (Addr<ClockActor>, Recipient<LeaveProducer>),
+        spool: Option<Recipient<RecordId>>,
         guard: Guard,
     ) -> Self {
         Self {
@@ -68,6 +71,7 @@ impl FenceActor {
             waiting: BTreeMap::new(),
             plain,
             runtime,
+            spool,
             troubles: Troubles::default(),
             clock,
             alarm: Alarm::default(),
@@ -134,8 +138,19 @@ impl FenceActor {
         }
         self.clients.insert(id, client);
         self.note(request, &answer);
-        match self.fences.answered(id, request, answer, now()) {
+        let heard = self.fences.answered(id, request, answer, now());
+        if let Some(spool) = &self.spool {
+            for (name, producer_id) in self.fences.obtained() {
+                spool.do_send(RecordId { name, producer_id });
+            }
+        }
+        match heard {
             Heard::Nothing => {}
+            Heard::Denied(why) if self.spool.is_some() => tracing::warn!(
+                %why,
+                "no transactional id can be used, so nothing of the spool is sent; grant WRITE on \
+                 transactional ids with forebay.unknown.transactional.id.prefix"
+            ),
             Heard::Denied(why) => tracing::warn!(
                 %why,
                 "no transactional id can be used for fences, so what is in doubt waits for the next \
@@ -144,7 +159,10 @@ impl FenceActor {
             ),
             Heard::Refused(partition, why) => {
                 tracing::warn!(%partition, %why, "no marker can be written to the partition");
-                if let Some(mut waiting) = self.waiting.remove(&partition) {
+                let left = self.waiting.get(&partition).and_then(|it| it.wanted.left);
+                if self.fences.insists_on(&partition, left, now()) {
+                    // It waits alone.
+                } else if let Some(mut waiting) = self.waiting.remove(&partition) {
                     waiting.wanted.plain = true;
                     waits(&mut self.fences, &self.plain, &partition, &mut waiting);
                 }
@@ -235,6 +253,11 @@ impl Guarded for FenceActor {
 impl On<Resync> for FenceActor {
     fn on(&mut self, _: Resync, ctx: &mut Context<Self>) {
         self.plain.do_send(Resync);
+        if let Some(spool) = &self.spool {
+            for (name, producer_id) in self.fences.producers() {
+                spool.do_send(RecordId { name, producer_id });
+            }
+        }
         self.alarm = Alarm::default();
         self.serve(ctx);
     }

@@ -6,6 +6,7 @@
 //! messages: who sends it to whom, when, and what happens if it is lost.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -21,15 +22,17 @@ use crate::core::dispatch::{self, Demand, LoanHome};
 use crate::core::endpoint::Endpoint;
 use crate::core::figures::{BrokerFigures, Figures, LookupFigures, PartitionFigures};
 use crate::core::identity::{Identity, Wanted};
-use crate::core::ledger::Report;
+use crate::core::ledger::{self, Report};
 use crate::core::lookup::{Fence, Log, MarkerNews, News, Wish};
 use crate::core::memory::{Buffer, Refusal};
 use crate::core::record::TopicPartition;
 use crate::core::security::{Certificate, SecurityError};
+use crate::core::spool::{Line, Spooled};
 use crate::core::supervision::Component;
 use crate::core::tally::{OutcomeCounts, Outcomes};
 use crate::core::transaction::{GroupOffsets, Scope, TransactionError};
 use crate::core::wire::{LeaderHint, Node};
+use crate::disk::DiskEvent;
 use crate::intake::backend::TopicReply;
 
 /// An address that is known only by a message that it accepts.
@@ -60,6 +63,9 @@ pub(crate) trait PartitionPeer:
     + Accepts<RefuseIdentity>
     + Accepts<RefuseBatches>
     + Accepts<LogNews>
+    + Accepts<LineRecorded>
+    + Accepts<OutcomesRecorded>
+    + Accepts<ReadBackDone>
 {
 }
 
@@ -280,6 +286,99 @@ pub(crate) struct FenceSeen {
 #[derive(Message, Clone)]
 #[rtype(result = "()")]
 pub(crate) struct LeaveProducer(pub i64);
+
+/// A topic partition gets a number in the spool. Sent by the RuntimeActor to the SpoolActor, before callers
+/// can send to it.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct OpenSlot {
+    pub slot: u32,
+    pub topic_partition: TopicPartition,
+    pub topic_id: Uuid,
+}
+
+/// A caller waits for space in the spool.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct WaitForSpace {
+    pub deadline: Instant,
+    pub reply: oneshot::Sender<Result<(), Arc<str>>>,
+}
+
+/// Chunks were begun or filled. Sent by whoever does so, on any thread, to the SpoolActor.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct SpaceChanged;
+
+/// A producer id was obtained for a transactional id. Sent by the FenceActor to the SpoolActor, before it
+/// gives the producer id to any partition.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct RecordId {
+    pub name: Arc<str>,
+    pub producer_id: i64,
+}
+
+/// The journal is to have a line. Sent by the partition to the SpoolActor.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct RecordLine {
+    pub slot: u32,
+    pub line: Line,
+    pub who: PartitionAddr,
+}
+
+/// The disk has the line. Sent by the SpoolActor to the partition.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct LineRecorded(pub Line);
+
+/// The journal is to have outcomes. Sent by the partition to the SpoolActor. What was not acked is told when
+/// that is done.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct RecordOutcomes {
+    pub slot: u32,
+    pub records: Vec<ledger::Record>,
+    pub who: PartitionAddr,
+}
+
+/// The journal has the outcomes of what begins at these positions. Sent by the SpoolActor to the partition.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct OutcomesRecorded(pub Vec<u64>);
+
+/// Batches are to be read back from the spool. Sent by the partition to the SpoolActor.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct ReadBackFrom {
+    pub slot: u32,
+    pub position: u64,
+    /// At most so many records.
+    pub records: u64,
+    pub who: PartitionAddr,
+}
+
+/// What was read back. Sent by the SpoolActor to the partition.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct ReadBackDone {
+    /// Where it was to begin.
+    pub position: u64,
+    pub batches: Vec<Spooled>,
+    /// Records that should be there, and are damaged.
+    pub missing: Vec<Range<u64>>,
+}
+
+/// What came of an order to the disk. Sent by its thread to the SpoolActor.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct DiskTold(pub DiskEvent);
+
+/// Memory is used up: what waits is to be on the disk alone. Sent by the RuntimeActor to all partitions.
+#[derive(Message, Clone, Copy)]
+#[rtype(result = "()")]
+pub(crate) struct Spill;
 
 /// A partition wants to know something of its log. Sent by the partition to the LookupActor. What it wanted
 /// before is over.

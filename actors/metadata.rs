@@ -275,6 +275,9 @@ impl On<WantTopic> for MetadataActor {
         } = message;
         // It may have become known while this message waited.
         let known = self.topics.get(&topic);
+        // The spool remembers topics, and routes them before a broker was asked: then nobody waits.
+        let is_new = || self.metadata.view().topic(&topic).is_none();
+        let known = known.filter(|_| !(reply.is_closed() && is_new()));
         let known = known.filter(|it| partition.is_none_or(|named| it.place(named).is_some()));
         if let Some(known) = known {
             return drop(reply.send(Ok(known)));

@@ -28,6 +28,7 @@ mod runtime;
 pub(crate) mod security;
 mod sender;
 mod services;
+mod spool;
 mod transaction;
 
 pub(crate) use delivery::{DeliveryActor, DeliveryElsewhere, ToRecipient};
@@ -42,7 +43,7 @@ pub use partition::{PartitionActor, SendInTransaction, SendRecord};
 pub(crate) use pool::PoolActor;
 #[cfg(any(feature = "cli", feature = "internals"))]
 pub(crate) use runtime::connect_options;
-pub(crate) use runtime::{GetPartition, Runtime, RuntimeActor, RuntimeSpec};
+pub(crate) use runtime::{GetPartition, Runtime, RuntimeActor, RuntimeSpec, open_spool};
 pub(crate) use transaction::TransactionActor;
 
 use std::time::Instant;

@@ -10,6 +10,8 @@ mod lending;
 mod notify;
 mod resolving;
 mod send_record;
+mod spool;
+mod spool_slot;
 mod turns;
 
 use std::cell::{OnceCell, RefCell, RefMut};
@@ -43,6 +45,7 @@ use crate::meters::TopicMeters;
 
 use notify::SenderNotifier;
 pub use send_record::{SendInTransaction, SendRecord};
+pub(crate) use spool_slot::SpoolSlot;
 use turns::Turns;
 
 /// The batches of a partition. Callers share the stage and the gauge. When this is dropped, the
@@ -108,6 +111,8 @@ pub struct PartitionActor {
     blocked_by: Option<BlockedBy>,
     /// Records that came as messages.
     turns: Turns,
+    /// Its place in the spool, if its records are there.
+    spooled: Option<SpoolSlot>,
     alarm: Alarm,
 }
 
@@ -118,6 +123,7 @@ impl PartitionActor {
         services: Rc<SharedServices>,
         meters: Rc<TopicMeters>,
         intake: Arc<Intake>,
+        spooled: Option<SpoolSlot>,
         guard: Guard,
     ) -> Self {
         let freed = services.freed.get();
@@ -144,6 +150,7 @@ impl PartitionActor {
             waits_for_leader: false,
             blocked_by: None,
             turns: Turns::default(),
+            spooled,
             alarm: Alarm::default(),
         }
     }
@@ -209,6 +216,7 @@ impl PartitionActor {
             self.ask_identity(ctx);
         }
         self.look(has_batches, ctx);
+        self.ask_spool(ctx);
         // While its log is looked into, the topic is in use.
         let seeks = self.seeking.is_some();
         self.shared.gauge.queued(batches + usize::from(seeks));
@@ -330,6 +338,8 @@ impl PartitionActor {
         self.set_announced(None);
         self.asked_identity = None;
         self.looking = None;
+        self.forget_asked();
+        self.record(self.ledger().unrecorded());
         self.alarm = Alarm::default();
         self.collect_and_act(now(), ctx);
     }
@@ -339,7 +349,12 @@ impl PartitionActor {
             settled,
             refresh_metadata,
             witness,
+            records,
+            resent,
+            lost,
         } = effects;
+        self.record(records);
+        self.tell_of_damage(resent.as_deref(), lost);
         if let Some(appended) = witness {
             self.bear(appended);
         }
@@ -369,14 +384,15 @@ impl Actor for PartitionActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
+        self.resume(ctx);
         self.collect_and_act(now(), ctx);
     }
 }
 
 guarded!(
     PartitionActor: WakePartition, QueueState, Tick, SetLeader, Take, LoanReturned, SetIdentity,
-    RefuseIdentity, RefuseBatches, FlushPartition, BlockedBy, LogNews, LeaveProducer, FindMarker, Resync,
-    Restart, Retire
+    RefuseIdentity, RefuseBatches, FlushPartition, BlockedBy, LogNews, LeaveProducer, FindMarker,
+    LineRecorded, OutcomesRecorded, ReadBackDone, Spill, Resync, Restart, Retire
 );
 
 impl Guarded for PartitionActor {
@@ -485,7 +501,8 @@ impl On<RefuseIdentity> for PartitionActor {
     /// left its identity.
     fn on(&mut self, RefuseIdentity(why): RefuseIdentity, ctx: &mut Context<Self>) {
         self.asked_identity = None;
-        if self.ledger().wants_identity() && !self.services.rules.transactional {
+        let waits = self.services.rules.transactional || self.spooled.is_some();
+        if self.ledger().wants_identity() && !waits {
             self.abandon(|_| Reason::NoProducerId {
                 why: Arc::clone(&why),
             });
@@ -502,7 +519,8 @@ impl On<RefuseBatches> for PartitionActor {
             return;
         }
         self.set_announced(None);
-        let settled_later = self.ledger().is_lent() || self.ledger().is_in_doubt();
+        let settled_later =
+            self.spooled.is_some() || self.ledger().is_lent() || self.ledger().is_in_doubt();
         if settled_later {
             self.blocked_by = Some(why.into());
         } else {

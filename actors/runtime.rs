@@ -6,6 +6,8 @@ mod ending;
 mod figures;
 mod install;
 mod leaving;
+mod slots;
+mod spooling;
 mod start;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -38,9 +40,10 @@ use crate::intake::Intake;
 use crate::intake::topics::{PartitionRoute, Topics};
 use crate::net::ConnectOptions;
 
+use slots::Spooling;
 #[cfg(any(feature = "cli", feature = "internals"))]
 pub(crate) use start::connect_options;
-pub(crate) use start::{Runtime, RuntimeSpec};
+pub(crate) use start::{Runtime, RuntimeSpec, open_spool};
 
 /// A partition whose actor runs.
 struct PartitionEntry {
@@ -53,6 +56,12 @@ struct PartitionEntry {
     asleep: bool,
     /// The application has its address, which is good until the end.
     addressed: bool,
+}
+
+impl PartitionEntry {
+    fn has_leader(&self) -> bool {
+        self.told.as_ref().is_some_and(|told| told.leader.is_some())
+    }
 }
 
 /// A sender whose actor runs.
@@ -118,6 +127,8 @@ pub(crate) struct RuntimeActor {
 
     /// Who begins and ends transactions, if there is a `transactional.id`.
     transactions: Option<Addr<TransactionActor>>,
+    /// Set if there is a spool.
+    spooling: Option<Spooling>,
     closing: Option<Closing>,
     /// Gets what became of the close when every actor has stopped.
     ended: Option<watch::Sender<Option<Closed>>>,
@@ -137,6 +148,10 @@ impl RuntimeActor {
             lookups.do_send(Resync);
         }
         self.pool.do_send(Resync);
+        if let Some(spooling) = &self.spooling {
+            spooling.spool.do_send(Resync);
+            spooling.open_slots();
+        }
         for sender in self.senders.values() {
             // The lost message may have had the broker's present address.
             sender.addr.do_send(MoveTo {
@@ -155,6 +170,10 @@ impl RuntimeActor {
 
 impl Actor for RuntimeActor {
     type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        self.begin_with_spool(ctx);
+    }
 }
 
 guarded!(RuntimeActor: InstallMetadata, CertificatesSeen, Pressure, LeaveProducer, FindMarker, Flush,
@@ -186,7 +205,8 @@ impl Guarded for RuntimeActor {
 }
 
 impl On<Pressure> for RuntimeActor {
-    fn on(&mut self, _: Pressure, _: &mut Context<Self>) {
+    fn on(&mut self, _: Pressure, ctx: &mut Context<Self>) {
+        self.spill(ctx);
         let senders = self.senders.values();
         for sender in senders.filter(|sender| sender.ready_queue.any_open()) {
             sender.addr.do_send(WakeSender);

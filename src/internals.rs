@@ -89,8 +89,22 @@ pub mod ledger {
     pub use crate::core::ledger::{Attempt, Effects, Ledger, Lent, Load, Readiness, Report, Rules};
 }
 
+pub mod disk {
+    //! Files, their syncs, and a disk that forgets.
+    pub use crate::core::spool::Region;
+    pub use crate::disk::{
+        DiskError, DiskEvent, DiskEvents, FileOrder, Making, ModelDisk, ModelStore, Store,
+        StoredFile, SyncQueue, Synced, Ticket, Watched,
+    };
+}
+
 pub mod dispatch {
     //! Batches on their way into a request.
     pub use crate::core::dispatch::{OutgoingBatch, gather};
     pub use crate::core::partitioner::Sticky;
+}
+
+pub mod spool {
+    //! What is on disk of records that were accepted, and what it is worth.
+    pub use crate::core::spool::*;
 }

@@ -76,6 +76,15 @@ mod api;
 pub mod check;
 pub mod config;
 mod core;
+#[cfg_attr(
+    not(any(test, feature = "internals")),
+    allow(
+        dead_code,
+        unused_imports,
+        reason = "tests and the model of a disk use all of it"
+    )
+)]
+mod disk;
 mod intake;
 #[cfg(feature = "internals")]
 #[doc(hidden)]

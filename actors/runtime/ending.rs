@@ -138,11 +138,16 @@ impl RuntimeActor {
         let released = released.into_iter().filter_map(|sender| sender.upgrade());
         let senders: Vec<_> = senders.map(|sender| sender.addr).chain(released).collect();
         let services = Rc::clone(&self.services);
+        let spool = self.spooling.take().map(|spooling| spooling.spool);
         let ended = self.ended.take();
         let stopping = async move {
             join_all(partitions.iter().map(|partition| partition.send(Stop))).await;
             for sender in senders {
                 sender.do_send(Stop);
+            }
+            if let Some(spool) = spool {
+                // Behind the partitions: it has all outcomes.
+                let _ = spool.send(Stop).await;
             }
             services.identity.do_send(Stop);
             if let Some(lookups) = &services.lookups {

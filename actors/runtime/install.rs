@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use actix::prelude::*;
 use rand::Rng;
+use uuid::Uuid;
 
 use super::start::dispatch_rules;
 use super::{PartitionEntry, RuntimeActor, SenderEntry};
@@ -76,18 +77,18 @@ impl RuntimeActor {
 
     /// Starts a partition's actor.
     fn start_partition(
-        &self,
-        topic: &Arc<str>,
+        &mut self,
+        (topic, id): (&Arc<str>, Uuid),
         partition: i32,
         meters: &Rc<TopicMeters>,
     ) -> PartitionEntry {
-        let config = &self.config;
-        let plain = config.compression == Compression::None;
-        let stage = Arc::new(Stage::new(partition, config.batch_size, plain));
-        let ledger = Ledger::new(Rc::clone(&self.services.rules));
+        let plain = self.config.compression == Compression::None;
+        let stage = Arc::new(Stage::new(partition, self.config.batch_size, plain));
+        let mut ledger = Ledger::new(Rc::clone(&self.services.rules));
+        let topic_partition = TopicPartition::new(Arc::clone(topic), partition);
+        let spooled = self.seat(&topic_partition, id, &stage, &mut ledger);
         let ledger = RefCell::new(ledger);
         let gauge = Arc::new(Gauge::new(self.started));
-        let topic_partition = TopicPartition::new(Arc::clone(topic), partition);
         let shared = Shared {
             stage: Arc::clone(&stage),
             ledger,
@@ -99,6 +100,7 @@ impl RuntimeActor {
             Rc::clone(&self.services),
             Rc::clone(meters),
             Arc::clone(&self.intake),
+            spooled,
             self.watch.guard(Component::Partition(topic_partition)),
         )
         .start();
@@ -114,12 +116,13 @@ impl RuntimeActor {
     }
 
     /// Starts the partitions of a topic that are new, and tells all of them their leaders.
-    fn install_topic(&mut self, view: &TopicView) {
+    pub(super) fn install_topic(&mut self, view: &TopicView) {
         let mut entries = self.partitions.remove(&view.name).unwrap_or_default();
         if entries.len() < view.leaders.len() {
             let meters = Rc::new(TopicMeters::new(&self.client_id, &view.name));
             for partition in entries.len()..view.leaders.len() {
-                entries.push(self.start_partition(&view.name, partition as i32, &meters));
+                let topic = (&view.name, view.id);
+                entries.push(self.start_partition(topic, partition as i32, &meters));
             }
         }
         for (at, entry) in entries.iter_mut().enumerate() {

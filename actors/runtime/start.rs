@@ -3,6 +3,7 @@
 
 mod dial;
 mod identity;
+mod spool;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,15 +18,19 @@ use rand::{Rng, SeedableRng};
 use tokio::sync::watch;
 
 use super::RuntimeActor;
-use crate::actors::backend::ActorBackend;
+use super::slots::{Slots, Spooling};
+use crate::actors::backend::{ActorBackend, SpoolDoor};
 use crate::actors::clock::ClockActor;
 use crate::actors::delivery::{DeliveryActor, DeliveryElsewhere};
 use crate::actors::guard::Watch;
-use crate::actors::messages::{CertificatesSeen, Closed, InstallMetadata, Restock, SetNodes};
+use crate::actors::messages::{
+    CertificatesSeen, Closed, InstallMetadata, Restock, SetNodes, SpaceChanged,
+};
 use crate::actors::metadata::MetadataActor;
 use crate::actors::now;
 use crate::actors::pool::PoolActor;
 use crate::actors::services::SharedServices;
+use crate::actors::spool::SpoolActor;
 use crate::actors::transaction::TransactionActor;
 use crate::config::{Config, MetadataRecovery, OnUnknown};
 use crate::core::cluster::MetadataRules;
@@ -44,7 +49,8 @@ use crate::intake::topics::Topics;
 use crate::meters::PoolMeters;
 use crate::net::{ConnectOptions, Observer, Security, Seen};
 use dial::dial;
-use identity::start_identity;
+use identity::{FencedSpool, IdentityGiver, start_identity};
+pub(crate) use spool::{OpenedSpool, open as open_spool};
 
 /// What a runtime is started with.
 pub(crate) struct RuntimeSpec {
@@ -54,6 +60,8 @@ pub(crate) struct RuntimeSpec {
     pub security: Security,
     /// The seed of all random choices of the runtime.
     pub seed: u64,
+    /// The spool, if there is to be one.
+    pub spool: Option<OpenedSpool>,
 }
 
 /// A started runtime, as a handle needs it.
@@ -76,7 +84,7 @@ pub(crate) type StartDelivery<'a> =
 impl RuntimeSpec {
     /// Starts all actors on the present arbiter. With `delivery` the one that calls user code is started
     /// by that.
-    pub fn start(self, delivery: Option<StartDelivery<'_>>) -> io::Result<Runtime> {
+    pub fn start(mut self, delivery: Option<StartDelivery<'_>>) -> io::Result<Runtime> {
         let config = Arc::clone(&self.config);
         let mut rng = SmallRng::seed_from_u64(self.seed);
         // The RuntimeActor needs the other actors, and they need its address. So its address is
@@ -92,32 +100,26 @@ impl RuntimeSpec {
         let connect = self.connect(&runtime);
         let delivery = start_delivery(delivery, (max, window), &runtime, &watch)?;
         let around = (&clock, &delivery, &runtime);
-        let identity = start_identity(&config, &connect, around, &watch, rng.random());
+        let spool = self.spool.take();
+        let (spooling, fenced, door) = start_spool(&config, spool, &clock, &watch);
+        let mut identity = start_identity(&config, &connect, around, fenced, &watch, rng.random());
         let metadata = start_metadata(
             (&config, &connect),
             &topics,
             &clock,
-            (identity.nodes, runtime.clone().recipient()),
+            (
+                std::mem::take(&mut identity.nodes),
+                runtime.clone().recipient(),
+            ),
             &watch,
             (rng.random(), rng.random()),
         );
-        let backend = ActorBackend::new(&pool, &metadata, &runtime);
+        let backend = ActorBackend::new(&pool, &metadata, &runtime, door);
         let intake = self.intake(backend, (Arc::clone(&topics), Arc::clone(&shelf)));
-        let services = Rc::new(SharedServices {
-            shelf: Arc::clone(&shelf),
-            compressor: Rc::new(RefCell::new(Compressor::new(config.compression))),
-            linger: config.linger,
-            rules: Rc::new(ledger_rules(&config)),
-            freed: Cell::new(0),
-            clock,
-            identity: identity.peer,
-            fences: identity.fences,
-            lookups: identity.lookups,
-            metadata,
-            delivery,
-        });
+        let transactions = identity.transactions.clone();
+        let services = services(&config, &shelf, clock, identity, (metadata, delivery));
         let ((end, ended), handles) = (watch::channel(None), Arc::new(()));
-        ctx.run(RuntimeActor {
+        let mut actor = RuntimeActor {
             guard: watch.guard(Component::Runtime),
             watch: Rc::clone(&watch),
             client_id: config.client_id.as_str().into(),
@@ -138,14 +140,17 @@ impl RuntimeSpec {
             released: Vec::new(),
             next_incarnation: 1,
             expiries: Expiries::default(),
-            transactions: identity.transactions.clone(),
+            transactions: transactions.clone(),
+            spooling,
             closing: None,
             ended: Some(end),
-        });
+        };
+        actor.route_remembered();
+        ctx.run(actor);
         Ok(Runtime {
             runtime,
             intake,
-            transactions: identity.transactions,
+            transactions,
             handles,
             ended,
         })
@@ -169,6 +174,75 @@ impl RuntimeSpec {
             self.partitioner,
         ))
     }
+}
+
+/// Starts the SpoolActor, if there is a spool. Returns what the RuntimeActor, the FenceActor and callers need
+/// of it.
+fn start_spool(
+    config: &Config,
+    opened: Option<OpenedSpool>,
+    clock: &Addr<ClockActor>,
+    watch: &Rc<Watch>,
+) -> (Option<Spooling>, Option<FencedSpool>, Option<SpoolDoor>) {
+    let Some(opened) = opened else {
+        return (None, None, None);
+    };
+    let OpenedSpool {
+        start,
+        resumed,
+        name,
+        ids,
+        told,
+    } = opened;
+    let (space, written, machine) = (
+        Arc::clone(&start.space),
+        Arc::clone(&start.written),
+        start.machine,
+    );
+    let guard = watch.guard(Component::Spool);
+    let spool = SpoolActor::new(start, clock.clone(), guard).start();
+    told.set(spool.clone());
+    let waker = spool.clone();
+    space.wake_with(move || waker.do_send(SpaceChanged));
+    let written = machine.then_some(written);
+    let spooling = Spooling {
+        spool: spool.clone(),
+        space,
+        written: written.clone(),
+        topics: config.spool_topics.iter().cloned().collect(),
+        slots: Slots::new(resumed),
+        spilling: false,
+    };
+    let fenced = FencedSpool {
+        name,
+        ids,
+        journal: spool.clone().recipient(),
+    };
+    let door = SpoolDoor { spool, written };
+    (Some(spooling), Some(fenced), Some(door))
+}
+
+/// What all partitions and senders share.
+fn services(
+    config: &Config,
+    shelf: &Arc<Shelf>,
+    clock: Addr<ClockActor>,
+    identity: IdentityGiver,
+    (metadata, delivery): (Addr<MetadataActor>, Addr<DeliveryActor>),
+) -> Rc<SharedServices> {
+    Rc::new(SharedServices {
+        shelf: Arc::clone(shelf),
+        compressor: Rc::new(RefCell::new(Compressor::new(config.compression))),
+        linger: config.linger,
+        rules: Rc::new(ledger_rules(config)),
+        freed: Cell::new(0),
+        clock,
+        identity: identity.peer,
+        fences: identity.fences,
+        lookups: identity.lookups,
+        metadata,
+        delivery,
+    })
 }
 
 fn start_delivery(
@@ -284,7 +358,8 @@ fn ledger_rules(config: &Config) -> Rules {
         delivery_timeout: config.delivery_timeout,
         producer_expiration: config.producer_expiration,
         codec: config.compression,
-        resolve: (config.unknown == OnUnknown::Resolve).then_some(config.unknown_resolve_timeout),
+        resolve: (config.unknown == OnUnknown::Resolve || config.spool_dir.is_some())
+            .then_some(config.unknown_resolve_timeout),
     }
 }
 

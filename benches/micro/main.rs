@@ -59,3 +59,17 @@ fn ledger(bencher: Bencher, others: usize) {
 fn gather(bencher: Bencher, partitions: i32) {
     bencher.bench_local(rooms::gather_all(partitions));
 }
+
+/// One record of 100 bytes into a chunk of the spool, over memory behind a mutex that is taken twice.
+#[divan::bench(sample_size = 4096)]
+fn spool_append(bencher: Bencher) {
+    if let Some(append) = rooms::spool_append() {
+        bencher.bench_local(append);
+    }
+}
+
+/// What of that the memory takes: two writes.
+#[divan::bench(sample_size = 4096)]
+fn spool_region(bencher: Bencher) {
+    bencher.bench_local(rooms::spool_region());
+}

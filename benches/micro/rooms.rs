@@ -12,6 +12,7 @@ use forebay::internals::batch::{
 };
 use forebay::internals::dispatch::{OutgoingBatch, Sticky, gather};
 use forebay::internals::ledger::{Attempt, Identity, Ledger, Report, Rules};
+use forebay::internals::spool::{Appending, Chunk, Memory, Place, Region};
 use forebay::partitioner::TopicPartitions;
 use uuid::Uuid;
 
@@ -161,5 +162,53 @@ pub fn gather_all(partitions: i32) -> impl FnMut() {
     move || {
         let gathered = gather(&mut waiting, usize::MAX);
         waiting.extend(gathered);
+    }
+}
+
+const SEGMENT: usize = 1 << 20;
+
+/// An encoded record of 100 bytes.
+const ENCODED: [u8; 107] = [7; 107];
+
+/// Appends one record of 100 bytes to a chunk. Begins it anew where it is full.
+pub fn spool_append() -> Option<impl FnMut()> {
+    let region: Arc<dyn Region> = Arc::new(Memory::new(SEGMENT));
+    let begin = move || {
+        let place = Place {
+            region: Arc::clone(&region),
+            salt: 7,
+            at: 0,
+            length: SEGMENT as u32,
+        };
+        Chunk::begin(place, 0, 0, None)
+    };
+    let mut chunk = begin()?;
+    let (mut appending, mut goes_on) = (
+        Appending {
+            records: &ENCODED,
+            count: 1,
+            newest: 0,
+            begins: Some(0),
+            source: None,
+        },
+        false,
+    );
+    Some(move || {
+        appending.begins = (!goes_on).then_some(0);
+        goes_on = chunk.append(black_box(&appending));
+        if !goes_on && let Some(next) = begin() {
+            chunk = next;
+        }
+    })
+}
+
+/// The two writes of that append.
+pub fn spool_region() -> impl FnMut() {
+    let region: Arc<dyn Region> = Arc::new(Memory::new(SEGMENT));
+    let mut at = 0;
+    move || {
+        let written = region.write(at + 16, black_box(&ENCODED))
+            && region.write(at, black_box(&ENCODED[..16]));
+        at = if written { at + 124 } else { 0 };
     }
 }

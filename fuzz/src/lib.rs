@@ -4,10 +4,12 @@
 
 mod operations;
 mod security;
+mod spool;
 mod transactions;
 
 pub use operations::{budget, ledger, stage};
 pub use security::{jaas, key_material, login, providers, scram};
+pub use spool::spool;
 pub use transactions::{logged_batches, transaction_response};
 
 use bytes::{Bytes, BytesMut};
@@ -23,7 +25,7 @@ use forebay::internals::wire::{
 pub type Target = fn(&[u8]);
 
 /// Every target, with the name of its folder in `fuzz/corpus`.
-pub const TARGETS: [(&str, Target); 15] = [
+pub const TARGETS: [(&str, Target); 16] = [
     ("produce_response", produce_response),
     ("metadata_response", metadata_response),
     ("handshake_response", handshake_response),
@@ -39,6 +41,7 @@ pub const TARGETS: [(&str, Target); 15] = [
     ("key_material", key_material),
     ("transaction_response", transaction_response),
     ("logged_batches", logged_batches),
+    ("spool", spool),
 ];
 
 /// The first byte chooses a version that is spoken; what follows is the frame.

@@ -1,9 +1,10 @@
 //! How a producer is built and started.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 
-use crate::actors::{Runtime, RuntimeSpec, security};
+use crate::actors::{Runtime, RuntimeSpec, open_spool, security};
 use crate::api::error::StartError;
 use crate::api::placement::{Placement, RuntimeThread};
 use crate::api::producer::Producer;
@@ -172,12 +173,19 @@ impl ProducerBuilder {
             .check_tokens(has_tokens)
             .map_err(StartError::Config)?;
         let security = security::prepare(&config, self.in_code);
+        let seed = self.seed.unwrap_or_else(rand::random);
+        let spool = open_spool(&config, seed);
+        let spool = spool.map_err(|error| {
+            let directory = config.spool_dir.as_deref().unwrap_or(Path::new(""));
+            StartError::spool(&error, directory)
+        })?;
         let spec = RuntimeSpec {
+            spool,
             security: security.map_err(StartError::KeyMaterial)?,
             config: Arc::new(config),
             interceptors: self.interceptors.into(),
             partitioner: self.partitioner,
-            seed: self.seed.unwrap_or_else(rand::random),
+            seed,
         };
         #[cfg(feature = "internals")]
         let local_set = self.local_set;

@@ -1,9 +1,12 @@
 //! Why a producer does not start.
 
 use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::config::ConfigError;
 use crate::core::security::KeyMaterialError;
+use crate::disk::DiskError;
 
 /// Why a producer did not start.
 ///
@@ -47,9 +50,37 @@ pub enum StartError {
     /// A certificate, a key or a store cannot be used.
     #[error("TLS cannot be set up: {0}")]
     KeyMaterial(KeyMaterialError),
+    /// Another producer has the spool's directory.
+    #[error("the spool cannot be opened: {why}")]
+    #[non_exhaustive]
+    SpoolInUse {
+        /// The directory that `forebay.spool.dir` names.
+        directory: PathBuf,
+        /// Who has it, and what to do.
+        why: Arc<str>,
+    },
+    /// The spool's directory cannot be used.
+    #[error("the spool cannot be opened: {why}")]
+    #[non_exhaustive]
+    Spool {
+        /// The directory that `forebay.spool.dir` names.
+        directory: PathBuf,
+        /// Which file, what happened to it, and what to change.
+        why: Arc<str>,
+    },
     /// Built with `panic = "abort"`, where no component can outlive another's panic.
     #[error("built with panic=\"abort\": forebay needs panic=\"unwind\" to keep its promises")]
     PanicAbort,
+}
+
+impl StartError {
+    pub(crate) fn spool(error: &DiskError, directory: &Path) -> Self {
+        let (directory, why) = (directory.to_owned(), error.to_string().into());
+        match error {
+            DiskError::InUse { .. } => Self::SpoolInUse { directory, why },
+            _ => Self::Spool { directory, why },
+        }
+    }
 }
 
 #[cfg(test)]

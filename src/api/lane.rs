@@ -108,9 +108,16 @@ impl Lane {
         &'a mut self,
         record: BorrowedRecord<'a>,
     ) -> impl Future<Output = Result<BorrowedReceipt<'a>, SendError>> + Send {
+        self.sending(record, false)
+    }
+
+    /// With `synced_later` the caller waits himself until the spool has it on the disk.
+    #[inline]
+    fn sending<'a>(&'a mut self, record: BorrowedRecord<'a>, synced_later: bool) -> Sending<'a> {
         Sending {
             lane: Some(self),
             record,
+            synced_later,
             later: None,
         }
     }
@@ -120,7 +127,7 @@ impl Lane {
     #[inline]
     fn send_at_once(&mut self, record: &mut BorrowedRecord<'_>) -> Option<Slot> {
         let intake = self.producer.intake();
-        if !self.plain || self.sunk.is_waiting() || intake.is_closed() {
+        if !self.plain || self.sunk.is_waiting() || intake.is_closed() || intake.syncs {
             return None;
         }
         record.resolve_timestamp(wall_clock::millis).ok()?;
@@ -140,17 +147,27 @@ impl Lane {
     fn send_or_wait<'a>(
         &'a mut self,
         mut record: BorrowedRecord<'a>,
+        synced_later: bool,
     ) -> Result<Result<BorrowedReceipt<'a>, SendError>, Later<'a, BorrowedReceipt<'a>>> {
         if self.sunk.is_waiting() || !self.producer.intake().interceptors.is_empty() {
             return Err(Box::pin(self.send_when_clear(record)));
         }
         match self.admit_now(&mut record) {
-            Ok(Admission::Accepted(slot)) => Ok(Ok(self.routes.receipt(slot))),
+            Ok(Admission::Accepted(slot)) if synced_later || !self.producer.intake().syncs => {
+                Ok(Ok(self.routes.receipt(slot)))
+            }
+            Ok(Admission::Accepted(slot)) => Err(Box::pin(async move {
+                self.producer.intake().synced().await?;
+                Ok(self.routes.receipt(slot))
+            })),
             Ok(Admission::Missing(missing)) => Err(Box::pin(async move {
                 let Self {
                     producer, routes, ..
                 } = self;
-                let mut options = AppendOptions::for_listeners(producer.listeners());
+                let mut options = AppendOptions {
+                    synced_later,
+                    ..AppendOptions::for_listeners(producer.listeners())
+                };
                 let intake = producer.intake();
                 let admitted = intake.admit_later(routes, record, &mut options, missing);
                 let slot = admitted.await?;
@@ -189,6 +206,7 @@ impl Lane {
 struct Sending<'a> {
     lane: Option<&'a mut Lane>,
     record: BorrowedRecord<'a>,
+    synced_later: bool,
     /// Set if the record has to wait.
     later: Option<Later<'a, BorrowedReceipt<'a>>>,
 }
@@ -217,7 +235,7 @@ impl<'a> Sending<'a> {
         context: &mut Context<'_>,
     ) -> Poll<Result<BorrowedReceipt<'a>, Box<SendError>>> {
         if let Some(lane) = self.lane.take() {
-            match lane.send_or_wait(self.record) {
+            match lane.send_or_wait(self.record, self.synced_later) {
                 Ok(sent) => return Poll::Ready(sent.map_err(Box::new)),
                 Err(waiting) => self.later = Some(waiting),
             }

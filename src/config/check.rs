@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::builder::millis;
 use super::origin::Origin;
-use super::{Config, ConfigError, DnsLookup, OnUnknown, Problem, ProblemKind};
+use super::{Config, ConfigError, DnsLookup, Durability, OnUnknown, Problem, ProblemKind};
 
 impl Config {
     /// Whether tokens come from somewhere, and from where they are expected: `in_code` says that the
@@ -74,6 +74,11 @@ impl Config {
             unknown_resolve_timeout,
             unknown_resolve_max_bytes,
             unknown_transactional_id_prefix,
+            spool_dir,
+            spool_topics,
+            spool_durability,
+            spool_max_bytes,
+            spool_segment_bytes,
             restart_max,
             restart_window,
             // These are valid with any other value.
@@ -103,6 +108,18 @@ impl Config {
                 unknown_transactional_id_prefix,
             )
             .set("forebay.restart.max", restart_max);
+        if let Some(dir) = &spool_dir {
+            builder = builder.set("forebay.spool.dir", dir.to_string_lossy());
+        }
+        if !spool_topics.is_empty() {
+            builder = builder.set("forebay.spool.topics", spool_topics.join(","));
+        }
+        if spool_durability == Durability::Machine {
+            builder = builder.set("forebay.spool.durability", "machine");
+        }
+        builder = builder
+            .set("forebay.spool.max.bytes", spool_max_bytes)
+            .set("forebay.spool.segment.bytes", spool_segment_bytes);
         if unknown == OnUnknown::Resolve {
             builder = builder.set("forebay.unknown", "resolve");
         }

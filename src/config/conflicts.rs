@@ -17,6 +17,7 @@ pub(super) fn find(values: &mut Values<'_>) {
     idempotence(values);
     transactions(values);
     unknown(values);
+    spool(values);
     delivery_timeout(values);
     for (less, more) in [
         ("retry.backoff.ms", "retry.backoff.max.ms"),
@@ -169,6 +170,77 @@ fn unknown(values: &mut Values<'_>) {
             "resolve has no meaning with a transactional.id: the end of a transaction says what became of \
              its records, and its markers would end the fences",
             "take forebay.unknown=resolve out, or transactional.id",
+        ));
+    }
+    values.problems.extend(found);
+}
+
+/// The directory of the spool, if there is one.
+pub(super) fn spool_dir<'a>(values: &'a Values<'_>) -> Option<&'a str> {
+    values
+        .text("forebay.spool.dir")
+        .filter(|dir| !dir.is_empty())
+}
+
+/// The topics whose records are in the spool; all if there is none.
+pub(super) fn spool_topics(values: &Values<'_>) -> Vec<String> {
+    values
+        .list("forebay.spool.topics")
+        .map(str::to_owned)
+        .collect()
+}
+
+fn spool(values: &mut Values<'_>) {
+    const KEY: &str = "forebay.spool.dir";
+    const SEGMENT: &str = "forebay.spool.segment.bytes";
+    if spool_dir(values).is_none() {
+        return;
+    }
+    let mut found = Vec::new();
+    let conflict = |key: &str, wrong: &str, advice: &str| {
+        values
+            .problem(ProblemKind::Conflict, key, wrong.to_owned())
+            .advice(advice)
+    };
+    if values.sound(&["acks"]) && values.word::<Acks>("acks") != Some(Acks::All) {
+        found.push(conflict(
+            KEY,
+            "a spool needs acks=all, since what is acked leaves it, and only the leader would have it",
+            "set acks=all, or take forebay.spool.dir out",
+        ));
+    }
+    if values.sound(&["enable.idempotence"]) && !values.flag("enable.idempotence") {
+        found.push(conflict(
+            KEY,
+            "a spool needs enable.idempotence, by whose numbers it is found out what was delivered",
+            "set enable.idempotence=true, or take forebay.spool.dir out",
+        ));
+    }
+    if transactional_id(values).is_some() {
+        found.push(conflict(
+            KEY,
+            "a spool has no meaning with a transactional.id: what a transaction holds when the producer \
+             ends is aborted",
+            "take forebay.spool.dir out, or transactional.id",
+        ));
+    }
+    let (segment, most) = (
+        values.number(SEGMENT),
+        values.number("forebay.spool.max.bytes"),
+    );
+    if segment / 2 < values.number("max.request.size") {
+        found.push(conflict(
+            SEGMENT,
+            "is less than twice max.request.size, and a record has to fit into one file",
+            "raise it, or lower max.request.size",
+        ));
+    }
+    if most / 3 < segment {
+        found.push(conflict(
+            "forebay.spool.max.bytes",
+            "is less than three times forebay.spool.segment.bytes: one file is filled, one is ready, one \
+             is given back",
+            "raise it, or lower forebay.spool.segment.bytes",
         ));
     }
     values.problems.extend(found);

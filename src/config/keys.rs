@@ -375,6 +375,46 @@ const GENERAL: &[Key] = &[
          forebay.unknown=resolve.",
     ),
     served(
+        "forebay.spool.dir",
+        TEXT,
+        None,
+        "Directory of the spool, one for each producer; when not set, there is none. A record is accepted \
+         when it is in the spool, and what has no outcome when the producer ends is delivered by the next \
+         one on the directory, once and in order. Needs acks=all and enable.idempotence, READ on the \
+         topics, and WRITE on transactional ids with forebay.unknown.transactional.id.prefix; excludes \
+         transactional.id.",
+    ),
+    served(
+        "forebay.spool.topics",
+        Kind::List,
+        None,
+        "Topics whose records are in the spool, separated by commas; when not set, all. Has no effect \
+         without forebay.spool.dir.",
+    ),
+    served(
+        "forebay.spool.durability",
+        Kind::OneOf(&["process", "machine"]),
+        Some("process"),
+        "What an accepted record survives: the end of the process, however it comes; or that of the \
+         machine, too, for which a send waits until the disk has the record. try_send does not wait. Has \
+         no effect without forebay.spool.dir.",
+    ),
+    served(
+        "forebay.spool.max.bytes",
+        bytes(0, i64::MAX, "a size cannot be negative, and it is a 64-bit number"),
+        Some("10737418240"),
+        "Upper bound of the spool on the disk, in bytes. When it is used up, callers wait up to \
+         max.block.ms. At least three times forebay.spool.segment.bytes. Has no effect without \
+         forebay.spool.dir.",
+    ),
+    served(
+        "forebay.spool.segment.bytes",
+        bytes(1 << 20, 1 << 30, "a segment is of 1 MiB to 1 GiB"),
+        Some("67108864"),
+        "Size of the spool's files, in bytes, which are allocated before they are written. At least twice \
+         max.request.size. Has no effect without forebay.spool.dir.",
+    ),
+    served(
         "forebay.restart.max",
         count(0, INT, "a count cannot be negative, and it is a 32-bit number"),
         Some("5"),

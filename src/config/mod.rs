@@ -36,6 +36,7 @@ mod toml_text;
 mod types;
 mod values;
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -48,7 +49,9 @@ pub use error::{ConfigError, Problem, ProblemKind};
 pub use key::{Bounds, Key, Kind, Status, Unit};
 pub use keys::KEYS;
 pub use origin::Origin;
-pub use types::{DnsLookup, MetadataRecovery, OnUnknown, PartitionerKind, SerializerKind};
+pub use types::{
+    DnsLookup, Durability, MetadataRecovery, OnUnknown, PartitionerKind, SerializerKind,
+};
 
 pub(crate) use security::Security;
 use values::Values;
@@ -163,6 +166,16 @@ pub struct Config {
     pub unknown_resolve_max_bytes: u64,
     /// What the transactional ids begin with whose markers are fences. Default `forebay-`.
     pub unknown_transactional_id_prefix: String,
+    /// Directory of the spool. Default: none, and there is no spool.
+    pub spool_dir: Option<PathBuf>,
+    /// Topics whose records are in the spool. Default: empty, which means all.
+    pub spool_topics: Vec<String>,
+    /// What an accepted record survives. Default: the end of the process.
+    pub spool_durability: Durability,
+    /// Upper bound of the spool on the disk, in bytes. Default 10 GiB.
+    pub spool_max_bytes: u64,
+    /// Size of the spool's files, in bytes. Default 64 MiB.
+    pub spool_segment_bytes: usize,
     /// How often an actor may be restarted within `restart_window` before its part fails for good.
     /// Default 5; 0 makes the first failure final.
     pub restart_max: u32,
@@ -235,6 +248,11 @@ impl Config {
                 .text("forebay.unknown.transactional.id.prefix")
                 .unwrap_or_default()
                 .to_owned(),
+            spool_dir: conflicts::spool_dir(values).map(PathBuf::from),
+            spool_topics: conflicts::spool_topics(values),
+            spool_durability: values.word("forebay.spool.durability").unwrap_or_default(),
+            spool_max_bytes: values.sized("forebay.spool.max.bytes"),
+            spool_segment_bytes: values.sized("forebay.spool.segment.bytes"),
             restart_max: values.sized("forebay.restart.max"),
             restart_window: values.time("forebay.restart.window.ms"),
         }

@@ -97,6 +97,29 @@ pub enum OnUnknown {
     Resolve,
 }
 
+/// `forebay.spool.durability`: what an accepted record survives; see
+/// [`Config::spool_durability`](super::Config::spool_durability).
+///
+/// ```
+/// use forebay::Config;
+/// use forebay::config::Durability;
+///
+/// let builder = Config::builder().bootstrap_servers("localhost:9092");
+/// let config = builder.set("forebay.spool.durability", "machine").build()?;
+/// assert_eq!(config.spool_durability, Durability::Machine);
+/// # Ok::<(), forebay::ConfigError>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize)]
+#[non_exhaustive]
+#[serde(rename_all = "snake_case")]
+pub enum Durability {
+    /// The end of the process. The default.
+    #[default]
+    Process,
+    /// The end of the machine: the disk has the record.
+    Machine,
+}
+
 /// `key.serializer`, `value.serializer`: Kafka's standard serializers.
 ///
 /// Records are serialized by what is given in code; the names are only read so that a

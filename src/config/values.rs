@@ -320,7 +320,7 @@ fn unknown(name: &str, origin: &Origin) -> Problem {
 mod tests {
     use super::super::source::Setting;
     use super::super::types::{
-        DnsLookup, MetadataRecovery, OnUnknown, PartitionerKind, SerializerKind,
+        DnsLookup, Durability, MetadataRecovery, OnUnknown, PartitionerKind, SerializerKind,
     };
     use super::*;
     use crate::core::acks::Acks;
@@ -369,6 +369,7 @@ mod tests {
         all::<Acks>("acks");
         all::<DnsLookup>("client.dns.lookup");
         all::<OnUnknown>("forebay.unknown");
+        all::<Durability>("forebay.spool.durability");
         all::<MetadataRecovery>("metadata.recovery.strategy");
         all::<PartitionerKind>("partitioner.class");
         all::<SerializerKind>("key.serializer");

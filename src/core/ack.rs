@@ -388,6 +388,8 @@ pub struct AckSettler {
     ack: Arc<Ack>,
     /// Whether bytes of the batch may be in a log.
     pub unresolved: bool,
+    /// The records are in the spool, where the next producer finds them.
+    pub spooled: bool,
 }
 
 impl AckSettler {
@@ -402,7 +404,23 @@ impl AckSettler {
         Self {
             ack: Arc::new(Ack::new(id, partition, scope)),
             unresolved: false,
+            spooled: false,
         }
+    }
+
+    /// For a batch that was read back from the spool. Its records keep their names, if anybody knows them.
+    pub fn read_back(name: Option<RecordId>, partition: i32) -> Self {
+        let mut settle = Self::within(None, partition);
+        if let Some(RecordId { batch, index: 0 }) = name {
+            settle.ack = Arc::new(Ack::new(batch, partition, None));
+        }
+        settle.spooled = true;
+        settle
+    }
+
+    /// Whether nobody has a receipt of it.
+    pub fn is_unheard(&self) -> bool {
+        Arc::strong_count(&self.ack) == 1
     }
 
     /// Names the batch's first record.
@@ -429,6 +447,12 @@ impl AckSettler {
         self.ack.settle(settlement);
     }
 
+    /// Leaves the records without an outcome: nobody waits for it, and the spool has them.
+    pub fn forget(self) {
+        self.ack
+            .settle(Settlement::Failed(Unconfirmed::Kept(Reason::RuntimeGone)));
+    }
+
     /// Hands the records over to parts: (index of the first record, the part).
     pub fn split<'a>(self, parts: impl Iterator<Item = (u32, &'a AckSettler)>) {
         let parts = parts.map(|(first, part)| (first, Arc::clone(&part.ack)));
@@ -439,10 +463,10 @@ impl AckSettler {
 
 impl Drop for AckSettler {
     fn drop(&mut self) {
-        let fate = if self.unresolved {
-            Unconfirmed::Unknown
-        } else {
-            Unconfirmed::NotWritten
+        let fate = match (self.spooled, self.unresolved) {
+            (true, _) => Unconfirmed::Kept,
+            (false, true) => Unconfirmed::Unknown,
+            (false, false) => Unconfirmed::NotWritten,
         };
         self.ack
             .settle(Settlement::Failed(fate(Reason::RuntimeGone)));

@@ -197,6 +197,19 @@ impl Listeners {
         self.0.as_ref().map_or(&[], |audience| &audience.listeners)
     }
 
+    pub fn has_callbacks(&self) -> bool {
+        self.0
+            .as_ref()
+            .is_some_and(|audience| !audience.callbacks.is_empty())
+    }
+
+    /// The listeners, where there are no callbacks.
+    pub fn into_listeners(mut self) -> Vec<Arc<dyn Listener>> {
+        self.0
+            .take()
+            .map_or_else(Vec::new, |audience| audience.listeners)
+    }
+
     /// The callbacks, in the order of their records.
     pub fn into_callbacks(mut self) -> Vec<(Receipt, Callback)> {
         let audience = self.0.take();

@@ -2,13 +2,19 @@
 //! batch is sent next, with which sequence number, and what becomes of it.
 
 mod answers;
+mod backlog;
 mod doubts;
 mod entry;
 mod line;
 mod resolving;
+mod resuming;
+mod spooled;
+mod spooling;
 mod transaction;
 
+pub use backlog::{Backlog, ReadBack};
 pub use entry::Appended;
+pub use spooled::{Record, Resuming};
 pub use transaction::Joining;
 
 use std::collections::VecDeque;
@@ -29,6 +35,7 @@ use crate::core::wire::TransactionProtocol;
 
 use doubts::Doubts;
 use entry::{Entry, age};
+use spooled::Spooled;
 
 /// The configuration that applies to the batches of all partitions.
 #[derive(Debug, Clone)]
@@ -106,6 +113,12 @@ pub struct Effects {
     pub refresh_metadata: bool,
     /// The first batch of its transaction whose place in a log is known.
     pub witness: Option<Appended>,
+    /// Outcomes that the spool's journal has to have.
+    pub records: Vec<Record>,
+    /// Records of a former producer that may be in a part of the log that is gone are sent again, and why.
+    pub resent: Option<Arc<str>>,
+    /// Records of a former producer that the disk has lost.
+    pub lost: u64,
 }
 
 /// Whether a batch can be taken.
@@ -160,6 +173,8 @@ pub struct Ledger {
     /// The last [`wall_clock`](Self::wall_clock).
     wall: i64,
     doubts: Doubts,
+    /// Set if its batches are in the spool.
+    spooled: Option<Box<Spooled>>,
     /// Attempts after the first, of all batches.
     pub retried: u64,
     /// Batches that were split.
@@ -186,6 +201,7 @@ impl Ledger {
             append_times: false,
             wall: i64::MIN,
             doubts: Doubts::default(),
+            spooled: None,
             retried: 0,
             splits: 0,
         }
@@ -198,14 +214,18 @@ impl Ledger {
 
     /// Adds a batch at the end.
     pub fn push(&mut self, batch: SealedBatch) {
-        let entry = self.entry(batch, None);
+        let Some((batch, position)) = self.spool_batch(batch) else {
+            return;
+        };
+        let entry = self.entry(batch, None, position);
         self.entries.push_back(entry);
     }
 
-    fn entry(&mut self, batch: SealedBatch, stamp: Option<Stamp>) -> Entry {
+    fn entry(&mut self, batch: SealedBatch, stamp: Option<Stamp>, position: u64) -> Entry {
         self.next_id += 1;
         Entry {
             id: self.next_id,
+            position,
             age: age(self.wall, batch.max_timestamp()),
             batch,
             lent: false,
@@ -322,10 +342,12 @@ impl Ledger {
         entry.attempts += 1;
         self.retried += u64::from(entry.attempts > 1);
         self.lent += 1;
+        let (position, numbered) = (entry.position, entry.batch.count());
         let alive = Arc::new(());
         entry.loan = Arc::downgrade(&alive);
         let (id, count, again) = (entry.id, entry.batch.count(), entry.attempts > 1);
         let protocol = entry.batch.scope().map(|scope| scope.protocol());
+        self.note_sent(position, numbered);
         Some(Lent {
             id,
             header,
@@ -340,6 +362,9 @@ impl Ledger {
     /// Settles every batch whose `delivery.timeout.ms` is over. A lent batch keeps its place.
     pub fn expire(&mut self, now: Instant) -> Effects {
         let mut effects = Effects::default();
+        if self.is_spooled() {
+            return effects;
+        }
         let timeout = self.rules.delivery_timeout;
         let mut at = 0;
         while let Some(entry) = self.entries.get_mut(at) {
@@ -414,6 +439,9 @@ impl Ledger {
 
     /// When the next batch without an outcome expires.
     pub fn next_expiry(&self) -> Option<Instant> {
+        if self.is_spooled() {
+            return None;
+        }
         let mut waiting = self.entries.iter().filter(|it| !it.batch.is_settled());
         let end = |entry: &Entry| entry.batch.created_at() + self.rules.delivery_timeout;
         let first = match (waiting.next(), self.rules.resolve) {
@@ -479,6 +507,7 @@ impl Ledger {
         if self.entries.iter().any(|entry| entry.stamp.is_some()) {
             self.break_line();
         }
+        self.keep_all(&why, &mut effects);
         for mut entry in std::mem::take(&mut self.entries) {
             let reason = why(entry.last_error.take());
             let fate = match entry.lent || entry.unresolved {
@@ -499,6 +528,9 @@ impl Ledger {
     /// one that expired may still arrive. Tokens that are `over`, because nobody waits any more, are dropped
     /// before there are twice as many.
     pub fn tie(&mut self, token: &Token, over: impl Fn(&Token) -> bool) {
+        if self.is_spooled() {
+            return self.tie_spooled(token, over);
+        }
         let waits_for_loans = self.rules.transactional;
         let is_open =
             |entry: &&mut Entry| !entry.batch.is_settled() || waits_for_loans && entry.lent;
@@ -517,7 +549,7 @@ impl Ledger {
     /// What the ledger holds.
     pub fn load(&self) -> Load {
         let open = self.entries.iter().filter(|it| !it.batch.is_settled());
-        let waiting = self.doubts.entries().chain(open);
+        let waiting = self.doubts.entries().chain(self.ended()).chain(open);
         let mut load = Load {
             in_flight: self.lent,
             ..Load::default()
@@ -534,7 +566,7 @@ impl Ledger {
 
     /// The number of batches, including lent ones and those that are looked for.
     pub fn len(&self) -> usize {
-        self.entries.len() + self.doubts.len()
+        self.entries.len() + self.doubts.len() + self.parked()
     }
 
     /// Whether every batch is lent, so that the next one to lend would be new.
@@ -553,6 +585,9 @@ impl Effects {
         self.settled.extend(other.settled);
         self.refresh_metadata |= other.refresh_metadata;
         self.witness = self.witness.take().or(other.witness);
+        self.records.extend(other.records);
+        self.resent = self.resent.take().or(other.resent);
+        self.lost += other.lost;
     }
 }
 

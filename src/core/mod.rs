@@ -30,6 +30,11 @@ pub(crate) mod receipts;
 pub(crate) mod record;
 pub(crate) mod security;
 pub(crate) mod shown;
+#[cfg_attr(
+    not(any(test, feature = "internals")),
+    allow(dead_code, unused_imports, reason = "tests and fuzzers use all of it")
+)]
+pub(crate) mod spool;
 pub(crate) mod stage;
 pub(crate) mod supervision;
 pub(crate) mod sync;

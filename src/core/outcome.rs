@@ -1,4 +1,4 @@
-//! What becomes of an accepted record: exactly one of acked, not written, unknown.
+//! What becomes of an accepted record: exactly one of acked, not written, unknown; or it is kept.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,13 +65,19 @@ pub enum Unconfirmed {
     /// It may be in the log, or not: sending it again may make a duplicate.
     #[error("may or may not be written: {0}")]
     Unknown(Reason),
+    /// It is in the spool, and the next producer on the same directory delivers it: not to be sent again.
+    #[error("kept in the spool, for the next producer to deliver: {0}")]
+    Kept(Reason),
 }
 
 impl Unconfirmed {
     /// Why, whichever of them it is.
     pub fn reason(&self) -> &Reason {
         match self {
-            Self::NotWritten(reason) | Self::Aborted(reason) | Self::Unknown(reason) => reason,
+            Self::NotWritten(reason)
+            | Self::Aborted(reason)
+            | Self::Unknown(reason)
+            | Self::Kept(reason) => reason,
         }
     }
 }
@@ -180,6 +186,9 @@ pub enum Reason {
         /// Why the log does not tell, and what to change if that can be.
         why: Arc<str>,
     },
+    /// The spool has lost the record: its file is damaged, or cannot be read.
+    #[error("the spool has lost it: its file is damaged, or cannot be read")]
+    Damaged,
     /// No broker gives the producer id that an idempotent producer needs.
     #[error("no producer id: {why}")]
     #[non_exhaustive]

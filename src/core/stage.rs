@@ -12,6 +12,7 @@ use crate::core::ack::Ack;
 use crate::core::batch::{OpenBatch, RecordRef};
 use crate::core::delivery::{Callback, Listener};
 use crate::core::memory::{Buffer, first_size};
+use crate::core::spool::Seat;
 use crate::core::sync::{AtomicUsize, Claim, ClaimGuard};
 use crate::core::transaction::Scope;
 
@@ -24,6 +25,8 @@ pub struct AppendOptions<'a> {
     pub scope: Option<Arc<Scope>>,
     /// The sticky partitioner chose the partition. It has to learn how many bytes went there.
     pub sticky: bool,
+    /// That the spool has it on the disk is waited for later, with others.
+    pub synced_later: bool,
 }
 
 impl<'a> AppendOptions<'a> {
@@ -71,6 +74,8 @@ pub enum Append {
         /// told. They are reported once.
         begins: Option<usize>,
     },
+    /// The spool has no space for the record now.
+    NeedsSpace,
     /// The stage takes no more records.
     Closed,
     /// The record's transaction takes no more records.
@@ -142,6 +147,8 @@ struct Inner {
     other_bytes: usize,
     /// The last batch outgrew its first buffer, so the next one begins with a full buffer.
     busy: bool,
+    /// Where records are copied to as they are appended, if the partition is in the spool.
+    seat: Option<Box<Seat>>,
 }
 
 impl Stage {
@@ -170,6 +177,11 @@ impl Stage {
     /// told instead.
     pub fn set_observer(&self, observer: Option<Arc<dyn BatchObserver>>) {
         self.claim().observer = observer;
+    }
+
+    /// Copies what is appended from now on to the spool.
+    pub fn set_seat(&self, seat: Seat) {
+        self.claim().seat = Some(Box::new(seat));
     }
 
     #[inline]
@@ -214,18 +226,28 @@ impl Stage {
     ) -> Option<(R, Range<u32>)> {
         let mut inner = self.claim();
         let Inner {
-            open, other_bytes, ..
+            open,
+            other_bytes,
+            seat,
+            ..
         } = &mut *inner;
         let open = open.as_mut().filter(|open| open.is_of(scope))?;
         let (before, first) = (open.len(), open.count() as u32);
+        let room = seat.as_ref().map_or(usize::MAX, |seat| seat.room());
         for record in records {
-            if open.len() - before >= RUN || open.append(&record).is_none() {
+            let length = open.len() - before;
+            let is_full =
+                length >= RUN || room < usize::MAX && length + record.upper_bound() > room;
+            if is_full || open.append(&record).is_none() {
                 break;
             }
         }
         let indices = first..open.count() as u32;
         if indices.is_empty() {
             return None;
+        }
+        if let Some(seat) = seat {
+            seat.append(&open.appended(before, first));
         }
         if !sticky {
             *other_bytes += open.len() - before;
@@ -272,6 +294,16 @@ impl Stage {
         if let Some(appended) = inner.append(record, options) {
             return Append::Done(appended);
         }
+        if let Some(seat) = &mut inner.seat
+            && !seat.make_room(record.upper_bound())
+        {
+            return Append::NeedsSpace;
+        }
+        if inner.seat.is_some()
+            && let Some(appended) = inner.append(record, options)
+        {
+            return Append::Done(appended);
+        }
         // Looked at under the claim. A flush that follows the end of a transaction finds all of its
         // batches, and none is opened behind it.
         if options.scope.as_ref().is_some_and(|scope| !scope.is_open()) {
@@ -308,7 +340,10 @@ impl Stage {
                 return inner.needs(size);
             };
             let (scope, partition) = (options.scope.clone(), self.partition);
-            let open = OpenBatch::within(scope, buffer, partition, now(), self.plain);
+            let mut open = OpenBatch::within(scope, buffer, partition, now(), self.plain);
+            if inner.seat.is_some() {
+                open.set_spooled();
+            }
             inner.open = Some(open);
         }
         match inner.append(record, options) {
@@ -391,6 +426,9 @@ impl Stage {
         let mut inner = self.claim();
         inner.closed = true;
         self.seal_open(&mut inner, false);
+        if let Some(seat) = &mut inner.seat {
+            seat.leave();
+        }
     }
 
     /// Sealed batches that the actor has not collected.
@@ -445,11 +483,25 @@ impl Inner {
         scope: &Option<Arc<Scope>>,
         sticky: bool,
     ) -> Option<(u32, &mut OpenBatch)> {
-        let open = self.open.as_mut().filter(|open| open.is_of(scope))?;
+        let Self {
+            open,
+            seat,
+            other_bytes,
+            ..
+        } = self;
+        let open = open.as_mut().filter(|open| open.is_of(scope))?;
+        if let Some(seat) = seat
+            && !seat.has_room(record.upper_bound())
+        {
+            return None;
+        }
         let before = open.len();
         let index = open.append(record)?;
         if !sticky {
-            self.other_bytes += open.len() - before;
+            *other_bytes += open.len() - before;
+        }
+        if let Some(seat) = seat {
+            seat.append(&open.appended(before, index));
         }
         Some((index, open))
     }

@@ -37,6 +37,8 @@ pub enum Component {
     Runtime,
     /// The sender to one broker, by the broker's id.
     Sender(i32),
+    /// What keeps the spool's journal.
+    Spool,
     /// What begins and ends transactions.
     Transactions,
 }
@@ -53,6 +55,7 @@ impl fmt::Display for Component {
             Self::Partition(topic_partition) => write!(f, "the partition {topic_partition}"),
             Self::Pool => f.write_str("the pool"),
             Self::Runtime => f.write_str("the runtime"),
+            Self::Spool => f.write_str("the spool"),
             Self::Transactions => f.write_str("the transactions"),
             Self::Sender(node) => write!(f, "the sender to broker {node}"),
         }

@@ -6,7 +6,7 @@
 
 #[cfg(not(all(test, forebay_loom)))]
 mod of_threads {
-    pub use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize};
+    pub use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize};
     pub use std::sync::{Mutex, MutexGuard, OnceLock};
 
     use spin::relax::Yield;
@@ -21,7 +21,7 @@ mod of_threads {
     use std::sync::PoisonError;
     use std::sync::atomic::Ordering;
 
-    pub use loom::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize};
+    pub use loom::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize};
     pub use loom::sync::{Mutex, MutexGuard};
 
     /// A mutex, because loom runs one thread at a time, and a thread that spins would never stop.
@@ -67,7 +67,7 @@ mod of_threads {
 }
 
 pub(crate) use of_threads::{
-    AtomicBool, AtomicU8, AtomicUsize, Claim, ClaimGuard, Mutex, MutexGuard, OnceLock,
+    AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Claim, ClaimGuard, Mutex, MutexGuard, OnceLock,
 };
 
 #[cfg(all(test, forebay_loom))]

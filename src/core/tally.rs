@@ -32,17 +32,19 @@ pub struct Outcomes {
     pub aborted: u64,
     /// Records that may be in the log, or not. With `acks=0` that is every record that was sent.
     pub unknown: u64,
+    /// Records that are kept in the spool. The next producer on its directory delivers them.
+    pub kept: u64,
 }
 
 impl Outcomes {
     /// Whether every record that was waited for is in the log. Also true if there was none.
     pub fn all_acked(&self) -> bool {
-        self.not_written == 0 && self.aborted == 0 && self.unknown == 0
+        self.acked == self.total()
     }
 
     /// How many records were waited for.
     pub fn total(&self) -> u64 {
-        self.acked + self.not_written + self.aborted + self.unknown
+        self.acked + self.not_written + self.aborted + self.unknown + self.kept
     }
 }
 
@@ -53,12 +55,17 @@ impl fmt::Display for Outcomes {
             not_written,
             aborted,
             unknown,
+            kept,
         } = self;
         write!(f, "{acked} records acked, {not_written} not written, ")?;
         if *aborted > 0 {
             write!(f, "{aborted} aborted, ")?;
         }
-        write!(f, "{unknown} unknown")
+        write!(f, "{unknown} unknown")?;
+        if *kept > 0 {
+            write!(f, ", {kept} kept")?;
+        }
+        Ok(())
     }
 }
 
@@ -69,6 +76,7 @@ pub struct OutcomeCounts {
     not_written: AtomicU64,
     aborted: AtomicU64,
     unknown: AtomicU64,
+    kept: AtomicU64,
 }
 
 impl OutcomeCounts {
@@ -81,6 +89,7 @@ impl OutcomeCounts {
             }
             Settlement::Failed(Unconfirmed::Aborted(_)) => &self.aborted,
             Settlement::Failed(Unconfirmed::Unknown(_)) => &self.unknown,
+            Settlement::Failed(Unconfirmed::Kept(_)) => &self.kept,
             Settlement::Split(_) => return, // the parts are counted
         };
         counter.fetch_add(u64::from(records.unsigned_abs()), Ordering::Relaxed);
@@ -93,6 +102,7 @@ impl OutcomeCounts {
             not_written: self.not_written.load(Ordering::Relaxed),
             aborted: self.aborted.load(Ordering::Relaxed),
             unknown: self.unknown.load(Ordering::Relaxed),
+            kept: self.kept.load(Ordering::Relaxed),
         }
     }
 }

@@ -56,6 +56,8 @@ pub(crate) enum Missing {
     Topic,
     /// Memory of this many bytes, for a new batch or for the open one to grow.
     Memory(Arc<Topic>, Target, usize),
+    /// Space in the spool.
+    Space(Arc<Topic>, Target),
 }
 
 /// The future of a record that has to wait.

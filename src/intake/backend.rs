@@ -1,5 +1,6 @@
 //! What the intake needs of the runtime, as a trait. The actors implement it.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -11,6 +12,9 @@ use crate::core::memory::{Buffer, Refusal};
 
 /// Where the topic goes that a caller waits for.
 pub(crate) type TopicReply = oneshot::Sender<Result<Arc<Topic>, SendError>>;
+
+/// Ends when what was written is on the disk, or with why nobody knows.
+pub(crate) type Synced = Pin<Box<dyn Future<Output = Result<(), Arc<str>>> + Send>>;
 
 /// The runtime, as the intake uses it.
 ///
@@ -37,6 +41,12 @@ pub(crate) trait Backend: Send + Sync {
         size: usize,
         deadline: Instant,
     ) -> oneshot::Receiver<Result<Buffer, Refusal>>;
+
+    /// Asks to be told when the spool has space again.
+    fn wait_for_space(&self, deadline: Instant) -> oneshot::Receiver<Result<(), Arc<str>>>;
+
+    /// Where a record is accepted when it is on the disk: waits until all that was written up to now is.
+    fn synced(&self) -> Option<Synced>;
 
     /// Whether the actors that answer are there.
     fn is_running(&self) -> bool;
@@ -89,6 +99,14 @@ pub(crate) mod tests {
             let (lease, granted) = oneshot::channel();
             *self.lease.lock().expect("no panic") = Some(lease);
             granted
+        }
+
+        fn wait_for_space(&self, _: Instant) -> oneshot::Receiver<Result<(), Arc<str>>> {
+            oneshot::channel().1
+        }
+
+        fn synced(&self) -> Option<Synced> {
+            None
         }
 
         fn is_running(&self) -> bool {

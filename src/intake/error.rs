@@ -143,6 +143,23 @@ pub enum SendError {
         /// The last trouble with a broker, if there was any.
         why: Option<Arc<str>>,
     },
+    /// The spool had no space within `max.block.ms`.
+    #[error("no space in the spool within {waited:?} (max.block.ms): {why}")]
+    #[non_exhaustive]
+    NoSpace {
+        /// How long was waited.
+        waited: Duration,
+        /// Whether `forebay.spool.max.bytes` is reached, or what is wrong with the disk.
+        why: Arc<str>,
+    },
+    /// The record was written to the spool, and it is not known whether it is on the disk: with
+    /// `forebay.spool.durability=machine` nobody said so. It may be delivered, now or after a restart.
+    #[error("the record may be in the spool, or not: {why}")]
+    #[non_exhaustive]
+    InDoubt {
+        /// Why nobody knows.
+        why: Arc<str>,
+    },
     /// [`try_send`](crate::Producer::try_send) would have to wait.
     #[error("sending now would have to wait for {0}")]
     WouldBlock(WaitsFor),
@@ -191,6 +208,8 @@ pub enum WaitsFor {
     Topic,
     /// Memory: the next portion of `buffer.memory`.
     Memory,
+    /// Space in the spool, on the disk.
+    Spool,
 }
 
 /// A part of a record that is serialized; see [`SendError::Serialize`].
@@ -231,6 +250,7 @@ impl fmt::Display for WaitsFor {
         f.write_str(match self {
             Self::Topic => "the topic's metadata",
             Self::Memory => "memory",
+            Self::Spool => "space in the spool",
         })
     }
 }

@@ -23,7 +23,7 @@ use std::time::Instant;
 
 use tokio::sync::oneshot;
 
-use crate::config::{Config, PartitionerKind};
+use crate::config::{Config, Durability, PartitionerKind};
 use crate::core::ack::Ack;
 use crate::core::batch::{HEADER_LEN, RecordRef};
 use crate::core::delivery::Listener;
@@ -69,6 +69,8 @@ pub(crate) struct Intake {
     pub closed: AtomicBool,
     /// The thread that the actors run on.
     runtime_thread: ThreadId,
+    /// A record is accepted when the spool has it on the disk.
+    pub syncs: bool,
     /// The largest size of a batch with a single record: the lesser of `max.request.size` and
     /// `buffer.memory`.
     pub largest: usize,
@@ -113,6 +115,7 @@ impl Intake {
         Self {
             choice: Arc::new(PartitionChoice::new(&config, partitioner)),
             largest: config.max_request_size.min(config.buffer_memory),
+            syncs: config.spool_dir.is_some() && config.spool_durability == Durability::Machine,
             config,
             topics,
             shelf,
@@ -140,6 +143,7 @@ impl Intake {
             closed: AtomicBool::new(false),
             runtime_thread: self.runtime_thread,
             largest: self.largest,
+            syncs: self.syncs,
         }
     }
 
@@ -365,6 +369,37 @@ impl Intake {
         }
     }
 
+    /// Waits until the spool has space again.
+    async fn space(&self, asked: Instant) -> Result<(), SendError> {
+        let waited = self.config.max_block;
+        let answer = self.backend.wait_for_space(asked + waited);
+        match self.answer(answer, asked).await {
+            Ok(Ok(Ok(()))) => Ok(()),
+            Ok(Ok(Err(why))) => Err(SendError::NoSpace { waited, why }),
+            // The request was lost when an actor restarted.
+            Ok(Err(_)) if self.backend.is_running() && !self.is_closed() => Ok(()),
+            Ok(Err(_)) => Err(self.ended()),
+            Err(NoAnswer::InCallback) => Err(SendError::InCallback(WaitsFor::Spool)),
+            Err(NoAnswer::TimedOut) => {
+                let why = UNANSWERED.into();
+                Err(SendError::NoSpace { waited, why })
+            }
+        }
+    }
+
+    /// Waits until what was appended up to now is as durable as `forebay.spool.durability` says.
+    pub async fn synced(&self) -> Result<(), SendError> {
+        let Some(synced) = self.backend.synced() else {
+            return Ok(());
+        };
+        let in_doubt = |why: Arc<str>| SendError::InDoubt { why };
+        match self.answer(synced, self.backend.now()).await {
+            Ok(synced) => synced.map_err(in_doubt),
+            Err(NoAnswer::InCallback) => Err(in_doubt("it was waited for in a callback".into())),
+            Err(NoAnswer::TimedOut) => Err(in_doubt("the disk does not answer".into())),
+        }
+    }
+
     #[cold]
     fn no_memory(&self, why: Option<Arc<str>>) -> SendError {
         SendError::NoMemory {
@@ -490,6 +525,10 @@ impl Intake {
                             index,
                             ack,
                         }));
+                    }
+                    Append::NeedsSpace => {
+                        let missing = Missing::Space(Arc::clone(topic), target);
+                        return Ok(Admission::Missing(missing));
                     }
                     Append::NeedsMemory { size, begins } => (size, begins),
                 };

@@ -149,6 +149,11 @@ impl Intake {
                 self.want_topic(&topic(), partition, now, reply);
                 SendError::WouldBlock(WaitsFor::Topic)
             }
+            Missing::Space(..) => {
+                // It is seen to, though nobody waits for the answer.
+                drop(self.backend.wait_for_space(self.backend.now()));
+                SendError::WouldBlock(WaitsFor::Spool)
+            }
             Missing::Memory(..) => {
                 self.shelf.ask();
                 SendError::WouldBlock(WaitsFor::Memory)
@@ -176,7 +181,7 @@ impl Intake {
         record: &Record,
         timestamp: i64,
     ) -> Option<(Arc<Ack>, u32)> {
-        if !self.interceptors.is_empty() || self.is_closed() {
+        if !self.interceptors.is_empty() || self.is_closed() || self.syncs {
             return None;
         }
         let mut record = record.borrowed();
@@ -202,7 +207,12 @@ impl Intake {
             }));
         }
         match self.admit_now(&mut recent, &mut record.borrowed(), &mut options) {
-            Ok(Admission::Accepted(receipt)) => Ok(Ok(receipt)),
+            Ok(Admission::Accepted(receipt)) if !self.syncs => Ok(Ok(receipt)),
+            Ok(Admission::Accepted(receipt)) => {
+                Err(Box::pin(
+                    async move { self.synced().await.map(|()| receipt) },
+                ))
+            }
             Ok(Admission::Missing(missing)) => Err(Box::pin(async move {
                 self.admit_later(&mut recent, record.borrowed(), &mut options, missing)
                     .await

@@ -42,9 +42,12 @@ impl Intake {
                 at += self.append_cached_slice(recent, &records[at..], receipts);
             }
             let Some(record) = records.get(at) else {
-                return Ok(());
+                return self.slice_synced().await;
             };
-            let options = AppendOptions::for_listeners(listeners);
+            let options = AppendOptions {
+                synced_later: true,
+                ..AppendOptions::for_listeners(listeners)
+            };
             match self
                 .send_borrowed(recent, record.as_record(), options)
                 .await
@@ -54,6 +57,15 @@ impl Intake {
             }
             at += 1;
         }
+    }
+
+    /// Waits until the spool has the slice on the disk, where it is accepted then.
+    pub async fn slice_synced(&self) -> Result<(), SliceError> {
+        if !self.syncs {
+            return Ok(());
+        }
+        let synced = self.synced().await;
+        synced.map_err(|error| SliceError { at: 0, error })
     }
 
     /// Appends records as [`append_slice`](Self::append_slice) does, if the topic of the first one

@@ -60,6 +60,15 @@ impl Intake {
                     let step = self.step(&topic, &record, options)?;
                     (topic, step)
                 }
+                Missing::Space(topic, target) => {
+                    self.space(asked).await?;
+                    let Some((topic, target)) = self.chosen_anew(topic, target) else {
+                        missing = Missing::Topic;
+                        continue;
+                    };
+                    let step = self.append(&topic, &record, target, options, None)?;
+                    (topic, step)
+                }
                 Missing::Memory(topic, target, size) => {
                     let memory = self.memory(size, asked).await?;
                     let Some((topic, target)) = self.chosen_anew(topic, target) else {
@@ -75,6 +84,9 @@ impl Intake {
             match step {
                 Admission::Accepted(accepted) => {
                     let found = entry.learn_topic(topic);
+                    if self.syncs && !options.synced_later {
+                        self.synced().await?;
+                    }
                     return Ok(entry.keep(found, accepted, record.fields.timestamp));
                 }
                 Admission::Missing(next) => missing = next,
@@ -103,7 +115,10 @@ impl Intake {
         options: &mut AppendOptions<'_>,
     ) -> Result<E::Kept, SendError> {
         let admitted = match self.admit_now(entry, &mut record, options) {
-            Ok(Admission::Accepted(kept)) => return Ok(kept),
+            Ok(Admission::Accepted(kept)) if !self.syncs || options.synced_later => {
+                return Ok(kept);
+            }
+            Ok(Admission::Accepted(kept)) => self.synced().await.map(|()| kept),
             Ok(Admission::Missing(missing)) => {
                 self.wait(asked(), entry, record, options, missing).await
             }

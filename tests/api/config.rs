@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use forebay::config::{
-    Acks, Compression, Config, DnsLookup, KEYS, MetadataRecovery, OnUnknown, PartitionerKind,
-    ProblemKind, Status,
+    Acks, Compression, Config, DnsLookup, Durability, KEYS, MetadataRecovery, OnUnknown,
+    PartitionerKind, ProblemKind, Status,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -68,6 +68,10 @@ fn defaults_are_those_of_kafka_4_3() {
     assert_eq!(config.unknown_resolve_max_bytes, 1 << 30);
     assert_eq!(config.unknown_transactional_id_prefix, "forebay-");
     assert_eq!(config.restart_window, ms(10_000));
+    assert_eq!(config.spool_dir, None);
+    assert_eq!(config.spool_max_bytes, 10 << 30);
+    assert_eq!(config.spool_segment_bytes, 64 << 20);
+    assert_eq!(config.spool_durability, Durability::Process);
 }
 
 #[test]

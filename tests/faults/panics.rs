@@ -11,8 +11,8 @@ use krafka::testing::{ApiKey, Control, FakeBroker};
 use forebay::config::ConfigBuilder;
 use forebay::internals::faults;
 use forebay::{
-    BatchOutcome, CloseError, Component, Config, Lifecycle, LifecycleEvent, Placement, Producer,
-    Reason, Record, SendError, Supervise, TopicPartition, Unconfirmed,
+    BatchOutcome, CloseError, Component, Config, Lifecycle, LifecycleEvent, Outcome, Placement,
+    Producer, Reason, Record, SendError, Supervise, TopicPartition, Unconfirmed,
 };
 
 /// Everything that runs under a guard and that `deliver` can get to.
@@ -66,7 +66,7 @@ const REACHED: [&str; 46] = [
 ];
 
 /// What has a test of its own below, or a reason.
-const ELSEWHERE: [&str; 45] = [
+const ELSEWHERE: [&str; 59] = [
     "DeliveryActor:Finished",         // somebody is told by messages
     "DeliveryActor:Spawned",          // as `Finished`
     "DeliveryActor:TransactionEnded", // as `Deliver`: what is held is told at the next end
@@ -115,6 +115,22 @@ const ELSEWHERE: [&str; 45] = [
     "TransactionActor:Spawned",
     "TransactionActor:Tick",
     "TransactionActor:WantIdentity",
+    // With a spool: what is reached without a broker that writes markers.
+    "SpoolActor:OpenSlot",
+    "SpoolActor:WaitForSpace",
+    "SpoolActor:SpaceChanged",
+    "SpoolActor:Tick",
+    "SpoolActor:DiskTold",
+    "SpoolActor:Resync",
+    // And what is not. What was lost is asked for again, as after the crash of the process.
+    "SpoolActor:RecordId",
+    "SpoolActor:RecordLine",
+    "SpoolActor:RecordOutcomes",
+    "SpoolActor:ReadBackFrom",
+    "PartitionActor:LineRecorded",
+    "PartitionActor:OutcomesRecorded",
+    "PartitionActor:ReadBackDone",
+    "PartitionActor:Spill",
 ];
 
 const RECORDS: usize = 400;
@@ -720,4 +736,58 @@ async fn parts_are_retired_and_restarted_by_message() {
 fn ask_after_the_end(producer: &Producer) {
     producer.restart(Component::Pool);
     producer.retire(Component::Sender(0));
+}
+
+/// No broker here writes markers, so the second producer sends nothing.
+#[actix::test]
+async fn what_is_accepted_is_in_the_spool_though_its_actor_panics() {
+    hush();
+    for handler in [
+        "OpenSlot",
+        "WaitForSpace",
+        "SpaceChanged",
+        "Tick",
+        "DiskTold",
+        "Resync",
+    ] {
+        let broker = broker().await;
+        let dir = tempfile::tempdir().expect("a directory");
+        let spool = dir.path().join("spool");
+        let spooled = || {
+            config(&broker)
+                .set("delivery.timeout.ms", 60_000)
+                .set("buffer.memory", 1 << 20)
+                .set("forebay.spool.dir", spool.to_string_lossy())
+                .set("forebay.spool.segment.bytes", 2 << 20)
+        };
+        let producer = start(spooled());
+        faults::plan(&format!("SpoolActor:{handler}"), 2, 2);
+        if handler == "Resync" {
+            faults::plan("SpoolActor:SpaceChanged", 2, 1);
+        }
+        let mut receipts = Vec::new();
+        for number in 0..300 {
+            let record = Record::to("t").partition(number % 3).value(vec![7; 10_000]);
+            let sent = tokio::time::timeout(Duration::from_secs(20), producer.send(record)).await;
+            receipts.push(sent.expect("it does not hang").expect("accepted"));
+        }
+        let _ = faults::stop();
+        let _ = producer.close(Duration::ZERO).await;
+        let outcomes: Vec<_> = receipts.iter().map(|receipt| receipt.outcome()).collect();
+        let acked = outcomes
+            .iter()
+            .filter(|it| matches!(it, Some(Ok(_))))
+            .count();
+        let is_kept = |it: &&Option<Outcome>| matches!(it, Some(Err(Unconfirmed::Kept(_))));
+        let kept = outcomes.iter().filter(is_kept).count();
+        assert_eq!(acked + kept, 300, "{handler}: {outcomes:?}");
+        // It can be opened again, and what is not acked is there.
+        let producer = start(spooled());
+        let closed = producer.close(Duration::ZERO).await;
+        let text = format!("{closed:?}");
+        assert!(
+            text.contains(&format!("kept: {kept}")),
+            "{handler}: {kept}, {text}"
+        );
+    }
 }

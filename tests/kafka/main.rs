@@ -13,6 +13,7 @@ mod produce;
 mod releases;
 mod resolve;
 mod security;
+mod spooling;
 mod topics;
 mod transactions;
 

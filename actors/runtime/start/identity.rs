@@ -15,7 +15,8 @@ use crate::actors::fence::FenceActor;
 use crate::actors::guard::Watch;
 use crate::actors::identity::IdentityActor;
 use crate::actors::lookup::LookupActor;
-use crate::actors::messages::{IdentityPeer, SetNodes};
+use crate::actors::messages::{IdentityPeer, RecordId, SetNodes};
+use crate::actors::now;
 use crate::actors::runtime::RuntimeActor;
 use crate::actors::transaction::{Around, TransactionActor};
 use crate::config::{Config, OnUnknown};
@@ -38,10 +39,20 @@ pub(super) struct IdentityGiver {
     pub transactions: Option<Addr<TransactionActor>>,
 }
 
+/// A spool whose records are fenced.
+pub(super) struct FencedSpool {
+    /// What its transactional ids begin with.
+    pub name: Arc<str>,
+    /// Those that former producers used, with their producer ids.
+    pub ids: Vec<(Arc<str>, Vec<i64>)>,
+    pub journal: Recipient<RecordId>,
+}
+
 pub(super) fn start_identity(
     config: &Arc<Config>,
     connect: &ConnectOptions,
     (clock, delivery, runtime): (&Addr<ClockActor>, &Addr<DeliveryActor>, &Addr<RuntimeActor>),
+    spool: Option<FencedSpool>,
     watch: &Rc<Watch>,
     seed: u64,
 ) -> IdentityGiver {
@@ -52,8 +63,9 @@ pub(super) fn start_identity(
         let identities = Identities::of(principal);
         let dial = dial(config, connect, seed);
         let identity = IdentityActor::new(identities, dial, clock.clone(), backoff, guard).start();
-        if config.unknown == OnUnknown::Resolve {
-            return start_resolving(config, connect, identity, (clock, runtime), watch, seed);
+        if config.unknown == OnUnknown::Resolve || spool.is_some() {
+            let around = (clock, runtime, spool);
+            return start_resolving(config, connect, identity, around, watch, seed);
         }
         return IdentityGiver {
             peer: Box::new(identity.clone()),
@@ -124,18 +136,29 @@ fn start_resolving(
     config: &Arc<Config>,
     connect: &ConnectOptions,
     identity: Addr<IdentityActor>,
-    (clock, runtime): (&Addr<ClockActor>, &Addr<RuntimeActor>),
+    (clock, runtime, spool): (&Addr<ClockActor>, &Addr<RuntimeActor>, Option<FencedSpool>),
     watch: &Rc<Watch>,
     seed: u64,
 ) -> IdentityGiver {
-    let mut rng = SmallRng::seed_from_u64(seed);
-    let id = Uuid::from_u128(rng.random());
-    let name = format!("{}{id}", config.unknown_transactional_id_prefix);
+    let backoff_of_ids = backoff(config, seed);
+    let (fences, journal) = match spool {
+        Some(FencedSpool { name, ids, journal }) => {
+            let fences = Fences::of_spool(name, ids, backoff_of_ids, now());
+            (fences, Some(journal))
+        }
+        None => {
+            let mut rng = SmallRng::seed_from_u64(seed);
+            let id = Uuid::from_u128(rng.random());
+            let name = format!("{}{id}", config.unknown_transactional_id_prefix);
+            (Fences::new(name.into(), backoff_of_ids), None)
+        }
+    };
     let fences = FenceActor::new(
-        Fences::new(name.into(), backoff(config, seed)),
+        fences,
         Box::new(dial_coordinators(config, connect, seed)),
         identity.clone(),
         (clock.clone(), runtime.clone().recipient()),
+        journal,
         watch.guard(Component::Fences),
     )
     .start();

@@ -65,6 +65,7 @@ fn reasons() -> Vec<Reason> {
         Reason::TransactionAborted { why: why() },
         Reason::CommitInDoubt { why: why() },
         Reason::RuntimeGone,
+        Reason::Damaged,
         Reason::InCallback,
         Reason::Connection { why: why() },
     ];
@@ -77,6 +78,7 @@ fn reasons() -> Vec<Reason> {
         | Reason::Closed { .. }
         | Reason::Failed { .. }
         | Reason::NotRequested
+        | Reason::Damaged
         | Reason::AfterUnresolved { .. }
         | Reason::Forgotten { .. }
         | Reason::Unresolved { .. }
@@ -193,10 +195,17 @@ fn refusals() -> Vec<SendError> {
             why: Some(Arc::new(Cause::Requested)),
         },
         SendError::NoTransaction,
+        SendError::NoSpace {
+            waited: Duration::from_secs(1),
+            why: why(),
+        },
+        SendError::InDoubt { why: why() },
         SendError::Closed,
     ];
     all.iter().for_each(|error| match error {
         SendError::TopicUnknown { .. }
+        | SendError::NoSpace { .. }
+        | SendError::InDoubt { .. }
         | SendError::IllegalTopicName { .. }
         | SendError::TopicRefused { .. }
         | SendError::TooManyPartitions { .. }

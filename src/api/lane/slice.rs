@@ -39,9 +39,9 @@ impl Lane {
         loop {
             at += self.append_slice(&records[at..], receipts);
             let Some(record) = records.get(at) else {
-                return Ok(());
+                return self.producer.intake().slice_synced().await;
             };
-            match self.send(record.as_record()).await {
+            match self.sending(record.as_record(), true).await {
                 Ok(sent) => receipts.push(sent),
                 Err(error) => return Err(SliceError { at, error }),
             }

@@ -9,6 +9,7 @@ mod header;
 pub(crate) mod logged;
 mod open;
 mod record;
+mod run;
 mod sealed;
 mod varint;
 
@@ -17,4 +18,6 @@ pub use header::Stamp;
 pub use open::OpenBatch;
 pub use record::Header;
 pub use record::RecordRef;
+pub(crate) use record::renumber;
+pub(crate) use run::Run;
 pub use sealed::{SealedBatch, Settled, Token};

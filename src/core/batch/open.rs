@@ -12,6 +12,7 @@ use super::sealed::SealedBatch;
 use crate::core::ack::{Ack, AckSettler};
 use crate::core::delivery::{Callback, Listener, Listeners};
 use crate::core::memory::Buffer;
+use crate::core::spool::Appending;
 use crate::core::transaction::Scope;
 
 /// A batch that still takes records. Every record in it is complete: `count` includes a record only
@@ -108,6 +109,22 @@ impl OpenBatch {
             self.sum_up();
         }
         Some(count as u32)
+    }
+
+    /// What was appended since it had `before` bytes and `index` records, as the spool takes it.
+    pub fn appended(&self, before: usize, index: u32) -> Appending<'_> {
+        Appending {
+            records: self.records.get(before..).unwrap_or_default(),
+            count: (self.count as u32 - index) as u16,
+            newest: self.max_timestamp,
+            begins: (index == 0).then_some(self.base_timestamp),
+            source: None,
+        }
+    }
+
+    /// Notes that its records are in the spool: if it is dropped without an outcome, they are kept.
+    pub fn set_spooled(&mut self) {
+        self.settle.spooled = true;
     }
 
     /// Whether it takes records of this transaction, or of none.

@@ -9,7 +9,7 @@ use super::header::{self, HEADER_LEN, Stamp, Summary};
 use super::record::renumber;
 use crate::core::ack::{AckSettler, RecordId, Settlement};
 use crate::core::compress::{self, Compression, Compressor};
-use crate::core::delivery::Listeners;
+use crate::core::delivery::{Listener, Listeners};
 use crate::core::memory::Buffer;
 use crate::core::transaction::Scope;
 
@@ -54,6 +54,28 @@ pub struct Settled {
     pub tokens: Vec<Token>,
 }
 
+impl Settled {
+    /// Records that nobody has a receipt of.
+    pub fn unheard(
+        partition: i32,
+        count: u64,
+        settlement: Settlement,
+        listeners: &[Arc<dyn Listener>],
+    ) -> Self {
+        let mut told = Listeners::default();
+        listeners.iter().for_each(|listener| told.add(listener));
+        Self {
+            first: AckSettler::within(None, partition).first(),
+            count: i32::try_from(count).unwrap_or(i32::MAX),
+            settlement,
+            scope: None,
+            listeners: told,
+            memory: None,
+            tokens: Vec::new(),
+        }
+    }
+}
+
 impl SealedBatch {
     pub(super) fn new(
         (records, sum): (Buffer, Option<u32>),
@@ -81,6 +103,28 @@ impl SealedBatch {
             settle: Some(settle),
             listeners,
         }
+    }
+
+    /// A batch that was read back from the spool.
+    pub fn read_back(
+        records: Buffer,
+        count: i32,
+        timestamps: (i64, i64),
+        created_at: Instant,
+        settle: AckSettler,
+        listeners: &[Arc<dyn Listener>],
+    ) -> Self {
+        let mut told = Listeners::default();
+        listeners.iter().for_each(|listener| told.add(listener));
+        Self::new(
+            (records, None),
+            count,
+            timestamps,
+            created_at,
+            None,
+            settle,
+            told,
+        )
     }
 
     pub fn count(&self) -> i32 {
@@ -161,6 +205,35 @@ impl SealedBatch {
     /// Lets go of the records' bytes: nothing will be sent any more.
     pub fn let_go(&mut self) {
         self.records = Arc::new(self.records.beside(Vec::new()));
+    }
+
+    /// Notes that the records are in the spool: if the batch is dropped without an outcome, they are kept.
+    pub fn set_spooled(&mut self) {
+        if let Some(settle) = &mut self.settle {
+            settle.spooled = true;
+        }
+    }
+
+    /// Whether nobody waits for the outcome of any of its records.
+    pub fn is_unheard(&self) -> bool {
+        self.settle.as_ref().is_none_or(AckSettler::is_unheard) && !self.listeners.has_callbacks()
+    }
+
+    /// Takes the records again that it let go of, and that were read back.
+    pub fn refill(&mut self, records: Buffer) {
+        self.uncompressed = records.len();
+        self.records = Arc::new(records);
+        self.sum = None;
+        self.summary.attributes = 0;
+        self.squeezed = false;
+    }
+
+    /// Lets go of the whole batch, since nobody waits for its records. Returns who is told of them.
+    pub fn into_listeners(mut self) -> Vec<Arc<dyn Listener>> {
+        if let Some(settle) = self.settle.take() {
+            settle.forget();
+        }
+        std::mem::take(&mut self.listeners).into_listeners()
     }
 
     /// Gives all records their outcome. Returns `None` if they already have one.

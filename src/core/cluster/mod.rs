@@ -18,4 +18,4 @@ pub(crate) use metadata::{Denial, MetadataRequest, MetadataRules, ProducerMetada
 #[cfg(any(test, feature = "internals"))]
 pub use view::ClusterView;
 pub use view::Nodes;
-pub(crate) use view::TopicView;
+pub(crate) use view::{Leader, TopicView};

@@ -120,6 +120,30 @@ impl FencingId {
         }
     }
 
+    /// One that a former producer used, under these producer ids.
+    pub fn resumed(name: Arc<str>, producers: Vec<i64>, backoff: Backoff, now: Instant) -> Self {
+        Self {
+            producers,
+            ..Self::new(name, backoff, now)
+        }
+    }
+
+    /// It was denied, and is asked for again: that can change.
+    pub fn insist(&mut self, now: Instant) {
+        self.wait(Duration::ZERO, now);
+    }
+
+    /// The fence of this partition was refused, and is asked for again later, alone.
+    pub fn insist_on(&mut self, partition: &TopicPartition, left: Identity, now: Instant) {
+        let not_before = Some(now + self.backoff.next());
+        let wanting = Wanting {
+            left,
+            alone: true,
+            not_before,
+        };
+        self.wanting.insert(partition.clone(), wanting);
+    }
+
     /// Whether it has, or had, this producer id.
     pub fn has_been(&self, producer_id: i64) -> bool {
         self.producers.contains(&producer_id)

@@ -25,7 +25,8 @@ use crate::core::wire::TransactionProtocol;
 /// The fences of one producer, as the FenceActor keeps them.
 #[derive(Debug)]
 pub struct Fences {
-    /// What the names of its ids begin with. It is different for each start of the producer.
+    /// What the names of its ids begin with. It is different for each start of the producer, unless it is a
+    /// spool's.
     name: Arc<str>,
     /// The last one is what partitions begin under. Those before have a marker that cannot be written, or
     /// have fenced partitions that went on to a fresh one.
@@ -33,6 +34,12 @@ pub struct Fences {
     backoff: Backoff,
     /// Why there are no markers, and producer ids have to be plain.
     denied: Option<Arc<str>>,
+    /// What partitions send is in a spool: it waits for a fence, and never goes without.
+    insists: bool,
+    /// The number of the next id.
+    next: usize,
+    /// Producer ids that were obtained, and that the spool has to know of before they are used.
+    obtained: Vec<(Arc<str>, i64)>,
 }
 
 /// What a partition gets that wants an identity.
@@ -62,13 +69,48 @@ impl Fences {
             ids: Vec::new(),
             backoff,
             denied: None,
+            insists: false,
+            next: 0,
+            obtained: Vec::new(),
         }
+    }
+
+    /// For partitions whose records are in a spool. `name` is the spool's, and `ids` are those of former
+    /// producers that have to be fenced, with the producer ids that they had.
+    pub fn of_spool(
+        name: Arc<str>,
+        ids: Vec<(Arc<str>, Vec<i64>)>,
+        backoff: Backoff,
+        now: Instant,
+    ) -> Self {
+        let number = |id: &Arc<str>| id.rsplit('-').next()?.parse::<usize>().ok();
+        let next = ids.iter().filter_map(|(id, _)| number(id)).max();
+        let resumed = ids
+            .into_iter()
+            .map(|(id, producers)| FencingId::resumed(id, producers, backoff.clone(), now));
+        Self {
+            ids: resumed.collect(),
+            insists: true,
+            next: next.map_or(0, |number| number + 1),
+            ..Self::new(name, backoff)
+        }
+    }
+
+    /// The present producer id of each transactional id.
+    pub fn producers(&self) -> Vec<(Arc<str>, i64)> {
+        let present = |id: &FencingId| Some((Arc::clone(&id.name), id.identity()?.producer_id));
+        self.ids.iter().filter_map(present).collect()
+    }
+
+    /// Producer ids that were obtained since the last call, with their transactional ids.
+    pub fn obtained(&mut self) -> Vec<(Arc<str>, i64)> {
+        std::mem::take(&mut self.obtained)
     }
 
     /// A partition wants an identity. The same request leads to the same answer, so one that was lost can
     /// be repeated.
     pub fn want(&mut self, partition: &TopicPartition, wanted: Wanted, now: Instant) -> Given {
-        if wanted.plain || self.denied.is_some() {
+        if !self.insists && (wanted.plain || self.denied.is_some()) {
             return Given::Plain;
         }
         let begin = |id: &mut FencingId| match id.first(wanted.freed) {
@@ -79,7 +121,10 @@ impl Fences {
             return begin(self.present(now));
         };
         let Some(at) = self.ids.iter().position(|id| id.has_been(left.producer_id)) else {
-            return Given::Plain;
+            return match self.insists {
+                true => begin(self.present(now)),
+                false => Given::Plain,
+            };
         };
         if wanted.fresh {
             self.ids[at].forget(partition);
@@ -109,7 +154,8 @@ impl Fences {
     }
 
     fn add(&mut self, now: Instant) {
-        let name = format!("{}-{}", self.name, self.ids.len()).into();
+        let name = format!("{}-{}", self.name, self.next).into();
+        self.next += 1;
         self.ids
             .push(FencingId::new(name, self.backoff.clone(), now));
     }
@@ -155,11 +201,34 @@ impl Fences {
         let Some(id) = self.ids.get_mut(id) else {
             return Heard::Nothing;
         };
+        let former = id.identity().map(|it| it.producer_id);
         let heard = id.answered(request, answer, now);
-        if let Heard::Denied(why) = &heard {
-            self.denied = Some(Arc::clone(why));
+        let present = id.identity().map(|it| it.producer_id);
+        if let Some(producer_id) = present.filter(|_| self.insists && present != former) {
+            self.obtained.push((Arc::clone(&id.name), producer_id));
+        }
+        match &heard {
+            Heard::Denied(_) if self.insists => id.insist(now),
+            Heard::Denied(why) => self.denied = Some(Arc::clone(why)),
+            Heard::Refused(..) | Heard::Nothing => {}
         }
         heard
+    }
+
+    /// The fence of a partition was refused. Whether it waits for one all the same, as nothing goes without.
+    pub fn insists_on(
+        &mut self,
+        partition: &TopicPartition,
+        left: Option<Identity>,
+        now: Instant,
+    ) -> bool {
+        let of = |left: Identity| self.ids.iter().position(|id| id.has_been(left.producer_id));
+        if let (true, Some(left)) = (self.insists, left)
+            && let Some(at) = of(left)
+        {
+            self.ids[at].insist_on(partition, left, now);
+        }
+        self.insists
     }
 
     /// The coordinator of this id speaks this protocol.

@@ -60,7 +60,7 @@ impl Ledger {
         } = attempt;
         effects.refresh_metadata = asks_for_metadata(error.code);
         let class = class_of(error.code);
-        let first = at == 0;
+        let (first, waits_out) = (at == 0, self.waits_out(&error));
         let entry = &mut self.entries[at];
         let proves = first && entry.leader_generation == self.leader_generation;
         if class != Class::Success {
@@ -78,6 +78,9 @@ impl Ledger {
                 tracing::error!("the broker calls a batch a duplicate that was never sent before");
                 entry.doubt();
                 self.fail(at, Reason::Broker(error), effects);
+            }
+            Class::Refused if waits_out => {
+                self.retry(at, Reason::Broker(error), now, effects);
             }
             Class::Refused if !invalid.is_empty() && !entry.unresolved => {
                 let settlement = Settlement::Invalid {
@@ -164,7 +167,8 @@ impl Ledger {
         self.proven = false;
         let backoff = self.backoff(&self.entries[at]);
         let entry = &mut self.entries[at];
-        if entry.is_over() || entry.attempts > self.rules.retries {
+        let no_more = entry.attempts > self.rules.retries && self.spooled.is_none();
+        if entry.is_over() || no_more {
             let reason = entry.overdue.as_deref().cloned().unwrap_or(reason);
             return self.fail(at, reason, effects);
         }
@@ -199,6 +203,12 @@ impl Ledger {
     }
 
     pub(super) fn remove(&mut self, at: usize, settlement: Settlement, effects: &mut Effects) {
+        if self.is_spooled() {
+            if let Some(entry) = self.entries.remove(at) {
+                self.end_entry(entry, settlement, effects);
+            }
+            return;
+        }
         if let Some(entry) = self.entries.get_mut(at) {
             effects.settled.extend(entry.settle(settlement));
         }
@@ -253,7 +263,9 @@ impl Ledger {
                     sequence: sequence_after(stamp.sequence, head.count()),
                     ..stamp
                 });
-                let (mut head, mut tail) = (self.entry(head, stamp), self.entry(tail, next));
+                let middle = whole.position + u64::from(head.count().unsigned_abs());
+                let mut head = self.entry(head, stamp, whole.position);
+                let mut tail = self.entry(tail, next, middle);
                 head.tokens.clone_from(&whole.tokens);
                 tail.tokens = whole.tokens;
                 self.entries.insert(at, tail);

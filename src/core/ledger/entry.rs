@@ -3,7 +3,7 @@
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use crate::core::ack::Settlement;
+use crate::core::ack::{RecordId, Settlement};
 use crate::core::batch::{SealedBatch, Settled, Stamp, Token};
 use crate::core::outcome::Reason;
 use crate::core::security::SecurityError;
@@ -22,6 +22,8 @@ pub struct Appended {
 #[derive(Debug)]
 pub struct Entry {
     pub id: u64,
+    /// The position of its first record in the spool, if it is there.
+    pub position: u64,
     pub batch: SealedBatch,
     pub lent: bool,
     /// Alive while the loan or the report on it exists.
@@ -52,6 +54,11 @@ impl Entry {
         let mut settled = self.batch.settle(settlement)?;
         settled.tokens = std::mem::take(&mut self.tokens);
         Some(settled)
+    }
+
+    /// The order of a partition's batches.
+    pub fn order(&self) -> (u64, RecordId) {
+        (self.position, self.batch.first())
     }
 
     /// Why it has no time left.

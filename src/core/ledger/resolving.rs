@@ -5,7 +5,7 @@
 //! time left is sent again then: it keeps its bytes, and the partition waits.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::doubts::{Awaited, Doubt, Doubts};
 use super::entry::Entry;
@@ -16,6 +16,9 @@ use crate::core::broker_error::{Class, class_of};
 use crate::core::identity::Identity;
 use crate::core::lookup::{Fence, Look, Looked, Verdict};
 use crate::core::outcome::{Reason, Unconfirmed};
+
+/// As good as never.
+pub(super) const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 impl Ledger {
     /// Whether what would be told *unknown* is looked for first.
@@ -65,11 +68,18 @@ impl Ledger {
             || self.wants_floor()
             || self.awaits_fence()
             || self.waits_for_doubts()
+            || self.surveys()
+            || self.wants_line().is_some()
     }
 
     /// Whether a batch may be numbered and sent now.
     pub(super) fn may_begin(&self, entry: &Entry) -> bool {
-        !self.wants_floor() && !self.waits_for_doubts() && !self.ends_fence(entry)
+        !self.wants_floor()
+            && !self.waits_for_doubts()
+            && !self.surveys()
+            && !self.ends_fence(entry)
+            && self.is_durable(entry)
+            && self.line_serves(entry.position)
     }
 
     /// Whether the batch would end the fence before it, as brokers would forget the producer with it.
@@ -122,6 +132,7 @@ impl Ledger {
             Some(_) => {}
             None => {
                 self.adopt(identity);
+                self.survey_unfenced();
                 // Only what comes behind can fence them.
                 for doubt in self.doubts.list.iter_mut().filter(|doubt| doubt.again) {
                     doubt.let_go();
@@ -142,8 +153,12 @@ impl Ledger {
         let Some(entry) = self.entries.remove(at) else {
             return false;
         };
-        let until = entry.batch.created_at() + self.rules.delivery_timeout + timeout;
-        let again = entry.overdue.is_none() && may_go_again(reason);
+        // What is in the spool has time.
+        let until = match self.spooled {
+            Some(_) => entry.batch.created_at() + FOR_EVER,
+            None => entry.batch.created_at() + self.rules.delivery_timeout + timeout,
+        };
+        let again = self.spooled.is_some() || entry.overdue.is_none() && may_go_again(reason);
         let mut doubt = Doubt {
             entry,
             stamp,
@@ -154,9 +169,9 @@ impl Ledger {
         if !again {
             doubt.let_go();
         }
-        let first = doubt.entry.batch.first();
+        let order = doubt.entry.order();
         let list = &mut self.doubts.list;
-        let place = list.partition_point(|other| other.entry.batch.first() < first);
+        let place = list.partition_point(|other| other.entry.order() < order);
         list.insert(place, doubt);
         true
     }
@@ -169,18 +184,21 @@ impl Ledger {
             behind,
             ..
         } = &self.doubts;
-        if list.is_empty() && awaited.is_none() {
+        let unfenced = self.survey_end();
+        if list.is_empty() && awaited.is_none() && unfenced.is_none() {
             return None;
         }
         let floors = list.iter().filter_map(|doubt| doubt.entry.floor);
-        let floor = floors.chain(self.doubts.floor).min()?;
+        let floors = floors.chain(self.doubts.floor).chain(self.survey_floor());
+        let floor = floors.min()?;
         let sought = list.iter().map(Doubt::sought).collect();
         let behind = behind.map(|(_, at)| Fence::Offset(at));
-        let fence = awaited.map(|it| it.fence).or(behind);
+        let fence = awaited.map(|it| it.fence).or(unfenced).or(behind);
         Some(Look {
             floor,
             fence,
             sought,
+            survey: self.surveyed_producer(),
         })
     }
 
@@ -209,6 +227,16 @@ impl Ledger {
                     self.end_doubt(place, |reason| unknown(reason, why), &mut effects);
                 }
             }
+        }
+        if look.survey.is_some() && (looked.fenced_at.is_some() || looked.hole.is_some()) {
+            match looked.fenced_at {
+                Some(at) => self.fence_seen(at),
+                // The fence will not be seen. Another producer needs none.
+                None if self.doubts.awaited.take().is_some() => self.doubts.wants_fresh = true,
+                None => {}
+            }
+            self.survey_done(&looked.surveyed, looked.hole, &mut effects);
+            return effects;
         }
         if let Some(at) = looked.fenced_at {
             if let Some(Fence::Offset(_)) = look.fence {
@@ -326,10 +354,8 @@ impl Ledger {
         entry.stamp = None;
         entry.floor = None;
         entry.not_before = None;
-        let first = entry.batch.first();
-        let behind = self
-            .entries
-            .partition_point(|other| other.batch.first() < first);
+        let order = entry.order();
+        let behind = self.entries.partition_point(|other| other.order() < order);
         self.entries.insert(behind, entry);
     }
 
@@ -339,10 +365,8 @@ impl Ledger {
         settlement: impl FnOnce(Reason) -> Settlement,
         effects: &mut Effects,
     ) {
-        let Doubt {
-            mut entry, reason, ..
-        } = self.doubts.list.remove(place);
-        effects.settled.extend(entry.settle(settlement(reason)));
+        let Doubt { entry, reason, .. } = self.doubts.list.remove(place);
+        self.end_entry(entry, settlement(reason), effects);
         if self.doubts.list.is_empty() {
             self.doubts.behind = None;
             self.doubts.trouble = None;
@@ -351,7 +375,10 @@ impl Ledger {
 
     /// Settles what was looked for long enough, and gives up what has no time left to be sent again.
     pub(super) fn expire_doubtful(&mut self, now: Instant, effects: &mut Effects) {
-        let timeout = self.rules.delivery_timeout;
+        let timeout = match self.spooled {
+            Some(_) => FOR_EVER,
+            None => self.rules.delivery_timeout,
+        };
         for doubt in self.doubts.list.iter_mut().filter(|doubt| doubt.again) {
             if now >= doubt.entry.batch.created_at() + timeout {
                 doubt.reason = doubt.entry.expired(timeout, now);
@@ -371,7 +398,10 @@ impl Ledger {
     }
 
     pub(super) fn next_doubt_expiry(&self) -> Option<Instant> {
-        let timeout = self.rules.delivery_timeout;
+        let timeout = match self.spooled {
+            Some(_) => FOR_EVER,
+            None => self.rules.delivery_timeout,
+        };
         let expiry = |doubt: &Doubt| match doubt.again {
             true => doubt.entry.batch.created_at() + timeout,
             false => doubt.until,

@@ -8,6 +8,7 @@ mod model;
 mod outcomes;
 mod sequences;
 mod splits;
+mod spooled;
 mod transactions;
 
 use bytes::Bytes;

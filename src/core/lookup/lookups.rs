@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::answer::Follows;
 use super::marker::{MarkerNews, MarkerScan, Witness};
-use super::scan::{Fence, Scan, Sought, Verdict};
+use super::scan::{Absence, Fence, Scan, Sought, Surveyed, Verdict};
 use crate::core::backoff::Backoff;
 use crate::core::figures::LookupFigures;
 use crate::core::record::TopicPartition;
@@ -36,6 +36,8 @@ pub struct Look {
     /// Without one the look only finds what is there.
     pub fence: Option<Fence>,
     pub sought: Vec<Sought>,
+    /// The producer whose batches are all told.
+    pub survey: Option<i64>,
 }
 
 /// What a look has found.
@@ -44,6 +46,10 @@ pub struct Looked {
     pub verdicts: Vec<(u64, Verdict)>,
     /// Where the fence was seen.
     pub fenced_at: Option<i64>,
+    /// The batches of the producer that was surveyed.
+    pub surveyed: Vec<Surveyed>,
+    /// Why there may have been more of them.
+    pub hole: Option<Absence>,
 }
 
 /// The log of a partition, and who leads it.
@@ -152,13 +158,16 @@ struct Entry {
 impl Entry {
     /// What has come of it now that more of the log was read, or nothing new.
     fn news(&mut self, empty: bool, now: Instant, longest: Duration) -> News {
-        match (&self.wish, &self.reading) {
+        match (&self.wish, &mut self.reading) {
             (Wish::Look(look), Reading::Batches(scan)) => {
                 let is_endless = scan.is_endless();
                 if scan.is_over() || is_endless && (scan.found_any() || scan.all_found()) {
+                    let (surveyed, hole) = scan.surveyed();
                     let looked = Looked {
                         verdicts: scan.verdicts().collect(),
                         fenced_at: scan.fenced_at(),
+                        surveyed,
+                        hole,
                     };
                     return News::Looked(look.clone(), looked);
                 }
@@ -268,8 +277,10 @@ impl Lookups {
                     floor,
                     fence,
                     sought,
+                    survey,
                 } = look.clone();
-                Reading::Batches(Scan::new(floor, fence, sought, self.most))
+                let scan = Scan::new(floor, fence, sought, self.most);
+                Reading::Batches(scan.survey(survey))
             }
             Wish::Marker(witness) => Reading::Marker(MarkerScan::new(witness, self.most)),
         };

@@ -13,6 +13,15 @@ pub struct Sought {
     pub count: i32,
 }
 
+/// A batch of a producer that is surveyed: all of its batches are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Surveyed {
+    pub epoch: i16,
+    pub sequence: i32,
+    pub count: i32,
+    pub base_offset: i64,
+}
+
 /// Where nothing of what is sought can come any more: brokers refuse a batch of an epoch below the newest
 /// that the partition has seen of a producer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +83,9 @@ pub struct Scan {
     fence: Option<Fence>,
     sought: Vec<Sought>,
     found: Vec<(u64, Found)>,
+    /// The producer whose batches are told.
+    survey: Option<i64>,
+    surveyed: Vec<Surveyed>,
     hole: Option<Absence>,
     fenced_at: Option<i64>,
     read: u64,
@@ -88,6 +100,8 @@ impl Scan {
             fence,
             sought,
             found: Vec::new(),
+            survey: None,
+            surveyed: Vec::new(),
             hole: None,
             fenced_at: None,
             read: 0,
@@ -95,6 +109,17 @@ impl Scan {
         };
         scan.look_for_end();
         scan
+    }
+
+    /// Tells all batches of this producer.
+    pub fn survey(mut self, producer_id: Option<i64>) -> Self {
+        self.survey = producer_id;
+        self
+    }
+
+    /// The batches of the producer that is surveyed, and why there may have been more.
+    pub fn surveyed(&mut self) -> (Vec<Surveyed>, Option<Absence>) {
+        (std::mem::take(&mut self.surveyed), self.hole)
     }
 
     /// Where to read on.
@@ -128,7 +153,7 @@ impl Scan {
 
     /// Whether every batch was found, so that nothing is in doubt, with a fence or without.
     pub fn all_found(&self) -> bool {
-        self.found.len() == self.sought.len()
+        self.found.len() == self.sought.len() && self.survey.is_none()
     }
 
     /// The log begins at `start` by now: what was before is gone.
@@ -174,6 +199,14 @@ impl Scan {
             }
             (Some(_), _) => {}
             (None, _) => {
+                if self.survey == Some(batch.producer_id) {
+                    self.surveyed.push(Surveyed {
+                        epoch: batch.epoch,
+                        sequence: batch.base_sequence,
+                        count: batch.last_offset_delta.saturating_add(1),
+                        base_offset: batch.base_offset,
+                    });
+                }
                 let is_it = |sought: &&Sought| {
                     let delta = sought.count - 1;
                     (sought.producer_id, sought.epoch, sought.sequence, delta)

@@ -202,6 +202,17 @@ impl Shelf {
     }
 
     /// Takes back what was granted or charged.
+    /// Makes a buffer of `bytes`, which are charged: they count whether there is memory for them or
+    /// not. No message is sent: the PoolActor learns of it before it grants anything more.
+    pub fn charged(self: &Arc<Self>, bytes: Vec<u8>) -> Buffer {
+        let (len, bytes) = (bytes.len(), bytes.into_boxed_slice());
+        self.stock().charged += len;
+        self.tell_used(len as isize);
+        let mut buffer = self.wrap(bytes);
+        buffer.len = len;
+        buffer
+    }
+
     fn put_back(&self, bytes: Box<[u8]>) {
         let size = bytes.len();
         self.tell_used(-(size as isize));
@@ -447,15 +458,9 @@ impl Buffer {
         self.shelf.waiting.fetch_sub(waited, Ordering::Relaxed);
     }
 
-    /// Makes a buffer of `bytes`, which are charged: they count whether there is memory for them or
-    /// not. No message is sent: the PoolActor learns of it before it grants anything more.
+    /// Makes a buffer of `bytes`; see [`Shelf::charged`].
     pub fn beside(&self, bytes: Vec<u8>) -> Self {
-        let (len, bytes) = (bytes.len(), bytes.into_boxed_slice());
-        self.shelf.stock().charged += len;
-        self.shelf.tell_used(len as isize);
-        let mut buffer = self.shelf.wrap(bytes);
-        buffer.len = len;
-        buffer
+        self.shelf.charged(bytes)
     }
 
     /// Replaces the contents by `bytes`. Returns whether there was room.

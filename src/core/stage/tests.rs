@@ -56,7 +56,7 @@ impl Scene {
             match self.append(value, &mut memory, false) {
                 Append::Done(_) => return self.woken(),
                 Append::NeedsMemory { size, .. } => memory = self.memory(size),
-                Append::Closed | Append::Ended => panic!("closed"),
+                Append::Closed | Append::Ended | Append::NeedsSpace => panic!("closed"),
             }
         }
     }
@@ -366,7 +366,7 @@ fn a_batch_grows_out_of_its_first_buffer_and_the_next_begins_larger() {
                     asked.push((size, begins.is_some()));
                     memory = Some(shelf.buffer(blank(size)));
                 }
-                Append::Closed | Append::Ended => panic!("closed"),
+                Append::Closed | Append::Ended | Append::NeedsSpace => panic!("closed"),
             }
         }
         sent += 1;

@@ -51,6 +51,8 @@ impl Line {
         let looked = Looked {
             verdicts,
             fenced_at,
+            surveyed: Vec::new(),
+            hole: None,
         };
         let effects = self.ledger.looked(&look, looked);
         self.note(effects);
@@ -329,6 +331,8 @@ fn a_look_of_before_says_nothing() {
     let looked = Looked {
         verdicts: vec![(before.sought[0].id, Verdict::Absent)],
         fenced_at: Some(100),
+        surveyed: Vec::new(),
+        hole: None,
     };
     let effects = line.ledger.looked(&before, looked);
     line.note(effects);

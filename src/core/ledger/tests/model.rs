@@ -428,6 +428,9 @@ impl World {
                         assert!(last_acked < Some(*offset), "record {value} was overtaken");
                         last_acked = Some(*offset);
                     }
+                    Err(Unconfirmed::Kept(reason)) => {
+                        panic!("record {value} is in no spool: {reason}");
+                    }
                     Err(Unconfirmed::Aborted(reason)) => {
                         panic!("record {value} is in no transaction: {reason}");
                     }

@@ -28,6 +28,7 @@ fn look(fence: Option<Fence>) -> Look {
         floor: 10,
         fence,
         sought: vec![sought],
+        survey: None,
     }
 }
 

@@ -1,0 +1,188 @@
+//! The partition's part of the spool: its lines and outcomes go into the journal, its backlog is read back.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::prelude::*;
+
+use super::PartitionActor;
+use crate::actors::guard::{self, On};
+use crate::actors::messages::{
+    LineRecorded, OutcomesRecorded, ReadBackDone, ReadBackFrom, RecordLine, RecordOutcomes, Spill,
+};
+use crate::actors::now;
+use crate::core::ledger::{ReadBack, Record, Resuming};
+use crate::intake::wall_clock;
+
+/// Memory being used up, what has waited for so long is on the disk alone.
+const SPILLS_AFTER: Duration = Duration::from_secs(1);
+
+impl PartitionActor {
+    /// Begins with what a former producer left.
+    pub(super) fn resume(&mut self, ctx: &Context<Self>) {
+        let Some(resume) = self.spooled.as_mut().and_then(|it| it.resume.take()) else {
+            return;
+        };
+        let _ = self.me(ctx);
+        tracing::debug!(partition = %self.topic_partition, ?resume, "goes on with the spool");
+        let effects = self.ledger().resume(Resuming::new(&resume));
+        self.apply(effects);
+    }
+
+    /// Says aloud what a damaged disk or log has cost.
+    pub(super) fn tell_of_damage(&self, resent: Option<&str>, lost: u64) {
+        let partition = &self.topic_partition;
+        if let Some(why) = resent {
+            tracing::warn!(
+                %partition, why,
+                "records of the spool may be in the log already, and are sent again"
+            );
+        }
+        if lost > 0 {
+            tracing::error!(%partition, lost, "records of the spool are lost: their files are damaged");
+        }
+    }
+
+    /// Has the journal have these outcomes.
+    pub(super) fn record(&self, records: Vec<Record>) {
+        if let (Some(spooled), Some(me), false) = (&self.spooled, self.me.get(), records.is_empty())
+        {
+            spooled.spool.do_send(RecordOutcomes {
+                slot: spooled.slot,
+                records,
+                who: Arc::clone(me) as _,
+            });
+        }
+    }
+
+    /// Asks for what the ledger needs of the spool: a line in the journal, or batches of the backlog.
+    pub(super) fn ask_spool(&mut self, ctx: &mut Context<Self>) {
+        if self.spooled.is_none() {
+            return;
+        }
+        self.sync(ctx);
+        let me = self.me(ctx);
+        let (line, back) = {
+            let ledger = self.ledger();
+            (ledger.wants_line(), ledger.wants_back())
+        };
+        let has_leader = self.leader.is_some();
+        let Some(spooled) = &mut self.spooled else {
+            return;
+        };
+        if line.is_some() && line != spooled.asked_line {
+            spooled.asked_line = line;
+            if let Some(line) = line {
+                spooled.spool.do_send(RecordLine {
+                    slot: spooled.slot,
+                    line,
+                    who: Arc::clone(&me) as _,
+                });
+            }
+        }
+        if let (Some((position, records)), true) = (back, has_leader)
+            && spooled.reading.is_none()
+        {
+            spooled.reading = Some(position);
+            spooled.spool.do_send(ReadBackFrom {
+                slot: spooled.slot,
+                position,
+                records,
+                who: me as _,
+            });
+        }
+    }
+
+    /// Waits until what came is on the disk, where it is sent only then.
+    fn sync(&mut self, ctx: &mut Context<Self>) {
+        let Some(to) = self.ledger().not_durable() else {
+            return;
+        };
+        let Some(spooled) = self.spooled.as_mut().filter(|spooled| !spooled.syncing) else {
+            return;
+        };
+        if let Some(written) = &spooled.written {
+            spooled.syncing = true;
+            guard::spawn(ctx, written.synced(), move |actor: &mut Self, _, ctx| {
+                if let Some(spooled) = &mut actor.spooled {
+                    spooled.syncing = false;
+                }
+                // If nobody knows whether it is there, whoever sent it was told so, and it is sent.
+                actor.ledger().set_durable(to);
+                actor.act(now(), ctx);
+            });
+        }
+    }
+
+    /// What was asked for may have been lost.
+    pub(super) fn forget_asked(&mut self) {
+        if let Some(spooled) = &mut self.spooled {
+            spooled.asked_line = None;
+            spooled.reading = None;
+        }
+    }
+}
+
+impl On<LineRecorded> for PartitionActor {
+    fn on(&mut self, LineRecorded(line): LineRecorded, ctx: &mut Context<Self>) {
+        if let Some(spooled) = &mut self.spooled
+            && spooled.asked_line == Some(line)
+        {
+            spooled.asked_line = None;
+        }
+        self.ledger().set_line(line);
+        self.identified();
+        self.collect_and_act(now(), ctx);
+    }
+}
+
+impl On<OutcomesRecorded> for PartitionActor {
+    fn on(&mut self, OutcomesRecorded(positions): OutcomesRecorded, ctx: &mut Context<Self>) {
+        for position in positions {
+            let effects = self.ledger().recorded(position);
+            self.apply(effects);
+        }
+        self.act(now(), ctx);
+    }
+}
+
+impl On<ReadBackDone> for PartitionActor {
+    fn on(&mut self, done: ReadBackDone, ctx: &mut Context<Self>) {
+        let ReadBackDone {
+            position,
+            batches,
+            missing,
+        } = done;
+        let now = now();
+        match &mut self.spooled {
+            Some(spooled) if spooled.reading == Some(position) => spooled.reading = None,
+            _ => return,
+        }
+        let shelf = Arc::clone(&self.services.shelf);
+        self.ledger().wall_clock(wall_clock::millis());
+        for batch in batches {
+            let read = ReadBack::of(batch, |records| shelf.charged(records));
+            if !read.is_some_and(|read| self.ledger().read_back(read, now)) {
+                break;
+            }
+        }
+        for lost in missing {
+            let effects = self.ledger().lose(lost);
+            self.apply(effects);
+        }
+        self.collect_and_act(now, ctx);
+    }
+}
+
+impl On<Spill> for PartitionActor {
+    fn on(&mut self, _: Spill, ctx: &mut Context<Self>) {
+        let now = now();
+        self.collect(|_| false);
+        let waits_since = self.ledger().waits_since();
+        let is_long = |since| now >= since + SPILLS_AFTER;
+        if self.leader.is_none() || waits_since.is_some_and(is_long) {
+            self.ledger().spill();
+        }
+        self.act(now, ctx);
+    }
+}

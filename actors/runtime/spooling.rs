@@ -1,0 +1,129 @@
+//! Gives partitions their place in the spool, and has what a former producer left delivered.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::prelude::*;
+use uuid::Uuid;
+
+use super::RuntimeActor;
+use crate::actors::messages::{OpenSlot, Spill};
+use crate::actors::partition::SpoolSlot;
+use crate::core::cluster::{Leader, TopicView};
+use crate::core::ledger::{Backlog, Ledger};
+use crate::core::record::TopicPartition;
+use crate::core::spool::Seat;
+use crate::core::stage::Stage;
+
+/// How often what waits is looked at while memory is used up.
+const SPILL: Duration = Duration::from_millis(250);
+
+/// How often topics are asked for whose records wait in the spool.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
+
+impl RuntimeActor {
+    /// Has the partition's records in the spool, if they are to be there.
+    pub(super) fn seat(
+        &mut self,
+        topic_partition: &TopicPartition,
+        topic_id: Uuid,
+        stage: &Stage,
+        ledger: &mut Ledger,
+    ) -> Option<SpoolSlot> {
+        let spooling = self.spooling.as_mut()?;
+        let TopicPartition { topic, partition } = topic_partition;
+        if !spooling.topics.is_empty() && !spooling.topics.contains(&**topic) {
+            return None;
+        }
+        let slots = &mut spooling.slots;
+        let (slot, is_new) = slots.of(topic, topic_id, *partition);
+        if is_new {
+            spooling.spool.do_send(OpenSlot {
+                slot,
+                topic_partition: topic_partition.clone(),
+                topic_id,
+            });
+        }
+        let resume = slots.resumed.remove(&slot);
+        let unsettled = resume.iter().flat_map(|resume| &resume.unsettled);
+        let unsettled = unsettled.map(|part| (part.start, part.end - part.start));
+        let backlog = Backlog::resumed(unsettled, &[]);
+        let seat = Seat::new(Arc::clone(&spooling.space), slot);
+        let written = spooling.written.clone();
+        ledger.spool(*partition, seat.next_position(), backlog, written.is_some());
+        stage.set_seat(seat);
+        Some(SpoolSlot::new(
+            spooling.spool.clone(),
+            slot,
+            written,
+            resume,
+        ))
+    }
+
+    /// Routes the topics that the spool remembers, so that records are accepted though no broker is there. To
+    /// be called before anybody can send.
+    pub(super) fn route_remembered(&mut self) {
+        let Some(spooling) = &self.spooling else {
+            return;
+        };
+        for ((name, id), partitions) in spooling.slots.topics() {
+            let leader = Leader {
+                node: None,
+                epoch: -1,
+            };
+            self.install_topic(&TopicView {
+                name,
+                id,
+                leaders: vec![leader; partitions as usize],
+            });
+        }
+    }
+
+    /// Has brokers asked for the topics that the spool remembers.
+    pub(super) fn begin_with_spool(&mut self, ctx: &mut Context<Self>) {
+        if self.spooling.is_some() {
+            let remembered: Vec<_> = self.partitions.keys().cloned().collect();
+            self.want_remembered(remembered, ctx);
+        }
+    }
+
+    /// Has brokers asked for topics that the spool remembers, again and again while any of their partitions
+    /// has records and no leader.
+    fn want_remembered(&mut self, mut topics: Vec<Arc<str>>, ctx: &mut Context<Self>) {
+        topics.iter().for_each(|topic| self.want(topic));
+        ctx.run_later(ASK_AGAIN, move |actor, ctx| {
+            topics.retain(|topic| {
+                let mut entries = actor.partitions.get(topic).into_iter().flatten();
+                entries.any(|it| !it.has_leader() && it.route.holds_records())
+            });
+            if !topics.is_empty() {
+                actor.want_remembered(topics, ctx);
+            }
+        });
+    }
+
+    /// Memory is used up: what waits for long is to be on the disk alone.
+    pub(super) fn spill(&mut self, ctx: &mut Context<Self>) {
+        let pressure = self.shelf.pressure();
+        let Some(spooling) = &mut self.spooling else {
+            return;
+        };
+        if !pressure {
+            spooling.spilling = false;
+            return;
+        }
+        if !std::mem::replace(&mut spooling.spilling, true) {
+            ctx.run_later(SPILL, |actor, ctx| actor.spill_again(ctx));
+        }
+    }
+
+    fn spill_again(&mut self, ctx: &mut Context<Self>) {
+        if let Some(spooling) = &mut self.spooling {
+            spooling.spilling = false;
+        }
+        for entry in self.partitions.values().flatten() {
+            entry.addr.do_send(Spill);
+        }
+        self.spill(ctx);
+    }
+}

@@ -1,0 +1,194 @@
+//! Opens the spool: reads what former producers left, and begins a journal that says so.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use actix::prelude::*;
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+use uuid::Uuid;
+
+use crate::actors::messages::DiskTold;
+use crate::actors::spool::{JOURNAL, SegmentFile, SpoolActor, SpoolStart};
+use crate::config::{Config, Durability};
+use crate::core::spool::{
+    Entry, FileHeader, JournalWriter, Kind, Line, Resume, Space, State, resume,
+};
+use crate::disk::{
+    Directory, DiskError, DiskEvent, DiskEvents, FoundSegment, Maker, Recovered, Store, Syncer,
+    Written, file_name, recover,
+};
+
+/// Segments that are kept ready.
+const AHEAD: usize = 1;
+
+/// An opened spool, before its actor is started.
+pub(crate) struct OpenedSpool {
+    pub start: SpoolStart,
+    pub resumed: Vec<Resume>,
+    /// What its transactional ids begin with.
+    pub name: Arc<str>,
+    /// Those that former producers used, with their producer ids.
+    pub ids: Vec<(Arc<str>, Vec<i64>)>,
+    pub told: Arc<Told>,
+}
+
+/// Tells the SpoolActor what became of files, once it is there.
+#[derive(Default)]
+pub(crate) struct Told(std::sync::OnceLock<Addr<SpoolActor>>);
+
+impl Told {
+    pub fn set(&self, spool: Addr<SpoolActor>) {
+        let _ = self.0.set(spool);
+    }
+}
+
+impl DiskEvents for Told {
+    fn told(&self, event: DiskEvent) {
+        if let Some(spool) = self.0.get() {
+            spool.do_send(DiskTold(event));
+        }
+    }
+}
+
+/// Opens the spool, if there is to be one. It reads and writes files, and takes as long.
+pub(crate) fn open(config: &Config, seed: u64) -> Result<Option<OpenedSpool>, DiskError> {
+    let Some(path) = &config.spool_dir else {
+        return Ok(None);
+    };
+    let mut rng = SmallRng::seed_from_u64(seed);
+    let store: Arc<dyn Store> = Arc::new(Directory::open(path)?);
+    let Recovered {
+        mut state,
+        catalog,
+        segments,
+        journals,
+        next_number,
+        damage,
+    } = recover(&*store)?;
+    for damage in &damage {
+        tracing::error!(directory = %path.display(), damage, "the spool is damaged");
+    }
+    // What was lost with the machine looks like nothing at all. So positions are left out each time.
+    let resumed = resume(&state, &catalog, true);
+    let space = leave_gaps(&mut state, &resumed);
+    let ids = ids(&mut state, &resumed);
+    let told: Arc<Told> = Arc::default();
+    let events: Arc<dyn DiskEvents> = Arc::clone(&told) as _;
+    let syncer = Syncer::start(Arc::clone(&events))?;
+    let written = Arc::new(Written::default());
+    let journal = begin_journal(&*store, state, next_number, &mut rng, (&syncer, &written))?;
+    for former in &journals {
+        store.remove(former)?;
+    }
+    let segment_bytes = config.spool_segment_bytes as u64;
+    let maker = Maker::start(Arc::clone(&store), segment_bytes, AHEAD, events)?;
+    let segments = segments.into_iter().map(segment_file);
+    let uuid = Uuid::from_u128(rng.random());
+    Ok(Some(OpenedSpool {
+        start: SpoolStart {
+            maker,
+            syncer,
+            written,
+            space,
+            catalog,
+            journal,
+            segments: segments.collect::<BTreeMap<_, _>>(),
+            next_number: next_number + 1,
+            segment_bytes,
+            max_bytes: config.spool_max_bytes,
+            machine: config.spool_durability == Durability::Machine,
+            rng,
+        },
+        resumed,
+        name: format!("{}{uuid}", config.unknown_transactional_id_prefix).into(),
+        ids,
+        told,
+    }))
+}
+
+fn segment_file(found: FoundSegment) -> (u64, SegmentFile) {
+    let FoundSegment {
+        number,
+        salt,
+        file,
+        chunks,
+        accepted,
+    } = found;
+    let file = SegmentFile {
+        file,
+        salt,
+        chunks,
+        accepted,
+    };
+    (number, file)
+}
+
+/// Has no position used again that a former process may have used, though the disk does not know of it.
+fn leave_gaps(state: &mut State, resumed: &[Resume]) -> Arc<Space> {
+    let space = Space::new();
+    for slot in resumed {
+        if slot.next_position > slot.end {
+            state.apply(&Entry::Past {
+                slot: slot.slot,
+                from: slot.end,
+                to: slot.next_position,
+                floor: 0,
+            });
+        }
+        if !slot.lines.is_empty() {
+            let line = Line::bound(slot.next_position, slot.end);
+            state.apply(&Entry::Line {
+                slot: slot.slot,
+                line,
+            });
+        }
+        space.resume(slot.slot, slot.next_position);
+    }
+    space
+}
+
+/// The transactional ids that are still needed: of producers under which something may be in a log, and the
+/// last one, under which partitions go on.
+fn ids(state: &mut State, resumed: &[Resume]) -> Vec<(Arc<str>, Vec<i64>)> {
+    let lines = resumed.iter().flat_map(|slot| &slot.lines);
+    let needed: BTreeSet<i64> = lines.map(|it| it.line.identity.producer_id).collect();
+    let mut ids: BTreeMap<Arc<str>, Vec<i64>> = BTreeMap::new();
+    for (name, producer_id) in &state.ids {
+        ids.entry(Arc::clone(name)).or_default().push(*producer_id);
+    }
+    let last = ids.last_key_value().map(|(name, _)| Arc::clone(name));
+    ids.retain(|name, producers| {
+        Some(name) == last.as_ref() || producers.iter().any(|it| needed.contains(it))
+    });
+    state.ids.retain(|(name, _)| ids.contains_key(name));
+    ids.into_iter().collect()
+}
+
+/// Begins a journal, which is on the disk when this returns.
+fn begin_journal(
+    store: &dyn Store,
+    state: State,
+    number: u64,
+    rng: &mut SmallRng,
+    (syncer, written): (&Syncer, &Written),
+) -> Result<JournalWriter, DiskError> {
+    let name = file_name(Kind::Journal, number);
+    let salt = rng.random();
+    let needed = JournalWriter::len_for(&state, JOURNAL);
+    let file = store.create(&name, needed)?;
+    let header = FileHeader {
+        number,
+        salt,
+        length: needed,
+    };
+    let region = Arc::clone(&file) as _;
+    let journal = JournalWriter::begin(region, header, state).ok_or(DiskError::Length {
+        name: name.clone(),
+        len: needed,
+    })?;
+    file.sync()?;
+    let watched = syncer.queue().watch(&name, file);
+    written.add(number, watched);
+    Ok(journal)
+}

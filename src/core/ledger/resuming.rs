@@ -1,0 +1,156 @@
+//! What a former producer left in the spool: which of it is in the log has to be found out before any of it
+//! is sent.
+
+use super::spooled::{Record, Resuming};
+use super::{Effects, Ledger};
+use crate::core::ack::Settlement;
+use crate::core::batch::Settled;
+use crate::core::identity::Identity;
+use crate::core::lookup::{Absence, Fence, Surveyed};
+use crate::core::spool::{Fate, Seen};
+
+impl Ledger {
+    /// Whether it is not known yet what a former producer has written.
+    pub(super) fn surveys(&self) -> bool {
+        self.surveyed_producer().is_some()
+    }
+
+    fn resuming(&self) -> Option<&Resuming> {
+        Some(&self.spooled.as_deref()?.resuming)
+    }
+
+    /// The producer whose batches are looked for.
+    pub(super) fn surveyed_producer(&self) -> Option<i64> {
+        Some(self.resuming()?.left.front()?.producer_id)
+    }
+
+    /// Where to look from.
+    pub(super) fn survey_floor(&self) -> Option<i64> {
+        let resuming = self.resuming()?;
+        (!resuming.left.is_empty()).then_some(resuming.floor)
+    }
+
+    /// Where to look to, where no marker can be had.
+    pub(super) fn survey_end(&self) -> Option<Fence> {
+        let unfenced = self.resuming()?.unfenced && self.surveys();
+        unfenced.then_some(Fence::Offset(self.doubts.floor?))
+    }
+
+    /// Begins with what a former producer left.
+    pub fn resume(&mut self, resuming: Resuming) -> Effects {
+        let mut effects = Effects::default();
+        if let Some(spooled) = &mut self.spooled {
+            spooled.resuming = resuming;
+        }
+        self.next_survey(&mut effects);
+        effects
+    }
+
+    /// Wants the fence of the next producer that is to be surveyed, or makes use of what was found.
+    fn next_survey(&mut self, effects: &mut Effects) {
+        let Some(resuming) = self.resuming() else {
+            return;
+        };
+        match resuming.left.front().copied() {
+            Some(identity) => {
+                let floor = resuming.floor;
+                self.left = Some(identity);
+                self.identity = None;
+                // Behind a fence the floor is higher.
+                self.doubts.floor = self.doubts.floor.max(Some(floor));
+            }
+            None => self.surveyed(effects),
+        }
+    }
+
+    /// The producer id has changed meanwhile, and another one is used. What was before can be found, and a
+    /// late copy cannot be kept out.
+    pub(super) fn survey_unfenced(&mut self) {
+        if let Some(spooled) = &mut self.spooled
+            && !spooled.resuming.left.is_empty()
+        {
+            spooled.resuming.unfenced = true;
+            self.doubts.floor = None;
+        }
+    }
+
+    /// The log was read up to the fence of the first producer. What was found is in the log, the rest is not,
+    /// unless it was in the hole.
+    pub(super) fn survey_done(
+        &mut self,
+        found: &[Surveyed],
+        hole: Option<Absence>,
+        effects: &mut Effects,
+    ) {
+        let Some(spooled) = &mut self.spooled else {
+            return;
+        };
+        let resuming = &mut spooled.resuming;
+        tracing::debug!(?found, ?hole, "the log was surveyed");
+        resuming.unfenced = false;
+        let Some(Identity { producer_id, .. }) = resuming.left.pop_front() else {
+            return;
+        };
+        if let Some(why) = hole {
+            effects.resent = Some(why.to_string().into());
+        }
+        let seen = found.iter().map(|found| Seen {
+            identity: Identity {
+                producer_id,
+                epoch: found.epoch,
+            },
+            sequence: found.sequence,
+            count: found.count.unsigned_abs(),
+            base_offset: found.base_offset,
+        });
+        for seen in seen {
+            if let Some(Err(mismatch)) = resuming.survey.as_mut().map(|survey| survey.see(seen)) {
+                tracing::warn!(%mismatch, "the spool and the log do not agree");
+            }
+        }
+        self.next_survey(effects);
+    }
+
+    /// Settles what was found, and what is lost.
+    fn surveyed(&mut self, effects: &mut Effects) {
+        let Some(spooled) = &mut self.spooled else {
+            return;
+        };
+        let Some(survey) = spooled.resuming.survey.take() else {
+            return;
+        };
+        tracing::debug!(found = ?survey.found(), "records of the spool are in the log");
+        for found in survey.found() {
+            effects.records.push(Record {
+                position: found.position,
+                count: found.count as i32,
+                fate: Fate::Acked(found.base_offset),
+            });
+            let parts = spooled.backlog.remove(found.position, found.count.into());
+            for (position, count, listeners) in parts {
+                let offset = found.base_offset + (position - found.position) as i64;
+                let settlement = Settlement::Acked {
+                    base_offset: Some(offset),
+                    log_append_time: None,
+                };
+                let partition = spooled.partition;
+                let mut settled = Settled::unheard(partition, count, settlement, &listeners);
+                spooled.tie_to(position, &mut settled);
+                effects.settled.push(settled);
+            }
+        }
+        for absent in survey.absent() {
+            let lost = spooled.resuming.lost.iter();
+            let lost = lost.map(|lost| lost.start.max(absent.start)..lost.end.min(absent.end));
+            for lost in lost.filter(|lost| !lost.is_empty()) {
+                effects.lost += lost.end - lost.start;
+                effects.records.push(Record {
+                    position: lost.start,
+                    count: (lost.end - lost.start) as i32,
+                    fate: Fate::NotWritten,
+                });
+            }
+        }
+        self.untie();
+    }
+}

@@ -1,0 +1,379 @@
+//! What is different for a partition whose batches are in the spool.
+//!
+//! Nothing of it expires or fails for want of an answer: it waits, on disk. What ends otherwise than acked
+//! is told when the spool's journal has it, so that no later producer sends what the application was told
+//! to send again.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::backlog::{Backlog, ReadBack};
+use super::spooled::{Record, Resuming, Spooled};
+use super::{Effects, Entry, Ledger};
+use crate::core::ack::Settlement;
+use crate::core::batch::{SealedBatch, Settled, Token};
+use crate::core::broker_error::BrokerError;
+use crate::core::outcome::{Reason, Unconfirmed};
+use crate::core::spool::{Fate, Line};
+
+impl Ledger {
+    /// Has its batches in the spool from now on. Those that come have positions from `next` on, and behind
+    /// the backlog.
+    ///
+    /// `machine`: what comes is sent when it is on the disk, as [`set_durable`](Self::set_durable) says.
+    pub fn spool(&mut self, partition: i32, next: u64, backlog: Backlog, machine: bool) {
+        self.spooled = Some(Box::new(Spooled {
+            partition,
+            next,
+            line: None,
+            sent: 0,
+            durable: if machine { next } else { u64::MAX },
+            backlog,
+            resuming: Resuming::default(),
+            ended: Vec::new(),
+            tied: Vec::new(),
+        }));
+    }
+
+    pub fn is_spooled(&self) -> bool {
+        self.spooled.is_some()
+    }
+
+    /// The batch comes from the stage. Gives it back if it is to be sent from memory, with its position.
+    pub(super) fn spool_batch(&mut self, mut batch: SealedBatch) -> Option<(SealedBatch, u64)> {
+        let Some(spooled) = &mut self.spooled else {
+            return Some((batch, 0));
+        };
+        batch.set_spooled();
+        let position = spooled.next;
+        spooled.next += u64::from(batch.count().unsigned_abs());
+        if spooled.backlog.is_empty() {
+            return Some((batch, position));
+        }
+        spooled.backlog.push_back(position, batch);
+        None
+    }
+
+    /// Lets go of the bytes of all batches that were never sent: the spool has them.
+    pub fn spill(&mut self) {
+        let Some(spooled) = &mut self.spooled else {
+            return;
+        };
+        let waits = |entry: &Entry| !entry.lent && entry.stamp.is_none();
+        while self.entries.back().is_some_and(waits) {
+            if let Some(entry) = self.entries.pop_back() {
+                spooled.backlog.push_front(entry.position, entry.batch);
+            }
+        }
+    }
+
+    /// Since when the first batch waits that was never sent.
+    pub fn waits_since(&self) -> Option<Instant> {
+        let unsent = |entry: &&Entry| !entry.lent && entry.stamp.is_none();
+        self.entries
+            .iter()
+            .find(unsent)
+            .map(|entry| entry.batch.created_at())
+    }
+
+    /// Where to read back from, and how many records at most: batches wait on disk, and those in memory will
+    /// soon be gone.
+    pub fn wants_back(&self) -> Option<(u64, u64)> {
+        let spooled = self.spooled.as_ref()?;
+        let unlent = self.entries.len() - self.lent;
+        if unlent >= self.rules.max_in_flight || self.waits_for_doubts() || self.surveys() {
+            return None;
+        }
+        spooled.backlog.next()
+    }
+
+    /// Takes what was read back. Returns whether it was what comes next.
+    pub fn read_back(&mut self, read: ReadBack, now: Instant) -> bool {
+        let Some(spooled) = &mut self.spooled else {
+            return false;
+        };
+        let position = read.position;
+        let Some(batch) = spooled.backlog.take(read, spooled.partition, now) else {
+            return false;
+        };
+        let entry = self.entry(batch, None, position);
+        self.entries.push_back(entry);
+        true
+    }
+
+    /// Batches that wait on disk, or for the journal; those on disk count as one.
+    pub(super) fn parked(&self) -> usize {
+        let parked =
+            |spooled: &Spooled| spooled.ended.len() + usize::from(!spooled.backlog.is_empty());
+        self.spooled.as_deref().map_or(0, parked)
+    }
+
+    /// The disk has lost these records.
+    pub fn lose(&mut self, lost: Range<u64>) -> Effects {
+        let mut effects = Effects::default();
+        let Some(spooled) = &mut self.spooled else {
+            return effects;
+        };
+        let count = lost.end - lost.start;
+        let (parts, batches) = spooled.backlog.lose(lost);
+        effects.lost = count;
+        let fate = || Settlement::Failed(Unconfirmed::NotWritten(Reason::Damaged));
+        for (position, count, listeners) in parts {
+            effects.records.push(Record {
+                position,
+                count: count as i32,
+                fate: Fate::NotWritten,
+            });
+            let mut settled = Settled::unheard(spooled.partition, count, fate(), &listeners);
+            spooled.tie_to(position, &mut settled);
+            effects.settled.push(settled);
+        }
+        for (position, batch) in batches {
+            let entry = self.entry(batch, None, position);
+            self.end_entry(entry, fate(), &mut effects);
+        }
+        self.untie();
+        effects
+    }
+
+    /// What waits on disk, in records.
+    #[cfg(test)]
+    pub fn backlog(&self) -> u64 {
+        self.spooled
+            .as_ref()
+            .map_or(0, |spooled| spooled.backlog.records())
+    }
+
+    /// Up to where records came that may not be on the disk yet, and have to be.
+    pub fn not_durable(&self) -> Option<u64> {
+        let spooled = self.spooled.as_ref()?;
+        (spooled.durable < spooled.next).then_some(spooled.next)
+    }
+
+    /// All before this position is on the disk.
+    pub fn set_durable(&mut self, position: u64) {
+        if let Some(spooled) = &mut self.spooled {
+            spooled.durable = spooled.durable.max(position);
+        }
+    }
+
+    pub(super) fn is_durable(&self, entry: &Entry) -> bool {
+        let end = entry.position + u64::from(entry.batch.count().unsigned_abs());
+        self.spooled
+            .as_ref()
+            .is_none_or(|spooled| end <= spooled.durable)
+    }
+
+    /// The line that the journal needs before the next batch may be sent.
+    pub fn wants_line(&self) -> Option<Line> {
+        let spooled = self.spooled.as_ref()?;
+        let (identity, floor) = (self.identity?, self.doubts.floor?);
+        if self.broken || self.awaits_fence() || self.waits_for_doubts() || self.surveys() {
+            return None;
+        }
+        let position = match self.first_unnumbered() {
+            Some(entry) if self.ends_fence(entry) => return None,
+            Some(entry) => entry.position,
+            None => spooled.backlog.first().unwrap_or(spooled.next),
+        };
+        (!self.line_serves(position)).then_some(Line {
+            identity,
+            sequence: self.next_sequence,
+            position,
+            floor,
+            sent: spooled.sent.max(position),
+        })
+    }
+
+    /// The batch at `at` gets its sequence number.
+    pub(super) fn note_sent(&mut self, position: u64, count: i32) {
+        if let Some(spooled) = &mut self.spooled {
+            let end = position + u64::from(count.unsigned_abs());
+            spooled.sent = spooled.sent.max(end);
+        }
+    }
+
+    /// The journal has this line.
+    pub fn set_line(&mut self, line: Line) {
+        if let Some(spooled) = &mut self.spooled {
+            spooled.line = Some(line);
+        }
+    }
+
+    /// Whether the journal says which sequence number a batch at this position has.
+    pub(super) fn line_serves(&self, position: u64) -> bool {
+        let Some(spooled) = &self.spooled else {
+            return true;
+        };
+        spooled.line.is_some_and(|line| {
+            Some(line.identity) == self.identity
+                && line.sequence_at(position) == Some(self.next_sequence)
+        })
+    }
+
+    /// Whether this refusal is waited out: an ACL can be given.
+    pub(super) fn waits_out(&self, error: &BrokerError) -> bool {
+        self.is_spooled() && error.missing_acl().is_some()
+    }
+
+    /// The batch has its outcome. What the journal has to have first is told later.
+    pub(super) fn end_entry(
+        &mut self,
+        mut entry: Entry,
+        settlement: Settlement,
+        effects: &mut Effects,
+    ) {
+        let Some(spooled) = &mut self.spooled else {
+            effects.settled.extend(entry.settle(settlement));
+            return;
+        };
+        if entry.batch.is_settled() {
+            return;
+        }
+        let Some(fate) = fate_of(&settlement) else {
+            return self.settle_spooled(entry, settlement, effects);
+        };
+        effects.records.push(Record {
+            position: entry.position,
+            count: entry.batch.count(),
+            fate,
+        });
+        match fate {
+            Fate::Acked(_) => self.settle_spooled(entry, settlement, effects),
+            _ => spooled.ended.push((entry, settlement)),
+        }
+    }
+
+    fn settle_spooled(&mut self, mut entry: Entry, settlement: Settlement, effects: &mut Effects) {
+        let position = entry.position;
+        let Some(mut settled) = entry.settle(settlement) else {
+            return;
+        };
+        if let Some(spooled) = &self.spooled {
+            spooled.tie_to(position, &mut settled);
+        }
+        effects.settled.push(settled);
+        self.untie();
+    }
+
+    /// Those who wait only for what has its outcome wait until that was told.
+    pub(super) fn untie(&mut self) {
+        let first = self.first_unsettled();
+        if let Some(spooled) = &mut self.spooled {
+            spooled
+                .tied
+                .retain(|(end, _)| first.is_some_and(|first| first < *end));
+        }
+    }
+
+    /// The position of the first record that has no outcome.
+    fn first_unsettled(&self) -> Option<u64> {
+        let spooled = self.spooled.as_ref()?;
+        let ended = spooled.ended.iter().map(|(entry, _)| entry.position);
+        let sought = self.doubts.entries().map(|entry| entry.position);
+        let sent = self.entries.front().map(|entry| entry.position);
+        ended
+            .chain(sought)
+            .chain(sent)
+            .chain(spooled.backlog.first())
+            .min()
+    }
+
+    /// Adds `token` to every record without an outcome; see [`tie`](Self::tie).
+    pub(super) fn tie_spooled(&mut self, token: &Token, over: impl Fn(&Token) -> bool) {
+        let waits = self.first_unsettled().is_some();
+        if let (true, Some(spooled)) = (waits, &mut self.spooled) {
+            spooled.tied.retain(|(_, other)| !over(other));
+            spooled.tied.push((spooled.next, Arc::clone(token)));
+        }
+    }
+
+    /// The journal has the outcome of what begins at this position.
+    pub fn recorded(&mut self, position: u64) -> Effects {
+        let mut effects = Effects::default();
+        let Some(spooled) = &mut self.spooled else {
+            return effects;
+        };
+        let place = spooled
+            .ended
+            .iter()
+            .position(|(entry, _)| entry.position == position);
+        if let Some(place) = place {
+            let (entry, settlement) = spooled.ended.remove(place);
+            self.settle_spooled(entry, settlement, &mut effects);
+        }
+        effects
+    }
+
+    /// The outcomes that wait for the journal.
+    pub fn unrecorded(&self) -> Vec<Record> {
+        let ended = self.spooled.iter().flat_map(|spooled| &spooled.ended);
+        let record = |(entry, settlement): &(Entry, Settlement)| Record {
+            position: entry.position,
+            count: entry.batch.count(),
+            fate: fate_of(settlement).unwrap_or(Fate::Unknown),
+        };
+        ended.map(record).collect()
+    }
+
+    /// Batches whose outcome the journal does not have yet.
+    pub(super) fn ended(&self) -> impl Iterator<Item = &Entry> {
+        let ended = self.spooled.iter().flat_map(|spooled| &spooled.ended);
+        ended.map(|(entry, _)| entry)
+    }
+
+    /// Ends all that is there without an outcome: it is kept.
+    pub(super) fn keep_all(
+        &mut self,
+        why: &impl Fn(Option<Arc<str>>) -> Reason,
+        effects: &mut Effects,
+    ) {
+        let Some(spooled) = &mut self.spooled else {
+            return;
+        };
+        let sent = std::mem::take(&mut self.entries);
+        let sought = std::mem::take(&mut self.doubts.list);
+        let entries = std::mem::take(&mut spooled.ended)
+            .into_iter()
+            .map(|(entry, _)| entry);
+        let entries = entries
+            .chain(sought.into_iter().map(|doubt| doubt.entry))
+            .chain(sent);
+        let batches =
+            entries.map(|mut entry| (entry.position, entry.last_error.take(), entry.batch));
+        let (parked, unheard) = std::mem::take(&mut spooled.backlog).into_parts();
+        let parked = parked
+            .into_iter()
+            .map(|(position, batch)| (position, None, batch));
+        let kept = |last| Settlement::Failed(Unconfirmed::Kept(why(last)));
+        for (position, last, mut batch) in batches.chain(parked) {
+            if let Some(mut settled) = batch.settle(kept(last)) {
+                spooled.tie_to(position, &mut settled);
+                effects.settled.push(settled);
+            }
+        }
+        for (position, count, listeners) in unheard {
+            let mut settled = Settled::unheard(spooled.partition, count, kept(None), &listeners);
+            spooled.tie_to(position, &mut settled);
+            effects.settled.push(settled);
+        }
+        spooled.tied.clear();
+        self.lent = 0;
+    }
+}
+
+/// What the journal has of it; `None` if nothing.
+fn fate_of(settlement: &Settlement) -> Option<Fate> {
+    Some(match settlement {
+        // Without an offset it raises no floor.
+        Settlement::Acked { base_offset, .. } => Fate::Acked(base_offset.unwrap_or(i64::MIN)),
+        Settlement::Failed(Unconfirmed::NotWritten(Reason::Broker(_)))
+        | Settlement::Invalid { .. } => Fate::Rejected,
+        Settlement::Failed(Unconfirmed::NotWritten(_) | Unconfirmed::Aborted(_)) => {
+            Fate::NotWritten
+        }
+        Settlement::Failed(Unconfirmed::Unknown(_)) => Fate::Unknown,
+        Settlement::Failed(Unconfirmed::Kept(_)) | Settlement::Split(_) => return None,
+    })
+}

@@ -1,0 +1,359 @@
+//! A partition whose batches are in the spool.
+
+use super::*;
+use crate::core::lookup::{Fence, Look, Looked, Surveyed};
+use crate::core::spool::{Fate, Line as Stretch, Resume, SentUnder};
+
+/// Where the log ends before anything is sent.
+const END: i64 = 100;
+
+fn spooled() -> Line {
+    let mut line = Line::with(Rules {
+        resolve: Some(Duration::from_secs(60)),
+        ..rules()
+    });
+    line.ledger.spool(3, 0, Backlog::default(), false);
+    line.ledger.set_floor(END);
+    line.adopt(FIRST);
+    line
+}
+
+/// With a line in the journal and one success.
+fn sending() -> Line {
+    let mut line = spooled();
+    line.push(1);
+    record_line(&mut line);
+    let first = line.take();
+    line.acked(&first, END);
+    line.told.clear();
+    line
+}
+
+fn record_line(line: &mut Line) -> Stretch {
+    let wanted = line.ledger.wants_line().expect("a line is wanted");
+    line.ledger.set_line(wanted);
+    wanted
+}
+
+/// Reads back so many records, as the disk has them.
+fn read_back(line: &mut Line, count: u32) -> bool {
+    let (position, most) = line.ledger.wants_back().expect("a backlog");
+    assert!(u64::from(count) <= most);
+    let memory = line.shelf.buffer(blank(1 << 10));
+    let mut open = OpenBatch::within(None, memory, 3, line.now, true);
+    for i in 0..count {
+        let value = i.to_be_bytes();
+        let record = RecordRef {
+            key: None,
+            value: Some(&value),
+            headers: &[],
+            timestamp: 1_000 + i64::from(i),
+        };
+        open.append(&record).expect("it fits");
+    }
+    let mut records = line.shelf.buffer(blank(1 << 10));
+    records.replace(open.appended(0, 0).records);
+    let read = ReadBack {
+        position,
+        count: count as i32,
+        base_timestamp: 1_000,
+        max_timestamp: 1_000 + i64::from(count),
+        records,
+    };
+    line.ledger.read_back(read, line.now)
+}
+
+#[test]
+fn nothing_is_sent_before_the_journal_says_under_which_numbers() {
+    let mut line = spooled();
+    line.push(2);
+    line.push(3);
+    assert!(line.try_take().is_none());
+    let wanted = record_line(&mut line);
+    let expected = Stretch {
+        identity: FIRST,
+        sequence: 0,
+        position: 0,
+        floor: END,
+        sent: 0,
+    };
+    assert_eq!(wanted, expected);
+    let first = line.take();
+    line.acked(&first, END);
+    line.take();
+    assert_eq!(line.ledger.wants_line(), None, "the numbers go on");
+}
+
+#[test]
+fn a_hole_in_the_numbers_takes_another_line() {
+    let mut line = sending();
+    let refused = line.push(4);
+    line.push(2);
+    let lent = line.take();
+    line.error(&lent, INVALID_RECORD);
+    assert!(refused.is_open(), "the journal has to have it first");
+    // The numbers of what was refused are used again.
+    assert!(line.try_take().is_none());
+    let wanted = record_line(&mut line);
+    assert_eq!((wanted.position, wanted.sequence, wanted.sent), (5, 1, 5));
+    line.take();
+    let effects = line.ledger.recorded(1);
+    line.note(effects);
+    assert!(refused.is_not_written());
+}
+
+#[test]
+fn nothing_expires_and_an_acl_is_waited_for() {
+    let mut line = sending();
+    let sent = line.push(1);
+    let lent = line.take();
+    line.now += 1_000 * DAY;
+    let effects = line.ledger.expire(line.now);
+    line.note(effects);
+    assert!(sent.is_open());
+    line.error(&lent, 29);
+    assert!(sent.is_open());
+    line.now += Duration::from_secs(2);
+    let again = line.take();
+    line.acked(&again, END + 1);
+    assert!(sent.is_acked());
+}
+
+#[test]
+fn what_was_spilled_goes_out_in_order_when_it_was_read_back() {
+    let mut line = sending();
+    let sent = line.push(1);
+    let lent = line.take();
+    let (heard, unheard) = (line.push(2), [3, 4].map(|count| drop(line.push(count))));
+    line.ledger.spill();
+    assert_eq!(line.ledger.backlog(), 9);
+    let behind = line.push(5);
+    assert_eq!(line.ledger.backlog(), 14, "nothing overtakes it");
+    line.acked(&lent, END + 1);
+    assert!(sent.is_acked());
+    assert!(line.try_take().is_none());
+    let _ = unheard;
+    for count in [2, 3, 4, 5] {
+        assert!(read_back(&mut line, count));
+    }
+    assert_eq!(line.ledger.wants_back(), None);
+    let mut offset = END + 2;
+    for count in [2, 3, 4, 5] {
+        let lent = line.take();
+        assert_eq!(lent.count, count);
+        line.acked(&lent, offset);
+        offset += i64::from(count);
+    }
+    assert!(heard.is_acked() && behind.is_acked());
+    assert_eq!(line.ledger.wants_line(), None);
+}
+
+#[test]
+fn what_ends_without_an_outcome_is_kept() {
+    let mut line = sending();
+    let (sent, _lent) = (line.push(1), line.take());
+    let (parked, unsent) = (line.push(1), line.push(1));
+    line.ledger.spill();
+    drop(unsent);
+    let behind = line.push(1);
+    let effects = line.ledger.abandon(|last| Reason::Closed { last });
+    assert!(effects.records.is_empty(), "the journal is not told");
+    line.note(effects);
+    for receipt in [sent, parked, behind] {
+        let outcome = receipt.receipts[0].outcome();
+        assert!(
+            matches!(outcome, Some(Err(Unconfirmed::Kept(_)))),
+            "{outcome:?}"
+        );
+    }
+}
+
+#[test]
+fn a_dropped_ledger_keeps_its_records() {
+    let mut line = sending();
+    let (sent, _lent) = (line.push(1), line.take());
+    drop(line);
+    let outcome = sent.receipts[0].outcome();
+    assert!(
+        matches!(outcome, Some(Err(Unconfirmed::Kept(_)))),
+        "{outcome:?}"
+    );
+}
+
+#[test]
+fn a_flush_waits_for_what_is_on_the_disk() {
+    let mut line = sending();
+    line.push(1);
+    line.ledger.spill();
+    let token: Token = Arc::new(());
+    line.ledger.tie(&token, |_| false);
+    line.push(1);
+    for (offset, waits) in [(END + 1, true), (END + 2, false)] {
+        assert_eq!(Arc::strong_count(&token) > 1, offset == END + 1);
+        assert!(read_back(&mut line, 1));
+        let lent = line.take();
+        line.acked(&lent, offset);
+        assert!(
+            !waits || Arc::strong_count(&token) == 1,
+            "told with the batch"
+        );
+    }
+}
+
+/// What a former producer left: five records, three of them sent under this line.
+fn resuming() -> Line {
+    let mut line = Line::with(Rules {
+        resolve: Some(Duration::from_secs(60)),
+        ..rules()
+    });
+    let backlog = Backlog::resumed([(10, 5)].into_iter(), &[]);
+    line.ledger.spool(3, 15, backlog, false);
+    let stretch = Stretch {
+        identity: FIRST,
+        sequence: 4,
+        position: 8,
+        floor: 70,
+        sent: 8,
+    };
+    let resume = Resume {
+        slot: 1,
+        topic: None,
+        lines: vec![SentUnder {
+            line: stretch,
+            end: 15,
+        }],
+        unsettled: std::iter::once(10..15).collect(),
+        missing: Vec::new(),
+        settled_to: 10,
+        end: 15,
+        next_position: 15,
+    };
+    let effects = line.ledger.resume(Resuming::new(&resume));
+    line.note(effects);
+    line
+}
+
+const MARKER: Fence = Fence::Marker {
+    producer_id: 7,
+    above: 0,
+};
+
+#[test]
+fn what_a_former_producer_left_is_looked_for_behind_a_fence() {
+    let mut line = resuming();
+    assert!(line.ledger.wants_identity());
+    assert_eq!(line.ledger.left(), Some(FIRST));
+    assert_eq!(line.ledger.wants_back(), None, "not yet");
+    line.ledger.adopt_behind(SECOND, Some(MARKER));
+    let look = line.ledger.look().expect("a survey");
+    let expected = Look {
+        floor: 70,
+        fence: Some(MARKER),
+        sought: Vec::new(),
+        survey: Some(7),
+    };
+    assert_eq!(look, expected);
+    let found = |sequence, count| Surveyed {
+        epoch: 0,
+        sequence,
+        count,
+        base_offset: 80 + i64::from(sequence),
+    };
+    let looked = Looked {
+        verdicts: Vec::new(),
+        fenced_at: Some(90),
+        // Of the first, which begins before what is left, the journal has heard.
+        surveyed: vec![found(5, 2), found(8, 1)],
+        hole: None,
+    };
+    let effects = line.ledger.looked(&look, looked);
+    let records: Vec<_> = effects
+        .records
+        .iter()
+        .map(|it| (it.position, it.count, it.fate))
+        .collect();
+    assert_eq!(
+        records,
+        [(10, 1, Fate::Acked(86)), (12, 1, Fate::Acked(88))]
+    );
+    line.note(effects);
+    assert_eq!(line.ledger.backlog(), 3);
+    for count in [1, 2] {
+        assert!(read_back(&mut line, count));
+    }
+    let wanted = record_line(&mut line);
+    assert_eq!(
+        (wanted.identity, wanted.position, wanted.sequence),
+        (SECOND, 11, 0)
+    );
+    assert_eq!(wanted.floor, 91);
+    let lent = line.take();
+    line.acked(&lent, 91);
+    // What was found between them had other numbers.
+    let wanted = record_line(&mut line);
+    assert_eq!((wanted.position, wanted.sequence), (13, 1));
+}
+
+#[test]
+fn a_flush_waits_for_no_more_than_what_a_survey_leaves() {
+    let mut line = resuming();
+    let token: Token = Arc::new(());
+    line.ledger.tie(&token, |_| false);
+    line.ledger.adopt_behind(SECOND, Some(MARKER));
+    let look = line.ledger.look().expect("a survey");
+    let looked = Looked {
+        verdicts: Vec::new(),
+        fenced_at: Some(90),
+        surveyed: vec![Surveyed {
+            epoch: 0,
+            sequence: 6,
+            count: 5,
+            base_offset: 80,
+        }],
+        hole: None,
+    };
+    let effects = line.ledger.looked(&look, looked);
+    assert_eq!(effects.settled.len(), 1);
+    line.note(effects);
+    assert_eq!(Arc::strong_count(&token), 1, "all was found");
+}
+
+#[test]
+fn what_cannot_be_fenced_is_looked_for_up_to_the_end() {
+    let mut line = resuming();
+    let other = Identity {
+        producer_id: 8,
+        epoch: 0,
+    };
+    line.ledger.adopt_behind(other, None);
+    assert!(line.ledger.wants_floor());
+    line.ledger.set_floor(95);
+    let look = line.ledger.look().expect("a survey");
+    assert_eq!((look.floor, look.fence), (70, Some(Fence::Offset(95))));
+    let looked = Looked {
+        verdicts: Vec::new(),
+        fenced_at: Some(95),
+        surveyed: Vec::new(),
+        hole: None,
+    };
+    let effects = line.ledger.looked(&look, looked);
+    line.note(effects);
+    assert!(read_back(&mut line, 5));
+    record_line(&mut line);
+    assert_eq!(line.take().count, 5);
+}
+
+#[test]
+fn where_the_machine_may_fail_nothing_is_sent_before_it_is_on_the_disk() {
+    let mut line = spooled();
+    line.ledger.spool(3, 0, Backlog::default(), true);
+    line.push(2);
+    assert_eq!(line.ledger.not_durable(), Some(2));
+    record_line(&mut line);
+    line.push(2);
+    assert!(line.try_take().is_none());
+    line.ledger.set_durable(2);
+    assert_eq!(line.take().count, 2);
+    assert_eq!(line.ledger.not_durable(), Some(4));
+    assert!(line.try_take().is_none());
+}

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::chunk::LAST_POSITION;
-use super::frame::{ALIGN, number};
+use super::frame::{self, ALIGN, number};
 use crate::core::identity::Identity;
 
 /// Bytes before what the length counts.
@@ -332,7 +332,7 @@ fn sum(salt: u64, offset: u64, length: u32, body: &[u8]) -> u32 {
     place[..8].copy_from_slice(&salt.to_le_bytes());
     place[8..16].copy_from_slice(&offset.to_le_bytes());
     place[16..].copy_from_slice(&length.to_le_bytes());
-    crc_fast::crc32_iscsi(&place).rotate_left(16) ^ crc_fast::crc32_iscsi(body)
+    frame::sum(&place, body)
 }
 
 /// Bytes of an entry that may begin here, without the padding.

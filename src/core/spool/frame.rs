@@ -110,9 +110,16 @@ fn mark(salt: u64) -> u8 {
     salt as u8
 }
 
-/// The sum of a head and of records. Turned, as the same damage at the end of both would cancel itself.
-fn sum(head: &[u8], records: &[u8]) -> u32 {
-    crc_fast::crc32_iscsi(head).rotate_left(16) ^ crc_fast::crc32_iscsi(records)
+/// The sum of a head and of what follows it. Turned, as the same damage at the end of both would cancel
+/// itself.
+pub(super) fn sum(head: &[u8], body: &[u8]) -> u32 {
+    crc_fast::crc32_iscsi(head).rotate_left(16) ^ crc_fast::crc32_iscsi(body)
+}
+
+/// Bytes that may be summed in a search through so many. Bytes that look like many frames, and are none,
+/// would otherwise be summed again and again.
+pub(super) fn search_budget(bytes: u64) -> u64 {
+    (1 << 20) + 4 * bytes
 }
 
 /// What a header claims, before its CRC was looked at.

@@ -2,11 +2,8 @@
 
 use super::entry::{self, Entry};
 use super::file_header::{FileHeader, HeaderError, Kind, PAGE};
-use super::frame::ALIGN;
+use super::frame::{ALIGN, search_budget};
 use super::state::State;
-
-/// Bytes that may be summed in a search for whole entries, beside a few times what is searched.
-const SEARCH_BYTES: usize = 1 << 20;
 
 /// What was read of a journal.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,13 +43,13 @@ impl Journal {
             complete: false,
             damage: Vec::new(),
         };
-        let mut left = SEARCH_BYTES + 4 * bytes.len();
+        let mut left = search_budget(bytes.len() as u64);
         let mut at = PAGE;
         while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
             let offset = at as u64;
             // What cannot be is passed over without its CRC.
             let claimed = entry::claimed(rest);
-            let Some(after) = left.checked_sub(claimed.unwrap_or(0)) else {
+            let Some(after) = left.checked_sub(claimed.unwrap_or(0) as u64) else {
                 journal.lost(offset);
                 break;
             };

@@ -3,12 +3,8 @@
 use std::ops::Range;
 
 use super::chunk::{Batch, ChunkHeader, HEADER};
-use super::frame::{ALIGN, Claim, Frame, Source};
+use super::frame::{ALIGN, Claim, Frame, Source, search_budget};
 use crate::core::batch::Run;
-
-/// Bytes that may be summed in a search, beside a few times what is searched. Bytes that look like many
-/// frames, and are none, would otherwise be summed again and again.
-const SEARCH_BYTES: usize = 1 << 20;
 
 /// A chunk as it was read from its segment.
 #[derive(Debug, Clone, Copy)]
@@ -181,7 +177,7 @@ impl<'a> Pieces<'a> {
                 count: end - first,
             })
         };
-        let mut left = SEARCH_BYTES + 4 * (self.chunk.bytes.len() - begin);
+        let mut left = search_budget((self.chunk.bytes.len() - begin) as u64);
         let (mut at, mut lost) = (begin, None);
         self.at = self.chunk.bytes.len();
         while at < self.chunk.bytes.len() {
@@ -189,7 +185,7 @@ impl<'a> Pieces<'a> {
                 at += ALIGN;
                 continue;
             };
-            let Some(after) = left.checked_sub(claim.length) else {
+            let Some(after) = left.checked_sub(claim.length as u64) else {
                 return gap(self.first, lost.unwrap_or(self.first));
             };
             left = after;

@@ -60,7 +60,7 @@ pub fn scan(header: &FileHeader, length: u64, read: &mut ReadAt<'_>) -> Scanned 
         segment,
         length,
         read,
-        left: 4 * length + (1 << 20),
+        left: frame::search_budget(length),
         scanned: Scanned::default(),
     }
     .run();

@@ -247,9 +247,12 @@ impl Identities {
     }
 }
 
+/// How many sequence numbers there are: 2147483647 is followed by 0.
+pub(crate) const SEQUENCES: u64 = 1 << 31;
+
 /// The sequence that follows `count` records from `sequence` on: it wraps to 0 behind 2^31-1.
 pub(crate) fn sequence_after(sequence: i32, count: i32) -> i32 {
-    (i64::from(sequence) + i64::from(count)).rem_euclid(1 << 31) as i32
+    (i64::from(sequence) + i64::from(count)).rem_euclid(SEQUENCES as i64) as i32
 }
 
 #[cfg(test)]

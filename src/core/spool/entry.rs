@@ -4,16 +4,13 @@ use std::sync::Arc;
 
 use super::chunk::LAST_POSITION;
 use super::frame::{self, ALIGN, number};
-use crate::core::identity::Identity;
+use crate::core::identity::{Identity, SEQUENCES, sequence_after};
 
 /// Bytes before what the length counts.
 pub const BEFORE: usize = 8;
 
 /// No entry is longer: names have up to 65,535 bytes.
 const LONGEST: usize = (1 << 16) + 64;
-
-/// How many sequence numbers there are.
-const NUMBERS: u64 = 1 << 31;
 
 /// What the CRC covers before the kind: salt, offset and length.
 const PLACE: usize = 20;
@@ -255,17 +252,16 @@ impl Line {
         self.identity.producer_id < 0
     }
 
-    /// The sequence number of the record at this position. They go on at 0 behind the largest number.
+    /// The sequence number of the record at this position.
     pub fn sequence_at(&self, position: u64) -> Option<i32> {
-        let behind = position.checked_sub(self.position)? % NUMBERS;
-        let sequence = (u64::from(self.sequence.unsigned_abs()) + behind) % NUMBERS;
-        i32::try_from(sequence).ok()
+        let behind = position.checked_sub(self.position)? % SEQUENCES;
+        Some(sequence_after(self.sequence, i32::try_from(behind).ok()?))
     }
 
     /// The first position with this sequence number. Others follow, each 2^31 behind the one before.
     pub fn position_of(&self, sequence: i32) -> Option<u64> {
         let sequence = u64::try_from(sequence).ok()?;
-        let behind = (sequence + NUMBERS - u64::from(self.sequence.unsigned_abs())) % NUMBERS;
+        let behind = (sequence + SEQUENCES - u64::from(self.sequence.unsigned_abs())) % SEQUENCES;
         self.position.checked_add(behind)
     }
 

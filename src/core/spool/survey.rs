@@ -5,10 +5,7 @@ use std::ops::Range;
 use super::resume::{Resume, SentUnder};
 use super::settled::Settled;
 use crate::core::batch::logged::LoggedBatch;
-use crate::core::identity::Identity;
-
-/// How many sequence numbers there are: 2147483647 is followed by 0.
-const SEQUENCES: u64 = 1 << 31;
+use crate::core::identity::{Identity, SEQUENCES};
 
 /// What is in doubt is nearer than this to where sending has come.
 const NEAR: u64 = 1 << 30;

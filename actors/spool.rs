@@ -512,8 +512,8 @@ impl Guarded for SpoolActor {
         &mut self.guard
     }
 
-    /// What was lost with a message is asked for again: by partitions, by those who wait for space, and here. A
-    /// file that was made for nobody is removed by the next start.
+    /// What was lost with a message is asked for again: by partitions, by those who wait for space, and here.
+    /// A file that was made for nobody is removed by the next start.
     fn restart(&mut self, ctx: &mut Context<Self>) -> usize {
         self.alarm = Alarm::default();
         self.making.clear();

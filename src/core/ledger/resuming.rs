@@ -5,8 +5,7 @@ use super::spooled::{Record, Resuming};
 use super::{Effects, Ledger};
 use crate::core::ack::Settlement;
 use crate::core::batch::Settled;
-use crate::core::identity::Identity;
-use crate::core::lookup::{Absence, Fence, Surveyed};
+use crate::core::lookup::{Absence, Fence};
 use crate::core::spool::{Fate, Seen};
 
 impl Ledger {
@@ -78,7 +77,7 @@ impl Ledger {
     /// unless it was in the hole.
     pub(super) fn survey_done(
         &mut self,
-        found: &[Surveyed],
+        found: &[Seen],
         hole: Option<Absence>,
         effects: &mut Effects,
     ) {
@@ -88,23 +87,14 @@ impl Ledger {
         let resuming = &mut spooled.resuming;
         tracing::debug!(?found, ?hole, "the log was surveyed");
         resuming.unfenced = false;
-        let Some(Identity { producer_id, .. }) = resuming.left.pop_front() else {
+        if resuming.left.pop_front().is_none() {
             return;
-        };
+        }
         if let Some(why) = hole {
             effects.resent = Some(why.to_string().into());
         }
-        let seen = found.iter().map(|found| Seen {
-            identity: Identity {
-                producer_id,
-                epoch: found.epoch,
-            },
-            sequence: found.sequence,
-            count: found.count.unsigned_abs(),
-            base_offset: found.base_offset,
-        });
-        for seen in seen {
-            if let Some(Err(mismatch)) = resuming.survey.as_mut().map(|survey| survey.see(seen)) {
+        for seen in found {
+            if let Some(Err(mismatch)) = resuming.survey.as_mut().map(|survey| survey.see(*seen)) {
                 tracing::warn!(%mismatch, "the spool and the log do not agree");
             }
         }

@@ -8,10 +8,11 @@ use uuid::Uuid;
 
 use super::answer::Follows;
 use super::marker::{MarkerNews, MarkerScan, Witness};
-use super::scan::{Absence, Fence, Scan, Sought, Surveyed, Verdict};
+use super::scan::{Absence, Fence, Scan, Sought, Verdict};
 use crate::core::backoff::Backoff;
 use crate::core::figures::LookupFigures;
 use crate::core::record::TopicPartition;
+use crate::core::spool::Seen;
 
 /// Bytes that are read at a time.
 const PIECE: i32 = 1 << 20;
@@ -47,7 +48,7 @@ pub struct Looked {
     /// Where the fence was seen.
     pub fenced_at: Option<i64>,
     /// The batches of the producer that was surveyed.
-    pub surveyed: Vec<Surveyed>,
+    pub surveyed: Vec<Seen>,
     /// Why there may have been more of them.
     pub hole: Option<Absence>,
 }

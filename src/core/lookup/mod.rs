@@ -10,4 +10,4 @@ pub use lookups::{Ask, Log, Look, Looked, Lookups, News, Question, Told, Wish};
 pub use marker::{Marker, MarkerNews, Witness};
 #[cfg(test)]
 pub use scan::Found;
-pub use scan::{Absence, Fence, Sought, Surveyed, Verdict};
+pub use scan::{Absence, Fence, Sought, Verdict};

@@ -1,6 +1,7 @@
 //! Reads the log from where a doubtful batch may begin up to the fence behind it.
 
 use crate::core::batch::logged::{LogError, LoggedBatch, LoggedBatches};
+use crate::core::spool::Seen;
 
 /// A batch that is looked for, by what its header has in the log. Brokers that compress it anew keep
 /// these (`LogValidator`), and compaction keeps them while it keeps the batch.
@@ -11,15 +12,6 @@ pub struct Sought {
     pub epoch: i16,
     pub sequence: i32,
     pub count: i32,
-}
-
-/// A batch of a producer that is surveyed: all of its batches are told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Surveyed {
-    pub epoch: i16,
-    pub sequence: i32,
-    pub count: i32,
-    pub base_offset: i64,
 }
 
 /// Where nothing of what is sought can come any more: brokers refuse a batch of an epoch below the newest
@@ -85,7 +77,7 @@ pub struct Scan {
     found: Vec<(u64, Found)>,
     /// The producer whose batches are told.
     survey: Option<i64>,
-    surveyed: Vec<Surveyed>,
+    surveyed: Vec<Seen>,
     hole: Option<Absence>,
     fenced_at: Option<i64>,
     read: u64,
@@ -118,7 +110,7 @@ impl Scan {
     }
 
     /// The batches of the producer that is surveyed, and why there may have been more.
-    pub fn surveyed(&mut self) -> (Vec<Surveyed>, Option<Absence>) {
+    pub fn surveyed(&mut self) -> (Vec<Seen>, Option<Absence>) {
         (std::mem::take(&mut self.surveyed), self.hole)
     }
 
@@ -200,12 +192,7 @@ impl Scan {
             (Some(_), _) => {}
             (None, _) => {
                 if self.survey == Some(batch.producer_id) {
-                    self.surveyed.push(Surveyed {
-                        epoch: batch.epoch,
-                        sequence: batch.base_sequence,
-                        count: batch.last_offset_delta.saturating_add(1),
-                        base_offset: batch.base_offset,
-                    });
+                    self.surveyed.push(batch.into());
                 }
                 let is_it = |sought: &&Sought| {
                     let delta = sought.count - 1;

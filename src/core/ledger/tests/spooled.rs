@@ -1,8 +1,8 @@
 //! A partition whose batches are in the spool.
 
 use super::*;
-use crate::core::lookup::{Fence, Look, Looked, Surveyed};
-use crate::core::spool::{Fate, Line as Stretch, Resume, SentUnder};
+use crate::core::lookup::{Fence, Look, Looked};
+use crate::core::spool::{Fate, Line as Stretch, Resume, Seen, SentUnder};
 
 /// Where the log ends before anything is sent.
 const END: i64 = 100;
@@ -253,8 +253,8 @@ fn what_a_former_producer_left_is_looked_for_behind_a_fence() {
         survey: Some(7),
     };
     assert_eq!(look, expected);
-    let found = |sequence, count| Surveyed {
-        epoch: 0,
+    let found = |sequence, count| Seen {
+        identity: FIRST,
         sequence,
         count,
         base_offset: 80 + i64::from(sequence),
@@ -304,8 +304,8 @@ fn a_flush_waits_for_no_more_than_what_a_survey_leaves() {
     let looked = Looked {
         verdicts: Vec::new(),
         fenced_at: Some(90),
-        surveyed: vec![Surveyed {
-            epoch: 0,
+        surveyed: vec![Seen {
+            identity: FIRST,
             sequence: 6,
             count: 5,
             base_offset: 80,

@@ -201,7 +201,6 @@ impl Shelf {
         }
     }
 
-    /// Takes back what was granted or charged.
     /// Makes a buffer of `bytes`, which are charged: they count whether there is memory for them or
     /// not. No message is sent: the PoolActor learns of it before it grants anything more.
     pub fn charged(self: &Arc<Self>, bytes: Vec<u8>) -> Buffer {
@@ -213,6 +212,7 @@ impl Shelf {
         buffer
     }
 
+    /// Takes back what was granted or charged.
     fn put_back(&self, bytes: Box<[u8]>) {
         let size = bytes.len();
         self.tell_used(-(size as isize));

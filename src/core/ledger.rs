@@ -342,12 +342,12 @@ impl Ledger {
         entry.attempts += 1;
         self.retried += u64::from(entry.attempts > 1);
         self.lent += 1;
-        let (position, numbered) = (entry.position, entry.batch.count());
+        let end = entry.end();
         let alive = Arc::new(());
         entry.loan = Arc::downgrade(&alive);
         let (id, count, again) = (entry.id, entry.batch.count(), entry.attempts > 1);
         let protocol = entry.batch.scope().map(|scope| scope.protocol());
-        self.note_sent(position, numbered);
+        self.note_sent(end);
         Some(Lent {
             id,
             header,

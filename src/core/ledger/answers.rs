@@ -263,9 +263,8 @@ impl Ledger {
                     sequence: sequence_after(stamp.sequence, head.count()),
                     ..stamp
                 });
-                let middle = whole.position + u64::from(head.count().unsigned_abs());
                 let mut head = self.entry(head, stamp, whole.position);
-                let mut tail = self.entry(tail, next, middle);
+                let mut tail = self.entry(tail, next, head.end());
                 head.tokens.clone_from(&whole.tokens);
                 tail.tokens = whole.tokens;
                 self.entries.insert(at, tail);

@@ -184,8 +184,8 @@ impl Backlog {
 
     /// A batch comes behind all that is here. Its bytes go home.
     pub fn push_back(&mut self, position: u64, batch: SealedBatch) {
-        self.records += u64::from(batch.count().unsigned_abs());
         let parked = Parked::of(position, batch);
+        self.records += parked.count();
         let unjoined = match self.parked.back_mut() {
             Some(last) => last.join(parked),
             None => Err(parked),
@@ -197,8 +197,8 @@ impl Backlog {
 
     /// A batch comes before all that is here. Its bytes go home.
     pub fn push_front(&mut self, position: u64, batch: SealedBatch) {
-        self.records += u64::from(batch.count().unsigned_abs());
         let mut parked = Parked::of(position, batch);
+        self.records += parked.count();
         if let Some(first) = self.parked.pop_front()
             && let Err(first) = parked.join(first)
         {

@@ -56,6 +56,11 @@ impl Entry {
         Some(settled)
     }
 
+    /// The position behind its last record.
+    pub fn end(&self) -> u64 {
+        self.position + u64::from(self.batch.count().unsigned_abs())
+    }
+
     /// The order of a partition's batches.
     pub fn order(&self) -> (u64, RecordId) {
         (self.position, self.batch.first())

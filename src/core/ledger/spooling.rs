@@ -159,10 +159,9 @@ impl Ledger {
     }
 
     pub(super) fn is_durable(&self, entry: &Entry) -> bool {
-        let end = entry.position + u64::from(entry.batch.count().unsigned_abs());
         self.spooled
             .as_ref()
-            .is_none_or(|spooled| end <= spooled.durable)
+            .is_none_or(|spooled| entry.end() <= spooled.durable)
     }
 
     /// The line that the journal needs before the next batch may be sent.
@@ -186,10 +185,9 @@ impl Ledger {
         })
     }
 
-    /// The batch at `at` gets its sequence number.
-    pub(super) fn note_sent(&mut self, position: u64, count: i32) {
+    /// The batch that ends here has its sequence numbers.
+    pub(super) fn note_sent(&mut self, end: u64) {
         if let Some(spooled) = &mut self.spooled {
-            let end = position + u64::from(count.unsigned_abs());
             spooled.sent = spooled.sent.max(end);
         }
     }

@@ -359,7 +359,8 @@ impl Ledger {
         })
     }
 
-    /// Settles every batch whose `delivery.timeout.ms` is over. A lent batch keeps its place.
+    /// Settles every batch whose `delivery.timeout.ms` is over, and what was looked for long enough. A lent
+    /// batch keeps its place. What is in the spool has time.
     pub fn expire(&mut self, now: Instant) -> Effects {
         let mut effects = Effects::default();
         if self.is_spooled() {

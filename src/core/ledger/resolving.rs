@@ -5,7 +5,7 @@
 //! time left is sent again then: it keeps its bytes, and the partition waits.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::doubts::{Awaited, Doubt, Doubts};
 use super::entry::Entry;
@@ -16,9 +16,6 @@ use crate::core::broker_error::{Class, class_of};
 use crate::core::identity::Identity;
 use crate::core::lookup::{Fence, Look, Looked, Verdict};
 use crate::core::outcome::{Reason, Unconfirmed};
-
-/// As good as never.
-pub(super) const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 impl Ledger {
     /// Whether what would be told *unknown* is looked for first.
@@ -153,11 +150,7 @@ impl Ledger {
         let Some(entry) = self.entries.remove(at) else {
             return false;
         };
-        // What is in the spool has time.
-        let until = match self.spooled {
-            Some(_) => entry.batch.created_at() + FOR_EVER,
-            None => entry.batch.created_at() + self.rules.delivery_timeout + timeout,
-        };
+        let until = entry.batch.created_at() + self.rules.delivery_timeout + timeout;
         let again = self.spooled.is_some() || entry.overdue.is_none() && may_go_again(reason);
         let mut doubt = Doubt {
             entry,
@@ -375,10 +368,7 @@ impl Ledger {
 
     /// Settles what was looked for long enough, and gives up what has no time left to be sent again.
     pub(super) fn expire_doubtful(&mut self, now: Instant, effects: &mut Effects) {
-        let timeout = match self.spooled {
-            Some(_) => FOR_EVER,
-            None => self.rules.delivery_timeout,
-        };
+        let timeout = self.rules.delivery_timeout;
         for doubt in self.doubts.list.iter_mut().filter(|doubt| doubt.again) {
             if now >= doubt.entry.batch.created_at() + timeout {
                 doubt.reason = doubt.entry.expired(timeout, now);
@@ -398,10 +388,7 @@ impl Ledger {
     }
 
     pub(super) fn next_doubt_expiry(&self) -> Option<Instant> {
-        let timeout = match self.spooled {
-            Some(_) => FOR_EVER,
-            None => self.rules.delivery_timeout,
-        };
+        let timeout = self.rules.delivery_timeout;
         let expiry = |doubt: &Doubt| match doubt.again {
             true => doubt.entry.batch.created_at() + timeout,
             false => doubt.until,

@@ -180,6 +180,13 @@ impl Listeners {
         self.0.get_or_insert_default()
     }
 
+    /// Tells these.
+    pub fn of(listeners: &[Arc<dyn Listener>]) -> Self {
+        let mut told = Self::default();
+        listeners.iter().for_each(|listener| told.add(listener));
+        told
+    }
+
     /// Calls `callback` with the outcome of the record of `receipt`.
     pub fn call_back(&mut self, receipt: Receipt, callback: Callback) {
         self.audience().callbacks.push((receipt, callback));

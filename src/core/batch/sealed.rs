@@ -62,14 +62,12 @@ impl Settled {
         settlement: Settlement,
         listeners: &[Arc<dyn Listener>],
     ) -> Self {
-        let mut told = Listeners::default();
-        listeners.iter().for_each(|listener| told.add(listener));
         Self {
             first: AckSettler::within(None, partition).first(),
             count: i32::try_from(count).unwrap_or(i32::MAX),
             settlement,
             scope: None,
-            listeners: told,
+            listeners: Listeners::of(listeners),
             memory: None,
             tokens: Vec::new(),
         }
@@ -114,8 +112,6 @@ impl SealedBatch {
         settle: AckSettler,
         listeners: &[Arc<dyn Listener>],
     ) -> Self {
-        let mut told = Listeners::default();
-        listeners.iter().for_each(|listener| told.add(listener));
         Self::new(
             (records, None),
             count,
@@ -123,7 +119,7 @@ impl SealedBatch {
             created_at,
             None,
             settle,
-            told,
+            Listeners::of(listeners),
         )
     }
 

@@ -17,10 +17,11 @@ use super::guard::{self, Guard, Guarded, On, guarded};
 use super::messages::*;
 use super::now;
 use crate::core::spool::{
-    Catalog, ChunkUse, EmptySegment, Entry, Fate, FileHeader, JournalWriter, Kind, Source, Space,
-    SpaceEvent,
+    Catalog, EmptySegment, Entry, Fate, FileHeader, JournalWriter, Kind, Space, SpaceEvent,
 };
-use crate::disk::{DiskError, DiskEvent, FileOrder, Maker, StoredFile, Syncer, Written, file_name};
+use crate::disk::{
+    DiskError, DiskEvent, FileOrder, Maker, SegmentFile, StoredFile, Syncer, Written, file_name,
+};
 use reading::{Part, Plan, read};
 
 /// Acked records are noted so late at most. What a crash keeps the journal from hearing is found in the log.
@@ -51,14 +52,6 @@ pub(crate) struct SpoolStart {
     /// Outcomes are told when they are on the disk.
     pub machine: bool,
     pub rng: SmallRng,
-}
-
-/// A segment on the disk.
-pub(crate) struct SegmentFile {
-    pub file: Arc<dyn StoredFile>,
-    pub salt: u64,
-    pub chunks: Vec<ChunkUse>,
-    pub accepted: Vec<Source>,
 }
 
 /// A chunk that is being filled.
@@ -162,19 +155,11 @@ impl SpoolActor {
                     };
                     self.open.insert(slot, open);
                 }
-                SpaceEvent::Closed {
-                    segment,
-                    used,
-                    accepted,
-                } => {
+                SpaceEvent::Closed { segment, used, .. } => {
                     let is_it =
                         |open: &OpenChunk| (open.segment, open.offset) == (segment, used.offset);
                     if self.open.get(&used.slot).is_some_and(is_it) {
                         self.open.remove(&used.slot);
-                    }
-                    if let Some(file) = self.segments.get_mut(&segment) {
-                        file.chunks.push(used);
-                        file.accepted.extend(accepted);
                     }
                     left.push(segment);
                     if self.catalog.chunk_closed(segment, used) {
@@ -213,6 +198,12 @@ impl SpoolActor {
             return;
         }
         self.make(Kind::Segment, self.segment_bytes);
+    }
+
+    /// Has the next journal made, with so many bytes at least.
+    fn make_journal(&mut self, least: u64) {
+        let len = JournalWriter::len_for(self.journal.state(), least);
+        self.make(Kind::Journal, len);
     }
 
     fn make(&mut self, kind: Kind, len: u64) {
@@ -290,10 +281,7 @@ impl SpoolActor {
         let _ = self.journal.write(entry);
         let making = self.making.values().any(|(kind, _)| *kind == Kind::Journal);
         if self.journal.is_half_full() && !making {
-            self.make(
-                Kind::Journal,
-                JournalWriter::len_for(self.journal.state(), JOURNAL),
-            );
+            self.make_journal(JOURNAL);
         }
     }
 
@@ -398,10 +386,7 @@ impl SpoolActor {
         let Some(number) = failed else { return };
         self.written.remove(number);
         match number == self.journal.number() {
-            true => self.make(
-                Kind::Journal,
-                JournalWriter::len_for(self.journal.state(), JOURNAL),
-            ),
+            true => self.make_journal(JOURNAL),
             false => self.space.give_up(number),
         }
     }
@@ -444,15 +429,7 @@ impl SpoolActor {
                 self.watch(number, &name, &file);
                 self.catalog.segment(number, header.length, false);
                 let region = Arc::clone(&file) as _;
-                self.segments.insert(
-                    number,
-                    SegmentFile {
-                        file,
-                        salt,
-                        chunks: Vec::new(),
-                        accepted: Vec::new(),
-                    },
-                );
+                self.segments.insert(number, SegmentFile { file, salt });
                 self.space.add(EmptySegment {
                     number,
                     salt,
@@ -473,10 +450,7 @@ impl SpoolActor {
         let name = file_name(Kind::Journal, header.number);
         self.watch(header.number, &name, &file);
         if !self.journal.go_on(file as _, header) {
-            return self.make(
-                Kind::Journal,
-                JournalWriter::len_for(self.journal.state(), 2 * header.length),
-            );
+            return self.make_journal(2 * header.length);
         }
         self.when_synced(ctx, move |actor, _| {
             actor.written.remove(former);

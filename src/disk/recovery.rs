@@ -1,22 +1,18 @@
 //! Reads what is in a spool's directory.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
 use super::error::DiskError;
 use super::store::{Store, StoredFile};
-use crate::core::spool::{
-    Catalog, ChunkUse, FileHeader, HeaderError, Journal, Kind, PAGE, Source, State, scan,
-};
+use crate::core::spool::{Catalog, FileHeader, HeaderError, Journal, Kind, PAGE, State, scan};
 
-/// A segment that was found.
+/// A segment that is on the disk.
 #[derive(Debug)]
-pub struct FoundSegment {
-    pub number: u64,
-    pub salt: u64,
+pub struct SegmentFile {
     pub file: Arc<dyn StoredFile>,
-    pub chunks: Vec<ChunkUse>,
-    pub accepted: Vec<Source>,
+    pub salt: u64,
 }
 
 /// What a spool's directory holds.
@@ -24,7 +20,8 @@ pub struct FoundSegment {
 pub struct Recovered {
     pub state: State,
     pub catalog: Catalog,
-    pub segments: Vec<FoundSegment>,
+    /// By number.
+    pub segments: BTreeMap<u64, SegmentFile>,
     /// The files of journals that were read. The next one takes their place.
     pub journals: Vec<String>,
     /// The number of the next file.
@@ -59,7 +56,7 @@ pub fn recover(store: &dyn Store) -> Result<Recovered, DiskError> {
     let mut recovered = Recovered {
         state: State::default(),
         catalog: Catalog::default(),
-        segments: Vec::new(),
+        segments: BTreeMap::new(),
         journals: Vec::new(),
         next_number: 1,
         damage: Vec::new(),
@@ -160,13 +157,8 @@ impl Recovered {
         for source in &scanned.accepted {
             self.state.accept(source.source, source.position);
         }
-        self.segments.push(FoundSegment {
-            number,
-            salt: header.salt,
-            file,
-            chunks: scanned.chunks,
-            accepted: scanned.accepted,
-        });
+        let salt = header.salt;
+        self.segments.insert(number, SegmentFile { file, salt });
         Ok(())
     }
 }

@@ -9,14 +9,14 @@ use rand::{Rng, SeedableRng};
 use uuid::Uuid;
 
 use crate::actors::messages::DiskTold;
-use crate::actors::spool::{JOURNAL, SegmentFile, SpoolActor, SpoolStart};
+use crate::actors::spool::{JOURNAL, SpoolActor, SpoolStart};
 use crate::config::{Config, Durability};
 use crate::core::spool::{
     Entry, FileHeader, JournalWriter, Kind, Line, Resume, Space, State, resume,
 };
 use crate::disk::{
-    Directory, DiskError, DiskEvent, DiskEvents, FoundSegment, Maker, Recovered, Store, Syncer,
-    Written, file_name, recover,
+    Directory, DiskError, DiskEvent, DiskEvents, Maker, Recovered, Store, Syncer, Written,
+    file_name, recover,
 };
 
 /// Segments that are kept ready.
@@ -83,7 +83,6 @@ pub(crate) fn open(config: &Config, seed: u64) -> Result<Option<OpenedSpool>, Di
     }
     let segment_bytes = config.spool_segment_bytes as u64;
     let maker = Maker::start(Arc::clone(&store), segment_bytes, AHEAD, events)?;
-    let segments = segments.into_iter().map(segment_file);
     let uuid = Uuid::from_u128(rng.random());
     Ok(Some(OpenedSpool {
         start: SpoolStart {
@@ -93,7 +92,7 @@ pub(crate) fn open(config: &Config, seed: u64) -> Result<Option<OpenedSpool>, Di
             space,
             catalog,
             journal,
-            segments: segments.collect::<BTreeMap<_, _>>(),
+            segments,
             next_number: next_number + 1,
             segment_bytes,
             max_bytes: config.spool_max_bytes,
@@ -105,23 +104,6 @@ pub(crate) fn open(config: &Config, seed: u64) -> Result<Option<OpenedSpool>, Di
         ids,
         told,
     }))
-}
-
-fn segment_file(found: FoundSegment) -> (u64, SegmentFile) {
-    let FoundSegment {
-        number,
-        salt,
-        file,
-        chunks,
-        accepted,
-    } = found;
-    let file = SegmentFile {
-        file,
-        salt,
-        chunks,
-        accepted,
-    };
-    (number, file)
 }
 
 /// Has no position used again that a former process may have used, though the disk does not know of it.

@@ -21,6 +21,7 @@ use crate::core::spool::{
 };
 use crate::disk::{
     DiskError, DiskEvent, FileOrder, Maker, SegmentFile, StoredFile, Syncer, Written, file_name,
+    parse_name,
 };
 use reading::{Part, Plan, read};
 
@@ -377,17 +378,16 @@ impl SpoolActor {
 
     /// Nothing is written to the file any more. What it was for goes to another one.
     fn give_up(&mut self, name: &str) {
-        let failed = self.segments.keys().copied();
-        let failed = failed.chain([self.journal.number()]).find(|number| {
-            [Kind::Segment, Kind::Journal]
-                .iter()
-                .any(|kind| file_name(*kind, *number) == name)
-        });
-        let Some(number) = failed else { return };
-        self.written.remove(number);
-        match number == self.journal.number() {
-            true => self.make_journal(JOURNAL),
-            false => self.space.give_up(number),
+        match parse_name(name) {
+            Some((Kind::Journal, number)) if number == self.journal.number() => {
+                self.written.remove(number);
+                self.make_journal(JOURNAL);
+            }
+            Some((Kind::Segment, number)) if self.segments.contains_key(&number) => {
+                self.written.remove(number);
+                self.space.give_up(number);
+            }
+            _ => {}
         }
     }
 
@@ -402,12 +402,12 @@ impl SpoolActor {
         made: Result<Arc<dyn StoredFile>, DiskError>,
         ctx: &mut Context<Self>,
     ) {
-        let is_it = |(number, (kind, _)): &(&u64, &(Kind, u64))| file_name(*kind, **number) == name;
-        let Some((number, (kind, salt))) = self.making.iter().find(is_it).map(|(n, it)| (*n, *it))
-        else {
+        let Some((_, number)) = parse_name(&name) else {
             return;
         };
-        self.making.remove(&number);
+        let Some((kind, salt)) = self.making.remove(&number) else {
+            return;
+        };
         let file = match made {
             Ok(file) => file,
             Err(why) => {

@@ -25,7 +25,7 @@ pub use maker::{FileOrder, Maker, Making};
 #[cfg(any(test, feature = "internals"))]
 pub use model::{ModelDisk, ModelStore};
 pub use queue::{SyncQueue, Synced, Ticket, Watched};
-pub use recovery::{Recovered, SegmentFile, file_name, recover};
+pub use recovery::{Recovered, SegmentFile, file_name, parse_name, recover};
 pub use store::{Store, StoredFile};
 pub use syncer::Syncer;
 pub use written::Written;

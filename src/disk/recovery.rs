@@ -39,7 +39,8 @@ pub fn file_name(kind: Kind, number: u64) -> String {
     }
 }
 
-fn parse(name: &str) -> Option<(Kind, u64)> {
+/// What kind of file of the spool has this name, and its number.
+pub fn parse_name(name: &str) -> Option<(Kind, u64)> {
     let (kind, number) = match name.split_once('-')? {
         ("segment", rest) => match rest.strip_suffix(".index") {
             Some(number) => (Kind::Index, number),
@@ -64,7 +65,7 @@ pub fn recover(store: &dyn Store) -> Result<Recovered, DiskError> {
     let files = store.files()?;
     let named = files
         .iter()
-        .filter_map(|(name, _)| Some((name, parse(name)?)));
+        .filter_map(|(name, _)| Some((name, parse_name(name)?)));
     let (mut journals, mut segments) = (Vec::new(), Vec::new());
     for (name, (kind, number)) in named {
         recovered.next_number = recovered.next_number.max(number.saturating_add(1));

@@ -36,8 +36,6 @@ pub struct Resume {
     pub unsettled: Vec<Range<u64>>,
     /// What is not settled, and lost. It may be in the log, but cannot be sent.
     pub missing: Vec<Range<u64>>,
-    /// The position behind the last that is settled: about how far sending has come.
-    pub settled_to: u64,
     /// The position behind all that were ever accepted, as far as is known.
     pub end: u64,
     /// The position of the next record that is accepted. Above `end` if there was damage: the positions
@@ -85,7 +83,6 @@ fn of_slot(slot: u32, known: &SlotState, catalog: &Catalog, damaged: bool) -> Re
         lines: lines(known, &open),
         unsettled: unsettled.collect(),
         missing: missing.collect(),
-        settled_to: known.settled.end(),
         end,
         next_position: if damaged { end + LEFT_OUT } else { end },
     }

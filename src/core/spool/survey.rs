@@ -7,7 +7,7 @@ use super::settled::Settled;
 use crate::core::batch::logged::LoggedBatch;
 use crate::core::identity::{Identity, SEQUENCES};
 
-/// What is in doubt is nearer than this to where sending has come.
+/// What is in doubt under a line is nearer than this to the first of it.
 const NEAR: u64 = 1 << 30;
 
 /// What the header of a batch in the log says.
@@ -80,9 +80,8 @@ pub enum Mismatch {
 #[derive(Debug)]
 pub struct Survey {
     lines: Vec<SentUnder>,
+    /// In order.
     doubtful: Vec<Range<u64>>,
-    /// About how far sending has come. What is in doubt is less than 2^30 records from there.
-    near: u64,
     found: Vec<InLog>,
     found_positions: Settled,
 }
@@ -95,7 +94,6 @@ impl Survey {
         Self {
             lines: resume.lines.clone(),
             doubtful,
-            near: resume.settled_to,
             found: Vec::new(),
             found_positions: Settled::default(),
         }
@@ -153,14 +151,16 @@ impl Survey {
     /// is known. Then nothing of it is in doubt.
     ///
     /// Of the positions that a sequence may stand for, 2^31 apart, the last one counts that the line can have
-    /// come to.
+    /// come to. How far that is cannot be told from what is settled: positions that a start left out are so,
+    /// too.
     fn position_of(&self, batch: &Seen) -> Option<(u64, u64)> {
         let of_it = |it: &&SentUnder| it.line.identity == batch.identity;
         // Under one identity the latest line that begins there or before counts.
         let mut latest_first = self.lines.iter().rev().filter(of_it);
         latest_first.find_map(|SentUnder { line, end }| {
             let first = line.position_of(batch.sequence)?;
-            let come_to = self.near.max(line.position).saturating_add(NEAR);
+            let behind = self.doubtful.iter().find(|it| it.end > line.position)?;
+            let come_to = behind.start.max(line.position).saturating_add(NEAR);
             let rounds = come_to.min(*end).checked_sub(first + 1)? / SEQUENCES;
             Some((first + rounds * SEQUENCES, *end))
         })

@@ -224,7 +224,6 @@ fn resuming() -> Line {
         }],
         unsettled: std::iter::once(10..15).collect(),
         missing: Vec::new(),
-        settled_to: 10,
         end: 15,
         next_position: 15,
     };

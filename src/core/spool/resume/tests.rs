@@ -87,7 +87,7 @@ fn what_is_not_settled_goes_on_where_it_was() {
         end: 40,
     };
     assert_eq!(slot.lines, [sent_under]);
-    assert_eq!((slot.floor(), slot.settled_to), (Some(110), 30));
+    assert_eq!(slot.floor(), Some(110));
 }
 
 #[test]

@@ -14,7 +14,7 @@ fn line(epoch: i16, sequence: i32, position: u64, sent: u64) -> Line {
     }
 }
 
-fn survey(lines: &[Line], unsettled: &[Range<u64>], settled_to: u64, end: u64) -> Survey {
+fn survey(lines: &[Line], unsettled: &[Range<u64>], end: u64) -> Survey {
     let sent = |at: usize| lines[at + 1..].iter().map(|next| next.sent);
     let sent_under = |(at, line): (usize, &Line)| SentUnder {
         line: *line,
@@ -26,7 +26,6 @@ fn survey(lines: &[Line], unsettled: &[Range<u64>], settled_to: u64, end: u64) -
         lines: lines.iter().enumerate().map(sent_under).collect(),
         unsettled: unsettled.to_vec(),
         missing: Vec::new(),
-        settled_to,
         end,
         next_position: end,
     })
@@ -54,7 +53,7 @@ fn at(position: u64, count: u32, base_offset: i64) -> InLog {
 
 #[test]
 fn batches_are_found_by_their_sequences() {
-    let mut survey = survey(&[line(0, 100, 0, 0)], &[10..50], 10, 50);
+    let mut survey = survey(&[line(0, 100, 0, 0)], &[10..50], 50);
     for batch in [
         seen(0, 100, 10, 1000), // settled
         seen(0, 110, 5, 1010),
@@ -84,7 +83,7 @@ fn the_latest_line_of_an_identity_counts_that_begins_there_or_before() {
         line(0, 15, 40, 20),
         line(0, 30, 60, 60),
     ];
-    let mut survey = survey(&lines, &[0..90], 0, 90);
+    let mut survey = survey(&lines, &[0..90], 90);
     for (sequence, position) in [(0, 0), (14, 14), (15, 40), (20, 45), (29, 54), (30, 60)] {
         survey
             .see(seen(0, sequence, 1, position as i64))
@@ -98,13 +97,13 @@ fn the_latest_line_of_an_identity_counts_that_begins_there_or_before() {
 
 #[test]
 fn sequences_wrap() {
-    let mut survey = survey(&[line(0, i32::MAX - 4, 1000, 0)], &[1000..1100], 1000, 1100);
+    let mut survey = survey(&[line(0, i32::MAX - 4, 1000, 0)], &[1000..1100], 1100);
     assert_eq!(survey.see(seen(0, i32::MAX, 3, 70)), Ok(()));
     assert_eq!(survey.see(seen(0, 2, 5, 73)), Ok(()));
     assert_eq!(survey.found(), [at(1004, 3, 70), at(1007, 5, 73)]);
     // A line that begins where another one has wrapped.
     let lines = [line(0, i32::MAX - 4, 1000, 0), line(0, 10, 1020, 1015)];
-    let mut survey = self::survey(&lines, &[1000..1100], 1000, 1100);
+    let mut survey = self::survey(&lines, &[1000..1100], 1100);
     for (sequence, position) in [(i32::MAX - 4, 1000), (0, 1005), (9, 1014), (10, 1020)] {
         survey.see(seen(0, sequence, 1, 0)).expect("a place");
         assert_eq!(survey.found().last(), Some(&at(position, 1, 0)));
@@ -115,18 +114,13 @@ fn sequences_wrap() {
 #[test]
 fn what_was_sent_long_ago_is_not_taken_for_what_waits() {
     let far = 5 << 31;
-    let mut survey = survey(
-        &[line(0, 0, 0, 0)],
-        &[far + 1000..far * 2],
-        far + 1000,
-        far * 2,
-    );
+    let mut survey = survey(&[line(0, 0, 0, 0)], &[far + 1000..far * 2], far * 2);
     assert_eq!(survey.see(seen(0, 500, 10, 1)), Ok(()));
     assert_eq!(survey.found(), []);
     assert_eq!(survey.see(seen(0, 1500, 10, 2)), Ok(()));
     assert_eq!(survey.found(), [at(far + 1500, 10, 2)]);
     // From before the first line that is known.
-    let mut survey = self::survey(&[line(0, 1000, 0, 0)], &[0..far], 0, far);
+    let mut survey = self::survey(&[line(0, 1000, 0, 0)], &[0..far], far);
     assert_eq!(survey.see(seen(0, 990, 10, 1)), Ok(()));
     assert_eq!(survey.found(), []);
 }
@@ -145,7 +139,6 @@ fn what_waits_of_a_later_process_hides_nothing_of_an_earlier_one() {
         }],
         unsettled: vec![left, waits.clone()],
         missing: Vec::new(),
-        settled_to: waits.start,
         end: waits.end,
         next_position: waits.end,
     });
@@ -153,10 +146,22 @@ fn what_waits_of_a_later_process_hides_nothing_of_an_earlier_one() {
     assert_eq!(survey.found(), [at(100, 10, 7)]);
 }
 
+/// A process that ended while it sent what a former one had left has accepted records of its own, and sent none
+/// of them.
+#[test]
+fn what_was_left_out_hides_nothing_that_was_sent_before_it() {
+    let gap = (1 << 32) + 1_000_003;
+    let (left, waits) = (100..150, gap + 150..gap + 200);
+    let mut survey = survey(&[line(0, 0, 90, 90)], &[left, waits.clone()], waits.end);
+    assert_eq!(survey.see(seen(0, 0, 10, 6)), Ok(()), "settled");
+    assert_eq!(survey.see(seen(0, 10, 20, 7)), Ok(()));
+    assert_eq!(survey.found(), [at(100, 20, 7)]);
+}
+
 #[test]
 fn what_does_not_agree_is_told_and_found() {
     let lines = [line(0, 0, 0, 0), line(1, 0, 10, 30)];
-    let mut survey = survey(&lines, &[10..40], 10, 40);
+    let mut survey = survey(&lines, &[10..40], 40);
     let partly = Mismatch::Partly {
         base_offset: 100,
         from: 5,

@@ -27,6 +27,9 @@ pub enum Follows {
     Retry,
     /// Ask again when it is known anew who leads which topic.
     AskMetadata,
+    /// The same, a few times: the broker may be cut off from the others, and not know that another one leads,
+    /// which has what it lacks. If it stays so, the same question gets the same answer.
+    AskMetadataFirst,
     /// The same question gets the same answer.
     Never,
 }
@@ -57,7 +60,8 @@ impl Refusal {
         match self {
             Self::Passing => Follows::Retry,
             Self::NotLeader | Self::NoTopic => Follows::AskMetadata,
-            Self::OutOfRange | Self::Denied | Self::Final => Follows::Never,
+            Self::OutOfRange => Follows::AskMetadataFirst,
+            Self::Denied | Self::Final => Follows::Never,
         }
     }
 }
@@ -106,9 +110,10 @@ mod tests {
         for code in [-1, 78] {
             assert_eq!(follows(code), Follows::Retry, "{code}");
         }
-        for code in [1, 2, 29, 35] {
+        for code in [2, 29, 35] {
             assert_eq!(follows(code), Follows::Never, "{code}");
         }
+        assert_eq!(follows(1), Follows::AskMetadataFirst);
     }
 
     #[test]

@@ -20,6 +20,9 @@ const PIECE: i32 = 1 << 20;
 /// How long a leader is waited for that has nothing to tell yet. Others that have a log there wait meanwhile.
 const PATIENCE: Duration = Duration::from_millis(100);
 
+/// So often it is not believed that a log does not reach from what is sought to its end.
+const DISBELIEVED: u32 = 10;
+
 /// What a partition wants to know of its log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Wish {
@@ -370,23 +373,25 @@ impl Lookups {
                 entry.reading.read(records, *log_start);
                 entry.news(records.is_empty(), now, self.longest)
             }
-            Told::Failed { follows, why } => match (follows, &entry.wish) {
-                (Follows::Never, Wish::Look(look)) => {
-                    News::Unreadable(look.clone(), Arc::clone(why))
-                }
-                (Follows::Never, Wish::Marker(_)) => {
-                    News::Marker(MarkerNews::Unknown(Arc::clone(why)))
-                }
-                _ => {
-                    entry.failures += 1;
-                    let wait = self.backoff.after(entry.failures, self.longest);
-                    entry.not_before = Some(now + wait);
-                    News::Trouble {
-                        why: Arc::clone(why),
-                        refresh: *follows == Follows::AskMetadata,
+            Told::Failed { follows, why } => {
+                let (is_final, refresh) = match follows {
+                    Follows::Never => (true, false),
+                    Follows::AskMetadataFirst => (entry.failures >= DISBELIEVED, true),
+                    Follows::AskMetadata => (false, true),
+                    Follows::Retry => (false, false),
+                };
+                let why = Arc::clone(why);
+                match &entry.wish {
+                    Wish::Look(look) if is_final => News::Unreadable(look.clone(), why),
+                    Wish::Marker(_) if is_final => News::Marker(MarkerNews::Unknown(why)),
+                    _ => {
+                        entry.failures += 1;
+                        let wait = self.backoff.after(entry.failures, self.longest);
+                        entry.not_before = Some(now + wait);
+                        News::Trouble { why, refresh }
                     }
                 }
-            },
+            }
         };
         if let News::Looked(_, looked) = &news {
             count(&mut self.told, looked);

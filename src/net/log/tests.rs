@@ -246,7 +246,7 @@ async fn a_refusal_says_what_follows() {
         (100, Refusal::NoTopic, Follows::AskMetadata),
         (103, Refusal::NoTopic, Follows::AskMetadata),
         (78, Refusal::Passing, Follows::Retry),
-        (1, Refusal::OutOfRange, Follows::Never),
+        (1, Refusal::OutOfRange, Follows::AskMetadataFirst),
         (29, Refusal::Denied, Follows::Never),
         (2, Refusal::Final, Follows::Never),
         (999, Refusal::Final, Follows::Never),

@@ -194,3 +194,33 @@ fn a_log_that_may_not_be_read_tells_of_no_marker() {
     assert!(unknown && news.is_last(), "{news:?}");
     assert_eq!(lookups.next(at), None);
 }
+
+#[test]
+fn a_log_that_does_not_reach_so_far_is_asked_for_again_before_that_is_believed() {
+    let (mut lookups, mut now) = (lookups(), Instant::now());
+    let ends_before = failed(Follows::AskMetadataFirst);
+    lookups.want(log(0, 1), Wish::Look(look(None)));
+    for _ in 0..DISBELIEVED {
+        let question = lookups.next(now).expect("a question");
+        let news = lookups.answered(&question, &ends_before, now);
+        assert!(
+            matches!(news, News::Trouble { refresh: true, .. }),
+            "{news:?}"
+        );
+        now = lookups.next_at().expect("a wait");
+    }
+    // Another one leads, and has it.
+    lookups.want(log(0, 2), Wish::Look(look(None)));
+    let question = lookups.next(now).expect("a question");
+    let news = lookups.answered(&question, &NOTHING, now);
+    assert!(matches!(news, News::Nothing), "{news:?}");
+    for _ in 0..DISBELIEVED {
+        now += Duration::from_secs(2);
+        let question = lookups.next(now).expect("a question");
+        lookups.answered(&question, &ends_before, now);
+    }
+    now += Duration::from_secs(2);
+    let question = lookups.next(now).expect("a question");
+    let news = lookups.answered(&question, &ends_before, now);
+    assert!(matches!(news, News::Unreadable(..)), "{news:?}");
+}

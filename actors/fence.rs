@@ -81,11 +81,11 @@ impl FenceActor {
     /// Answers each partition that can be answered now, and asks coordinators for what is missing.
     fn serve(&mut self, ctx: &mut Context<Self>) {
         let now = now();
-        if let Some(producer_id) = self.fences.leave_stuck(now) {
+        if let Some((producer_id, why)) = self.fences.leave(now) {
             tracing::warn!(
                 producer_id,
-                "a marker is not written, so partitions that are not concerned go on under another \
-                 producer id"
+                why,
+                "partitions that have nothing in doubt go on under another producer id"
             );
             self.runtime.do_send(LeaveProducer(producer_id));
         }

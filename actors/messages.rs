@@ -272,7 +272,8 @@ impl SetIdentity {
 #[rtype(result = "()")]
 pub(crate) struct RefuseIdentity(pub Arc<str>);
 
-/// The partition has seen the marker of this producer in its log. Sent by the partition to the FenceActor.
+/// The partition has seen the marker of this producer in its log, or waits for none any more. Sent by the
+/// partition to the FenceActor.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct FenceSeen {
@@ -280,9 +281,9 @@ pub(crate) struct FenceSeen {
     pub producer_id: i64,
 }
 
-/// A marker of this producer is not written somewhere, so no other fence can be had for it before.
-/// Partitions that have nothing in doubt are to leave it. Sent by the FenceActor to the RuntimeActor, and by
-/// that to all partitions.
+/// A marker of this producer is not written somewhere, so no other fence can be had for it before; or its
+/// epochs run low. Partitions that have nothing in doubt are to leave it. Sent by the FenceActor to the
+/// RuntimeActor, and by that to all partitions.
 #[derive(Message, Clone)]
 #[rtype(result = "()")]
 pub(crate) struct LeaveProducer(pub i64);

@@ -341,6 +341,7 @@ impl PartitionActor {
         self.forget_asked();
         self.record(self.ledger().unrecorded());
         self.alarm = Alarm::default();
+        self.repeat_what_was_seen();
         self.collect_and_act(now(), ctx);
     }
 
@@ -551,6 +552,7 @@ impl Handler<Stop> for PartitionActor {
         self.shared.stage.close();
         self.collect(|_| true);
         self.note_blocked(None);
+        self.waits_no_more();
         self.abandon(|last| Reason::Closed { last });
         let effects = self.ledger().abandon_doubts(|last| Reason::Closed { last });
         self.apply(effects);

@@ -12,6 +12,7 @@ use super::notify::SenderNotifier;
 use crate::actors::guard::On;
 use crate::actors::messages::*;
 use crate::actors::now;
+use crate::core::ledger::Ledger;
 use crate::core::stage::BatchObserver;
 
 impl PartitionActor {
@@ -108,7 +109,7 @@ impl On<SetLeader> for PartitionActor {
         if leader != self.leader || topic_id != self.topic_id {
             self.ledger().leader_changed();
             if !self.topic_id.is_nil() && topic_id != self.topic_id {
-                let effects = self.ledger().topic_changed();
+                let effects = self.stop_looking(Ledger::topic_changed);
                 self.apply(effects);
             }
             self.topic_id = topic_id;

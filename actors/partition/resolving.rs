@@ -13,7 +13,7 @@ use crate::actors::messages::{
     RefreshMetadata,
 };
 use crate::actors::now;
-use crate::core::ledger::{Appended, Effects};
+use crate::core::ledger::{Appended, Effects, Ledger};
 use crate::core::lookup::{Fence, Log, Look, Looked, MarkerNews, News, Wish, Witness};
 
 impl PartitionActor {
@@ -103,13 +103,52 @@ impl PartitionActor {
         let fenced = looked.fenced_at.is_some();
         let effects = self.ledger().looked(look, looked);
         if let (true, Some(Fence::Marker { producer_id, .. })) = (fenced, look.fence) {
+            self.has_seen(producer_id);
+        }
+        effects
+    }
+
+    /// Has no more markers of this producer written to the partition.
+    fn has_seen(&self, producer_id: i64) {
+        if let Some(fences) = &self.services.fences {
             let partition = self.topic_partition.clone();
-            if let Some(fences) = &self.services.fences {
-                fences.do_send(FenceSeen {
-                    partition,
-                    producer_id,
-                });
-            }
+            fences.do_send(FenceSeen {
+                partition,
+                producer_id,
+            });
+        }
+    }
+
+    /// A `FenceSeen` may have been lost.
+    pub(super) fn repeat_what_was_seen(&self) {
+        let fenced_by = self.ledger().fenced_by();
+        if let Some(producer_id) = fenced_by {
+            self.has_seen(producer_id);
+        }
+    }
+
+    /// No marker is to be written to the partition any more: it ends.
+    pub(super) fn waits_no_more(&self) {
+        let wanted = {
+            let ledger = self.ledger();
+            let left = ledger.left().map(|it| it.producer_id);
+            ledger.awaited_producer().or(left)
+        };
+        if let Some(producer_id) = wanted {
+            self.has_seen(producer_id);
+        }
+    }
+
+    /// Has the ledger give up a look, and with it the marker that it waits for.
+    pub(super) fn stop_looking(&mut self, stop: impl FnOnce(&mut Ledger) -> Effects) -> Effects {
+        let (awaited, effects, awaits) = {
+            let mut ledger = self.ledger();
+            let awaited = ledger.awaited_producer();
+            let effects = stop(&mut ledger);
+            (awaited, effects, ledger.awaited_producer())
+        };
+        if let Some(producer_id) = awaited.filter(|_| awaits.is_none()) {
+            self.has_seen(producer_id);
         }
         effects
     }
@@ -126,7 +165,9 @@ impl On<LogNews> for PartitionActor {
                 Effects::default()
             }
             News::Looked(look, looked) => self.looked(&look, looked),
-            News::Unreadable(look, why) => self.ledger().unreadable(&look, &why),
+            News::Unreadable(look, why) => {
+                self.stop_looking(|ledger| ledger.unreadable(&look, &why))
+            }
             News::Trouble { why, refresh } => {
                 if refresh {
                     self.services.metadata.do_send(RefreshMetadata);

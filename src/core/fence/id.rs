@@ -42,10 +42,12 @@ pub struct FencingId {
     step: Step,
     /// Partitions that want a fence, each with the identity that they left.
     wanting: BTreeMap<TopicPartition, Wanting>,
-    /// Partitions that have one: what it is, and the identity behind it.
+    /// Partitions that have one, and have not seen it: what it is, and the identity behind it.
     fenced: BTreeMap<TopicPartition, Fenced>,
     /// Producer ids that it had.
     producers: Vec<i64>,
+    /// The first epoch of the present one.
+    begun: i16,
     /// As of [`Wanted::freed`](crate::core::identity::Wanted::freed), of the present epoch.
     freed: u64,
     /// The next epoch is asked for, for partitions that were freed so often.
@@ -78,8 +80,8 @@ impl Wanting {
 struct Fenced {
     fence: Fence,
     identity: Identity,
-    /// Since when the marker is to be seen, until it was.
-    awaited: Option<Instant>,
+    /// Since when the marker is to be seen.
+    awaited: Instant,
 }
 
 #[derive(Debug)]
@@ -111,6 +113,7 @@ impl FencingId {
             wanting: BTreeMap::new(),
             fenced: BTreeMap::new(),
             producers: Vec::new(),
+            begun: 0,
             freed: 0,
             renews: None,
             asking: false,
@@ -167,7 +170,7 @@ impl FencingId {
         left: Identity,
     ) -> Option<(Fence, Identity)> {
         let present = self.identity.map(|it| it.producer_id);
-        let serves = |fenced: &&Fenced| match fenced.fence {
+        let serves = |fenced: &Fenced| match fenced.fence {
             // The epochs were used up, the marker did not come, and this one was asked for again. It does not
             // fence what is in doubt, and has to be seen before the identity behind it is used.
             Fence::Marker { producer_id, .. } if producer_id != left.producer_id => {
@@ -175,7 +178,8 @@ impl FencingId {
             }
             fence => fence.keeps_out(left.producer_id, left.epoch),
         };
-        if let Some(fenced) = self.fenced.get(partition).filter(serves) {
+        let fenced = self.fenced.get(partition);
+        if let Some(fenced) = fenced.filter(|it| serves(it)) {
             return Some((fenced.fence, fenced.identity));
         }
         let wanting = self.wanting.entry(partition.clone());
@@ -187,6 +191,13 @@ impl FencingId {
     pub fn is_beyond(&self, left: Identity) -> bool {
         self.identity
             .is_some_and(|it| it.producer_id != left.producer_id)
+    }
+
+    /// Whether half of its epochs are used up. Once all are, no marker can fence what went under it. So the
+    /// other half is for the partitions that are still under it: each takes one, and goes on under another.
+    pub fn is_worn(&self) -> bool {
+        let half = (i16::MAX - self.begun) / 2;
+        self.identity.is_some_and(|it| it.epoch - self.begun > half)
     }
 
     pub fn identity(&self) -> Option<Identity> {
@@ -205,22 +216,21 @@ impl FencingId {
     }
 
     /// The partition waits no more, neither for a fence nor for its marker: it has seen it, or needs none.
+    /// What it sends from now on may come behind that marker, which is no fence for it.
     pub fn forget(&mut self, partition: &TopicPartition) {
         self.wanting.remove(partition);
-        if let Some(fenced) = self.fenced.get_mut(partition) {
-            fenced.awaited = None;
-        }
+        self.fenced.remove(partition);
     }
 
     /// Whether a marker has been due for long, so that none may come for others either.
     pub fn is_stuck(&self, now: Instant) -> bool {
-        let due = |fenced: &Fenced| fenced.awaited.is_some_and(|since| now >= since + STUCK);
+        let due = |fenced: &Fenced| now >= fenced.awaited + STUCK;
         self.fenced.values().any(due)
     }
 
     /// When something is to be looked at, if nothing is asked until then.
     pub fn next_at(&self, now: Instant) -> Option<Instant> {
-        let stuck = self.fenced.values().filter_map(|it| it.awaited);
+        let stuck = self.fenced.values().map(|it| it.awaited);
         let stuck = stuck.flat_map(|since| [since + STUCK, since + OVERDUE]);
         let stuck = stuck.filter(|at| *at > now).min();
         let due = self.not_before.filter(|at| !self.asking && *at > now);
@@ -252,9 +262,9 @@ impl FencingId {
     /// Has those fenced again whose marker is overdue: a coordinator passes over partitions without a leader.
     /// It does not say so. If the marker is still to come, it says that it is busy.
     fn repeat(&mut self, now: Instant) {
-        let overdue = |fenced: &Fenced| fenced.awaited.is_some_and(|since| now >= since + OVERDUE);
+        let overdue = |fenced: &Fenced| now >= fenced.awaited + OVERDUE;
         for (partition, fenced) in self.fenced.iter_mut().filter(|(_, it)| overdue(it)) {
-            fenced.awaited = Some(now);
+            fenced.awaited = now;
             let wanting = Wanting::of(fenced.identity);
             self.wanting.insert(partition.clone(), wanting);
         }
@@ -424,14 +434,16 @@ impl FencingId {
                     self.step = Step::Init(None);
                     return;
                 };
+                // Others wait no more.
+                let still = |it: &TopicPartition| self.wanting.remove(it).is_some();
+                let partitions: Vec<_> = partitions.into_iter().filter(still).collect();
                 self.obtained(Some(next));
                 let producer_id = former.producer_id;
                 for partition in partitions {
-                    self.wanting.remove(&partition);
                     let fenced = Fenced {
                         fence: Fence::Marker { producer_id, above },
                         identity: next,
-                        awaited: Some(now),
+                        awaited: now,
                     };
                     self.fenced.insert(partition, fenced);
                 }
@@ -446,6 +458,11 @@ impl FencingId {
         };
         if !self.has_been(identity.producer_id) {
             self.producers.push(identity.producer_id);
+            self.begun = identity.epoch;
+            // These want a marker of the former one, and some of them a second time.
+            for partition in std::mem::take(&mut self.wanting).into_keys() {
+                self.fenced.remove(&partition);
+            }
         }
         self.identity = Some(identity);
     }

@@ -28,8 +28,8 @@ pub struct Fences {
     /// What the names of its ids begin with. It is different for each start of the producer, unless it is a
     /// spool's.
     name: Arc<str>,
-    /// The last one is what partitions begin under. Those before have a marker that cannot be written, or
-    /// have fenced partitions that went on to a fresh one.
+    /// The last one is what partitions begin under. Those before have a marker that cannot be written, have
+    /// fenced partitions that went on to a fresh one, or are worn.
     ids: Vec<FencingId>,
     backoff: Backoff,
     /// Why there are no markers, and producer ids have to be plain.
@@ -110,6 +110,10 @@ impl Fences {
     /// A partition wants an identity. The same request leads to the same answer, so one that was lost can
     /// be repeated.
     pub fn want(&mut self, partition: &TopicPartition, wanted: Wanted, now: Instant) -> Given {
+        if wanted.plain {
+            // It waits for no marker any more.
+            self.ids.iter_mut().for_each(|id| id.forget(partition));
+        }
         if !self.insists && (wanted.plain || self.denied.is_some()) {
             return Given::Plain;
         }
@@ -135,6 +139,11 @@ impl Fences {
         }
         let id = &mut self.ids[at];
         match id.fence(partition, left) {
+            // The rest of its epochs is for those that are in doubt under it.
+            Some((fence, _)) if id.is_worn() => match begin(self.present(now)) {
+                Given::Use(identity, _) => Given::Use(identity, Some(fence)),
+                waits => waits,
+            },
             Some((fence, identity)) => Given::Use(identity, Some(fence)),
             // Its epochs were used up meanwhile. What is in doubt can be found, and not ruled out.
             None if id.is_beyond(left) => {
@@ -160,12 +169,18 @@ impl Fences {
             .push(FencingId::new(name, self.backoff.clone(), now));
     }
 
-    /// Has partitions leave a producer whose markers do not come. Returns its producer id.
-    pub fn leave_stuck(&mut self, now: Instant) -> Option<i64> {
-        let last = self.ids.last().filter(|id| id.is_stuck(now))?;
+    /// Has partitions leave a producer whose markers do not come, or will not for all of them. Returns its
+    /// producer id, and why.
+    pub fn leave(&mut self, now: Instant) -> Option<(i64, &'static str)> {
+        let last = self.ids.last()?;
+        let why = match last.is_stuck(now) {
+            true => "a marker is not written",
+            false if last.is_worn() => "half of its epochs are used up",
+            false => return None,
+        };
         let producer_id = last.identity()?.producer_id;
         self.add(now);
-        Some(producer_id)
+        Some((producer_id, why))
     }
 
     /// What is to be asked now.

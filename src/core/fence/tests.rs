@@ -217,11 +217,12 @@ fn where_a_marker_does_not_come_others_go_on_under_a_fresh_id() {
     play.done(&add(&[0, 1]), None);
     play.done(&COMMIT, Some(identity(1)));
     play.fences.seen(&partition(0), 7);
-    assert_eq!(play.fences.leave_stuck(play.now), None);
+    assert_eq!(play.fences.leave(play.now), None);
     play.back_off();
     assert!(play.fences.next_at(play.now - Duration::from_millis(1)) <= Some(play.now));
-    assert_eq!(play.fences.leave_stuck(play.now), Some(7));
-    assert_eq!(play.fences.leave_stuck(play.now), None, "once");
+    let why = "a marker is not written";
+    assert_eq!(play.fences.leave(play.now), Some((7, why)));
+    assert_eq!(play.fences.leave(play.now), None, "once");
 
     // One that has nothing in doubt.
     let wanted = Wanted {
@@ -307,6 +308,86 @@ fn a_marker_that_does_not_come_as_epochs_run_out_is_followed_by_one_of_the_next_
         above: 0,
     };
     assert_eq!(play.want(0, left), Given::Use(next(1), Some(other)));
+}
+
+#[test]
+fn no_more_markers_are_written_for_one_that_waits_for_none() {
+    let mut play = Play::begun(V2);
+    play.want(0, Some(identity(0)));
+    play.done(&add(&[0]), None);
+    play.done(&COMMIT, Some(identity(1)));
+    let plain = Wanted {
+        left: Some(identity(0)),
+        plain: true,
+        ..Wanted::default()
+    };
+    let given = play.fences.want(&partition(0), plain, play.now);
+    assert_eq!(given, Given::Plain);
+    play.now += Duration::from_secs(6);
+    assert_eq!(play.fences.leave(play.now), None);
+    assert!(play.fences.ask(play.now).is_empty());
+    // It ends while its marker is being asked for.
+    play.want(1, Some(identity(1)));
+    play.done(&add(&[1]), None);
+    play.fences.seen(&partition(1), 7);
+    play.done(&COMMIT, Some(identity(2)));
+    play.now += Duration::from_secs(6);
+    assert_eq!(play.fences.leave(play.now), None);
+    assert!(play.fences.ask(play.now).is_empty());
+    // What was written meanwhile is no fence for what it sends later: brokers may have forgotten it by then.
+    assert_eq!(play.want(1, Some(identity(1))), Given::Wait);
+    play.done(&add(&[1]), None);
+    play.done(&COMMIT, Some(identity(3)));
+    let given = play.want(1, Some(identity(1)));
+    assert_eq!(given, Given::Use(identity(3), marker(2)));
+}
+
+#[test]
+fn a_marker_of_a_producer_that_is_forgotten_is_not_waited_for() {
+    let mut play = Play::begun(V2);
+    let left = Some(identity(0));
+    play.want(0, left);
+    play.done(&add(&[0]), None);
+    play.done(&COMMIT, Some(identity(1)));
+    assert_eq!(play.want(0, left), Given::Use(identity(1), marker(0)));
+    play.now += Duration::from_secs(6);
+    play.refuses(&add(&[0]), 49);
+    play.back_off();
+    let next = Identity {
+        producer_id: 9,
+        epoch: 0,
+    };
+    play.done(&init(None), Some(next));
+    assert_eq!(play.want(0, left), Given::Use(next, None));
+    assert!(play.fences.ask(play.now).is_empty());
+}
+
+#[test]
+fn epochs_are_left_for_the_fences_of_all_partitions() {
+    let mut play = Play::begun(V2);
+    let left = Some(identity(0));
+    play.want(0, left);
+    play.done(&add(&[0]), None);
+    let worn = i16::MAX / 2 + 1;
+    play.done(&COMMIT, Some(identity(worn)));
+    let why = "half of its epochs are used up";
+    assert_eq!(play.fences.leave(play.now), Some((7, why)));
+    assert_eq!(play.fences.leave(play.now), None, "once");
+    // What is fenced goes on under a fresh id, and what begins does.
+    assert_eq!(play.want(0, left), Given::Wait);
+    let fresh = Identity {
+        producer_id: 8,
+        epoch: 0,
+    };
+    play.done(&init(None), Some(fresh));
+    assert_eq!(play.want(0, left), Given::Use(fresh, marker(0)));
+    assert_eq!(play.want(2, None), Given::Use(fresh, None));
+    // One that is in doubt under the former id has its fence there.
+    assert_eq!(play.want(1, left), Given::Wait);
+    play.done(&add(&[1]), None);
+    play.done(&COMMIT, Some(identity(worn + 1)));
+    assert_eq!(play.want(1, left), Given::Use(fresh, marker(worn)));
+    assert!(play.fences.ask(play.now).is_empty());
 }
 
 #[test]

@@ -45,8 +45,11 @@ impl Ledger {
 
     /// Whether an identity of another producer id is wanted.
     pub fn wants_fresh(&self) -> bool {
-        // Another producer's batches do not fence what is in doubt.
-        self.doubts.wants_fresh && !self.has_doubts()
+        // Another producer's batches do not fence what is in doubt under this one. What is under one before
+        // it is fenced by neither.
+        let left = self.left.map(|it| it.producer_id);
+        let keeps = |doubt: &Doubt| left.is_none_or(|left| doubt.stamp.producer_id == left);
+        self.doubts.wants_fresh && !self.doubts.list.iter().any(keeps)
     }
 
     /// Whether an identity is wanted that can be used without a look into the log.
@@ -56,6 +59,19 @@ impl Ledger {
 
     pub(super) fn awaits_fence(&self) -> bool {
         self.doubts.awaited.is_some()
+    }
+
+    /// The producer whose marker is waited for.
+    pub fn awaited_producer(&self) -> Option<i64> {
+        match self.doubts.awaited?.fence {
+            Fence::Marker { producer_id, .. } => Some(producer_id),
+            Fence::Offset(_) => None,
+        }
+    }
+
+    /// The producer whose marker was seen last, if none is waited for.
+    pub fn fenced_by(&self) -> Option<i64> {
+        self.identity.and(self.doubts.fenced)
     }
 
     /// Whether a new batch could not be lent, whatever else there is: something has to be asked for first,
@@ -128,6 +144,11 @@ impl Ledger {
             }
             Some(_) => {}
             None => {
+                let left = self.left.map(|it| it.producer_id);
+                if left != Some(identity.producer_id) {
+                    // No marker of the former producer comes any more.
+                    self.doubts.awaited = None;
+                }
                 self.adopt(identity);
                 self.survey_unfenced();
                 // Only what comes behind can fence them.

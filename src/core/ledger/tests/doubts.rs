@@ -302,13 +302,60 @@ fn old_records_behind_a_marker_go_under_another_producer_id() {
 }
 
 #[test]
+fn where_no_marker_comes_any_more_the_next_producer_goes_on() {
+    let (mut line, sent) = doubtful();
+    line.fence();
+    line.push(1);
+    let next = Identity {
+        producer_id: 8,
+        epoch: 0,
+    };
+    line.ledger.adopt_behind(next, None);
+    assert_eq!(stamp(&line.take()), (8, 0, 0));
+    assert!(sent.is_open(), "it may be found");
+}
+
+#[test]
+fn old_records_wait_for_no_doubt_that_no_marker_can_end() {
+    let (mut line, sent) = doubtful();
+    // The epochs were used up.
+    let next = |epoch| Identity {
+        producer_id: 8,
+        epoch,
+    };
+    let marker = Fence::Marker {
+        producer_id: 8,
+        above: 0,
+    };
+    line.ledger.adopt_behind(next(1), Some(marker));
+    line.looked(&[Verdict::Absent], Some(100));
+    assert!(sent.is_open());
+    line.ledger.wall_clock(2 * DAY.as_millis() as i64);
+    line.push(1);
+    line.ledger.leave_fenced();
+    assert!(line.ledger.wants_identity() && line.ledger.wants_fresh());
+    // Of the same producer there would be one marker after the other.
+    line.ledger.adopt_behind(next(2), Some(marker));
+    assert!(line.ledger.wants_identity());
+    let fresh = Identity {
+        producer_id: 9,
+        epoch: 0,
+    };
+    line.ledger.adopt_behind(fresh, None);
+    assert_eq!(stamp(&line.take()), (9, 0, 0));
+    assert!(sent.is_open());
+}
+
+#[test]
 fn a_log_that_cannot_be_read_leaves_the_batch_unknown_and_lets_the_next_go() {
     let (mut line, sent) = doubtful();
     line.fence();
     let look = line.look();
+    assert!(line.ledger.awaited_producer().is_some());
     let effects = line.ledger.unreadable(&look, &"no READ".into());
     line.note(effects);
     assert!(sent.is_unknown());
+    assert_eq!(line.ledger.awaited_producer(), None);
     assert!(line.ledger.wants_identity() && line.ledger.wants_plain());
     let plain = Identity {
         producer_id: 9,

@@ -21,10 +21,13 @@ pub(super) struct Promise {
     pub once: bool,
     /// Records are in the order of sending: idempotence, or one request in flight.
     pub ordered: bool,
-    /// A request that arrives late is refused once newer records are there: idempotence, and epochs
-    /// enough. Under a new producer id, brokers know nothing of the old one's epochs; nor do they of a
-    /// producer that they forget by the age of its records.
+    /// A request that arrives late is refused once newer records are there: idempotence, epochs enough, and
+    /// ids that coordinators do not forget. Under a new producer id, brokers know nothing of the old one's
+    /// epochs; nor do they of a producer that they forget by the age of its records.
     pub fenced: bool,
+    /// What is in doubt is looked for. Such a request that no broker refuses is found where it arrived, and
+    /// told *acked*.
+    pub resolved: bool,
     /// Requests name topics by their ids. A producer that names them by name does not see that one was
     /// created anew, which knows no producer: what it sends to it first may be appended behind the next.
     pub by_id: bool,
@@ -34,6 +37,9 @@ pub(super) struct Promise {
 
 /// Where a record was found: the topic, which may have been deleted, the partition, the offset.
 type Target = (usize, usize, i64);
+
+/// A producer id and an epoch. Later ones are greater.
+type Producer = (i64, i16);
 
 /// Everything that is wrong, in words.
 pub(super) fn check(
@@ -49,6 +55,7 @@ pub(super) fn check(
         wrong.push(format!("{}: {text}", what.label()));
     };
     let mut found: BTreeMap<Name, Vec<Target>> = BTreeMap::new();
+    let mut producers: BTreeMap<Target, Producer> = BTreeMap::new();
     // Logs of deleted topics count, too: what was acked was in them.
     let everywhere = (0..).zip(&cluster.topics).flat_map(|(topic, it)| {
         let partitions = 0..it.partitions.len();
@@ -56,6 +63,11 @@ pub(super) fn check(
     });
     let number = |topic: usize| cluster.topics[topic].number;
     for (at, log) in everywhere.filter_map(|at| Some((at, cluster.log(at)?))) {
+        for batch in log.batches() {
+            let producer = (batch.header.producer_id, batch.header.epoch);
+            let places = (batch.base_offset..batch.end()).map(|offset| (at.0, at.1, offset));
+            producers.extend(places.map(|place| (place, producer)));
+        }
         for (offset, value) in records(log.batches()) {
             let place = (at.0, at.1, offset);
             let Some(tag) = Tag::decode(&value) else {
@@ -143,7 +155,7 @@ pub(super) fn check(
             earlier.iter().any(|it| it.number == number(topic))
         };
         let asked = |topic: usize| promise.by_id || !anew(topic);
-        for (earlier, later) in out_of_order(promise, journal, &found, asked) {
+        for (earlier, later) in out_of_order(promise, journal, (&found, &producers), asked) {
             broken(
                 Invariant::Reordered,
                 format!("{later:?} before {earlier:?}"),
@@ -172,34 +184,91 @@ pub(super) fn records(batches: &[Rc<Stored>]) -> Vec<(i64, Bytes)> {
     all
 }
 
+/// The first place of a record in a log, and where the record stands in the order of sending.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Placed {
+    order: usize,
+    offset: i64,
+    producer: Producer,
+    name: Name,
+}
+
+/// Whether the two are the wrong way round.
+fn is_out_of_order(promise: Promise, earlier: &Placed, later: &Placed) -> bool {
+    let came_late = earlier.producer < later.producer && promise.resolved && !promise.fenced;
+    earlier.offset >= later.offset && !came_late
+}
+
 /// Pairs of records of one clone and one partition of a topic, as long as it is there, whose places are
 /// the wrong way round. Only some topics are `asked`.
 fn out_of_order(
     promise: Promise,
     journal: &Journal,
-    found: &BTreeMap<Name, Vec<Target>>,
+    (found, producers): (&BTreeMap<Name, Vec<Target>>, &BTreeMap<Target, Producer>),
     asked: impl Fn(usize) -> bool,
 ) -> Vec<(Name, Name)> {
-    let mut lines: BTreeMap<_, Vec<(usize, i64, Name)>> = BTreeMap::new();
+    let mut lines: BTreeMap<_, Vec<Placed>> = BTreeMap::new();
     for (name, sent) in &journal.sent {
         let acked = matches!(sent.told.outcome(), Some(Outcome::Ok(_)));
-        let mut firsts: BTreeMap<usize, i64> = BTreeMap::new();
+        let mut firsts: BTreeMap<usize, Target> = BTreeMap::new();
         if acked || promise.fenced {
-            for (topic, _, offset) in found.get(name).into_iter().flatten() {
-                let first = firsts.entry(*topic).or_insert(*offset);
-                *first = (*first).min(*offset);
+            for place in found.get(name).into_iter().flatten() {
+                let first = firsts.entry(place.0).or_insert(*place);
+                *first = (*first).min(*place);
             }
         }
         for (topic, first) in firsts.into_iter().filter(|(topic, _)| asked(*topic)) {
             let line = lines.entry((name.0, topic, sent.partition)).or_default();
-            line.push((sent.order, first, *name));
+            line.push(Placed {
+                order: sent.order,
+                offset: first.2,
+                producer: producers[&first],
+                name: *name,
+            });
         }
     }
     let mut wrong = Vec::new();
     for line in lines.values_mut() {
         line.sort_unstable();
-        let pairs = line.windows(2).filter(|pair| pair[0].1 >= pair[1].1);
-        wrong.extend(pairs.map(|pair| (pair[0].2, pair[1].2)));
+        let pairs = line.windows(2);
+        let pairs = pairs.filter(|pair| is_out_of_order(promise, &pair[0], &pair[1]));
+        wrong.extend(pairs.map(|pair| (pair[0].name, pair[1].name)));
     }
     wrong
+}
+
+#[test]
+fn only_what_a_former_producer_sent_late_may_be_acked_behind_later_records() {
+    let promise = Promise {
+        kept: true,
+        once: true,
+        ordered: true,
+        fenced: false,
+        resolved: true,
+        by_id: true,
+        called: true,
+    };
+    let placed = |order, offset, producer| Placed {
+        order,
+        offset,
+        producer,
+        name: (0, order as u32),
+    };
+    let (former, next) = ((1_000, 32_766), (1_001, 32_766));
+    let (late, later) = (placed(0, 13, former), placed(1, 7, next));
+    assert!(!is_out_of_order(promise, &late, &later));
+    let fenced = Promise {
+        fenced: true,
+        ..promise
+    };
+    assert!(is_out_of_order(fenced, &late, &later));
+    let told_at_once = Promise {
+        resolved: false,
+        ..promise
+    };
+    assert!(is_out_of_order(told_at_once, &late, &later));
+    let same = placed(1, 7, former);
+    assert!(is_out_of_order(promise, &late, &same));
+    let (sent_again, overtaken_by) = (placed(0, 13, next), placed(1, 7, former));
+    assert!(is_out_of_order(promise, &sent_again, &overtaken_by));
 }

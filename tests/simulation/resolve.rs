@@ -28,9 +28,9 @@ pub(super) struct Resolves {
     no_markers: bool,
     /// Nobody may read the topics.
     no_read: bool,
-    /// Epochs run out, or coordinators forget the ids: a new producer's batches fence nothing of the former
-    /// one's.
-    other_producers: bool,
+    /// Epochs may run out, or coordinators forget the ids: a new producer's batches fence nothing of the
+    /// former one's.
+    pub other_producers: bool,
 }
 
 /// Has every third seed resolve. What it is like is drawn from a generator of its own, so that the other
@@ -88,13 +88,17 @@ pub(super) fn choose(seed: u64, plan: &mut Plan) {
             *weight = (*weight).max(4);
         }
     }
+    let few_epochs = kafka.first_epoch > 0;
+    if few_epochs && rng.random_bool(0.5) {
+        kafka.first_epoch = 32_757;
+    }
     plan.resolves = Some(Resolves {
         timeout: Duration::from_millis(timeout),
         most: rng.random_bool(0.05).then_some(1_000),
         weights,
         no_markers: !serves_markers || !permitted,
         no_read: !kafka.readable,
-        other_producers: kafka.first_epoch > 0 || forgets,
+        other_producers: few_epochs || forgets,
     });
 }
 
@@ -182,16 +186,24 @@ fn strike(world: &Rc<World>, trouble: Trouble) {
     world.chronicle.trouble(trouble);
 }
 
+/// Whether a record may be unknown because the producer, or a part of it, ended. Where a part is given up
+/// without which a producer cannot go on, it closes, whether or not anybody asked it to.
+pub(super) fn excuse_of_end(why: &Reason, closes: bool, fragile: bool) -> Option<Excuse> {
+    match why {
+        Reason::Closed { .. } if closes => Some(Excuse::Closed),
+        Reason::Closed { .. } | Reason::Failed { .. } if fragile => Some(Excuse::GivenUp),
+        _ => None,
+    }
+}
+
 /// Why a record may be unknown, as the model knows it; `None` if it may not.
 pub(super) fn excuse(load: &Load, sent: &Sent, why: &Reason) -> Option<Excuse> {
     let world = &load.world;
     let Some(resolves) = &world.plan.resolves else {
         return Some(Excuse::NotSought);
     };
-    match why {
-        Reason::Closed { .. } if world.closes.get() => return Some(Excuse::Closed),
-        Reason::Failed { .. } if load.fragile => return Some(Excuse::GivenUp),
-        _ => {}
+    if let Some(excuse) = excuse_of_end(why, world.closes.get(), load.fragile) {
+        return Some(excuse);
     }
     let is_deleted = {
         let cluster = world.kafka.cluster.borrow();

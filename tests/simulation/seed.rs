@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use forebay::config::Acks;
 use forebay::internals::{faults, panic_message};
-use forebay::{CloseError, Config, Figures, Producer, Reason, Unconfirmed};
+use forebay::{CloseError, Config, Figures, Outcome, Producer, Reason, Unconfirmed};
 use forebay_model_cluster::{Cluster, Settings, rng, virtual_time};
 use rand::Rng;
 use rand::rngs::SmallRng;
@@ -200,7 +200,11 @@ fn producer_settings(rng: &mut SmallRng, plan: &Plan) -> ProducerSettings {
             kept: acks == "all",
             once: idempotent,
             ordered: idempotent || (in_flight == 1 && acks == "all"),
-            fenced: idempotent && plan.kafka.first_epoch == 0 && !plan.backfills,
+            fenced: idempotent
+                && plan.kafka.first_epoch == 0
+                && !plan.backfills
+                && !plan.resolves.as_ref().is_some_and(|it| it.other_producers),
+            resolved: plan.resolves.is_some(),
             by_id: plan.kafka.newest_produce >= 13,
             called: plan.weights[Fault::Panic as usize] == 0,
         },
@@ -519,6 +523,31 @@ async fn rests(producer: &Producer) -> Vec<String> {
     wrong
 }
 
+/// The outcome of a record that is sent by itself, unless it is refused for long.
+async fn alone(
+    load: &Rc<Load>,
+    producer: &Producer,
+    name: Name,
+    to: (usize, usize),
+) -> Option<Outcome> {
+    let mut accepted = false;
+    // A partition that nobody has heard of yet is known soon after it was asked for: but that may
+    // be `retry.backoff.ms` after the last answer, which is longer than the shortest
+    // `max.block.ms`.
+    for _ in 0..30 {
+        accepted = accepted || load.send(producer, None, name, Some(to)).await;
+        sleep(Duration::from_millis(270 * u64::from(!accepted))).await;
+    }
+    if !accepted {
+        return None;
+    }
+    let receipt = match &load.journal.borrow().sent[&name].told {
+        Told::By(receipt) => receipt.clone(),
+        Told::WithOthers(..) => unreachable!("it was sent by itself"),
+    };
+    Some(receipt.await)
+}
+
 /// The next record for each partition is acked.
 async fn goes_on(load: &Rc<Load>, producer: &Producer, clone: u32) -> Vec<String> {
     let mut wrong = Vec::new();
@@ -533,26 +562,22 @@ async fn goes_on(load: &Rc<Load>, producer: &Producer, clone: u32) -> Vec<String
             }
             topic.number
         };
-        let name: Name = (clone, number);
-        let mut accepted = false;
-        // A partition that nobody has heard of yet is known soon after it was asked for: but that may
-        // be `retry.backoff.ms` after the last answer, which is longer than the shortest
-        // `max.block.ms`.
-        for _ in 0..30 {
-            accepted = accepted || load.send(producer, None, name, Some((topic, at.1))).await;
-            sleep(Duration::from_millis(270 * u64::from(!accepted))).await;
+        let mut outcome = alone(load, producer, (clone, number), (topic, at.1)).await;
+        // An identity may have to be asked for first, of a coordinator that has moved. That can take longer
+        // than the shortest `delivery.timeout.ms`.
+        let expired = |it: &Option<Outcome>| match it {
+            Some(Err(Unconfirmed::NotWritten(why))) => matches!(why, Reason::Expired { .. }),
+            _ => false,
+        };
+        if load.world.plan.resolves.is_some() && expired(&outcome) {
+            outcome = alone(load, producer, (clone + 1, number), (topic, at.1)).await;
         }
-        if !accepted {
+        let Some(outcome) = outcome else {
             wrong.push(format!(
                 "stuck: a record for {at:?} is refused though all is well"
             ));
             continue;
-        }
-        let receipt = match &load.journal.borrow().sent[&name].told {
-            Told::By(receipt) => receipt.clone(),
-            Told::WithOthers(..) => unreachable!("it was sent by itself"),
         };
-        let outcome = receipt.await;
         // One with an old timestamp is not tried a second time.
         let tried = |why: &Unconfirmed| !matches!(why.reason(), Reason::Forgotten { .. });
         if let (Err(why), false) = (outcome, lax)

@@ -7,7 +7,10 @@ use std::time::Duration;
 use forebay::config::ConfigBuilder;
 use forebay::internals::faults;
 use forebay::{CloseError, Config, Producer, Receipt, Record, SendError};
-use forebay_model_cluster::{Cluster, Kafka, Settings, listen, rng, virtual_time};
+use forebay_model_cluster::{Cluster, Kafka, Settings, Transactions, listen, rng, virtual_time};
+
+use super::resolve::excuse_of_end;
+use super::tally::Excuse;
 
 #[test]
 fn clients_that_failed_together_do_not_come_back_together() {
@@ -40,9 +43,13 @@ fn clients_that_failed_together_do_not_come_back_together() {
 
 /// A producer on this thread, and a cluster in which nothing goes wrong by itself.
 fn fair(settings: ConfigBuilder) -> (Rc<Kafka>, Producer) {
+    with_brokers(Settings::FAIR, settings)
+}
+
+fn with_brokers(brokers: Settings, settings: ConfigBuilder) -> (Rc<Kafka>, Producer) {
     let mut rng = rng(1);
     let cluster = Cluster::new(3, &[1], &mut rng);
-    let kafka = Kafka::start(Settings::FAIR, cluster, rng, ());
+    let kafka = Kafka::start(brokers, cluster, rng, ());
     let config = settings
         .bootstrap_servers("broker-0:9092,broker-1:9092,broker-2:9092")
         .set("delivery.timeout.ms", 20_000)
@@ -90,6 +97,52 @@ fn a_part_that_fails_while_the_producer_closes_ends_it_at_once() {
         assert_eq!(faults::stop(), [1], "the clock fails");
         assert!(outcome.expect("an outcome in time").is_err());
         assert!(matches!(closed, Err(CloseError::Gone)), "{closed:?}");
+    });
+}
+
+#[test]
+fn a_marker_that_was_seen_is_not_written_again_where_that_is_lost_in_a_panic() {
+    virtual_time(async {
+        let brokers = Settings {
+            transactions: Some(Transactions::FAIR),
+            reads: true,
+            ..Settings::FAIR
+        };
+        let resolves = Config::builder().set("forebay.unknown", "resolve");
+        let (kafka, producer) = with_brokers(brokers, resolves);
+        sent(&producer).await.await.expect("acked");
+        kafka.change(|conditions| conditions.answers_lost = 1_000);
+        let receipt = sent(&producer).await;
+        // Until its time is over.
+        tokio::time::sleep(Duration::from_secs(25)).await;
+        kafka.change(|conditions| conditions.answers_lost = 0);
+        faults::plan("FenceActor:FenceSeen", 1, 1);
+        receipt.await.expect("found");
+        sent(&producer).await.await.expect("acked");
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(faults::stop(), [1], "it is lost");
+        let cluster = kafka.cluster.borrow();
+        let log = cluster.log((0, 0)).expect("a leader");
+        let markers = log.batches().iter().filter(|it| it.header.is_control());
+        assert_eq!(markers.count(), 1);
+    });
+}
+
+#[test]
+fn what_ends_with_a_part_that_is_given_up_is_excused_though_nobody_closes() {
+    virtual_time(async {
+        let (kafka, producer) = fair(Config::builder().set("forebay.restart.max", 0));
+        sent(&producer).await.await.expect("acked");
+        (0..kafka.brokers()).for_each(|broker| kafka.freeze(broker));
+        let receipt = sent(&producer).await;
+        faults::plan("ClockActor:*", 1, 1);
+        let outcome = receipt.await;
+        assert_eq!(faults::stop(), [1], "the clock fails");
+        let unknown = outcome.expect_err("no broker answered");
+        let why = unknown.reason();
+        assert_eq!(excuse_of_end(why, false, true), Some(Excuse::GivenUp));
+        assert_eq!(excuse_of_end(why, true, false), Some(Excuse::Closed));
+        assert_eq!(excuse_of_end(why, false, false), None);
     });
 }
 

@@ -418,6 +418,14 @@ impl AckSettler {
         settle
     }
 
+    /// For a part of the batch, which takes some of its records over.
+    pub fn part(&self) -> Self {
+        let mut part = Self::within(self.ack.scope.clone(), self.partition());
+        part.unresolved = self.unresolved;
+        part.spooled = self.spooled;
+        part
+    }
+
     /// Whether nobody has a receipt of it.
     pub fn is_unheard(&self) -> bool {
         Arc::strong_count(&self.ack) == 1

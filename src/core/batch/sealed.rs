@@ -302,7 +302,7 @@ impl SealedBatch {
             created_at: self.created_at,
             first,
             scope: self.scope.clone(),
-            settle: Some(AckSettler::within(self.scope.clone(), whole.partition())),
+            settle: Some(whole.part()),
             listeners,
         };
         let [head, tail] = halves;

@@ -103,6 +103,21 @@ fn a_hole_in_the_numbers_takes_another_line() {
 }
 
 #[test]
+fn halves_are_in_the_spool_as_the_whole_was() {
+    let mut line = sending();
+    let sent = line.push(5);
+    let lent = line.take();
+    line.error(&lent, MESSAGE_TOO_LARGE);
+    assert_eq!(line.ledger.splits, 1);
+    drop(line);
+    for receipt in &sent.receipts {
+        let outcome = receipt.outcome();
+        let kept = matches!(outcome, Some(Err(Unconfirmed::Kept(_))));
+        assert!(kept, "{outcome:?}");
+    }
+}
+
+#[test]
 fn nothing_expires_and_an_acl_is_waited_for() {
     let mut line = sending();
     let sent = line.push(1);

@@ -146,8 +146,8 @@ fn what_waits_of_a_later_process_hides_nothing_of_an_earlier_one() {
     assert_eq!(survey.found(), [at(100, 10, 7)]);
 }
 
-/// A process that ended while it sent what a former one had left has accepted records of its own, and sent none
-/// of them.
+/// A process that ended while it sent what a former one had left has accepted records of its own, and sent
+/// none of them.
 #[test]
 fn what_was_left_out_hides_nothing_that_was_sent_before_it() {
     let gap = (1 << 32) + 1_000_003;

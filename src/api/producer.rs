@@ -274,7 +274,9 @@ impl Producer {
     /// many records were acked, and how many were not.
     ///
     /// It waits for callbacks and interceptors, too, but not for actors that are told of outcomes. All of
-    /// it takes `delivery.timeout.ms` at most, and half a second.
+    /// it takes `delivery.timeout.ms` at most, and half a second; with `forebay.unknown=resolve`
+    /// `forebay.unknown.resolve.timeout.ms` more. What is in a spool has as long as it takes, so with
+    /// `forebay.spool.dir` a flush does, too.
     ///
     /// # Errors
     ///
@@ -282,7 +284,8 @@ impl Producer {
     /// runtime ends first, [`CloseError::InCallback`] if it would wait in a callback.
     pub async fn flush(&self) -> Result<Outcomes, CloseError> {
         let counts = Arc::<OutcomeCounts>::default();
-        let deadline = now().checked_add(self.config().delivery_timeout + GRACE);
+        let within = self.config().outcome_within();
+        let deadline = within.and_then(|within| now().checked_add(within + GRACE));
         // A request is lost only with a restart, and then made again.
         for _ in 0..=self.config().restart_max {
             let (done, flushed) = oneshot::channel();

@@ -189,6 +189,17 @@ impl Config {
         self.security.protocol()
     }
 
+    /// When each record has its outcome after it was accepted. `None`: what is in a spool waits for as long as
+    /// it takes.
+    pub(crate) fn outcome_within(&self) -> Option<Duration> {
+        let looked_for = match self.unknown {
+            OnUnknown::Resolve => self.unknown_resolve_timeout,
+            OnUnknown::Tell => Duration::ZERO,
+        };
+        let within = self.delivery_timeout + looked_for;
+        self.spool_dir.is_none().then_some(within)
+    }
+
     fn of(values: &Values<'_>, bootstrap_servers: Vec<Endpoint>, security: Security) -> Self {
         let above_0 = |time: Duration| (!time.is_zero()).then_some(time);
         let buffer = |name| usize::try_from(values.number(name)).ok();

@@ -129,6 +129,30 @@ fn a_marker_that_was_seen_is_not_written_again_where_that_is_lost_in_a_panic() {
 }
 
 #[test]
+fn a_flush_waits_for_what_is_looked_for() {
+    virtual_time(async {
+        let brokers = Settings {
+            transactions: Some(Transactions::FAIR),
+            reads: true,
+            ..Settings::FAIR
+        };
+        let resolves = Config::builder().set("forebay.unknown", "resolve");
+        let (kafka, producer) = with_brokers(brokers, resolves);
+        sent(&producer).await.await.expect("acked");
+        kafka.change(|conditions| conditions.answers_lost = 1_000);
+        let receipt = sent(&producer).await;
+        let heals = async {
+            // Its time is over by then.
+            tokio::time::sleep(Duration::from_secs(40)).await;
+            kafka.change(|conditions| conditions.answers_lost = 0);
+        };
+        let (flushed, ()) = tokio::join!(producer.flush(), heals);
+        assert_eq!(flushed.expect("in time").acked, 1);
+        receipt.outcome().expect("told").expect("found");
+    });
+}
+
+#[test]
 fn what_ends_with_a_part_that_is_given_up_is_excused_though_nobody_closes() {
     virtual_time(async {
         let (kafka, producer) = fair(Config::builder().set("forebay.restart.max", 0));

@@ -10,7 +10,6 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
-use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep, sleep_until};
 use uuid::Uuid;
 
@@ -18,7 +17,7 @@ use crate::cluster::At;
 use crate::fetch::{FETCH, LIST_OFFSETS};
 use crate::kafka::{FIRST_PORT, Kafka, Misdeed, PORTS};
 use crate::log::code;
-use crate::network::{self, Connection, Cut, Pipe};
+use crate::network::{self, Connection, Cut, Pipe, spawn};
 use crate::produce::PRODUCE;
 use crate::requests::END_TXN;
 
@@ -63,7 +62,7 @@ async fn accept(kafka: &Rc<Kafka>, broker: usize, port: u16) -> io::Result<Halve
         broker,
         life,
     };
-    spawn_local(async move { broker.serve(connection).await });
+    spawn(async move { broker.serve(connection).await });
     Ok(client)
 }
 
@@ -123,7 +122,7 @@ impl Life {
         let writer = self.clone();
         let answers = connection.answers.clone();
         let cut = connection.cut.clone();
-        spawn_local(async move { writer.answer(inbox, answers, cut).await });
+        spawn(async move { writer.answer(inbox, answers, cut).await });
         while let Some(frame) = connection.next().await {
             sleep(self.kafka.latency()).await;
             if self.working().await.is_none() {

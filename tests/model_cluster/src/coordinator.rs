@@ -7,13 +7,13 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep};
 
 use crate::broker::Life;
 use crate::cluster::At;
 use crate::kafka::{Kafka, Misdeed};
 use crate::log::{Stored, code};
+use crate::network::spawn;
 use crate::transaction::{Identity, Participant, State, Transaction, V1, V2, Version};
 
 /// What a coordinator is for: the `key_type` of FindCoordinator.
@@ -169,7 +169,7 @@ impl Kafka {
         for broker in 0..self.brokers() {
             let delay = self.between(1, 60);
             let kafka = Rc::clone(self);
-            spawn_local(async move {
+            spawn(async move {
                 sleep(delay).await;
                 kafka.learn_coordinator(kind, number, broker, epoch);
             });
@@ -194,7 +194,7 @@ impl Kafka {
         }
         let delay = self.between(0, self.conditions.get().loading);
         let kafka = Rc::clone(self);
-        spawn_local(async move {
+        spawn(async move {
             sleep(delay).await;
             let ending: Vec<String> = {
                 let mut coordinators = kafka.coordinators.borrow_mut();
@@ -286,7 +286,7 @@ impl Kafka {
         for broker in 0..self.brokers() {
             let delay = self.between(1, 60);
             let kafka = Rc::clone(self);
-            spawn_local(async move {
+            spawn(async move {
                 sleep(delay).await;
                 kafka.learn_version(broker);
             });
@@ -515,7 +515,7 @@ impl Kafka {
             return;
         };
         let kafka = Rc::downgrade(self);
-        spawn_local(async move {
+        spawn(async move {
             loop {
                 sleep(transactions.sweep).await;
                 let Some(kafka) = kafka.upgrade() else {

@@ -8,14 +8,13 @@ use std::time::Duration;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use tokio::sync::Notify;
-use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep};
 
 use crate::broker::listen;
 use crate::cluster::{At, Cluster};
 use crate::coordinator::Coordinators;
 use crate::group::Group;
-use crate::network::Cut;
+use crate::network::{Cut, spawn};
 
 pub(crate) const FIRST_PORT: u16 = 9092;
 
@@ -266,7 +265,7 @@ impl Kafka {
     fn forget_producers(self: &Rc<Self>) {
         let kafka = Rc::downgrade(self);
         let interval = self.settings.expiration_check;
-        spawn_local(async move {
+        spawn(async move {
             loop {
                 sleep(interval).await;
                 let Some(kafka) = kafka.upgrade() else {
@@ -343,7 +342,7 @@ impl Kafka {
         for follower in 0..self.brokers() {
             let delay = self.replication_delay();
             let kafka = Rc::clone(self);
-            spawn_local(async move {
+            spawn(async move {
                 sleep(delay).await;
                 let fetched = kafka.cluster.borrow_mut().fetch(follower, at);
                 if fetched {
@@ -358,7 +357,7 @@ impl Kafka {
         for broker in 0..self.brokers() {
             let delay = self.between(1, 60);
             let kafka = Rc::clone(self);
-            spawn_local(async move {
+            spawn(async move {
                 sleep(delay).await;
                 kafka.cluster.borrow_mut().learn(broker, at);
                 let view = kafka.cluster.borrow().view(broker, at).clone();
@@ -391,7 +390,7 @@ impl Kafka {
         for broker in 0..self.brokers() {
             let delay = self.between(1, 60);
             let kafka = Rc::clone(self);
-            spawn_local(async move {
+            spawn(async move {
                 sleep(delay).await;
                 kafka.cluster.borrow_mut().learn_topic(broker, topic);
                 kafka.note("learns of the end", &[broker as i64, topic as i64]);
@@ -449,7 +448,7 @@ impl Kafka {
     fn notice(self: &Rc<Self>, broker: usize, after: Duration) {
         let kafka = Rc::clone(self);
         let life = self.cluster.borrow().brokers[broker].life;
-        spawn_local(async move {
+        spawn(async move {
             sleep(after).await;
             let everywhere = {
                 let cluster = kafka.cluster.borrow();

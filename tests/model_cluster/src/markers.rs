@@ -6,7 +6,6 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::batch::Marker;
@@ -14,6 +13,7 @@ use crate::cluster::At;
 use crate::coordinator::Kind;
 use crate::kafka::{Kafka, Misdeed};
 use crate::log::{Log, Stored, code};
+use crate::network::spawn;
 use crate::producers::Open;
 use crate::transaction::{Identity, Participant, State, V2, Version};
 
@@ -90,7 +90,7 @@ impl Kafka {
         for participant in participants {
             let delay = self.between(0, self.conditions.get().markers);
             let (kafka, end) = (Rc::clone(self), Rc::clone(&end));
-            spawn_local(async move {
+            spawn(async move {
                 sleep(delay).await;
                 if kafka.write_marker(&end, &participant).await {
                     end.left.set(end.left.get() - 1);
@@ -181,7 +181,7 @@ impl Kafka {
         self.count(Misdeed::MarkerAgain);
         let delay = self.between(1, 3_000);
         let (kafka, end) = (Rc::clone(self), Rc::clone(end));
-        spawn_local(async move {
+        spawn(async move {
             sleep(delay).await;
             let _ = kafka.mark(&end, at).await;
         });

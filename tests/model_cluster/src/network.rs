@@ -271,6 +271,21 @@ pub fn listen(host: &str, port: u16, listener: Listener) {
     LISTENERS.with_borrow_mut(|listeners| listeners.insert(address, listener));
 }
 
+thread_local! {
+    /// Where tasks of the brokers run: they go on when a process ends that has tasks of its own.
+    static BROKERS: RefCell<Option<Rc<LocalSet>>> = const { RefCell::new(None) };
+}
+
+/// Has a broker do something, whoever is running.
+///
+/// # Panics
+///
+/// Outside of [`virtual_time`].
+pub(crate) fn spawn(task: impl Future<Output = ()> + 'static) {
+    let brokers = BROKERS.with_borrow(Clone::clone);
+    brokers.expect("virtual time").spawn_local(task);
+}
+
 /// A network on this thread, until this is dropped: connections go to those who listen, and nowhere
 /// else.
 struct Network;
@@ -291,6 +306,7 @@ impl Drop for Network {
     fn drop(&mut self) {
         dial_with(None);
         LISTENERS.take();
+        BROKERS.take();
     }
 }
 
@@ -302,5 +318,7 @@ pub fn virtual_time<T>(what: impl Future<Output = T>) -> T {
         .build()
         .expect("a runtime");
     let _network = Network::up();
-    LocalSet::new().block_on(&runtime, what)
+    let brokers = Rc::new(LocalSet::new());
+    BROKERS.set(Some(Rc::clone(&brokers)));
+    brokers.block_on(&runtime, what)
 }

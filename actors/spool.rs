@@ -23,7 +23,7 @@ use crate::disk::{
     DiskError, DiskEvent, FileOrder, Maker, SegmentFile, StoredFile, Syncer, Written, file_name,
     parse_name,
 };
-use reading::{Part, Plan, read};
+use reading::{Part, Plan, aside, read};
 
 /// Acked records are noted so late at most. What a crash keeps the journal from hearing is found in the log.
 const NOTE_ACKED: Duration = Duration::from_millis(100);
@@ -34,8 +34,13 @@ const SYNC_AGAIN: Duration = Duration::from_millis(100);
 /// Bytes of records that are read back at a time.
 const READ_BACK: usize = 256 << 10;
 
-/// Bytes of a journal, unless what it has to say takes more.
-pub(crate) const JOURNAL: u64 = 4 << 20;
+/// Bytes of a journal, unless segments are smaller, or what it has to say takes more.
+const JOURNAL: u64 = 4 << 20;
+
+/// Bytes that a journal has at least, beside segments of so many.
+pub(crate) fn journal_bytes(segment_bytes: u64) -> u64 {
+    JOURNAL.min(segment_bytes)
+}
 
 /// What the SpoolActor goes on with.
 pub(crate) struct SpoolStart {
@@ -282,7 +287,7 @@ impl SpoolActor {
         let _ = self.journal.write(entry);
         let making = self.making.values().any(|(kind, _)| *kind == Kind::Journal);
         if self.journal.is_half_full() && !making {
-            self.make_journal(JOURNAL);
+            self.make_journal(journal_bytes(self.segment_bytes));
         }
     }
 
@@ -381,7 +386,7 @@ impl SpoolActor {
         match parse_name(name) {
             Some((Kind::Journal, number)) if number == self.journal.number() => {
                 self.written.remove(number);
-                self.make_journal(JOURNAL);
+                self.make_journal(journal_bytes(self.segment_bytes));
             }
             Some((Kind::Segment, number)) if self.segments.contains_key(&number) => {
                 self.written.remove(number);
@@ -601,7 +606,7 @@ impl On<ReadBackFrom> for SpoolActor {
         } = message;
         self.look(ctx);
         let plan = self.plan(slot, position, records);
-        let reading = tokio::task::spawn_blocking(move || read(plan));
+        let reading = aside(move || read(plan));
         guard::spawn(ctx, reading, move |_: &mut Self, read, _| {
             let read = read.unwrap_or_default();
             who.do_send(ReadBackDone {
@@ -654,12 +659,14 @@ impl Handler<Stop> for SpoolActor {
         }
         ctx.stop();
         let threads = self.threads.take();
-        let ending = tokio::task::spawn_blocking(move || {
+        let ending = aside(move || {
             if let Some((maker, syncer)) = threads {
                 syncer.join();
                 maker.join();
             }
         });
-        Box::pin(async move { drop(ending.await) })
+        Box::pin(async move {
+            let _panic = ending.await;
+        })
     }
 }

@@ -93,8 +93,8 @@ pub mod disk {
     //! Files, their syncs, and a disk that forgets.
     pub use crate::core::spool::Region;
     pub use crate::disk::{
-        DiskError, DiskEvent, DiskEvents, FileOrder, Making, ModelDisk, ModelStore, Store,
-        StoredFile, SyncQueue, Synced, Ticket, Watched,
+        DiskError, DiskEvent, DiskEvents, FileOrder, Making, ModelDisk, ModelStore, Round,
+        Simulation, Store, StoredFile, SyncQueue, Synced, Ticket, Watched, simulate,
     };
 }
 

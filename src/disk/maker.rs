@@ -135,7 +135,8 @@ impl Making {
 #[derive(Debug)]
 pub struct Maker {
     orders: Sender<FileOrder>,
-    thread: JoinHandle<()>,
+    /// None in a simulation.
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Maker {
@@ -147,6 +148,13 @@ impl Maker {
         events: Arc<dyn DiskEvents>,
     ) -> Result<Self, DiskError> {
         let (orders, received) = channel();
+        #[cfg(feature = "internals")]
+        if let Some(simulation) = super::simulated::simulation() {
+            let mut making = Making::new(store, segment, ahead, events);
+            simulation.serve(Box::new(move || serve_those_there(&mut making, &received)));
+            let thread = None;
+            return Ok(Self { orders, thread });
+        }
         let thread = thread::Builder::new().name("forebay-files".to_owned());
         let thread = thread.spawn(move || {
             serve(&mut Making::new(store, segment, ahead, events), &received);
@@ -154,7 +162,10 @@ impl Maker {
         let thread = thread.map_err(|error| DiskError::NoThread {
             cause: Arc::new(error),
         })?;
-        Ok(Self { orders, thread })
+        Ok(Self {
+            orders,
+            thread: Some(thread),
+        })
     }
 
     /// Has something done with a file. What becomes of it is told as an event.
@@ -165,23 +176,31 @@ impl Maker {
     /// Ends the thread, and waits until all orders are carried out.
     pub fn join(self) {
         drop(self.orders);
-        let _panic = self.thread.join();
+        if let Some(thread) = self.thread {
+            let _panic = thread.join();
+        }
     }
 }
 
-/// Spares are made while there is nothing else to do.
 fn serve(making: &mut Making, orders: &Receiver<FileOrder>) {
+    while serve_those_there(making, orders) {
+        match orders.recv() {
+            Ok(order) => making.carry_out(order),
+            Err(_) => return,
+        }
+    }
+}
+
+/// Carries out the orders that are there. Spares are made while there is nothing else to do. False: no more
+/// orders come.
+fn serve_those_there(making: &mut Making, orders: &Receiver<FileOrder>) -> bool {
     loop {
-        let order = match orders.try_recv() {
-            Ok(order) => order,
-            Err(TryRecvError::Disconnected) => return,
-            Err(TryRecvError::Empty) if making.make_ahead() => continue,
-            Err(TryRecvError::Empty) => match orders.recv() {
-                Ok(order) => order,
-                Err(_) => return,
-            },
-        };
-        making.carry_out(order);
+        match orders.try_recv() {
+            Ok(order) => making.carry_out(order),
+            Err(TryRecvError::Disconnected) => return false,
+            Err(TryRecvError::Empty) if making.make_ahead() => {}
+            Err(TryRecvError::Empty) => return true,
+        }
     }
 }
 

@@ -13,12 +13,16 @@ mod model;
 mod names;
 mod queue;
 mod recovery;
+#[cfg(feature = "internals")]
+mod simulated;
 mod spares;
 mod store;
 mod syncer;
 mod written;
 
-pub use directory::Directory;
+use std::path::Path;
+use std::sync::Arc;
+
 pub use error::DiskError;
 pub use events::{DiskEvent, DiskEvents};
 pub use maker::{FileOrder, Maker, Making};
@@ -26,6 +30,17 @@ pub use maker::{FileOrder, Maker, Making};
 pub use model::{ModelDisk, ModelStore};
 pub use queue::{SyncQueue, Synced, Ticket, Watched};
 pub use recovery::{Recovered, SegmentFile, file_name, parse_name, recover};
+#[cfg(feature = "internals")]
+pub use simulated::{Round, Simulation, simulate, simulation};
 pub use store::{Store, StoredFile};
 pub use syncer::Syncer;
 pub use written::Written;
+
+/// Opens the directory, which one process has at a time. One that is not there is made.
+pub fn open(directory: &Path) -> Result<Arc<dyn Store>, DiskError> {
+    #[cfg(feature = "internals")]
+    if let Some(simulation) = simulation() {
+        return simulation.open(directory);
+    }
+    Ok(Arc::new(directory::Directory::open(directory)?))
+}

@@ -22,6 +22,7 @@ enum Order {
 pub struct Syncer {
     queue: Arc<SyncQueue>,
     orders: Sender<Order>,
+    /// None in a simulation.
     thread: Option<JoinHandle<()>>,
 }
 
@@ -34,6 +35,15 @@ impl Syncer {
         let summon = move || drop(summon.send(Order::Sync));
         let queue = SyncQueue::new(Box::new(summon));
         let served = Arc::clone(&queue);
+        #[cfg(feature = "internals")]
+        if let Some(simulation) = super::simulated::simulation() {
+            simulation.serve(Box::new(move || serve_once(&served, &received, &*events)));
+            return Ok(Self {
+                queue,
+                orders,
+                thread: None,
+            });
+        }
         let thread = thread::Builder::new().name("forebay-sync".to_owned());
         let thread = thread.spawn(move || serve(&served, &received, &*events));
         let thread = thread.map_err(|error| DiskError::NoThread {
@@ -78,20 +88,37 @@ impl Drop for Ending<'_> {
 
 fn serve(queue: &SyncQueue, orders: &Receiver<Order>, events: &dyn DiskEvents) {
     let _ending = Ending(queue);
-    let mut failed = |name: &Arc<str>, error: &DiskError| {
-        events.told(DiskEvent::SyncFailed {
-            name: Arc::clone(name),
-            error: error.clone(),
-        });
-    };
     while let Ok(Order::Sync) = orders.recv() {
-        while queue.sync_group(&mut failed) {
+        while sync_group(queue, events) {
             match orders.try_recv() {
                 Ok(Order::Stop) | Err(mpsc::TryRecvError::Disconnected) => return,
                 Ok(Order::Sync) | Err(mpsc::TryRecvError::Empty) => {}
             }
         }
     }
+}
+
+/// Syncs one group, if anybody waits. False: nobody will any more.
+#[cfg(feature = "internals")]
+fn serve_once(queue: &SyncQueue, orders: &Receiver<Order>, events: &dyn DiskEvents) -> bool {
+    let ended = matches!(
+        orders.try_recv(),
+        Ok(Order::Stop) | Err(mpsc::TryRecvError::Disconnected)
+    );
+    match ended {
+        true => queue.end(),
+        false => drop(sync_group(queue, events)),
+    }
+    !ended
+}
+
+fn sync_group(queue: &SyncQueue, events: &dyn DiskEvents) -> bool {
+    queue.sync_group(|name, error| {
+        events.told(DiskEvent::SyncFailed {
+            name: Arc::clone(name),
+            error: error.clone(),
+        });
+    })
 }
 
 #[cfg(test)]

@@ -9,14 +9,14 @@ use rand::{Rng, SeedableRng};
 use uuid::Uuid;
 
 use crate::actors::messages::DiskTold;
-use crate::actors::spool::{JOURNAL, SpoolActor, SpoolStart};
+use crate::actors::spool::{SpoolActor, SpoolStart, journal_bytes};
 use crate::config::{Config, Durability};
 use crate::core::spool::{
     Entry, FileHeader, JournalWriter, Kind, Line, Resume, Space, State, resume,
 };
 use crate::disk::{
-    Directory, DiskError, DiskEvent, DiskEvents, Maker, Recovered, Store, Syncer, Written,
-    file_name, recover,
+    self, DiskError, DiskEvent, DiskEvents, Maker, Recovered, Store, Syncer, Written, file_name,
+    recover,
 };
 
 /// Segments that are kept ready.
@@ -57,7 +57,7 @@ pub(crate) fn open(config: &Config, seed: u64) -> Result<Option<OpenedSpool>, Di
         return Ok(None);
     };
     let mut rng = SmallRng::seed_from_u64(seed);
-    let store: Arc<dyn Store> = Arc::new(Directory::open(path)?);
+    let store = disk::open(path)?;
     let Recovered {
         mut state,
         catalog,
@@ -77,11 +77,17 @@ pub(crate) fn open(config: &Config, seed: u64) -> Result<Option<OpenedSpool>, Di
     let events: Arc<dyn DiskEvents> = Arc::clone(&told) as _;
     let syncer = Syncer::start(Arc::clone(&events))?;
     let written = Arc::new(Written::default());
-    let journal = begin_journal(&*store, state, next_number, &mut rng, (&syncer, &written))?;
+    let segment_bytes = config.spool_segment_bytes as u64;
+    let needed = JournalWriter::len_for(&state, journal_bytes(segment_bytes));
+    let header = FileHeader {
+        number: next_number,
+        salt: rng.random(),
+        length: needed,
+    };
+    let journal = begin_journal(&*store, state, header, (&syncer, &written))?;
     for former in &journals {
         store.remove(former)?;
     }
-    let segment_bytes = config.spool_segment_bytes as u64;
     let maker = Maker::start(Arc::clone(&store), segment_bytes, AHEAD, events)?;
     let uuid = Uuid::from_u128(rng.random());
     Ok(Some(OpenedSpool {
@@ -151,23 +157,16 @@ fn ids(state: &mut State, resumed: &[Resume]) -> Vec<(Arc<str>, Vec<i64>)> {
 fn begin_journal(
     store: &dyn Store,
     state: State,
-    number: u64,
-    rng: &mut SmallRng,
+    header: FileHeader,
     (syncer, written): (&Syncer, &Written),
 ) -> Result<JournalWriter, DiskError> {
+    let FileHeader { number, length, .. } = header;
     let name = file_name(Kind::Journal, number);
-    let salt = rng.random();
-    let needed = JournalWriter::len_for(&state, JOURNAL);
-    let file = store.create(&name, needed)?;
-    let header = FileHeader {
-        number,
-        salt,
-        length: needed,
-    };
+    let file = store.create(&name, length)?;
     let region = Arc::clone(&file) as _;
     let journal = JournalWriter::begin(region, header, state).ok_or(DiskError::Length {
         name: name.clone(),
-        len: needed,
+        len: length,
     })?;
     file.sync()?;
     let watched = syncer.queue().watch(&name, file);

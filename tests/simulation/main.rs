@@ -12,6 +12,7 @@ mod planted;
 mod resolve;
 mod seed;
 mod small;
+mod spool;
 mod topics;
 mod transactions;
 mod weather;

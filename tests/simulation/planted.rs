@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::tally::{Invariant, is_labelled};
-use super::{many, seed, transactions};
+use super::{many, seed, spool, transactions};
 
 /// Looks for a symptom that `FOREBAY_EXPECT` names (`Lost,Reordered`), and says how soon it showed.
 #[test]
@@ -14,22 +14,38 @@ fn finds_what_was_planted() {
         println!("skipped: FOREBAY_EXPECT names no symptom to look for");
         return;
     };
-    // One of transactions shows in the simulation of transactions alone.
-    let mut names = expected.split(',');
-    match names.all(|name| transactions::labelled(name).is_some()) {
-        true => find(
+    // One of transactions, or of the spool, shows in that simulation alone.
+    let all = |labelled: fn(&str) -> Option<_>| {
+        let mut names = expected.split(',');
+        names.all(|name| labelled(name).is_some())
+    };
+    if all(transactions::labelled) {
+        find(
             &expected,
             transactions::labelled,
             |seed| transactions::run(seed, false),
             transactions::replay,
-        ),
-        false => find(
+        );
+    } else if all(of_spool) {
+        find(
+            &expected,
+            of_spool,
+            |seed| spool::run(seed, false),
+            spool::replay,
+        );
+    } else {
+        find(
             &expected,
             labelled,
             |seed| seed::run(seed, false),
             many::replay,
-        ),
+        );
     }
+}
+
+/// `SpoolLost` is `Lost` in the simulation of the spool.
+fn of_spool(name: &str) -> Option<&'static str> {
+    labelled(name.strip_prefix("Spool")?)
 }
 
 fn find<T: Default + Send + for<'a> AddAssign<&'a T>>(

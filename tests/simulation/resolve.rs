@@ -7,6 +7,7 @@ use forebay::Reason;
 use forebay::config::ConfigBuilder;
 use forebay_model_cluster::{Kind, Participant, Transactions, V1, V2, rng};
 use rand::Rng;
+use rand::rngs::SmallRng;
 use tokio::time::{Instant, sleep};
 
 use super::load::{Load, Sent};
@@ -103,6 +104,25 @@ pub(super) fn choose(seed: u64, plan: &mut Plan) {
 }
 
 impl Resolves {
+    /// For what is in a spool: it is looked for until it is found out.
+    pub fn of_spool(rng: &mut SmallRng) -> Self {
+        let mut weights = [0; Trouble::COUNT];
+        let share = one_of(rng, &[0.0, 0.3, 0.6, 1.0]);
+        for weight in &mut weights[..Trouble::MarkerStray as usize] {
+            if rng.random_bool(share) {
+                *weight = rng.random_range(1..=5);
+            }
+        }
+        Self {
+            timeout: Duration::from_secs(60),
+            most: None,
+            weights,
+            no_markers: false,
+            no_read: false,
+            other_producers: false,
+        }
+    }
+
     pub fn configure(&self, config: ConfigBuilder) -> ConfigBuilder {
         let timeout = self.timeout.as_millis() as i64;
         let config = config

@@ -1,0 +1,97 @@
+//! What must hold at the end of a seed.
+
+use std::collections::BTreeMap;
+
+use super::application::{Application, Known};
+use crate::check::records;
+use crate::load::{Name, Tag};
+use crate::tally::Invariant;
+
+/// Looks for everything that is wrong.
+pub(super) fn check(application: &Application) {
+    let mut wrong = Vec::new();
+    let found = read(application, &mut wrong);
+    let mut broken = |what: Invariant, text: String| wrong.push((what, text));
+    let mut journal = application.journal.borrow_mut();
+    for (name, known) in &journal.sent {
+        let places = found.get(name).map_or(&[][..], Vec::as_slice);
+        let text = || format!("{name:?}, {known:?}, is at {places:?}");
+        if places.len() > 1 {
+            broken(Invariant::Duplicated, text());
+        }
+        match known {
+            Known::Tried => {}
+            Known::Refused | Known::NotWritten(_) if !places.is_empty() => {
+                broken(Invariant::Phantom, text());
+            }
+            Known::Accepted | Known::Kept | Known::Acked(None) if places.is_empty() => {
+                broken(Invariant::Lost, text());
+            }
+            Known::Acked(Some(offset)) if !places.contains(offset) => {
+                broken(Invariant::Lost, text());
+            }
+            _ => {}
+        }
+        // It waits on the disk, whatever happens to brokers.
+        if matches!(known, Known::NotWritten(_) | Known::Unknown(_)) {
+            broken(Invariant::Unconfirmed, text());
+        }
+    }
+    let mut line: BTreeMap<u32, (i64, Name)> = BTreeMap::new();
+    for (name, places) in &found {
+        for place in places {
+            let former = line.insert(name.0, (*place, *name));
+            if let Some((_, former)) = former.filter(|(before, _)| before >= place) {
+                broken(Invariant::Reordered, format!("{name:?} before {former:?}"));
+            }
+        }
+    }
+    let known: Vec<_> = journal.sent.values().cloned().collect();
+    let tally = &mut journal.tally;
+    for known in known {
+        match known {
+            Known::Tried => tally.in_doubt += 1,
+            Known::Refused => tally.refused += 1,
+            _ => tally.accepted += 1,
+        }
+        match known {
+            Known::Acked(_) => tally.acked += 1,
+            Known::NotWritten(_) => tally.not_written += 1,
+            Known::Unknown(_) => tally.unknown += 1,
+            Known::Kept => tally.kept += 1,
+            Known::Tried | Known::Refused | Known::Accepted => {}
+        }
+    }
+    drop(journal);
+    for (what, text) in wrong {
+        application.wrong(what, &text);
+    }
+}
+
+/// The offsets of each record.
+fn read(
+    application: &Application,
+    wrong: &mut Vec<(Invariant, String)>,
+) -> BTreeMap<Name, Vec<i64>> {
+    let cluster = application.world.kafka.cluster.borrow();
+    let mut found: BTreeMap<Name, Vec<i64>> = BTreeMap::new();
+    for partition in 0..cluster.topics[0].partitions.len() {
+        let Some(log) = cluster.log((0, partition)) else {
+            continue;
+        };
+        for (offset, value) in records(log.batches()) {
+            let tag = Tag::decode(&value);
+            let own = |tag: &Tag| {
+                tag.seed == application.world.seed && tag.partition as usize == partition
+            };
+            match tag.filter(own) {
+                Some(tag) => found.entry(tag.name).or_default().push(offset),
+                None => wrong.push((
+                    Invariant::Misrouted,
+                    format!("{tag:?} at {offset} of partition {partition}"),
+                )),
+            }
+        }
+    }
+    found
+}

@@ -1,0 +1,143 @@
+//! Processes, one after the other, on one disk.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use forebay::{Config, Producer};
+use tokio::task::{LocalSet, spawn_local};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::application::{Application, ENOUGH, Known};
+use crate::tally::Invariant;
+use crate::weather;
+
+/// Lives through a seed.
+pub(super) async fn live(application: &Rc<Application>, config: Config) {
+    let world = &application.world;
+    let storm = {
+        let world = Rc::clone(world);
+        spawn_local(async move { weather::storm(&world).await })
+    };
+    for _ in 0..application.plan.lives {
+        process(application, &config).await;
+    }
+    let _ = storm.await;
+    weather::heal(world).await;
+    // What ends now may have been late.
+    process(application, &config).await;
+    drain(application, &config).await;
+}
+
+fn start(application: &Application, config: &Config) -> Producer {
+    let world = &application.world;
+    let producer = Producer::builder()
+        .in_local_set()
+        .unchecked()
+        .seed(world.below(u64::MAX))
+        .start(config.clone())
+        .expect("a producer");
+    world.supervision.replace(Some(producer.supervision()));
+    producer
+}
+
+/// A process that sends, and ends whenever it pleases chance.
+async fn process(application: &Rc<Application>, config: &Config) {
+    let (world, plan) = (&application.world, &application.plan);
+    let lives = match world.below(3) {
+        0 => world.between(0, 10),
+        _ => world.between(0, plan.life),
+    };
+    let closes = world.below(10) < plan.closes;
+    // All that is in it ends at once when it is dropped.
+    let process = LocalSet::new();
+    let working = async {
+        let producer = start(application, config);
+        for partition in 0..world.partitions(0) {
+            let application = Rc::clone(application);
+            spawn_local(application.work(producer.clone(), partition as u32));
+        }
+        sleep(lives).await;
+        if closes {
+            let limit = world.between(0, 2_000);
+            let began = Instant::now();
+            let _ = producer.close(limit).await;
+            let took = began.elapsed();
+            if took > limit + Duration::from_secs(1) {
+                let text = format!("a close of {limit:?} took {took:?}");
+                application.wrong(Invariant::Stuck, &text);
+            }
+            // Those who wait are told.
+            sleep(Duration::from_millis(1)).await;
+        }
+    };
+    process.run_until(working).await;
+    world.supervision.replace(None);
+    let stops = !closes && plan.machine && world.below(2) == 0;
+    world.note("ends", &[closes.into(), stops.into()]);
+    {
+        let tally = &mut application.journal.borrow_mut().tally;
+        match (closes, stops) {
+            (true, _) => tally.closed += 1,
+            (false, true) => tally.stopped += 1,
+            (false, false) => tally.killed += 1,
+        }
+    }
+    match stops {
+        true => application.disk.model.crash_machine(),
+        false => application.disk.model.crash_process(),
+    }
+    drop(process);
+    if world.below(2) == 0 {
+        sleep(world.between(0, 300)).await;
+    }
+}
+
+/// The last process delivers what is left, and something of its own.
+async fn drain(application: &Rc<Application>, config: &Config) {
+    let process = LocalSet::new();
+    let draining = async {
+        let producer = start(application, config);
+        let mut names = Vec::new();
+        for partition in 0..application.world.partitions(0) {
+            let began = Instant::now();
+            // It may have to learn of the topic first.
+            loop {
+                let name = application.send(&producer, None, partition as u32).await;
+                if application.known(name) == Known::Accepted {
+                    names.push(name);
+                    break;
+                }
+                if began.elapsed() > ENOUGH {
+                    let text = format!("a record for partition {partition} is refused");
+                    application.wrong(Invariant::Stuck, &text);
+                    break;
+                }
+                sleep(Duration::from_millis(50)).await;
+            }
+        }
+        match timeout(ENOUGH, producer.flush()).await {
+            Ok(Ok(_)) => {}
+            other => {
+                let figures = producer.figures().await;
+                let text = format!("not delivered though all is well: {other:?}, {figures:?}");
+                application.wrong(Invariant::Stuck, &text);
+            }
+        }
+        sleep(Duration::from_millis(1)).await;
+        for name in names {
+            let known = application.known(name);
+            if !matches!(known, Known::Acked(_)) {
+                let text = format!("{name:?} is {known:?} though all is well");
+                application.wrong(Invariant::Stuck, &text);
+            }
+        }
+        if let Err(why) = producer.close(ENOUGH).await {
+            application.wrong(Invariant::Stuck, &format!("the last close: {why:?}"));
+        }
+    };
+    process.run_until(draining).await;
+    application.world.supervision.replace(None);
+    drop(process);
+    // What is still on its way arrives.
+    sleep(Duration::from_secs(6)).await;
+}

@@ -1,5 +1,5 @@
-//! The application: in each process one task for each partition sends records, by every door, where the former
-//! process ended.
+//! The application: in each process one task for each partition sends records, by every door, where the
+//! former process ended.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;

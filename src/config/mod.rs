@@ -189,8 +189,8 @@ impl Config {
         self.security.protocol()
     }
 
-    /// When each record has its outcome after it was accepted. `None`: what is in a spool waits for as long as
-    /// it takes.
+    /// When each record has its outcome after it was accepted. `None`: what is in a spool waits for as
+    /// long as it takes.
     pub(crate) fn outcome_within(&self) -> Option<Duration> {
         let looked_for = match self.unknown {
             OnUnknown::Resolve => self.unknown_resolve_timeout,

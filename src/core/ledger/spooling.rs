@@ -55,12 +55,15 @@ impl Ledger {
         None
     }
 
-    /// Lets go of the bytes of all batches that were never sent: the spool has them.
+    /// Lets go of the bytes of batches that were never sent: the spool has them. One that is looked for may
+    /// have to be sent again, so what comes before it stays.
     pub fn spill(&mut self) {
         let Some(spooled) = &mut self.spooled else {
             return;
         };
-        let waits = |entry: &Entry| !entry.lent && entry.stamp.is_none();
+        let sought = self.doubts.entries().map(|entry| entry.position).max();
+        let waits =
+            |entry: &Entry| !entry.lent && entry.stamp.is_none() && Some(entry.position) > sought;
         while self.entries.back().is_some_and(waits) {
             if let Some(entry) = self.entries.pop_back() {
                 spooled.backlog.push_front(entry.position, entry.batch);

@@ -1,7 +1,7 @@
 //! A partition whose batches are in the spool.
 
 use super::*;
-use crate::core::lookup::{Fence, Look, Looked};
+use crate::core::lookup::{Fence, Look, Looked, Verdict};
 use crate::core::spool::{Fate, Line as Stretch, Resume, Seen, SentUnder};
 
 /// Where the log ends before anything is sent.
@@ -161,6 +161,46 @@ fn what_was_spilled_goes_out_in_order_when_it_was_read_back() {
     }
     assert!(heard.is_acked() && behind.is_acked());
     assert_eq!(line.ledger.wants_line(), None);
+}
+
+#[test]
+fn what_comes_before_a_doubt_is_not_spilled() {
+    let mut line = sending();
+    let counts = [1, 2, 3, 4];
+    let _sent = counts.map(|count| line.push(count));
+    let lent = line.take_many(3);
+    line.lost(&lent[0]);
+    line.error(&lent[1], OUT_OF_ORDER);
+    line.lost(&lent[2]);
+    line.back_off();
+    let again = line.take();
+    line.error(&again, OUT_OF_ORDER);
+    // Both are looked for, and sent again if they are not there.
+    line.ledger.spill();
+    assert_eq!(line.ledger.backlog(), 4, "the last one alone");
+    line.ledger.adopt_behind(SECOND, Some(MARKER));
+    let look = line.ledger.look().expect("two are sought");
+    let verdicts = look.sought.iter().map(|it| (it.id, Verdict::Absent));
+    let looked = Looked {
+        verdicts: verdicts.collect(),
+        fenced_at: Some(END + 1),
+        surveyed: Vec::new(),
+        hole: None,
+    };
+    let effects = line.ledger.looked(&look, looked);
+    line.note(effects);
+    line.back_off();
+    record_line(&mut line);
+    let mut offset = END + 2;
+    for count in counts {
+        if count == 4 {
+            assert!(read_back(&mut line, 4));
+        }
+        let lent = line.take();
+        assert_eq!(lent.count, count as i32);
+        line.acked(&lent, offset);
+        offset += i64::from(count);
+    }
 }
 
 #[test]

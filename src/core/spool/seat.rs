@@ -64,7 +64,8 @@ impl Seat {
         if self.has_room(bytes) {
             return true;
         }
-        self.given_up = self.space.given_up();
+        // Before the next chunk: if its segment is given up meanwhile, it is left, too.
+        let given_up = self.space.given_up();
         let least = Chunk::length_for(bytes);
         let wanted = self.size.max(least);
         let Some(next) = self
@@ -74,6 +75,7 @@ impl Seat {
             return false;
         };
         self.leave();
+        self.given_up = given_up;
         self.size = (2 * self.size).min(LARGEST);
         self.chunk = Some(next);
         true
@@ -82,15 +84,23 @@ impl Seat {
     /// Copies records that were just appended to a batch. Room was made for them before.
     #[inline]
     pub fn append(&mut self, appending: &Appending<'_>) -> bool {
-        let Some((_, chunk)) = &mut self.chunk else {
-            return false;
-        };
-        if !chunk.append(appending) {
-            return false;
-        }
         self.next += u64::from(appending.count);
-        self.batch = chunk.batch();
-        true
+        if let Some((_, chunk)) = &mut self.chunk
+            && chunk.append(appending)
+        {
+            self.batch = chunk.batch();
+            return true;
+        }
+        self.missed()
+    }
+
+    /// Records are in a batch, and not in the spool. Those behind them have their positions all the same.
+    #[cold]
+    fn missed(&mut self) -> bool {
+        debug_assert!(false, "room was made");
+        tracing::error!(slot = self.slot, "records could not be copied to the spool");
+        self.leave();
+        false
     }
 
     /// Ends the present chunk.

@@ -123,7 +123,10 @@ impl Space {
         if inner.active.take_if(is_it).is_some() {
             inner.events.push(SpaceEvent::Left(number));
         }
-        inner.ready.retain(|segment| segment.number != number);
+        if inner.ready.iter().any(|segment| segment.number == number) {
+            inner.ready.retain(|segment| segment.number != number);
+            inner.events.push(SpaceEvent::Left(number));
+        }
         drop(inner);
         self.given_up.fetch_add(1, Ordering::Release);
         self.wake();

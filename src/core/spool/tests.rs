@@ -302,3 +302,41 @@ fn what_is_moved_to_another_segment_reads_the_same() {
     let (batches, missing) = read_back(&header, &memory.bytes(), &copies);
     assert_eq!((records(&batches), missing), (open(&sample), 0));
 }
+
+/// A space with so many empty segments, numbered from 1 on.
+fn space(segments: u64) -> Arc<Space> {
+    let space = Space::new();
+    space.register(1);
+    for number in 1..=segments {
+        space.add(EmptySegment {
+            number,
+            salt: number,
+            region: Arc::new(Memory::new(1 << 15)),
+        });
+    }
+    space
+}
+
+#[test]
+fn nothing_more_is_copied_to_a_segment_that_was_given_up() {
+    let space = space(1);
+    let mut seat = Seat::new(Arc::clone(&space), 1);
+    assert!(seat.make_room(100));
+    space.give_up(1);
+    assert!(!seat.make_room(100), "there is no other");
+    assert!(!seat.has_room(1), "nor is it used though there is none");
+    space.add(EmptySegment {
+        number: 2,
+        salt: 2,
+        region: Arc::new(Memory::new(1 << 15)),
+    });
+    assert!(seat.make_room(100) && seat.has_room(100));
+}
+
+#[test]
+fn a_segment_that_was_given_up_before_it_was_begun_is_left() {
+    let space = space(2);
+    space.give_up(2);
+    assert_eq!(space.ready(), 1);
+    assert_eq!(space.events(), [SpaceEvent::Left(2)]);
+}

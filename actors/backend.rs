@@ -83,9 +83,15 @@ impl Backend for ActorBackend {
         answer
     }
 
-    fn synced(&self) -> Option<Synced> {
+    fn failed_files(&self) -> u64 {
+        let door = self.spool.as_ref();
+        let written = door.and_then(|door| door.written.as_ref());
+        written.map_or(0, |written| written.failed())
+    }
+
+    fn synced_since(&self, failed: u64) -> Option<Synced> {
         let written = self.spool.as_ref()?.written.as_ref()?;
-        let synced = written.synced();
+        let synced = written.synced_since(failed);
         Some(Box::pin(async move {
             synced.await.map_err(|error| error.to_string().into())
         }))

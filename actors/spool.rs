@@ -384,12 +384,13 @@ impl SpoolActor {
     /// Nothing is written to the file any more. What it was for goes to another one.
     fn give_up(&mut self, name: &str) {
         match parse_name(name) {
+            // Until the next one says all that it does, nothing in it is on the disk: it stays among those that
+            // are waited for.
             Some((Kind::Journal, number)) if number == self.journal.number() => {
-                self.written.remove(number);
                 self.make_journal(journal_bytes(self.segment_bytes));
             }
             Some((Kind::Segment, number)) if self.segments.contains_key(&number) => {
-                self.written.remove(number);
+                self.written.give_up(number);
                 self.space.give_up(number);
             }
             _ => {}
@@ -457,8 +458,9 @@ impl SpoolActor {
         if !self.journal.go_on(file as _, header) {
             return self.make_journal(2 * header.length);
         }
+        // The new one says all that it said.
+        self.written.remove(former);
         self.when_synced(ctx, move |actor, _| {
-            actor.written.remove(former);
             let name = file_name(Kind::Journal, former);
             actor.order(FileOrder::Remove { name });
         });

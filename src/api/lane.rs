@@ -152,12 +152,13 @@ impl Lane {
         if self.sunk.is_waiting() || !self.producer.intake().interceptors.is_empty() {
             return Err(Box::pin(self.send_when_clear(record)));
         }
+        let failed = self.producer.intake().before_sync();
         match self.admit_now(&mut record) {
             Ok(Admission::Accepted(slot)) if synced_later || !self.producer.intake().syncs => {
                 Ok(Ok(self.routes.receipt(slot)))
             }
             Ok(Admission::Accepted(slot)) => Err(Box::pin(async move {
-                self.producer.intake().synced().await?;
+                self.producer.intake().synced_since(failed).await?;
                 Ok(self.routes.receipt(slot))
             })),
             Ok(Admission::Missing(missing)) => Err(Box::pin(async move {

@@ -100,6 +100,12 @@ pub enum DiskError {
         cause: Arc<io::Error>,
     },
 
+    #[error(
+        "a file of the spool could not be synced while it was written to; look for the disk's errors in the \
+         system's log"
+    )]
+    GivenUp,
+
     #[error("{} ends before the {wanted} bytes at {at} that were to be read", path.display())]
     Short {
         path: PathBuf,

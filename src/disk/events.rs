@@ -36,6 +36,6 @@ pub enum DiskEvent {
     },
     /// A spare cannot be made. That is tried again behind the next order.
     NoSpare { error: DiskError },
-    /// The file takes no more writes, and what was written to it since its last sync is in doubt.
+    /// What was written to the file since its last sync is in doubt, and so is what will be.
     SyncFailed { name: Arc<str>, error: DiskError },
 }

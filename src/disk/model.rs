@@ -152,6 +152,11 @@ impl ModelDisk {
         self.state().limit = bytes;
     }
 
+    /// The names of all files, in order.
+    pub fn names(&self) -> Vec<String> {
+        self.state().names.keys().cloned().collect()
+    }
+
     /// Has the next sync of a file fail. False if there is none of this name.
     pub fn fail_sync(&self, name: &str) -> bool {
         let failing = |contents: &mut Contents| contents.next_sync_fails = true;

@@ -41,8 +41,8 @@ pub trait StoredFile: Region {
     /// Everything written before is on the disk when this returns.
     ///
     /// After an error nobody knows what of it is: the kernel may have dropped what it could not write, and
-    /// a second attempt would succeed without it. So the file takes no more writes, and each further call
-    /// has the same error.
+    /// a second attempt would succeed without it. So each further call has the same error. Who writes to it
+    /// all the same has what survives the process, and no more.
     fn sync(&self) -> Result<(), DiskError>;
 
     /// Has what is in it read, so that those who write do not wait for the disk, or end with it where it

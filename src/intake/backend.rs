@@ -45,8 +45,12 @@ pub(crate) trait Backend: Send + Sync {
     /// Asks to be told when the spool has space again.
     fn wait_for_space(&self, deadline: Instant) -> oneshot::Receiver<Result<(), Arc<str>>>;
 
-    /// Where a record is accepted when it is on the disk: waits until all that was written up to now is.
-    fn synced(&self) -> Option<Synced>;
+    /// How many files of the spool have failed so far.
+    fn failed_files(&self) -> u64;
+
+    /// Where a record is accepted when it is on the disk: waits until all is that was written since so many
+    /// files had failed.
+    fn synced_since(&self, failed: u64) -> Option<Synced>;
 
     /// Whether the actors that answer are there.
     fn is_running(&self) -> bool;
@@ -105,7 +109,11 @@ pub(crate) mod tests {
             oneshot::channel().1
         }
 
-        fn synced(&self) -> Option<Synced> {
+        fn failed_files(&self) -> u64 {
+            0
+        }
+
+        fn synced_since(&self, _: u64) -> Option<Synced> {
             None
         }
 

@@ -387,9 +387,18 @@ impl Intake {
         }
     }
 
-    /// Waits until what was appended up to now is as durable as `forebay.spool.durability` says.
-    pub async fn synced(&self) -> Result<(), SendError> {
-        let Some(synced) = self.backend.synced() else {
+    /// To be called before something is appended whose sync is waited for.
+    pub fn before_sync(&self) -> u64 {
+        match self.syncs {
+            true => self.backend.failed_files(),
+            false => 0,
+        }
+    }
+
+    /// Waits until what was appended since [`before_sync`](Self::before_sync) is as durable as
+    /// `forebay.spool.durability` says.
+    pub async fn synced_since(&self, failed: u64) -> Result<(), SendError> {
+        let Some(synced) = self.backend.synced_since(failed) else {
             return Ok(());
         };
         let in_doubt = |why: Arc<str>| SendError::InDoubt { why };

@@ -206,13 +206,13 @@ impl Intake {
                     .await
             }));
         }
+        let failed = self.before_sync();
         match self.admit_now(&mut recent, &mut record.borrowed(), &mut options) {
             Ok(Admission::Accepted(receipt)) if !self.syncs => Ok(Ok(receipt)),
-            Ok(Admission::Accepted(receipt)) => {
-                Err(Box::pin(
-                    async move { self.synced().await.map(|()| receipt) },
-                ))
-            }
+            Ok(Admission::Accepted(receipt)) => Err(Box::pin(async move {
+                let synced = self.synced_since(failed).await;
+                synced.map(|()| receipt)
+            })),
             Ok(Admission::Missing(missing)) => Err(Box::pin(async move {
                 self.admit_later(&mut recent, record.borrowed(), &mut options, missing)
                     .await

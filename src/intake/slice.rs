@@ -36,13 +36,14 @@ impl Intake {
         receipts: &mut Receipts,
     ) -> Result<(), SliceError> {
         let plain = self.interceptors.is_empty() && listeners.is_empty();
+        let failed = self.before_sync();
         let mut at = 0;
         loop {
             if plain {
                 at += self.append_cached_slice(recent, &records[at..], receipts);
             }
             let Some(record) = records.get(at) else {
-                return self.slice_synced().await;
+                return self.slice_synced_since(failed).await;
             };
             let options = AppendOptions {
                 synced_later: true,
@@ -53,18 +54,21 @@ impl Intake {
                 .await
             {
                 Ok(receipt) => receipts.push_receipt(receipt),
-                Err(error) => return Err(SliceError { at, error }),
+                Err(error) => {
+                    self.slice_synced_since(failed).await?;
+                    return Err(SliceError { at, error });
+                }
             }
             at += 1;
         }
     }
 
-    /// Waits until the spool has the slice on the disk, where it is accepted then.
-    pub async fn slice_synced(&self) -> Result<(), SliceError> {
+    /// Waits until the spool has what was accepted of the slice on the disk, where it is accepted then.
+    pub async fn slice_synced_since(&self, failed: u64) -> Result<(), SliceError> {
         if !self.syncs {
             return Ok(());
         }
-        let synced = self.synced().await;
+        let synced = self.synced_since(failed).await;
         synced.map_err(|error| SliceError { at: 0, error })
     }
 

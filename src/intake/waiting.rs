@@ -51,6 +51,7 @@ impl Intake {
         mut missing: Missing,
     ) -> Result<E::Kept, SendError> {
         record.resolve_timestamp(wall_clock::millis)?;
+        let failed = self.before_sync();
         loop {
             let (topic, step) = match missing {
                 Missing::Topic => {
@@ -85,7 +86,7 @@ impl Intake {
                 Admission::Accepted(accepted) => {
                     let found = entry.learn_topic(topic);
                     if self.syncs && !options.synced_later {
-                        self.synced().await?;
+                        self.synced_since(failed).await?;
                     }
                     return Ok(entry.keep(found, accepted, record.fields.timestamp));
                 }
@@ -114,11 +115,15 @@ impl Intake {
         mut record: BorrowedRecord<'_>,
         options: &mut AppendOptions<'_>,
     ) -> Result<E::Kept, SendError> {
+        let failed = self.before_sync();
         let admitted = match self.admit_now(entry, &mut record, options) {
             Ok(Admission::Accepted(kept)) if !self.syncs || options.synced_later => {
                 return Ok(kept);
             }
-            Ok(Admission::Accepted(kept)) => self.synced().await.map(|()| kept),
+            Ok(Admission::Accepted(kept)) => {
+                let synced = self.synced_since(failed).await;
+                synced.map(|()| kept)
+            }
             Ok(Admission::Missing(missing)) => {
                 self.wait(asked(), entry, record, options, missing).await
             }

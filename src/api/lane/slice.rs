@@ -35,15 +35,20 @@ impl Lane {
         records: &[impl AsRecord],
         receipts: &mut Receipts,
     ) -> Result<(), SliceError> {
+        let failed = self.producer.intake().before_sync();
         let mut at = 0;
         loop {
             at += self.append_slice(&records[at..], receipts);
             let Some(record) = records.get(at) else {
-                return self.producer.intake().slice_synced().await;
+                return self.producer.intake().slice_synced_since(failed).await;
             };
             match self.sending(record.as_record(), true).await {
                 Ok(sent) => receipts.push(sent),
-                Err(error) => return Err(SliceError { at, error }),
+                Err(error) => {
+                    let intake = self.producer.intake();
+                    intake.slice_synced_since(failed).await?;
+                    return Err(SliceError { at, error });
+                }
             }
             at += 1;
         }

@@ -18,14 +18,33 @@ pub(super) async fn live(application: &Rc<Application>, config: Config) {
         let world = Rc::clone(world);
         spawn_local(async move { weather::storm(&world).await })
     };
+    let failures = spawn_local(fail_syncs(Rc::clone(application)));
     for _ in 0..application.plan.lives {
         process(application, &config).await;
     }
     let _ = storm.await;
+    failures.abort();
     weather::heal(world).await;
     // What ends now may have been late.
     process(application, &config).await;
     drain(application, &config).await;
+}
+
+/// Has syncs of files fail, if they are to.
+async fn fail_syncs(application: Rc<Application>) {
+    let world = &application.world;
+    let Some(apart) = application.plan.failing_syncs else {
+        return;
+    };
+    loop {
+        sleep(world.between(0, apart)).await;
+        let names = application.disk.model.names();
+        let name = names.get(world.below(names.len() as u64) as usize);
+        if let Some(name) = name.filter(|name| application.disk.model.fail_sync(name)) {
+            world.note(&format!("syncs of {name} fail"), &[]);
+            application.journal.borrow_mut().tally.failed_syncs += 1;
+        }
+    }
 }
 
 fn start(application: &Application, config: &Config) -> Producer {

@@ -30,6 +30,10 @@ pub(super) struct Plan {
     pub filler: u64,
     /// Milliseconds that a round of a thread of the disk takes at most.
     pub slowness: u64,
+    /// Syncs fail, so many milliseconds apart at most.
+    pub failing_syncs: Option<u64>,
+    /// `forebay.spool.max.bytes`, in segments.
+    pub segments: u64,
 }
 
 /// What may happen to a cluster without anything being lost by it, or by hand.
@@ -54,6 +58,8 @@ const FAULTS: &[Fault] = &[
     Fault::Stall,
     Fault::CutOff,
     Fault::Growth,
+    Fault::MetadataHostile,
+    Fault::Retire,
 ];
 
 /// What brokers and the weather are like.
@@ -113,6 +119,8 @@ pub(super) fn of_lives(rng: &mut SmallRng, _: &world::Plan) -> Plan {
         pace: one_of(rng, &[0, 1, 5, 20, 120]),
         filler: one_of(rng, &[1, 1, 60, 200]),
         slowness: one_of(rng, &[1, 5, 40]),
+        failing_syncs: rng.random_bool(0.2).then(|| one_of(rng, &[20, 200, 1_000])),
+        segments: one_of(rng, &[3, 4, 6, 100, 100]),
     }
 }
 
@@ -158,5 +166,6 @@ pub(super) fn config(rng: &mut SmallRng, plan: &Plan, world: &world::Plan) -> Co
     let mut config = config.build().expect("a configuration");
     // Smaller than anybody may have them, so that there are several.
     config.spool_segment_bytes = one_of(rng, &[32 << 10, 64 << 10, 256 << 10]);
+    config.spool_max_bytes = plan.segments * config.spool_segment_bytes as u64;
     config
 }

@@ -13,6 +13,8 @@ pub(crate) struct Tally {
     pub killed: u64,
     pub stopped: u64,
     pub closed: u64,
+    /// Syncs that were to fail.
+    pub failed_syncs: u64,
     pub accepted: u64,
     pub refused: u64,
     /// Sends of which nobody knows whether they were accepted.
@@ -36,6 +38,7 @@ impl AddAssign<&Self> for Tally {
         self.killed += other.killed;
         self.stopped += other.stopped;
         self.closed += other.closed;
+        self.failed_syncs += other.failed_syncs;
         self.accepted += other.accepted;
         self.refused += other.refused;
         self.in_doubt += other.in_doubt;
@@ -66,8 +69,8 @@ impl fmt::Display for Tally {
         )?;
         writeln!(
             f,
-            "{} processes killed, {} machines stopped, {} producers closed",
-            self.killed, self.stopped, self.closed
+            "{} processes killed, {} machines stopped, {} producers closed; {} syncs were to fail",
+            self.killed, self.stopped, self.closed, self.failed_syncs
         )?;
         writeln!(
             f,

@@ -3,6 +3,7 @@
 //! `cargo test --test kafka kills::` runs one part. Without Java or Maven each test says that it is
 //! skipped; with `CI` set it fails instead.
 
+mod accepted;
 mod doubt;
 mod harness;
 mod kills;

@@ -384,8 +384,8 @@ impl SpoolActor {
     /// Nothing is written to the file any more. What it was for goes to another one.
     fn give_up(&mut self, name: &str) {
         match parse_name(name) {
-            // Until the next one says all that it does, nothing in it is on the disk: it stays among those that
-            // are waited for.
+            // Until the next one says all that it does, nothing in it is on the disk: it stays among those
+            // that are waited for.
             Some((Kind::Journal, number)) if number == self.journal.number() => {
                 self.make_journal(journal_bytes(self.segment_bytes));
             }

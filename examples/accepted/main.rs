@@ -12,9 +12,9 @@
 //! | 503    | refused for now: no space, no memory, the service ends    | yes            |
 //! | 504    | it may be delivered, or not                               | may duplicate  |
 //!
-//! Kill it with `kill -9` under load and start it again: what it had accepted arrives, once and in order. With
-//! `forebay.spool.durability=machine` that holds for a machine that fails, too, and each answer waits for the
-//! disk.
+//! Kill it with `kill -9` under load and start it again: what it had accepted arrives, once and in order.
+//! With `forebay.spool.durability=machine` that holds for a machine that fails, too, and each answer waits
+//! for the disk.
 
 mod service;
 
@@ -33,8 +33,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         next("orders-spool"),
     );
     let listener = TcpListener::bind(&listen_on)?;
-    // What a former process has left goes out now, before all that is accepted from here on. There need not be a
-    // broker yet.
+    // What a former process has left goes out now, before all that is accepted from here on. There need not
+    // be a broker yet.
     let producer = Producer::start(service::config(&servers, &spool)?)?;
     println!("listening on {listen_on}");
     service::serve(producer.clone(), listener)?.await?;

@@ -20,7 +20,7 @@ use crate::core::batch::{Settled, Token};
 use crate::core::cluster::{Nodes, TopicView};
 use crate::core::dispatch::{self, Demand, LoanHome};
 use crate::core::endpoint::Endpoint;
-use crate::core::figures::{BrokerFigures, Figures, LookupFigures, PartitionFigures};
+use crate::core::figures::{BrokerFigures, Figures, LookupFigures, PartitionFigures, SpoolFigures};
 use crate::core::identity::{Identity, Wanted};
 use crate::core::ledger::{self, Report};
 use crate::core::lookup::{Fence, Log, MarkerNews, News, Wish};
@@ -66,6 +66,7 @@ pub(crate) trait PartitionPeer:
     + Accepts<LineRecorded>
     + Accepts<OutcomesRecorded>
     + Accepts<ReadBackDone>
+    + Accepts<ExpireBefore>
 {
 }
 
@@ -298,6 +299,24 @@ pub(crate) struct OpenSlot {
     pub topic_id: Uuid,
 }
 
+/// A partition has its slot of the spool. Sent by the partition to the SpoolActor.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct SlotTaken {
+    pub slot: u32,
+    pub who: PartitionAddr,
+}
+
+/// What is before the position has waited in the spool for too long. Sent by the SpoolActor to the partition.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct ExpireBefore {
+    pub position: u64,
+    /// Its chunk is to be left, so that more of it can be told to be too old.
+    pub leave: bool,
+    pub max_age: Duration,
+}
+
 /// A caller waits for space in the spool.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -341,6 +360,8 @@ pub(crate) struct LineRecorded(pub Line);
 pub(crate) struct RecordOutcomes {
     pub slot: u32,
     pub records: Vec<ledger::Record>,
+    /// How many of them damage has cost.
+    pub lost: u64,
     pub who: PartitionAddr,
 }
 
@@ -824,6 +845,11 @@ pub(crate) struct GetBrokerFigures;
 #[derive(Message)]
 #[rtype(result = "LookupFigures")]
 pub(crate) struct GetLookupFigures;
+
+/// Asks the SpoolActor for its figures. Sent by the RuntimeActor.
+#[derive(Message)]
+#[rtype(result = "SpoolFigures")]
+pub(crate) struct GetSpoolFigures;
 
 /// Asks the PoolActor how much memory it has. Sent by the RuntimeActor.
 #[derive(Message)]

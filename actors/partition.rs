@@ -339,7 +339,7 @@ impl PartitionActor {
         self.asked_identity = None;
         self.looking = None;
         self.forget_asked();
-        self.record(self.ledger().unrecorded());
+        self.record(self.ledger().unrecorded(), 0);
         self.alarm = Alarm::default();
         self.repeat_what_was_seen();
         self.collect_and_act(now(), ctx);
@@ -354,7 +354,7 @@ impl PartitionActor {
             resent,
             lost,
         } = effects;
-        self.record(records);
+        self.record(records, lost);
         self.tell_of_damage(resent.as_deref(), lost);
         if let Some(appended) = witness {
             self.bear(appended);
@@ -393,7 +393,7 @@ impl Actor for PartitionActor {
 guarded!(
     PartitionActor: WakePartition, QueueState, Tick, SetLeader, Take, LoanReturned, SetIdentity,
     RefuseIdentity, RefuseBatches, FlushPartition, BlockedBy, LogNews, LeaveProducer, FindMarker,
-    LineRecorded, OutcomesRecorded, ReadBackDone, Spill, Resync, Restart, Retire
+    LineRecorded, OutcomesRecorded, ReadBackDone, ExpireBefore, Spill, Resync, Restart, Retire
 );
 
 impl Guarded for PartitionActor {

@@ -1,29 +1,34 @@
 //! The SpoolActor: owns the journal and the catalog of the spool. It says what may be deleted, has space
 //! made, and reads back. It is there with `forebay.spool.dir`.
 
+mod aging;
+mod counting;
+mod counts;
+mod files;
+mod moving;
+mod outcomes;
 mod reading;
+mod rejected;
+mod rejecting;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
-use rand::Rng;
 use rand::rngs::SmallRng;
 
 use super::clock::{Alarm, ClockActor};
 use super::guard::{self, Guard, Guarded, On, guarded};
 use super::messages::*;
 use super::now;
-use crate::core::spool::{
-    Catalog, EmptySegment, Entry, Fate, FileHeader, JournalWriter, Kind, Space, SpaceEvent,
-};
-use crate::disk::{
-    DiskError, DiskEvent, FileOrder, Maker, SegmentFile, StoredFile, Syncer, Written, file_name,
-    parse_name,
-};
+use crate::core::spool::{Catalog, ChunkUse, Entry, JournalWriter, Kind, Space, SpaceEvent};
+use crate::disk::{DiskEvent, Maker, SegmentFile, Syncer, Written};
+use crate::intake::wall_clock;
+use counts::Counts;
 use reading::{Part, Plan, aside, read};
+use rejected::{Lines, Rejecting};
 
 /// Acked records are noted so late at most. What a crash keeps the journal from hearing is found in the log.
 const NOTE_ACKED: Duration = Duration::from_millis(100);
@@ -55,9 +60,14 @@ pub(crate) struct SpoolStart {
     pub next_number: u64,
     pub segment_bytes: u64,
     pub max_bytes: u64,
+    /// How long records wait at most.
+    pub max_age: Duration,
     /// Outcomes are told when they are on the disk.
     pub machine: bool,
     pub rng: SmallRng,
+    pub client_id: Arc<str>,
+    /// Records of former producers without an outcome.
+    pub resumed: u64,
 }
 
 /// A chunk that is being filled.
@@ -66,6 +76,8 @@ struct OpenChunk {
     offset: u32,
     length: u32,
     position: u64,
+    /// Milliseconds since 1970; not before it was begun.
+    begun: i64,
 }
 
 /// What is done when all is on the disk.
@@ -81,16 +93,41 @@ pub(crate) struct SpoolActor {
     space: Arc<Space>,
     catalog: Catalog,
     journal: JournalWriter,
+    /// The journal has no room for all that was written. The next one has it, and what is to be done when the
+    /// disk has it waits for that one.
+    overflowed: bool,
+    delayed: Vec<Then>,
     segments: BTreeMap<u64, SegmentFile>,
     /// By slot.
     open: BTreeMap<u32, OpenChunk>,
     next_number: u64,
     segment_bytes: u64,
     max_bytes: u64,
+    max_age: Duration,
+    /// Those who have slots.
+    partitions: BTreeMap<u32, PartitionAddr>,
+    /// When the last chunk of a slot was left, and when this actor was started: milliseconds since 1970.
+    closed_at: BTreeMap<u32, i64>,
+    started_at: i64,
     machine: bool,
     rng: SmallRng,
+    counts: Counts,
     /// Files that are being made, by their numbers, and their salts.
     making: BTreeMap<u64, (Kind, u64)>,
+    /// What indexes that are being made are to hold, by the numbers of their segments.
+    indexes: BTreeMap<u64, Vec<u8>>,
+    /// It is looked for what to move, or something is being moved.
+    moving: bool,
+    /// Records were settled or segments filled since it was looked for the last time.
+    settled: bool,
+    /// Copies that the disk may not have yet, and their segments.
+    copies: Vec<(u64, ChunkUse)>,
+    /// Segments with records that cannot be read.
+    unmovable: BTreeSet<u64>,
+    /// Records that are rejected, and not told of yet.
+    rejecting: VecDeque<Rejecting>,
+    /// Those lines of the first of them that are on their way.
+    lines: Option<Lines>,
     /// Acked records that the journal does not have yet: the positions, and the offset behind them.
     acked: BTreeMap<u32, (Range<u64>, i64)>,
     /// Callers who wait for space.
@@ -114,9 +151,18 @@ impl SpoolActor {
             next_number,
             segment_bytes,
             max_bytes,
+            max_age,
             machine,
             rng,
+            client_id,
+            resumed,
         } = start;
+        let (started_at, started) = (wall_clock::millis(), now());
+        // A clock that is set makes nothing old while the process lives.
+        space.time_with(move || {
+            let since = now().saturating_duration_since(started).as_millis();
+            started_at.saturating_add(i64::try_from(since).unwrap_or(i64::MAX))
+        });
         Self {
             guard,
             threads: Some((maker, syncer)),
@@ -124,14 +170,28 @@ impl SpoolActor {
             space,
             catalog,
             journal,
+            overflowed: false,
+            delayed: Vec::new(),
             segments,
             open: BTreeMap::new(),
             next_number,
             segment_bytes,
             max_bytes,
+            max_age,
+            partitions: BTreeMap::new(),
+            closed_at: BTreeMap::new(),
+            started_at,
             machine,
             rng,
+            counts: Counts::new(&client_id, resumed),
             making: BTreeMap::new(),
+            indexes: BTreeMap::new(),
+            moving: false,
+            settled: true,
+            rejecting: VecDeque::new(),
+            lines: None,
+            copies: Vec::new(),
+            unmovable: BTreeSet::new(),
             acked: BTreeMap::new(),
             waiting: VecDeque::new(),
             trouble: None,
@@ -158,21 +218,47 @@ impl SpoolActor {
                         offset,
                         length,
                         position,
+                        begun: self.space.time(),
                     };
                     self.open.insert(slot, open);
                 }
-                SpaceEvent::Closed { segment, used, .. } => {
+                SpaceEvent::Closed {
+                    segment,
+                    used,
+                    accepted,
+                } => {
                     let is_it =
                         |open: &OpenChunk| (open.segment, open.offset) == (segment, used.offset);
                     if self.open.get(&used.slot).is_some_and(is_it) {
                         self.open.remove(&used.slot);
+                    }
+                    self.settled = true;
+                    self.closed_at.insert(used.slot, self.space.time());
+                    if let Some(file) = self.segments.get_mut(&segment) {
+                        file.chunks.push(used);
+                        file.accepted.extend(accepted);
                     }
                     left.push(segment);
                     if self.catalog.chunk_closed(segment, used) {
                         free.push(segment);
                     }
                 }
+                SpaceEvent::Copying { segment, offset } => {
+                    self.catalog.chunk_opened(segment, offset);
+                }
+                SpaceEvent::Copied {
+                    segment,
+                    used,
+                    accepted,
+                } => {
+                    if let Some(file) = self.segments.get_mut(&segment) {
+                        file.chunks.push(used);
+                        file.accepted.extend(accepted);
+                    }
+                    self.copies.push((segment, used));
+                }
                 SpaceEvent::Left(segment) => {
+                    self.settled = true;
                     left.push(segment);
                     if self.catalog.segment_full(segment) {
                         free.push(segment);
@@ -180,44 +266,12 @@ impl SpoolActor {
                 }
             }
         }
-        left.sort_unstable();
-        left.dedup();
-        left.retain(|segment| self.catalog.is_closed(*segment));
-        for segment in left {
-            self.is_written(segment, ctx);
-        }
+        self.close_segments(left, ctx);
         self.free(free, ctx);
         self.make_segment();
+        self.counts.bytes(self.catalog.total_bytes());
+        self.move_soon(ctx);
         self.serve();
-    }
-
-    /// Has a segment made if none is ready, and there may be one more.
-    fn make_segment(&mut self) {
-        let making = self.making.values().any(|(kind, _)| *kind == Kind::Segment);
-        if self.space.ready() > 0 || making {
-            return;
-        }
-        let total = self.catalog.total_bytes() + self.segment_bytes;
-        if total > self.max_bytes {
-            let why = format!("forebay.spool.max.bytes ({}) is reached", self.max_bytes);
-            self.trouble = Some(why.into());
-            return;
-        }
-        self.make(Kind::Segment, self.segment_bytes);
-    }
-
-    /// Has the next journal made, with so many bytes at least.
-    fn make_journal(&mut self, least: u64) {
-        let len = JournalWriter::len_for(self.journal.state(), least);
-        self.make(Kind::Journal, len);
-    }
-
-    fn make(&mut self, kind: Kind, len: u64) {
-        let number = self.next_number;
-        self.next_number += 1;
-        self.making.insert(number, (kind, self.rng.random()));
-        let name = file_name(kind, number);
-        self.order(FileOrder::Make { name, len });
     }
 
     /// Answers those who wait for space.
@@ -237,27 +291,6 @@ impl SpoolActor {
         }
     }
 
-    /// Gives segments back that nobody needs, once the disk has what says so.
-    fn free(&mut self, segments: Vec<u64>, ctx: &mut Context<Self>) {
-        if segments.is_empty() {
-            return;
-        }
-        self.note_acked();
-        self.when_synced(ctx, move |actor, ctx| {
-            for number in segments {
-                if actor.catalog.is_free(number) {
-                    actor.catalog.removed(number);
-                    actor.written.remove(number);
-                    let name = file_name(Kind::Segment, number);
-                    if let Some(SegmentFile { file, .. }) = actor.segments.remove(&number) {
-                        actor.order(FileOrder::Free { name, file });
-                    }
-                }
-            }
-            actor.look(ctx);
-        });
-    }
-
     /// Does something when all that was written up to now is on the disk.
     fn when_synced(
         &mut self,
@@ -268,10 +301,17 @@ impl SpoolActor {
     }
 
     fn when_synced_boxed(&mut self, ctx: &mut Context<Self>, then: Then) {
-        let synced = self.written.synced();
+        if self.overflowed {
+            return self.delayed.push(then);
+        }
+        let (synced, began) = (self.written.synced(), now());
         guard::spawn(ctx, synced, move |actor: &mut Self, synced, ctx| {
             match synced {
-                Ok(()) => then(actor, ctx),
+                Ok(()) => {
+                    let took = now().saturating_duration_since(began);
+                    actor.counts.synced(took);
+                    then(actor, ctx);
+                }
                 // Another file takes the place of the one that failed, and is synced instead.
                 Err(why) => {
                     tracing::warn!(%why, "the spool could not be synced");
@@ -284,39 +324,10 @@ impl SpoolActor {
     }
 
     fn write(&mut self, entry: &Entry) {
-        let _ = self.journal.write(entry);
+        self.overflowed |= !self.journal.write(entry);
         let making = self.making.values().any(|(kind, _)| *kind == Kind::Journal);
         if self.journal.is_half_full() && !making {
             self.make_journal(journal_bytes(self.segment_bytes));
-        }
-    }
-
-    /// The journal gets what was acked since the last time.
-    fn note_acked(&mut self) {
-        for (slot, (Range { start, end }, floor)) in std::mem::take(&mut self.acked) {
-            self.write(&Entry::Past {
-                slot,
-                from: start,
-                to: end,
-                floor,
-            });
-        }
-    }
-
-    fn acked(&mut self, slot: u32, positions: Range<u64>, floor: i64) {
-        let known = self.acked.get_mut(&slot);
-        match known {
-            Some((range, behind)) if range.end == positions.start => {
-                range.end = positions.end;
-                *behind = floor.max(*behind);
-            }
-            Some(_) => {
-                self.note_acked();
-                self.acked.insert(slot, (positions, floor));
-            }
-            None => {
-                self.acked.insert(slot, (positions, floor));
-            }
         }
     }
 
@@ -365,111 +376,6 @@ impl SpoolActor {
             parts,
         }
     }
-
-    fn order(&self, order: FileOrder) {
-        if let Some((maker, _)) = &self.threads
-            && let Err(error) = maker.order(order)
-        {
-            tracing::error!(%error, "nothing can be done with files of the spool any more");
-        }
-    }
-
-    fn watch(&self, number: u64, name: &str, file: &Arc<dyn StoredFile>) {
-        if let Some((_, syncer)) = &self.threads {
-            let watched = syncer.queue().watch(name, Arc::clone(file));
-            self.written.add(number, watched);
-        }
-    }
-
-    /// Nothing is written to the file any more. What it was for goes to another one.
-    fn give_up(&mut self, name: &str) {
-        match parse_name(name) {
-            // Until the next one says all that it does, nothing in it is on the disk: it stays among those
-            // that are waited for.
-            Some((Kind::Journal, number)) if number == self.journal.number() => {
-                self.make_journal(journal_bytes(self.segment_bytes));
-            }
-            Some((Kind::Segment, number)) if self.segments.contains_key(&number) => {
-                self.written.give_up(number);
-                self.space.give_up(number);
-            }
-            _ => {}
-        }
-    }
-
-    /// All that was written to a segment is on the disk, and nothing more comes.
-    fn is_written(&mut self, number: u64, ctx: &mut Context<Self>) {
-        self.when_synced(ctx, move |actor, _| actor.written.remove(number));
-    }
-
-    fn made(
-        &mut self,
-        name: String,
-        made: Result<Arc<dyn StoredFile>, DiskError>,
-        ctx: &mut Context<Self>,
-    ) {
-        let Some((_, number)) = parse_name(&name) else {
-            return;
-        };
-        let Some((kind, salt)) = self.making.remove(&number) else {
-            return;
-        };
-        let file = match made {
-            Ok(file) => file,
-            Err(why) => {
-                tracing::error!(%why, name, "a file of the spool cannot be made");
-                self.trouble = Some(why.to_string().into());
-                return self.retry(ctx);
-            }
-        };
-        let header = FileHeader {
-            number,
-            salt,
-            length: file.len() as u64,
-        };
-        match kind {
-            Kind::Journal => self.next_journal(file, header, ctx),
-            Kind::Segment | Kind::Index => {
-                file.write(0, &header.page(Kind::Segment));
-                self.trouble = None;
-                self.watch(number, &name, &file);
-                self.catalog.segment(number, header.length, false);
-                let region = Arc::clone(&file) as _;
-                self.segments.insert(number, SegmentFile { file, salt });
-                self.space.add(EmptySegment {
-                    number,
-                    salt,
-                    region,
-                });
-                self.serve();
-            }
-        }
-    }
-
-    fn next_journal(
-        &mut self,
-        file: Arc<dyn StoredFile>,
-        header: FileHeader,
-        ctx: &mut Context<Self>,
-    ) {
-        let former = self.journal.number();
-        let name = file_name(Kind::Journal, header.number);
-        self.watch(header.number, &name, &file);
-        if !self.journal.go_on(file as _, header) {
-            return self.make_journal(2 * header.length);
-        }
-        // The new one says all that it said.
-        self.written.remove(former);
-        self.when_synced(ctx, move |actor, _| {
-            let name = file_name(Kind::Journal, former);
-            actor.order(FileOrder::Remove { name });
-        });
-    }
-
-    /// Tries again in a second what failed.
-    fn retry(&mut self, ctx: &mut Context<Self>) {
-        ctx.run_later(Duration::from_secs(1), |actor, ctx| actor.look(ctx));
-    }
 }
 
 impl Sleeper for Addr<SpoolActor> {}
@@ -479,12 +385,14 @@ impl Actor for SpoolActor {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         self.free(self.catalog.free(), ctx);
+        self.index_found(ctx);
+        self.look_for_old(ctx);
         self.look(ctx);
     }
 }
 
 guarded!(
-    SpoolActor: OpenSlot, WaitForSpace, SpaceChanged, RecordId, RecordLine, RecordOutcomes,
+    SpoolActor: OpenSlot, SlotTaken, WaitForSpace, SpaceChanged, RecordId, RecordLine, RecordOutcomes,
     ReadBackFrom, Tick, DiskTold, Resync
 );
 
@@ -498,8 +406,11 @@ impl Guarded for SpoolActor {
     fn restart(&mut self, ctx: &mut Context<Self>) -> usize {
         self.alarm = Alarm::default();
         self.making.clear();
+        self.indexes.clear();
         self.free(self.catalog.free(), ctx);
-        self.look(ctx);
+        (self.moving, self.lines) = (false, None);
+        // It looks, too.
+        self.reject_next(ctx);
         self.set_alarm(ctx);
         0
     }
@@ -537,6 +448,12 @@ impl On<OpenSlot> for SpoolActor {
     }
 }
 
+impl On<SlotTaken> for SpoolActor {
+    fn on(&mut self, SlotTaken { slot, who }: SlotTaken, _: &mut Context<Self>) {
+        self.partitions.insert(slot, who);
+    }
+}
+
 impl On<WaitForSpace> for SpoolActor {
     fn on(&mut self, message: WaitForSpace, ctx: &mut Context<Self>) {
         self.waiting.push_back(message);
@@ -562,39 +479,6 @@ impl On<RecordLine> for SpoolActor {
         self.note_acked();
         self.write(&Entry::Line { slot, line });
         self.when_synced(ctx, move |_, _| who.do_send(LineRecorded(line)));
-    }
-}
-
-impl On<RecordOutcomes> for SpoolActor {
-    fn on(&mut self, message: RecordOutcomes, ctx: &mut Context<Self>) {
-        let RecordOutcomes { slot, records, who } = message;
-        let (mut free, mut told) = (Vec::new(), Vec::new());
-        for record in records {
-            let (position, count) = (record.position, record.count.unsigned_abs());
-            let positions = position..position + u64::from(count);
-            let mut floor = 0;
-            if let Fate::Acked(offset) = record.fate {
-                floor = offset.saturating_add(count.into());
-                self.acked(slot, positions.clone(), floor);
-            } else {
-                self.note_acked();
-                self.write(&Entry::Settled {
-                    slot,
-                    position,
-                    count,
-                    fate: record.fate,
-                });
-                told.push(position);
-            }
-            free.extend(self.catalog.settle(slot, positions, floor));
-        }
-        match (told.is_empty(), self.machine) {
-            (true, _) => {}
-            (false, false) => who.do_send(OutcomesRecorded(told)),
-            (false, true) => self.when_synced(ctx, move |_, _| who.do_send(OutcomesRecorded(told))),
-        }
-        self.free(free, ctx);
-        self.set_alarm(ctx);
     }
 }
 
@@ -630,6 +514,7 @@ impl On<DiskTold> for SpoolActor {
                 }
             }
             DiskEvent::Renamed { .. } => {}
+            DiskEvent::Appended { name, done } => self.appended(&name, done, ctx),
             DiskEvent::NoSpare { error } => tracing::warn!(%error, "the spool has no spare file"),
             DiskEvent::SyncFailed { name, error } => {
                 tracing::error!(%error, name = &*name, "what was written last to the spool is in doubt");
@@ -672,3 +557,6 @@ impl Handler<Stop> for SpoolActor {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

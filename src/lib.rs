@@ -121,6 +121,7 @@ pub use crate::core::broker_error::BrokerError;
 pub use crate::core::delivery::BatchOutcome;
 pub use crate::core::figures::{
     BrokerFigures, CertificateFigures, Figures, LookupFigures, PartitionFigures, PoolFigures,
+    SpoolFigures,
 };
 pub use crate::core::outcome::{Acked, Outcome, Reason, Unconfirmed};
 pub use crate::core::receipts::Receipts;

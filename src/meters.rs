@@ -25,6 +25,8 @@ pub(crate) struct TopicMeters {
     errors: Counter,
     /// Records with `acks=0`: whether they were written is not known.
     unconfirmed: Counter,
+    /// Records that the next producer on the spool's directory delivers.
+    kept: Counter,
     retries: Counter,
     batch_size: Histogram,
     records_per_batch: Histogram,
@@ -43,6 +45,7 @@ impl TopicMeters {
             bytes: metrics::counter!("byte-total", labels.clone()),
             errors: metrics::counter!("record-error-total", labels.clone()),
             unconfirmed: metrics::counter!("record-unconfirmed-total", labels.clone()),
+            kept: metrics::counter!("record-kept-total", labels.clone()),
             retries: metrics::counter!("record-retry-total", labels.clone()),
             batch_size: metrics::histogram!("batch-size", labels.clone()),
             records_per_batch: metrics::histogram!("records-per-batch", labels),
@@ -68,6 +71,7 @@ impl TopicMeters {
             Settlement::Failed(Unconfirmed::Unknown(Reason::NotRequested)) => {
                 self.unconfirmed.increment(count);
             }
+            Settlement::Failed(Unconfirmed::Kept(_)) => self.kept.increment(count),
             _ => self.errors.increment(count),
         }
     }
@@ -150,6 +154,59 @@ impl LookupMeters {
         self.found.increment(after.found - before.found);
         self.absent.increment(after.absent - before.absent);
         self.unknown.increment(after.unknown - before.unknown);
+    }
+}
+
+/// The metrics of the spool.
+pub(crate) struct SpoolMeters {
+    bytes: Gauge,
+    /// What this spool has added to the gauge, which producers of one `client.id` share.
+    counted: Cell<u64>,
+    resumed: Counter,
+    lost: Counter,
+    rejected: Counter,
+    sync_time: Histogram,
+}
+
+impl SpoolMeters {
+    pub fn new(client_id: &Arc<str>) -> Self {
+        let labels = vec![metrics::Label::new("client-id", client_id.to_string())];
+        Self {
+            bytes: metrics::gauge!("spool-bytes", labels.clone()),
+            counted: Cell::new(0),
+            resumed: metrics::counter!("spool-resumed-total", labels.clone()),
+            lost: metrics::counter!("spool-lost-total", labels.clone()),
+            rejected: metrics::counter!("spool-rejected-total", labels.clone()),
+            sync_time: metrics::histogram!("spool-sync-time", labels),
+        }
+    }
+
+    /// Bytes of segments, as of now.
+    pub fn bytes(&self, bytes: u64) {
+        let counted = self.counted.replace(bytes);
+        self.bytes.increment(bytes as f64 - counted as f64);
+    }
+
+    pub fn resumed(&self, records: u64) {
+        self.resumed.increment(records);
+    }
+
+    pub fn lost(&self, records: u64) {
+        self.lost.increment(records);
+    }
+
+    pub fn rejected(&self, records: u64) {
+        self.rejected.increment(records);
+    }
+
+    pub fn synced(&self, time: Duration) {
+        self.sync_time.record(time.as_secs_f64() * 1e3);
+    }
+}
+
+impl Drop for SpoolMeters {
+    fn drop(&mut self) {
+        self.bytes(0);
     }
 }
 

@@ -6,9 +6,11 @@ use std::time::Duration;
 use actix::prelude::*;
 
 use super::PartitionActor;
+use super::spool_slot::SpoolSlot;
 use crate::actors::guard::{self, On};
 use crate::actors::messages::{
-    LineRecorded, OutcomesRecorded, ReadBackDone, ReadBackFrom, RecordLine, RecordOutcomes, Spill,
+    ExpireBefore, LineRecorded, OutcomesRecorded, ReadBackDone, ReadBackFrom, RecordLine,
+    RecordOutcomes, SlotTaken, Spill,
 };
 use crate::actors::now;
 use crate::core::ledger::{ReadBack, Record, Resuming};
@@ -20,10 +22,14 @@ const SPILLS_AFTER: Duration = Duration::from_secs(1);
 impl PartitionActor {
     /// Begins with what a former producer left.
     pub(super) fn resume(&mut self, ctx: &Context<Self>) {
+        let me = self.me(ctx);
+        if let Some(SpoolSlot { spool, slot, .. }) = &self.spooled {
+            let (slot, who) = (*slot, me as _);
+            spool.do_send(SlotTaken { slot, who });
+        }
         let Some(resume) = self.spooled.as_mut().and_then(|it| it.resume.take()) else {
             return;
         };
-        let _ = self.me(ctx);
         tracing::debug!(partition = %self.topic_partition, ?resume, "goes on with the spool");
         let effects = self.ledger().resume(Resuming::new(&resume));
         self.apply(effects);
@@ -44,12 +50,13 @@ impl PartitionActor {
     }
 
     /// Has the journal have these outcomes.
-    pub(super) fn record(&self, records: Vec<Record>) {
+    pub(super) fn record(&self, records: Vec<Record>, lost: u64) {
         if let (Some(spooled), Some(me), false) = (&self.spooled, self.me.get(), records.is_empty())
         {
             spooled.spool.do_send(RecordOutcomes {
                 slot: spooled.slot,
                 records,
+                lost,
                 who: Arc::clone(me) as _,
             });
         }
@@ -117,6 +124,10 @@ impl PartitionActor {
     /// What was asked for may have been lost.
     pub(super) fn forget_asked(&mut self) {
         if let Some(spooled) = &mut self.spooled {
+            if let Some(me) = self.me.get() {
+                let (slot, who) = (spooled.slot, Arc::clone(me) as _);
+                spooled.spool.do_send(SlotTaken { slot, who });
+            }
             spooled.asked_line = None;
             spooled.reading = None;
         }
@@ -171,6 +182,24 @@ impl On<ReadBackDone> for PartitionActor {
             self.apply(effects);
         }
         self.collect_and_act(now, ctx);
+    }
+}
+
+impl On<ExpireBefore> for PartitionActor {
+    fn on(&mut self, message: ExpireBefore, ctx: &mut Context<Self>) {
+        let ExpireBefore {
+            position,
+            leave,
+            max_age,
+        } = message;
+        if leave {
+            self.shared.stage.leave_chunk();
+        }
+        // What waits on the stage is as old.
+        self.collect(|_| false);
+        let effects = self.ledger().expire_spooled(position, max_age);
+        self.apply(effects);
+        self.act(now(), ctx);
     }
 }
 

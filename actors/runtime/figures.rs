@@ -27,6 +27,7 @@ impl Handler<GetFigures> for RuntimeActor {
             .collect();
         let (pool, shelf) = (self.pool.clone(), Arc::clone(&self.shelf));
         let lookups = self.services.lookups.clone();
+        let spool = self.spooling.as_ref().map(|it| it.spool.clone());
         let total_bytes = self.config.buffer_memory;
         let certificates = self.expiries.ends().map(|(whose, end)| CertificateFigures {
             broker: match whose {
@@ -54,6 +55,10 @@ impl Handler<GetFigures> for RuntimeActor {
                 Some(lookups) => lookups.send(GetLookupFigures).await.unwrap_or_default(),
                 None => LookupFigures::default(),
             };
+            let spool = match spool {
+                Some(spool) => spool.send(GetSpoolFigures).await.ok(),
+                None => None,
+            };
             partitions.sort_by(|a, b| a.topic_partition.cmp(&b.topic_partition));
             Figures {
                 pool: pool_figures,
@@ -61,6 +66,7 @@ impl Handler<GetFigures> for RuntimeActor {
                 brokers: brokers.into_iter().flatten().collect(),
                 certificates,
                 lookups,
+                spool,
             }
         })
     }

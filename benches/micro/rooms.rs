@@ -179,6 +179,7 @@ pub fn spool_append() -> Option<impl FnMut()> {
             salt: 7,
             at: 0,
             length: SEGMENT as u32,
+            begun: 0,
         };
         Chunk::begin(place, 0, 0, None)
     };

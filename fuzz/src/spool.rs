@@ -106,6 +106,7 @@ fn forged_segment(data: &[u8]) {
             salt: header.salt,
             at,
             length,
+            begun: numbers.number() as i64,
         };
         let batch = (numbers.byte() % 2 == 1).then(|| Batch {
             index: numbers.number() as u32,
@@ -251,6 +252,7 @@ fn chunk(numbers: &mut Numbers<'_>) -> ChunkUse {
         count: numbers.number() as u32,
         bytes: numbers.number() as u32,
         newest: numbers.number() as i64,
+        begun: numbers.number() as i64,
     }
 }
 

@@ -78,6 +78,7 @@ impl Config {
             spool_topics,
             spool_durability,
             spool_max_bytes,
+            spool_max_age,
             spool_segment_bytes,
             restart_max,
             restart_window,
@@ -175,6 +176,7 @@ impl Config {
                 "forebay.unknown.resolve.timeout.ms",
                 unknown_resolve_timeout,
             ),
+            ("forebay.spool.max.age.ms", spool_max_age),
             ("forebay.restart.window.ms", restart_window),
             (
                 "connections.max.idle.ms",

@@ -174,6 +174,8 @@ pub struct Config {
     pub spool_durability: Durability,
     /// Upper bound of the spool on the disk, in bytes. Default 10 GiB.
     pub spool_max_bytes: u64,
+    /// How long a record waits in the spool at most. Default 7 days.
+    pub spool_max_age: Duration,
     /// Size of the spool's files, in bytes. Default 64 MiB.
     pub spool_segment_bytes: usize,
     /// How often an actor may be restarted within `restart_window` before its part fails for good.
@@ -263,6 +265,7 @@ impl Config {
             spool_topics: conflicts::spool_topics(values),
             spool_durability: values.word("forebay.spool.durability").unwrap_or_default(),
             spool_max_bytes: values.sized("forebay.spool.max.bytes"),
+            spool_max_age: values.time("forebay.spool.max.age.ms"),
             spool_segment_bytes: values.sized("forebay.spool.segment.bytes"),
             restart_max: values.sized("forebay.restart.max"),
             restart_window: values.time("forebay.restart.window.ms"),

@@ -33,6 +33,8 @@ pub struct Figures {
     pub certificates: Vec<CertificateFigures>,
     /// What was looked up in logs; all 0 without `forebay.unknown=resolve`.
     pub lookups: LookupFigures,
+    /// The spool; `None` without `forebay.spool.dir`.
+    pub spool: Option<SpoolFigures>,
 }
 
 impl Figures {
@@ -126,6 +128,36 @@ pub struct LookupFigures {
     pub absent: u64,
     /// Batches of which the log does not tell.
     pub unknown: u64,
+}
+
+/// The spool of a producer; see [`Figures::spool`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[non_exhaustive]
+pub struct SpoolFigures {
+    /// Bytes of its segments on the disk; the journal, indexes and spares are beside them.
+    pub bytes: u64,
+    /// Its segments.
+    pub segments: usize,
+    /// Records without an outcome, but for those in chunks that are being filled, which are small where a
+    /// partition gets little.
+    pub unsettled_records: u64,
+    /// Their bytes, about.
+    pub unsettled_bytes: u64,
+    /// How long the oldest of them has waited at most: it came up to an hour after its chunk was begun.
+    #[serde(serialize_with = "as_optional_millis")]
+    pub oldest: Option<Duration>,
+    /// Records that former producers left, and that had no outcome at the start.
+    pub resumed: u64,
+    /// Records that damage to the disk has cost.
+    pub lost: u64,
+    /// Records that can never be sent, and are in the directory `rejected`.
+    pub rejected: u64,
+    /// Waits until all that was written is on the disk: for the journal, and before anything is removed. A
+    /// `send` that waits for the disk is not among them.
+    pub syncs: u64,
+    /// The time of these, summed.
+    #[serde(serialize_with = "as_millis")]
+    pub sync_time: Duration,
 }
 
 /// When a certificate in use expires; see [`Figures::certificates`]. Of a chain it is the one that

@@ -1,6 +1,7 @@
 //! The ledger of a partition: all its sealed batches, from sealing to outcome. It decides which
 //! batch is sent next, with which sequence number, and what becomes of it.
 
+mod aging;
 mod answers;
 mod backlog;
 mod doubts;

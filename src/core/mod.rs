@@ -9,6 +9,7 @@ pub(crate) mod acks;
 pub(crate) mod backoff;
 pub(crate) mod batch;
 pub(crate) mod broker_error;
+pub(crate) mod calendar;
 pub(crate) mod cluster;
 pub(crate) mod compress;
 pub(crate) mod delivery;

@@ -189,6 +189,14 @@ pub enum Reason {
     /// The spool has lost the record: its file is damaged, or cannot be read.
     #[error("the spool has lost it: its file is damaged, or cannot be read")]
     Damaged,
+    /// It waited in the spool for longer than `forebay.spool.max.age.ms`, and was never sent. The directory
+    /// `rejected` of the spool has it.
+    #[error("forebay.spool.max.age.ms ({max_age:?}) ran out while it waited in the spool")]
+    #[non_exhaustive]
+    TooOld {
+        /// The configured `forebay.spool.max.age.ms`.
+        max_age: Duration,
+    },
     /// No broker gives the producer id that an idempotent producer needs.
     #[error("no producer id: {why}")]
     #[non_exhaustive]

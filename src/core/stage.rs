@@ -421,6 +421,13 @@ impl Stage {
         (inner.closed, inner.closed && !was_closed)
     }
 
+    /// The next record goes to another chunk of the spool.
+    pub fn leave_chunk(&self) {
+        if let Some(seat) = &mut self.claim().seat {
+            seat.leave();
+        }
+    }
+
     /// Takes no more records.
     pub fn close(&self) {
         let mut inner = self.claim();

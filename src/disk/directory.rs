@@ -65,19 +65,25 @@ impl Directory {
         Ok(std::iter::once(String::new()).chain(folders).collect())
     }
 
-    /// The path of a name that nobody has, whose folder is there.
-    fn free_path(&self, name: &str) -> Result<PathBuf, DiskError> {
+    /// The path of a name, whose folder is there.
+    fn path_in_folder(&self, name: &str) -> Result<PathBuf, DiskError> {
         let path = path_of(&self.path, name)?;
-        match path.try_exists() {
-            Ok(false) => {}
-            Ok(true) => return Err(DiskError::Exists { path }),
-            Err(error) => return Err(DiskError::io(Operation::Open, &path, error)),
-        }
         let folder = folder_of(&path);
         if !folder.is_dir() {
             let made = fs::create_dir(folder);
             made.map_err(|error| DiskError::io(Operation::Create, folder, error))?;
             sync_directory(&self.path)?;
+        }
+        Ok(path)
+    }
+
+    /// The path of a name that nobody has, whose folder is there.
+    fn free_path(&self, name: &str) -> Result<PathBuf, DiskError> {
+        let path = self.path_in_folder(name)?;
+        match path.try_exists() {
+            Ok(false) => {}
+            Ok(true) => return Err(DiskError::Exists { path }),
+            Err(error) => return Err(DiskError::io(Operation::Open, &path, error)),
         }
         Ok(path)
     }
@@ -149,6 +155,27 @@ impl Store for Directory {
         let path = path_of(&self.path, name)?;
         remove(&path)?;
         sync_directory(folder_of(&path))
+    }
+
+    fn append(&self, name: &str, bytes: &[u8]) -> Result<(), DiskError> {
+        let path = self.path_in_folder(name)?;
+        let mut options = OpenOptions::new();
+        let file = options.append(true).create(true).open(&path);
+        let mut file = file.map_err(|error| DiskError::io(Operation::Open, &path, error))?;
+        let length = file.metadata();
+        let length = length
+            .map_err(|error| DiskError::io(Operation::Open, &path, error))?
+            .len();
+        let written = file.write_all(bytes).and_then(|()| file.sync_all());
+        if let Err(error) = written {
+            // A part of a line would spoil the next one.
+            let _ = file.set_len(length);
+            return Err(full(&path, bytes.len() as u64, error));
+        }
+        match length {
+            0 => sync_directory(folder_of(&path)),
+            _ => Ok(()),
+        }
     }
 
     #[cfg(unix)]

@@ -34,6 +34,10 @@ pub enum DiskEvent {
         to: String,
         done: Result<(), DiskError>,
     },
+    Appended {
+        name: String,
+        done: Result<(), DiskError>,
+    },
     /// A spare cannot be made. That is tried again behind the next order.
     NoSpare { error: DiskError },
     /// What was written to the file since its last sync is in doubt, and so is what will be.

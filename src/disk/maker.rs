@@ -32,6 +32,11 @@ pub enum FileOrder {
         from: String,
         to: String,
     },
+    /// See [`Store::append`].
+    Append {
+        name: String,
+        bytes: Vec<u8>,
+    },
 }
 
 /// What the thread does, without the thread.
@@ -83,6 +88,10 @@ impl Making {
             FileOrder::Rename { from, to } => {
                 let done = self.store.rename(&from, &to);
                 DiskEvent::Renamed { from, to, done }
+            }
+            FileOrder::Append { name, bytes } => {
+                let done = self.store.append(&name, &bytes);
+                DiskEvent::Appended { name, done }
             }
         };
         self.events.told(event);

@@ -418,6 +418,45 @@ impl Store for ModelStore {
         })
     }
 
+    fn append(&self, name: &str, bytes: &[u8]) -> Result<(), DiskError> {
+        let path = path_of("".as_ref(), name)?;
+        let mut state = self.disk.state();
+        let step = state.begin(self.life)?;
+        if state.used().saturating_add(bytes.len() as u64) > state.limit {
+            return Err(DiskError::Full {
+                path,
+                wanted: bytes.len() as u64,
+                cause: Arc::new(io::ErrorKind::StorageFull.into()),
+            });
+        }
+        if !state.names.contains_key(name) {
+            let number = state.next;
+            state.next += 1;
+            state.contents.insert(number, Contents::default());
+            state.change(&step, |names| {
+                names.insert(name.to_owned(), number);
+            })?;
+        }
+        let partly = match step {
+            Step::Whole => None,
+            Step::Partly => Some(state.rng.random_range(0..=bytes.len())),
+        };
+        let contents = state.of(name);
+        let contents = contents.ok_or_else(|| missing(Operation::Open, name))?;
+        if mem::take(&mut contents.next_sync_fails) {
+            return Err(DiskError::SyncFailed {
+                path,
+                cause: Arc::new(io::Error::other("the model has it fail")),
+            });
+        }
+        let written = partly.unwrap_or(bytes.len());
+        contents.bytes.extend_from_slice(&bytes[..written]);
+        match partly {
+            None => Ok(()),
+            Some(_) => Err(DiskError::Ended),
+        }
+    }
+
     fn free(&self) -> Result<u64, DiskError> {
         let state = self.disk.state();
         state.look(self.life)?;

@@ -1,18 +1,42 @@
 //! Reads what is in a spool's directory.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::io;
 use std::sync::Arc;
 
 use super::error::DiskError;
 use super::store::{Store, StoredFile};
-use crate::core::spool::{Catalog, FileHeader, HeaderError, Journal, Kind, PAGE, State, scan};
+use crate::core::spool::{
+    Catalog, ChunkUse, FileHeader, HeaderError, Index, Journal, Kind, PAGE, Source, State, scan,
+};
 
 /// A segment that is on the disk.
 #[derive(Debug)]
 pub struct SegmentFile {
     pub file: Arc<dyn StoredFile>,
     pub salt: u64,
+    /// Its closed chunks, until it has an index.
+    pub chunks: Vec<ChunkUse>,
+    pub accepted: Vec<Source>,
+    /// It has an index, which says what is above.
+    pub indexed: bool,
+    /// A sync of it has failed.
+    pub failed: bool,
+}
+
+impl SegmentFile {
+    /// One that nothing is in yet.
+    pub fn new(file: Arc<dyn StoredFile>, salt: u64) -> Self {
+        Self {
+            file,
+            salt,
+            chunks: Vec::new(),
+            accepted: Vec::new(),
+            indexed: false,
+            failed: false,
+        }
+    }
 }
 
 /// What a spool's directory holds.
@@ -67,12 +91,15 @@ pub fn recover(store: &dyn Store) -> Result<Recovered, DiskError> {
         .iter()
         .filter_map(|(name, _)| Some((name, parse_name(name)?)));
     let (mut journals, mut segments) = (Vec::new(), Vec::new());
+    let mut indexes = BTreeMap::new();
     for (name, (kind, number)) in named {
         recovered.next_number = recovered.next_number.max(number.saturating_add(1));
         match kind {
             Kind::Journal => journals.push((number, name)),
             Kind::Segment => segments.push((number, name)),
-            Kind::Index => {}
+            Kind::Index => {
+                indexes.insert(number, name);
+            }
         }
     }
     journals.sort_unstable();
@@ -83,8 +110,14 @@ pub fn recover(store: &dyn Store) -> Result<Recovered, DiskError> {
             recovered.catalog.settle(*slot, positions, floor);
         }
     }
+    let last = segments.last().map(|(number, _)| *number);
     for (number, name) in segments {
-        recovered.read_segment(store, number, name)?;
+        let index = indexes.remove(&number);
+        recovered.read_segment(store, number, name, (index, Some(number) == last))?;
+    }
+    // Their segments are gone.
+    for name in indexes.into_values() {
+        store.remove(name)?;
     }
     Ok(recovered)
 }
@@ -99,15 +132,24 @@ impl Recovered {
     ) -> Result<(), DiskError> {
         let mut newest: Option<Journal> = None;
         for (number, name) in journals {
-            self.journals.push((*name).clone());
-            let file = store.open(name)?;
-            let mut bytes = vec![0; file.len()];
-            file.read(0, &mut bytes)?;
+            let bytes = match store.open(name) {
+                Ok(file) => self.read_all(name, &*file),
+                Err(error) => {
+                    self.set_aside(store, name, &error);
+                    continue;
+                }
+            };
             match Journal::read(*number, &bytes) {
-                Ok(journal) if journal.complete || newest.is_none() => newest = Some(journal),
-                Ok(_) => {}
+                Ok(journal) => {
+                    self.journals.push((*name).clone());
+                    if journal.complete || newest.is_none() {
+                        newest = Some(journal);
+                    }
+                }
                 Err(error @ HeaderError::Newer { .. }) => return Err(refused(name, error)),
-                Err(error) => self.damage.push(format!("{name}: {error}")),
+                // It was made, and nothing was begun in it.
+                Err(_) if is_unused(*number, &bytes) => self.journals.push((*name).clone()),
+                Err(error) => self.set_aside(store, name, &error),
             }
         }
         if let Some(journal) = newest {
@@ -118,50 +160,131 @@ impl Recovered {
         Ok(())
     }
 
+    /// All bytes of a file. Those that cannot be read are 0, and damage.
+    fn read_all(&mut self, name: &str, file: &dyn StoredFile) -> Vec<u8> {
+        let mut bytes = vec![0; file.len()];
+        if file.read(0, &mut bytes).is_ok() {
+            return bytes;
+        }
+        for (at, page) in bytes.chunks_mut(PAGE).enumerate() {
+            let offset = at * PAGE;
+            if let Err(error) = file.read(offset as u64, page) {
+                page.fill(0);
+                let told = format!("{name}: {PAGE} bytes at offset {offset}: {error}");
+                self.damage.push(told);
+            }
+        }
+        bytes
+    }
+
+    /// Tells of a file that cannot be used, and moves it to where nobody looks for it.
+    fn set_aside(&mut self, store: &dyn Store, name: &str, why: &dyn Display) {
+        let told = match store.rename(name, &format!("damaged/{name}")) {
+            Ok(()) => format!("{name}: {why}; it is in damaged/ now"),
+            Err(error) => format!("{name}: {why}; it stays where it is ({error})"),
+        };
+        self.damage.push(told);
+    }
+
     fn read_segment(
         &mut self,
         store: &dyn Store,
         number: u64,
         name: &str,
+        (index, is_last): (Option<&String>, bool),
     ) -> Result<(), DiskError> {
-        let file = store.open(name)?;
+        let file = match store.open(name) {
+            Ok(file) => file,
+            Err(error) => {
+                self.set_aside(store, name, &error);
+                index.inspect(|index| self.set_aside(store, index, &"its segment is damaged"));
+                return Ok(());
+            }
+        };
         let mut page = [0; PAGE];
         let read = file.read(0, &mut page);
         let header = match FileHeader::decode_page(Kind::Segment, number, &page) {
             Ok(header) => header,
             Err(error @ HeaderError::Newer { .. }) => return Err(refused(name, error)),
             // It was made, and nothing was begun in it.
-            Err(_) if read.is_ok() && page.iter().all(|byte| *byte == 0) => {
+            Err(_) if is_last && read.is_ok() && is_unused(number, &page) => {
                 drop(file);
                 return store.remove(name);
             }
             Err(error) => {
-                self.damage.push(format!("{name}: {error}"));
                 drop(file);
-                return store.rename(name, &format!("damaged/{name}"));
+                match read {
+                    Ok(()) => self.set_aside(store, name, &error),
+                    Err(error) => self.set_aside(store, name, &error),
+                }
+                index.inspect(|index| self.set_aside(store, index, &"its segment is damaged"));
+                return Ok(());
             }
         };
+        let is_whole = file.len() as u64 >= header.length;
+        let known = index
+            .filter(|_| is_whole)
+            .and_then(|it| read_index(store, it, &header));
+        let indexed = known.is_some();
+        if let (Some(index), false) = (index, indexed) {
+            store.remove(index)?;
+        }
+        let (chunks, accepted) = match known {
+            Some(index) => (index.chunks, index.accepted),
+            None => self.scan_segment(name, &header, &*file),
+        };
+        self.catalog.segment(number, file.len() as u64, true);
+        for used in &chunks {
+            self.catalog.chunk_closed(number, *used);
+        }
+        for source in &accepted {
+            self.state.accept(source.source, source.position);
+        }
+        let segment = SegmentFile {
+            chunks,
+            accepted,
+            indexed,
+            ..SegmentFile::new(file, header.salt)
+        };
+        self.segments.insert(number, segment);
+        Ok(())
+    }
+
+    fn scan_segment(
+        &mut self,
+        name: &str,
+        header: &FileHeader,
+        file: &dyn StoredFile,
+    ) -> (Vec<ChunkUse>, Vec<Source>) {
         let mut read = |at: u64, into: &mut [u8]| {
             file.read(at, into)
                 .map_err(|error| io::Error::other(error.to_string()))
         };
-        let scanned = scan(&header, file.len() as u64, &mut read);
-        let told = scanned
-            .damage
-            .iter()
-            .map(|damage| format!("{name}: {damage}"));
-        self.damage.extend(told);
-        self.catalog.segment(number, file.len() as u64, true);
-        for used in &scanned.chunks {
-            self.catalog.chunk_closed(number, *used);
-        }
-        for source in &scanned.accepted {
-            self.state.accept(source.source, source.position);
-        }
-        let salt = header.salt;
-        self.segments.insert(number, SegmentFile { file, salt });
-        Ok(())
+        let scanned = scan(header, file.len() as u64, &mut read);
+        let told = scanned.damage.iter();
+        self.damage
+            .extend(told.map(|damage| format!("{name}: {damage}")));
+        (scanned.chunks, scanned.accepted)
     }
+}
+
+/// Whether nothing was begun in a file with this number. If it was a spare, a former use has left its header.
+fn is_unused(number: u64, bytes: &[u8]) -> bool {
+    let page = bytes.get(..PAGE).unwrap_or(bytes);
+    match FileHeader::decode_page(Kind::Segment, number, page) {
+        Err(HeaderError::OtherNumber { number: former }) => former < number,
+        _ => page.iter().all(|byte| *byte == 0),
+    }
+}
+
+/// The index, if it is whole and of this very use of the segment's file.
+fn read_index(store: &dyn Store, name: &str, segment: &FileHeader) -> Option<Index> {
+    let file = store.open(name).ok()?;
+    let mut bytes = vec![0; file.len()];
+    file.read(0, &mut bytes).ok()?;
+    let index = Index::decode(segment.number, &bytes).ok()?;
+    let fits = |used: &ChunkUse| u64::from(used.offset) + u64::from(used.bytes) <= segment.length;
+    (index.salt == segment.salt && index.chunks.iter().all(fits)).then_some(index)
 }
 
 fn refused(name: &str, error: HeaderError) -> DiskError {
@@ -170,3 +293,6 @@ fn refused(name: &str, error: HeaderError) -> DiskError {
         why: error.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests;

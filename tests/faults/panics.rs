@@ -66,7 +66,7 @@ const REACHED: [&str; 46] = [
 ];
 
 /// What has a test of its own below, or a reason.
-const ELSEWHERE: [&str; 59] = [
+const ELSEWHERE: [&str; 61] = [
     "DeliveryActor:Finished",         // somebody is told by messages
     "DeliveryActor:Spawned",          // as `Finished`
     "DeliveryActor:TransactionEnded", // as `Deliver`: what is held is told at the next end
@@ -117,6 +117,7 @@ const ELSEWHERE: [&str; 59] = [
     "TransactionActor:WantIdentity",
     // With a spool: what is reached without a broker that writes markers.
     "SpoolActor:OpenSlot",
+    "SpoolActor:SlotTaken",
     "SpoolActor:WaitForSpace",
     "SpoolActor:SpaceChanged",
     "SpoolActor:Tick",
@@ -130,6 +131,7 @@ const ELSEWHERE: [&str; 59] = [
     "PartitionActor:LineRecorded",
     "PartitionActor:OutcomesRecorded",
     "PartitionActor:ReadBackDone",
+    "PartitionActor:ExpireBefore",
     "PartitionActor:Spill",
 ];
 
@@ -744,6 +746,7 @@ async fn what_is_accepted_is_in_the_spool_though_its_actor_panics() {
     hush();
     for handler in [
         "OpenSlot",
+        "SlotTaken",
         "WaitForSpace",
         "SpaceChanged",
         "Tick",

@@ -90,6 +90,8 @@ pub(crate) fn open(config: &Config, seed: u64) -> Result<Option<OpenedSpool>, Di
     }
     let maker = Maker::start(Arc::clone(&store), segment_bytes, AHEAD, events)?;
     let uuid = Uuid::from_u128(rng.random());
+    let unsettled = resumed.iter().flat_map(|slot| &slot.unsettled);
+    let unsettled = unsettled.map(|part| part.end - part.start);
     Ok(Some(OpenedSpool {
         start: SpoolStart {
             maker,
@@ -102,8 +104,11 @@ pub(crate) fn open(config: &Config, seed: u64) -> Result<Option<OpenedSpool>, Di
             next_number: next_number + 1,
             segment_bytes,
             max_bytes: config.spool_max_bytes,
+            max_age: config.spool_max_age,
             machine: config.spool_durability == Durability::Machine,
             rng,
+            client_id: config.client_id.as_str().into(),
+            resumed: unsettled.sum(),
         },
         resumed,
         name: format!("{}{uuid}", config.unknown_transactional_id_prefix).into(),

@@ -66,6 +66,9 @@ fn reasons() -> Vec<Reason> {
         Reason::CommitInDoubt { why: why() },
         Reason::RuntimeGone,
         Reason::Damaged,
+        Reason::TooOld {
+            max_age: Duration::from_secs(1),
+        },
         Reason::InCallback,
         Reason::Connection { why: why() },
     ];
@@ -79,6 +82,7 @@ fn reasons() -> Vec<Reason> {
         | Reason::Failed { .. }
         | Reason::NotRequested
         | Reason::Damaged
+        | Reason::TooOld { .. }
         | Reason::AfterUnresolved { .. }
         | Reason::Forgotten { .. }
         | Reason::Unresolved { .. }

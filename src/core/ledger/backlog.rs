@@ -223,18 +223,22 @@ impl Backlog {
             let Parked::Range {
                 position,
                 listeners,
+                mut names,
                 ..
             } = parked
             else {
                 kept.push_back(parked);
                 continue;
             };
-            // Only what a former producer left is taken out, and nobody knows names of that.
-            let part = |position: u64, end: u64| Parked::Range {
+            let mut part = |position: u64, end: u64| Parked::Range {
                 position,
                 count: end - position,
                 listeners: listeners.clone(),
-                names: VecDeque::new(),
+                names: {
+                    names.retain(|(at, _)| *at >= position);
+                    let behind = names.partition_point(|(at, _)| *at < end);
+                    names.drain(..behind).collect()
+                },
             };
             if position < first {
                 kept.push_back(part(position, first));
@@ -247,6 +251,26 @@ impl Backlog {
         }
         self.parked = kept;
         removed
+    }
+
+    /// Takes out the batches all of whose records are before this position, from the first one on.
+    pub fn take_before(&mut self, before: u64) -> Vec<(u64, SealedBatch)> {
+        let mut batches = Vec::new();
+        while let Some(parked) = self.parked.pop_front() {
+            match parked {
+                Parked::Batch(position, batch)
+                    if position + u64::from(batch.count().unsigned_abs()) <= before =>
+                {
+                    self.records -= u64::from(batch.count().unsigned_abs());
+                    batches.push((position, *batch));
+                }
+                other => {
+                    self.parked.push_front(other);
+                    break;
+                }
+            }
+        }
+        batches
     }
 
     /// Takes out all that has any of these records.

@@ -111,11 +111,11 @@ impl Ledger {
         };
         tracing::debug!(found = ?survey.found(), "records of the spool are in the log");
         for found in survey.found() {
-            effects.records.push(Record {
-                position: found.position,
-                count: found.count as i32,
-                fate: Fate::Acked(found.base_offset),
-            });
+            effects.records.push(Record::new(
+                found.position,
+                found.count as i32,
+                Fate::Acked(found.base_offset),
+            ));
             let parts = spooled.backlog.remove(found.position, found.count.into());
             for (position, count, listeners) in parts {
                 let offset = found.base_offset + (position - found.position) as i64;
@@ -134,11 +134,11 @@ impl Ledger {
             let lost = lost.map(|lost| lost.start.max(absent.start)..lost.end.min(absent.end));
             for lost in lost.filter(|lost| !lost.is_empty()) {
                 effects.lost += lost.end - lost.start;
-                effects.records.push(Record {
-                    position: lost.start,
-                    count: (lost.end - lost.start) as i32,
-                    fate: Fate::NotWritten,
-                });
+                effects.records.push(Record::new(
+                    lost.start,
+                    (lost.end - lost.start) as i32,
+                    Fate::NotWritten,
+                ));
             }
         }
         self.untie();

@@ -1,6 +1,7 @@
 //! What a ledger knows of its batches in the spool.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -8,15 +9,46 @@ use super::backlog::Backlog;
 use super::entry::Entry;
 use crate::core::ack::Settlement;
 use crate::core::batch::{Settled, Token};
+use crate::core::delivery::Listener;
 use crate::core::identity::Identity;
 use crate::core::spool::{Fate, Line, Resume, SentUnder, Survey};
 
 /// An outcome that the journal is to have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
     pub position: u64,
     pub count: i32,
     pub fate: Fate,
+    /// Why it is rejected, if it is: whoever finds the record later is told.
+    pub why: Option<Arc<str>>,
+}
+
+impl Record {
+    pub fn new(position: u64, count: i32, fate: Fate) -> Self {
+        Self {
+            position,
+            count,
+            fate,
+            why: None,
+        }
+    }
+}
+
+/// Records with an outcome that nobody has a receipt of.
+pub struct EndedPart {
+    pub position: u64,
+    pub count: i32,
+    pub listeners: Vec<Arc<dyn Listener>>,
+    pub settlement: Settlement,
+}
+
+impl fmt::Debug for EndedPart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EndedPart")
+            .field("position", &self.position)
+            .field("count", &self.count)
+            .finish_non_exhaustive()
+    }
 }
 
 /// The ledger's part of the spool.
@@ -35,6 +67,8 @@ pub struct Spooled {
     pub resuming: Resuming,
     /// Batches whose outcome is told when the journal has it.
     pub ended: Vec<(Entry, Settlement)>,
+    /// The same for records of which nobody has a receipt.
+    pub ended_parts: Vec<EndedPart>,
     /// What flushes wait for: all records before this position.
     pub tied: Vec<(u64, Token)>,
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::backlog::{Backlog, ReadBack};
-use super::spooled::{Record, Resuming, Spooled};
+use super::spooled::{EndedPart, Record, Resuming, Spooled};
 use super::{Effects, Entry, Ledger};
 use crate::core::ack::Settlement;
 use crate::core::batch::{SealedBatch, Settled, Token};
@@ -32,6 +32,7 @@ impl Ledger {
             backlog,
             resuming: Resuming::default(),
             ended: Vec::new(),
+            ended_parts: Vec::new(),
             tied: Vec::new(),
         }));
     }
@@ -107,8 +108,11 @@ impl Ledger {
 
     /// Batches that wait on disk, or for the journal; those on disk count as one.
     pub(super) fn parked(&self) -> usize {
-        let parked =
-            |spooled: &Spooled| spooled.ended.len() + usize::from(!spooled.backlog.is_empty());
+        let parked = |spooled: &Spooled| {
+            spooled.ended.len()
+                + spooled.ended_parts.len()
+                + usize::from(!spooled.backlog.is_empty())
+        };
         self.spooled.as_deref().map_or(0, parked)
     }
 
@@ -123,11 +127,8 @@ impl Ledger {
         effects.lost = count;
         let fate = || Settlement::Failed(Unconfirmed::NotWritten(Reason::Damaged));
         for (position, count, listeners) in parts {
-            effects.records.push(Record {
-                position,
-                count: count as i32,
-                fate: Fate::NotWritten,
-            });
+            let record = Record::new(position, count as i32, Fate::NotWritten);
+            effects.records.push(record);
             let mut settled = Settled::unheard(spooled.partition, count, fate(), &listeners);
             spooled.tie_to(position, &mut settled);
             effects.settled.push(settled);
@@ -232,14 +233,11 @@ impl Ledger {
         if entry.batch.is_settled() {
             return;
         }
-        let Some(fate) = fate_of(&settlement) else {
+        let Some(record) = record_of(entry.position, entry.batch.count(), &settlement) else {
             return self.settle_spooled(entry, settlement, effects);
         };
-        effects.records.push(Record {
-            position: entry.position,
-            count: entry.batch.count(),
-            fate,
-        });
+        let fate = record.fate;
+        effects.records.push(record);
         match fate {
             Fate::Acked(_) => self.settle_spooled(entry, settlement, effects),
             _ => spooled.ended.push((entry, settlement)),
@@ -272,9 +270,11 @@ impl Ledger {
     fn first_unsettled(&self) -> Option<u64> {
         let spooled = self.spooled.as_ref()?;
         let ended = spooled.ended.iter().map(|(entry, _)| entry.position);
+        let parts = spooled.ended_parts.iter().map(|part| part.position);
         let sought = self.doubts.entries().map(|entry| entry.position);
         let sent = self.entries.front().map(|entry| entry.position);
         ended
+            .chain(parts)
             .chain(sought)
             .chain(sent)
             .chain(spooled.backlog.first())
@@ -303,19 +303,36 @@ impl Ledger {
         if let Some(place) = place {
             let (entry, settlement) = spooled.ended.remove(place);
             self.settle_spooled(entry, settlement, &mut effects);
+            return effects;
+        }
+        let mut parts = spooled.ended_parts.iter();
+        if let Some(place) = parts.position(|part| part.position == position) {
+            let EndedPart {
+                count,
+                listeners,
+                settlement,
+                ..
+            } = spooled.ended_parts.remove(place);
+            let count = u64::from(count.unsigned_abs());
+            let mut settled = Settled::unheard(spooled.partition, count, settlement, &listeners);
+            spooled.tie_to(position, &mut settled);
+            effects.settled.push(settled);
+            self.untie();
         }
         effects
     }
 
     /// The outcomes that wait for the journal.
     pub fn unrecorded(&self) -> Vec<Record> {
-        let ended = self.spooled.iter().flat_map(|spooled| &spooled.ended);
-        let record = |(entry, settlement): &(Entry, Settlement)| Record {
-            position: entry.position,
-            count: entry.batch.count(),
-            fate: fate_of(settlement).unwrap_or(Fate::Unknown),
+        let Some(spooled) = &self.spooled else {
+            return Vec::new();
         };
-        ended.map(record).collect()
+        let ended = spooled.ended.iter();
+        let ended = ended
+            .map(|(entry, settlement)| record_of(entry.position, entry.batch.count(), settlement));
+        let parts = spooled.ended_parts.iter();
+        let parts = parts.map(|part| record_of(part.position, part.count, &part.settlement));
+        ended.chain(parts).flatten().collect()
     }
 
     /// Batches whose outcome the journal does not have yet.
@@ -347,6 +364,16 @@ impl Ledger {
         let parked = parked
             .into_iter()
             .map(|(position, batch)| (position, None, batch));
+        let parts = std::mem::take(&mut spooled.ended_parts).into_iter();
+        let unheard = parts
+            .map(|part| {
+                (
+                    part.position,
+                    part.count.unsigned_abs().into(),
+                    part.listeners,
+                )
+            })
+            .chain(unheard);
         let kept = |last| Settlement::Failed(Unconfirmed::Kept(why(last)));
         for (position, last, mut batch) in batches.chain(parked) {
             if let Some(mut settled) = batch.settle(kept(last)) {
@@ -364,17 +391,38 @@ impl Ledger {
     }
 }
 
-/// What the journal has of it; `None` if nothing.
-fn fate_of(settlement: &Settlement) -> Option<Fate> {
-    Some(match settlement {
+/// What the journal is to have of records that ended so; `None` if nothing.
+pub(super) fn record_of(position: u64, count: i32, settlement: &Settlement) -> Option<Record> {
+    let fate = match settlement {
         // Without an offset it raises no floor.
         Settlement::Acked { base_offset, .. } => Fate::Acked(base_offset.unwrap_or(i64::MIN)),
-        Settlement::Failed(Unconfirmed::NotWritten(Reason::Broker(_)))
+        Settlement::Failed(Unconfirmed::NotWritten(Reason::Broker(_) | Reason::TooOld { .. }))
         | Settlement::Invalid { .. } => Fate::Rejected,
         Settlement::Failed(Unconfirmed::NotWritten(_) | Unconfirmed::Aborted(_)) => {
             Fate::NotWritten
         }
         Settlement::Failed(Unconfirmed::Unknown(_)) => Fate::Unknown,
         Settlement::Failed(Unconfirmed::Kept(_)) | Settlement::Split(_) => return None,
+    };
+    Some(Record {
+        why: (fate == Fate::Rejected).then(|| rejected(settlement)),
+        ..Record::new(position, count, fate)
     })
+}
+
+/// Why the records will never be taken, in words.
+fn rejected(settlement: &Settlement) -> Arc<str> {
+    match settlement {
+        Settlement::Failed(unconfirmed) => unconfirmed.reason().to_string().into(),
+        Settlement::Invalid { error, records } => match records.first() {
+            Some((index, message)) => {
+                let first = format!(
+                    "the broker refused record {index} of the batch with {error}: {message}"
+                );
+                first.into()
+            }
+            None => format!("the broker answered {error}").into(),
+        },
+        Settlement::Acked { .. } | Settlement::Split(_) => "".into(),
+    }
 }

@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::AwsCredentials;
+use crate::core::calendar;
 
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 /// Of no body at all.
@@ -116,24 +117,9 @@ pub(crate) fn escaped(text: &str) -> String {
 fn timestamp(since_epoch: Duration) -> String {
     let seconds = since_epoch.as_secs();
     let (days, second) = (seconds / 86_400, seconds % 86_400);
-    let (year, month, day) = date(days);
+    let (year, month, day) = calendar::date(days);
     let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
     format!("{year:04}{month:02}{day:02}T{hour:02}{minute:02}{second:02}Z")
-}
-
-/// The date so many days after 1970-01-01, by the algorithm of H. Hinnant
-/// (`chrono-Compatible Low-Level Date Algorithms`, `civil_from_days`).
-fn date(days: u64) -> (u64, u64, u64) {
-    // Eras of 400 years begin in March, so that a leap day is at the end of a year.
-    let days = days + 719_468;
-    let (era, of_era) = (days / 146_097, days % 146_097);
-    let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year + year / 4 - year / 100);
-    let month = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    let year = year + era * 400 + u64::from(month <= 2);
-    (year, month, day)
 }
 
 #[cfg(test)]

@@ -10,6 +10,9 @@ use super::settled::Settled;
 /// A segment is mostly settled if less than one part in so many is not.
 const MOSTLY: u64 = 4;
 
+/// No chunk takes records for longer than so many milliseconds.
+pub const FILLS: i64 = 3_600_000;
+
 /// Records of one chunk that are read from it. Where the same records are in two chunks, one of them has
 /// them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -209,6 +212,11 @@ impl Catalog {
         }
     }
 
+    /// How many segments there are.
+    pub fn segments(&self) -> usize {
+        self.segments.len()
+    }
+
     /// Bytes of all segments.
     pub fn total_bytes(&self) -> u64 {
         self.segments.values().map(|it| it.length).sum()
@@ -217,6 +225,23 @@ impl Catalog {
     /// Bytes of records that are not settled, about, but for those in chunks that are being filled.
     pub fn unsettled_bytes(&self) -> u64 {
         self.segments.keys().map(|it| self.live(*it)).sum()
+    }
+
+    /// Records that are not settled, but for those in chunks that are being filled.
+    pub fn unsettled_records(&self) -> u64 {
+        let slots = self.slots.values();
+        let records = slots.flat_map(|slot| {
+            let held = slot.held.values();
+            held.map(|held| slot.settled.count_unsettled(held.positions()))
+        });
+        records.sum()
+    }
+
+    /// When the oldest chunk was begun that has records which are not settled, in milliseconds since 1970.
+    pub fn oldest_begun(&self) -> Option<i64> {
+        let slots = self.slots.values();
+        let begun = slots.filter_map(|slot| slot.held.values().next());
+        begun.map(|held| held.used.begun).min()
     }
 
     fn live(&self, number: u64) -> u64 {
@@ -248,6 +273,16 @@ impl Catalog {
             .collect()
     }
 
+    /// Segments that chunks which are being filled keep, but for the `newest` ones. A partition that gets
+    /// little fills its chunk for long.
+    pub fn kept_open(&self, newest: usize) -> Vec<u64> {
+        let old = self.segments.len().saturating_sub(newest);
+        let old = self.segments.iter().take(old);
+        old.filter(|(_, it)| !it.open.is_empty())
+            .map(|(number, _)| *number)
+            .collect()
+    }
+
     fn unsettled_of(&self, number: u64) -> Vec<(u32, Held)> {
         let parts = self.held_by(number).flat_map(|(slot, settled, held)| {
             let open = settled.unsettled(held.positions());
@@ -257,6 +292,35 @@ impl Catalog {
             })
         });
         parts.collect()
+    }
+
+    /// Which records were accepted before a time, for certain: for each slot the position behind the last of
+    /// them. Milliseconds since 1970.
+    ///
+    /// None of a chunk's records was accepted later than [`FILLS`] after it was begun, nor after the next one
+    /// was, nor after the time that `latest` tells of its slot. A chunk can be there in parts, and all of
+    /// them say when the whole was begun.
+    pub fn accepted_before(&self, time: i64, latest: impl Fn(u32) -> i64) -> Vec<(u32, u64)> {
+        let mut before = Vec::new();
+        for (slot, state) in &self.slots {
+            let mut next = latest(*slot);
+            let mut ends = None;
+            let mut last: Option<i64> = None;
+            for held in state.held.values().rev() {
+                if let Some(begun) = last.filter(|begun| *begun > held.used.begun) {
+                    next = next.min(begun);
+                }
+                last = Some(held.used.begun);
+                let latest = next.min(held.used.begun.saturating_add(FILLS));
+                if latest >= time {
+                    ends = None;
+                } else if ends.is_none() {
+                    ends = Some(held.to);
+                }
+            }
+            before.extend(ends.map(|end| (*slot, end)));
+        }
+        before
     }
 
     /// Every slot that was seen.

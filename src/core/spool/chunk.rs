@@ -39,6 +39,8 @@ pub struct ChunkHeader {
     pub position: u64,
     /// The batch that goes on here.
     pub batch: Option<Batch>,
+    /// When it was begun, in milliseconds since 1970.
+    pub begun: i64,
 }
 
 impl ChunkHeader {
@@ -56,6 +58,7 @@ impl ChunkHeader {
         header[16..20].copy_from_slice(&goes_on.to_le_bytes());
         header[20..24].copy_from_slice(&batch.index.to_le_bytes());
         header[24..32].copy_from_slice(&batch.base_timestamp.to_le_bytes());
+        header[32..40].copy_from_slice(&self.begun.to_le_bytes());
         let sum = sum(&header, salt, offset);
         header[CRC_AT..].copy_from_slice(&sum.to_le_bytes());
         header
@@ -86,6 +89,7 @@ impl ChunkHeader {
             slot: u32::from_le_bytes(number(header, 4)?),
             position,
             batch: goes_on.then_some(batch),
+            begun: i64::from_le_bytes(number(header, 32)?),
         })
     }
 }
@@ -112,6 +116,8 @@ pub struct ChunkUse {
     pub bytes: u32,
     /// The newest timestamp of these records, in milliseconds since 1970.
     pub newest: i64,
+    /// When the chunk was begun, in milliseconds since 1970. None of its records was accepted before.
+    pub begun: i64,
 }
 
 impl ChunkUse {
@@ -137,6 +143,8 @@ pub struct Place {
     pub at: u32,
     /// Bytes of the chunk, its header included: a multiple of [`ALIGN`].
     pub length: u32,
+    /// What time it is, in milliseconds since 1970.
+    pub begun: i64,
 }
 
 /// Records that were appended to a batch together.
@@ -165,6 +173,7 @@ pub struct Chunk {
     position: u64,
     count: u32,
     newest: i64,
+    begun: i64,
     batch: Option<Batch>,
     /// The highest position of each source that has records here.
     accepted: Vec<Source>,
@@ -179,6 +188,7 @@ impl Chunk {
             slot,
             position,
             batch,
+            begun: place.begun,
         };
         let at = place.at as usize;
         let end = at.checked_add(place.length as usize)?;
@@ -201,6 +211,7 @@ impl Chunk {
             position,
             count: 0,
             newest: i64::MIN,
+            begun: place.begun,
             batch,
             accepted: Vec::new(),
         })
@@ -209,6 +220,12 @@ impl Chunk {
     /// Bytes of a chunk that takes so many bytes of records in one frame, whatever its head.
     pub fn length_for(records: usize) -> usize {
         (HEADER + LONGEST_HEAD + records).next_multiple_of(ALIGN)
+    }
+
+    /// Bytes of a chunk that takes records in so many frames, with so many bytes each, whatever their heads.
+    pub fn length_for_all(records: impl Iterator<Item = usize>) -> usize {
+        let frames = records.map(|records| (LONGEST_HEAD + records).next_multiple_of(frame::ALIGN));
+        (HEADER + frames.sum::<usize>()).next_multiple_of(ALIGN)
     }
 
     /// Bytes of records that fit in, whatever their frame's head.
@@ -291,6 +308,7 @@ impl Chunk {
             count: self.count,
             bytes: (self.next - self.at as usize) as u32,
             newest: self.newest,
+            begun: self.begun,
         }
     }
 

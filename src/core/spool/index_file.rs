@@ -6,7 +6,7 @@ use super::frame::{Source, number};
 
 /// Bytes of the two counts behind the header.
 const COUNTS: usize = 8;
-const CHUNK: usize = 32;
+const CHUNK: usize = 40;
 const SOURCE: usize = 12;
 const CRC: usize = 4;
 
@@ -50,6 +50,7 @@ impl Index {
             bytes.extend_from_slice(&chunk.count.to_le_bytes());
             bytes.extend_from_slice(&chunk.bytes.to_le_bytes());
             bytes.extend_from_slice(&chunk.newest.to_le_bytes());
+            bytes.extend_from_slice(&chunk.begun.to_le_bytes());
         }
         for source in &self.accepted {
             bytes.extend_from_slice(&source.source.to_le_bytes());
@@ -106,6 +107,7 @@ fn chunk(bytes: &[u8]) -> Option<ChunkUse> {
         count: u32::from_le_bytes(number(bytes, 16)?),
         bytes: u32::from_le_bytes(number(bytes, 20)?),
         newest: i64::from_le_bytes(number(bytes, 24)?),
+        begun: i64::from_le_bytes(number(bytes, 32)?),
     };
     used.is_possible().then_some(used)
 }
@@ -129,6 +131,7 @@ mod tests {
             count,
             bytes: 200,
             newest: -1,
+            begun: 1 << 40,
         };
         Index {
             number: 9,

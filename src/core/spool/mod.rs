@@ -13,6 +13,7 @@
 
 mod catalog;
 mod chunk;
+mod copier;
 mod entry;
 mod file_header;
 mod frame;
@@ -22,6 +23,7 @@ mod journal_writer;
 mod pieces;
 mod reader;
 mod region;
+mod rejected;
 mod resume;
 #[cfg(test)]
 mod sample;
@@ -32,8 +34,9 @@ mod space;
 mod state;
 mod survey;
 
-pub use catalog::{Catalog, Held, Move, Oldest};
+pub use catalog::{Catalog, FILLS, Held, Move, Oldest};
 pub use chunk::{ALIGN, Appending, Batch, Chunk, ChunkHeader, ChunkUse, Place};
+pub use copier::{Copied, copy};
 pub use entry::{Entry, Fate, Line};
 pub use file_header::{FileHeader, HeaderError, Kind, PAGE};
 pub use frame::Source;
@@ -45,6 +48,7 @@ pub use reader::{Reader, Spooled};
 #[cfg(any(test, feature = "internals"))]
 pub use region::Memory;
 pub use region::Region;
+pub use rejected::{rejected_file, rejected_lines};
 pub use resume::{Resume, SentUnder, resume};
 pub use seat::Seat;
 pub use segment::{Damage, ReadAt, Scanned, scan};

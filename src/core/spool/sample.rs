@@ -120,6 +120,7 @@ impl Sample {
                 salt: self.header.salt,
                 at: self.next,
                 length: self.chunk,
+                begun: 1_000_000 + i64::from(self.next),
             };
             self.next += self.chunk;
             let mut chunk = Chunk::begin(place, slot, position, batch).expect("room for a chunk");

@@ -113,6 +113,7 @@ impl Scan<'_, '_> {
             count: 0,
             bytes: HEADER as u32,
             newest: i64::MIN,
+            begun: chunk.header.begun,
         };
         let mut used = empty(chunk.header.position);
         for piece in chunk.pieces() {

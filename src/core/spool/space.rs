@@ -35,6 +35,14 @@ pub enum SpaceEvent {
         used: ChunkUse,
         accepted: Vec<Source>,
     },
+    /// Records are copied into a chunk here from now on.
+    Copying { segment: u64, offset: u32 },
+    /// They are copied.
+    Copied {
+        segment: u64,
+        used: ChunkUse,
+        accepted: Vec<Source>,
+    },
     /// No more chunks are taken from this segment.
     Left(u64),
 }
@@ -48,6 +56,8 @@ pub struct Space {
     /// How often segments were given up. Chunks of before are left.
     given_up: AtomicU64,
     wake: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    /// Milliseconds since 1970.
+    clock: OnceLock<Box<dyn Fn() -> i64 + Send + Sync>>,
 }
 
 #[derive(Default)]
@@ -57,6 +67,8 @@ struct Inner {
     events: Vec<SpaceEvent>,
     /// The slots that the journal has, with the position of the next record. Nothing is copied for others.
     slots: HashMap<u32, u64>,
+    /// Segments that are ready, and for copies alone.
+    reserved: usize,
     closed: bool,
 }
 
@@ -66,12 +78,23 @@ impl Space {
             inner: Mutex::default(),
             given_up: AtomicU64::new(0),
             wake: OnceLock::new(),
+            clock: OnceLock::new(),
         })
     }
 
     /// Sets how its owner is woken, when there is an event. Only the first call counts.
     pub fn wake_with(&self, wake: impl Fn() + Send + Sync + 'static) {
         let _ = self.wake.set(Box::new(wake));
+    }
+
+    /// Sets what tells the time, in milliseconds since 1970. Only the first call counts.
+    pub fn time_with(&self, clock: impl Fn() -> i64 + Send + Sync + 'static) {
+        let _ = self.clock.set(Box::new(clock));
+    }
+
+    /// Milliseconds since 1970.
+    pub fn time(&self) -> i64 {
+        self.clock.get().map_or(0, |clock| clock())
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -98,7 +121,13 @@ impl Space {
     /// Whether a chunk can be begun, unless it is to be very long.
     pub fn has_any(&self) -> bool {
         let inner = self.inner();
-        inner.active.is_some() || !inner.ready.is_empty()
+        inner.active.is_some() || inner.ready.len() > inner.reserved
+    }
+
+    /// Keeps so many of the segments that are ready for copies: without any a full spool could not free what
+    /// is mostly settled.
+    pub fn reserve(&self, segments: usize) {
+        self.inner().reserved = segments;
     }
 
     /// The journal has this slot.
@@ -157,14 +186,42 @@ impl Space {
         position: u64,
         batch: Option<Batch>,
     ) -> Option<(u64, Chunk)> {
+        let time = self.time();
         let mut inner = self.inner();
-        let begun = inner.begin((wanted, least), slot, position, batch);
+        let begun = inner.begin((wanted, least), slot, position, (batch, time));
         let any = !inner.events.is_empty();
         drop(inner);
         if any {
             self.wake();
         }
         begun
+    }
+
+    /// Begins a chunk of `length` bytes for copies of records that are in another one, which was begun at
+    /// `begun`. `None` if there is no space.
+    pub fn begin_copy(
+        &self,
+        length: usize,
+        slot: u32,
+        position: u64,
+        (batch, begun): (Option<Batch>, i64),
+    ) -> Option<(u64, Chunk)> {
+        let mut inner = self.inner();
+        let begun = inner.begin_copy(length, slot, position, (batch, begun));
+        drop(inner);
+        self.wake();
+        begun
+    }
+
+    /// All that was to be copied into the chunk is there.
+    pub fn end_copy(&self, segment: u64, chunk: &Chunk) {
+        let copied = SpaceEvent::Copied {
+            segment,
+            used: chunk.used(),
+            accepted: chunk.accepted().to_vec(),
+        };
+        self.inner().events.push(copied);
+        self.wake();
     }
 
     /// A chunk takes no more.
@@ -188,38 +245,79 @@ impl Inner {
         (wanted, least): (usize, usize),
         slot: u32,
         position: u64,
-        batch: Option<Batch>,
+        (batch, time): (Option<Batch>, i64),
     ) -> Option<(u64, Chunk)> {
         if self.closed || !self.slots.contains_key(&slot) {
             return None;
         }
+        let (segment, place) = self.place((wanted, least), self.reserved, time)?;
+        let (offset, length) = (place.at, place.length);
+        let chunk = Chunk::begin(place, slot, position, batch)?;
+        self.take(length);
+        self.events.push(SpaceEvent::Opened {
+            segment,
+            offset,
+            length,
+            slot,
+            position,
+        });
+        Some((segment, chunk))
+    }
+
+    fn begin_copy(
+        &mut self,
+        wanted: usize,
+        slot: u32,
+        position: u64,
+        (batch, begun): (Option<Batch>, i64),
+    ) -> Option<(u64, Chunk)> {
+        if self.closed {
+            return None;
+        }
+        let (segment, place) = self.place((wanted, wanted), 0, begun)?;
+        let (offset, length) = (place.at, place.length);
+        let chunk = Chunk::begin(place, slot, position, batch)?;
+        self.take(length);
+        self.events.push(SpaceEvent::Copying { segment, offset });
+        Some((segment, chunk))
+    }
+
+    /// The next place of `wanted` bytes, or of fewer, but `least`. `kept`: so many of the segments that are
+    /// ready are not begun.
+    fn place(
+        &mut self,
+        (wanted, least): (usize, usize),
+        kept: usize,
+        begun: i64,
+    ) -> Option<(u64, Place)> {
         let room = |active: &(EmptySegment, usize)| active.0.region.len().saturating_sub(active.1);
         if let Some(full) = self.active.take_if(|active| room(active) < least) {
             self.events.push(SpaceEvent::Left(full.0.number));
         }
         if self.active.is_none() {
-            let next = self.ready.pop_front()?;
-            self.active = Some((next, PAGE));
+            if self.ready.len() <= kept {
+                return None;
+            }
+            self.active = Some((self.ready.pop_front()?, PAGE));
         }
-        let (segment, at) = self.active.as_mut()?;
-        let left = segment.region.len() - *at;
+        let (segment, at) = self.active.as_ref()?;
+        let left = segment.region.len().checked_sub(*at)?;
         let length = wanted.max(least).min(left) / chunk::ALIGN * chunk::ALIGN;
         let place = Place {
             region: Arc::clone(&segment.region),
             salt: segment.salt,
             at: u32::try_from(*at).ok()?,
             length: u32::try_from(length).ok()?,
+            begun,
         };
-        let chunk = Chunk::begin(place, slot, position, batch)?;
-        self.events.push(SpaceEvent::Opened {
-            segment: segment.number,
-            offset: *at as u32,
-            length: length as u32,
-            slot,
-            position,
-        });
-        *at += length;
-        Some((segment.number, chunk))
+        Some((segment.number, place))
+    }
+
+    /// A chunk was begun at the place.
+    fn take(&mut self, length: u32) {
+        if let Some((_, at)) = &mut self.active {
+            *at += length as usize;
+        }
     }
 }
 

@@ -281,6 +281,7 @@ fn what_is_moved_to_another_segment_reads_the_same() {
                     salt: header.salt,
                     at,
                     length: 256,
+                    begun: 0,
                 };
                 at += 256;
                 Chunk::begin(place, *slot, held.from, Some(records.batch)).expect("a place")

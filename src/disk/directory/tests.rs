@@ -314,3 +314,15 @@ fn free_space_is_what_the_system_says() {
     let free = directory.free().expect("it is told");
     assert!(free > 0 && free < 1 << 60, "{free}");
 }
+
+#[test]
+fn what_is_added_to_a_file_is_behind_what_it_had() {
+    let (folder, directory) = spool();
+    for line in ["one\n", "two\n"] {
+        directory
+            .append("rejected/orders.jsonl", line.as_bytes())
+            .expect("there is room");
+    }
+    let text = fs::read_to_string(folder.path().join("rejected/orders.jsonl"));
+    assert_eq!(text.expect("it is there"), "one\ntwo\n");
+}

@@ -22,6 +22,9 @@ impl DiskEvents for Heard {
             DiskEvent::Renamed { from, to, done } => {
                 format!("{from}{} renamed to {to}", how(done.as_ref().err()))
             }
+            DiskEvent::Appended { name, done } => {
+                format!("{name}{} added to", how(done.as_ref().err()))
+            }
             DiskEvent::NoSpare { error } => format!("no spare, full: {}", error.is_full()),
             DiskEvent::SyncFailed { .. } => "a sync".to_owned(),
         };

@@ -213,3 +213,18 @@ fn faults_are_those_that_were_asked_for() {
     ));
     assert!(!disk.flip("c", 0, 1) && !disk.fail_sync("c") && !disk.flip("a", 64, 1));
 }
+
+#[test]
+fn what_was_added_outlives_the_machine() {
+    let kept = outcomes(|disk| {
+        let store = disk.store().expect("nobody has it");
+        store.append("rejected/a", b"one\n").expect("there is room");
+        assert!(disk.fail_sync("rejected/a"));
+        store.append("rejected/a", b"two\n").expect_err("it fails");
+        store.append("rejected/a", b"three\n").expect("it is well");
+        disk.crash_machine();
+        read(&disk.store().expect("nobody has it"), "rejected/a")
+    });
+    let all = b"one\nthree\n".to_vec();
+    assert_eq!(kept.into_keys().collect::<Vec<_>>(), [all]);
+}

@@ -411,3 +411,72 @@ fn where_the_machine_may_fail_nothing_is_sent_before_it_is_on_the_disk() {
     assert_eq!(line.ledger.not_durable(), Some(4));
     assert!(line.try_take().is_none());
 }
+
+fn ended(effects: &Effects) -> Vec<(u64, i32)> {
+    let records = effects.records.iter();
+    let ended = records.map(|record| {
+        assert_eq!(record.fate, Fate::Rejected);
+        let why = record.why.as_deref().unwrap_or_default();
+        assert!(why.contains("forebay.spool.max.age.ms"), "{why}");
+        (record.position, record.count)
+    });
+    ended.collect()
+}
+
+#[test]
+fn what_is_too_old_ends_and_what_was_sent_goes_on() {
+    let mut line = sending();
+    let (sent, lent) = (line.push(1), line.take());
+    let (old, young) = (line.push(2), line.push(3));
+    // The first record of `young` is not too old, and its batch ends as a whole.
+    let effects = line.ledger.expire_spooled(5, DAY);
+    assert_eq!(ended(&effects), [(2, 2)]);
+    line.note(effects);
+    assert!(old.is_open(), "the journal has to have it first");
+    let effects = line.ledger.recorded(2);
+    line.note(effects);
+    assert!(old.is_not_written() && sent.is_open());
+    line.acked(&lent, END + 1);
+    assert!(sent.is_acked());
+    let wanted = record_line(&mut line);
+    assert_eq!((wanted.position, wanted.sequence), (4, 2));
+    let lent = line.take();
+    line.acked(&lent, END + 2);
+    assert!(young.is_acked());
+    assert!(line.ledger.expire_spooled(9, DAY).records.is_empty());
+}
+
+#[test]
+fn what_is_too_old_on_the_disk_ends_with_its_receipts() {
+    let mut line = sending();
+    let heard = line.push(2);
+    drop((line.push(3), line.push(4)));
+    line.ledger.spill();
+    let token: Token = Arc::new(());
+    line.ledger.tie(&token, |_| false);
+    let effects = line.ledger.expire_spooled(8, DAY);
+    assert_eq!(ended(&effects), [(3, 5), (1, 2)]);
+    line.note(effects);
+    assert_eq!(line.ledger.backlog(), 2);
+    assert_eq!(line.ledger.wants_back(), Some((8, 2)));
+    assert!(heard.is_open());
+    let effects = line.ledger.recorded(1);
+    line.note(effects);
+    assert!(heard.is_not_written());
+    let effects = line.ledger.expire_spooled(10, DAY);
+    assert_eq!(ended(&effects), [(8, 2)]);
+    line.note(effects);
+    assert_eq!(line.ledger.wants_back(), None);
+    for (position, waits) in [(3, true), (8, false)] {
+        let effects = line.ledger.recorded(position);
+        line.note(effects);
+        assert_eq!(Arc::strong_count(&token) > 1, waits, "a flush");
+    }
+}
+
+#[test]
+fn what_may_be_in_the_log_is_never_too_old() {
+    let mut line = resuming();
+    assert!(line.ledger.expire_spooled(15, DAY).records.is_empty());
+    assert_eq!(line.ledger.backlog(), 5);
+}

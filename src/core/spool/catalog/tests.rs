@@ -11,6 +11,7 @@ fn chunk(slot: u32, offset: u32, position: u64, count: u32) -> ChunkUse {
         count,
         bytes: count * 100,
         newest: position as i64,
+        begun: position as i64,
     }
 }
 
@@ -166,4 +167,65 @@ fn the_oldest_is_the_first_of_some_slot() {
     assert_eq!(catalog.oldest(), Some(of(1, 50, 50)));
     catalog.settle(1, 0..60, 0);
     assert_eq!(catalog.oldest(), None);
+}
+
+/// Of one slot, with when they were begun.
+fn aged(chunks: &[(u64, u32, i64)]) -> Catalog {
+    let mut catalog = Catalog::default();
+    catalog.segment(0, 10_000, true);
+    for (offset, (position, count, begun)) in (64..).step_by(64).zip(chunks) {
+        let used = ChunkUse {
+            begun: *begun,
+            ..chunk(1, offset, *position, *count)
+        };
+        catalog.chunk_closed(0, used);
+    }
+    catalog
+}
+
+#[test]
+fn records_are_as_old_as_the_next_chunk() {
+    let catalog = aged(&[(0, 10, 1000), (10, 10, 2000), (20, 10, 3000)]);
+    let before = |time| catalog.accepted_before(time, |_| 4000);
+    assert_eq!(before(2000), []);
+    assert_eq!(before(2001), [(1, 10)]);
+    assert_eq!(before(3000), [(1, 10)]);
+    assert_eq!(before(3001), [(1, 20)]);
+    assert_eq!(before(4000), [(1, 20)]);
+    assert_eq!(before(4001), [(1, 30)]);
+}
+
+#[test]
+fn no_chunk_is_filled_for_longer_than_an_hour() {
+    let catalog = aged(&[(0, 10, 1000), (10, 10, 1000 + 5 * FILLS)]);
+    let before = |time| catalog.accepted_before(time, |_| i64::MAX);
+    assert_eq!(before(1000 + FILLS), []);
+    assert_eq!(before(1001 + FILLS), [(1, 10)]);
+    assert_eq!(before(1001 + 6 * FILLS), [(1, 20)]);
+}
+
+#[test]
+fn parts_of_one_chunk_say_nothing_of_each_other() {
+    let mut catalog = aged(&[(0, 30, 1000)]);
+    catalog.settle(1, 10..20, 0);
+    let before = |catalog: &Catalog, time| catalog.accepted_before(time, |_| 9000);
+    assert_eq!(before(&catalog, 9000), []);
+    // The first part is copied to another segment, with the time of the former chunk.
+    catalog.segment(1, 10_000, true);
+    let copy = ChunkUse {
+        begun: 1000,
+        ..chunk(1, 64, 0, 10)
+    };
+    catalog.moved(1, copy);
+    assert_eq!(where_is(&catalog, 1).len(), 2);
+    assert_eq!(before(&catalog, 9000), []);
+    assert_eq!(before(&catalog, 9001), [(1, 30)]);
+}
+
+#[test]
+fn a_clock_that_is_set_back_makes_nothing_old() {
+    let catalog = aged(&[(0, 10, 5000), (10, 10, 100), (20, 10, 200)]);
+    let before = |time| catalog.accepted_before(time, |_| 300);
+    assert_eq!(before(200), []);
+    assert_eq!(before(201), [(1, 20)]);
 }

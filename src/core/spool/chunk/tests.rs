@@ -5,6 +5,7 @@ use super::super::region::Memory;
 use super::*;
 
 const SALT: u64 = 77;
+const BEGUN: i64 = 1_700_000_000_000;
 
 fn place(memory: &Arc<Memory>, at: u32, length: u32) -> Place {
     Place {
@@ -12,6 +13,7 @@ fn place(memory: &Arc<Memory>, at: u32, length: u32) -> Place {
         salt: SALT,
         at,
         length,
+        begun: BEGUN,
     }
 }
 
@@ -39,6 +41,7 @@ fn what_was_appended_is_in_the_region() {
         slot: 3,
         position: 40,
         batch: Some(batch),
+        begun: BEGUN,
     };
     assert_eq!(header, Some(expected));
     assert!(chunk.append(&records(b"one")));
@@ -74,6 +77,7 @@ fn what_was_appended_is_in_the_region() {
         count: 3,
         bytes: (next - 128) as u32,
         newest: 2500,
+        begun: BEGUN,
     };
     assert_eq!((chunk.used(), chunk.next_position()), (used, 43));
     let batch = Batch {
@@ -151,6 +155,7 @@ fn a_header_with_any_bit_flipped_is_none() {
         slot: 1,
         position: 2,
         batch: None,
+        begun: BEGUN,
     };
     let bytes = header.encode(SALT, 64);
     assert_eq!(ChunkHeader::decode(&bytes, SALT, 64, 4096), Some(header));

@@ -56,6 +56,7 @@ fn catalog(chunks: &[Range<u64>]) -> Catalog {
             count: (positions.end - positions.start) as u32,
             bytes: 64,
             newest: 0,
+            begun: 0,
         };
         catalog.chunk_closed(0, used);
     }

@@ -246,6 +246,7 @@ fn bytes_that_look_like_many_frames_are_summed_for_a_bounded_time() {
         slot: 0,
         position: 0,
         batch: None,
+        begun: 0,
     };
     bytes[PAGE..PAGE + HEADER].copy_from_slice(&chunk.encode(0, PAGE as u64));
     assert_eq!(scanned(&header, &bytes).chunks.len(), 1);

@@ -1,0 +1,57 @@
+//! What becomes of records that have waited in the spool for too long.
+
+use std::time::Duration;
+
+use super::spooled::EndedPart;
+use super::spooling::record_of;
+use super::{Effects, Entry, Ledger};
+use crate::core::ack::Settlement;
+use crate::core::outcome::{Reason, Unconfirmed};
+
+/// No more records end at a time, so that their number is that of one outcome.
+const AT_ONCE: u64 = 1 << 30;
+
+impl Ledger {
+    /// Ends all records before this position that were never sent. What was sent, or may have been by a
+    /// former producer, goes on: it may be in the log.
+    pub fn expire_spooled(&mut self, before: u64, max_age: Duration) -> Effects {
+        let mut effects = Effects::default();
+        if self.surveys() {
+            return effects;
+        }
+        let too_old = || Settlement::Failed(Unconfirmed::NotWritten(Reason::TooOld { max_age }));
+        let is_over = |entry: &Entry| {
+            let is_unsent = !entry.lent && entry.stamp.is_none() && entry.attempts == 0;
+            is_unsent && entry.end() <= before
+        };
+        while let Some(at) = self.entries.iter().position(is_over) {
+            if let Some(entry) = self.entries.remove(at) {
+                self.end_entry(entry, too_old(), &mut effects);
+            }
+        }
+        let Some(spooled) = &mut self.spooled else {
+            return effects;
+        };
+        let Some(first) = spooled.backlog.first() else {
+            return effects;
+        };
+        let count = before.saturating_sub(first).min(AT_ONCE);
+        for (position, count, listeners) in spooled.backlog.remove(first, count) {
+            let (count, settlement) = (i32::try_from(count).unwrap_or(i32::MAX), too_old());
+            effects
+                .records
+                .extend(record_of(position, count, &settlement));
+            spooled.ended_parts.push(EndedPart {
+                position,
+                count,
+                listeners,
+                settlement,
+            });
+        }
+        for (position, batch) in spooled.backlog.take_before(before) {
+            let entry = self.entry(batch, None, position);
+            self.end_entry(entry, too_old(), &mut effects);
+        }
+        effects
+    }
+}

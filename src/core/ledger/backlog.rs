@@ -353,3 +353,6 @@ impl Backlog {
         Some(batch)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -81,3 +81,6 @@ impl JournalWriter {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -116,3 +116,6 @@ impl Drop for Seat {
         self.leave();
     }
 }
+
+#[cfg(test)]
+mod tests;

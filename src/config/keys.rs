@@ -412,9 +412,9 @@ const GENERAL: &[Key] = &[
         TIME_ABOVE_0,
         Some("604800000"),
         "How long a record waits in the spool at most, in ms, by the wall clock. One that was never sent by \
-         then is not written; it goes to the directory rejected of the spool, as a line of JSON. One that may \
-         be in the log goes on. It is looked at an eighth of this, or each ten minutes; of a partition with \
-         few records it may be up to an hour late, and never early. Has no effect without \
+         then is not written; it goes to the directory rejected of the spool, as a line of JSON. One that \
+         may be in the log goes on. It is looked at an eighth of this, or each ten minutes; of a partition \
+         with few records it may be up to an hour late, and never early. Has no effect without \
          forebay.spool.dir.",
     ),
     served(

@@ -295,4 +295,8 @@ fn refused(name: &str, error: HeaderError) -> DiskError {
 }
 
 #[cfg(test)]
+#[allow(
+    clippy::single_range_in_vec_init,
+    reason = "one range of positions is meant, not the positions in it"
+)]
 mod tests;

@@ -14,6 +14,9 @@ use crate::disk::Directory;
 const SEGMENT: u64 = 64 << 10;
 const SALT: u64 = 0x5a17;
 
+/// What is wrong with an index.
+type Change = fn(&mut Index);
+
 /// A directory that has not been read yet.
 struct Spool {
     folder: TempDir,
@@ -186,7 +189,7 @@ fn a_segment_with_an_index_is_not_read() {
 
 #[test]
 fn an_index_that_cannot_be_right_is_removed_and_the_segment_read() {
-    let cases: [(&str, fn(&mut Index)); 3] = [
+    let cases: [(&str, Change); 3] = [
         ("of another use of the file", |index| index.salt += 1),
         ("of another segment", |index| index.number += 1),
         ("of a longer one", |index| {

@@ -134,6 +134,10 @@ pub(crate) struct SpoolActor {
     waiting: VecDeque<WaitForSpace>,
     /// What is wrong with the disk.
     trouble: Option<Arc<str>>,
+    /// There was no space for what is to be moved.
+    cramped: bool,
+    /// Bytes of the segments that former processes left.
+    found_bytes: u64,
     clock: Addr<ClockActor>,
     alarm: Alarm,
 }
@@ -157,6 +161,7 @@ impl SpoolActor {
             client_id,
             resumed,
         } = start;
+        let found_bytes = catalog.total_bytes();
         let (started_at, started) = (wall_clock::millis(), now());
         // A clock that is set makes nothing old while the process lives.
         space.time_with(move || {
@@ -195,6 +200,8 @@ impl SpoolActor {
             acked: BTreeMap::new(),
             waiting: VecDeque::new(),
             trouble: None,
+            cramped: false,
+            found_bytes,
             clock,
             alarm: Alarm::default(),
         }
@@ -281,13 +288,21 @@ impl SpoolActor {
             if self.space.has_any() {
                 let _ = waiting.reply.send(Ok(()));
             } else if waiting.deadline <= now {
-                let why = self.trouble.clone();
-                let why = why.unwrap_or_else(|| "the disk is too slow".into());
-                let _ = waiting.reply.send(Err(why));
+                let _ = waiting.reply.send(Err(self.why_no_space()));
             } else if !waiting.reply.is_closed() {
                 self.waiting.push_front(waiting);
                 break;
             }
+        }
+    }
+
+    fn why_no_space(&self) -> Arc<str> {
+        match &self.trouble {
+            Some(why) => Arc::clone(why),
+            None if self.is_full() => {
+                format!("forebay.spool.max.bytes ({}) is reached", self.max_bytes).into()
+            }
+            None => "the disk is too slow".into(),
         }
     }
 

@@ -26,24 +26,29 @@ const MAKE_AGAIN: Duration = Duration::from_secs(1);
 impl SpoolActor {
     /// Has a segment made if none is ready, and there may be one more.
     pub(super) fn make_segment(&mut self) {
-        let total = self.catalog.total_bytes() + self.segment_bytes;
         self.set_reserve();
         let making = self.making.values().any(|(kind, _)| *kind == Kind::Segment);
-        if self.space.ready() > 0 || making {
-            return;
+        let may_be = !self.is_full() || self.may_exceed();
+        if self.space.ready() == 0 && !making && may_be {
+            self.make(Kind::Segment, self.segment_bytes);
         }
-        if total > self.max_bytes {
-            let why = format!("forebay.spool.max.bytes ({}) is reached", self.max_bytes);
-            self.trouble = Some(why.into());
-            return;
-        }
-        self.make(Kind::Segment, self.segment_bytes);
+    }
+
+    /// Whether there may be no more segments.
+    pub(super) fn is_full(&self) -> bool {
+        self.catalog.total_bytes() + self.segment_bytes > self.max_bytes
+    }
+
+    /// Whether there has to be one more than there may be. A process that ended had begun the last one, and
+    /// without any nothing can be moved.
+    fn may_exceed(&self) -> bool {
+        let most = self.max_bytes.max(self.found_bytes);
+        self.cramped && self.catalog.total_bytes() <= most
     }
 
     /// The last segment that there may be is for moves, which make space.
     fn set_reserve(&self) {
-        let total = self.catalog.total_bytes() + self.segment_bytes;
-        self.space.reserve(usize::from(total > self.max_bytes));
+        self.space.reserve(usize::from(self.is_full()));
     }
 
     /// Has the next journal made, with so many bytes at least.
@@ -276,7 +281,7 @@ impl SpoolActor {
     fn next_segment(&mut self, name: &str, file: Arc<dyn StoredFile>, header: FileHeader) {
         let FileHeader { number, salt, .. } = header;
         file.write(0, &header.page(Kind::Segment));
-        self.trouble = None;
+        (self.trouble, self.cramped) = (None, false);
         self.watch(number, name, &file);
         self.catalog.segment(number, header.length, false);
         // Before any caller can begin it.

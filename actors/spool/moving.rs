@@ -31,8 +31,7 @@ impl SpoolActor {
             return;
         }
         self.moving = true;
-        let is_full = self.catalog.total_bytes() + self.segment_bytes > self.max_bytes;
-        let wait = if is_full { LOOK_WHEN_FULL } else { LOOK };
+        let wait = if self.is_full() { LOOK_WHEN_FULL } else { LOOK };
         ctx.run_later(wait, |actor, ctx| actor.move_next(ctx));
     }
 
@@ -117,7 +116,8 @@ impl SpoolActor {
                     actor.move_next(ctx);
                 }
                 Copied::NoSpace => {
-                    actor.moving = true;
+                    (actor.moving, actor.cramped) = (true, true);
+                    actor.make_segment();
                     ctx.run_later(LOOK, |actor, ctx| actor.move_next(ctx));
                 }
                 Copied::Part => {

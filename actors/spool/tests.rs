@@ -91,17 +91,22 @@ struct Spool {
 
 impl Spool {
     fn start(path: &Path) -> Self {
-        Self::start_with(path, Duration::from_secs(3600))
+        Self::start_with(path, MOST, Duration::from_secs(3600))
     }
 
-    fn start_with(path: &Path, max_age: Duration) -> Self {
+    fn start_with(path: &Path, max_bytes: u64, max_age: Duration) -> Self {
         let store: Arc<dyn Store> = Arc::new(Directory::open(path).expect("a directory"));
         let Recovered {
             state,
             catalog,
+            segments,
+            journals,
             next_number,
             ..
-        } = recover(&*store).expect("it is empty");
+        } = recover(&*store).expect("it can be read");
+        for journal in journals {
+            store.remove(&journal).expect("it is there");
+        }
         let told: Arc<Told> = Arc::default();
         let events: Arc<dyn DiskEvents> = Arc::clone(&told) as _;
         let syncer = Syncer::start(Arc::clone(&events)).expect("a thread");
@@ -116,6 +121,9 @@ impl Spool {
         let journal = JournalWriter::begin(Arc::clone(&file) as _, header, state).expect("it fits");
         written.add(next_number, syncer.queue().watch(&name, file));
         let space = Space::new();
+        for slot in catalog.slots() {
+            space.resume(slot, catalog.end(slot));
+        }
         let start = SpoolStart {
             maker: Maker::start(store, SEGMENT, 1, events).expect("a thread"),
             syncer,
@@ -123,10 +131,10 @@ impl Spool {
             space: Arc::clone(&space),
             catalog,
             journal,
-            segments: BTreeMap::new(),
+            segments,
             next_number: next_number + 1,
             segment_bytes: SEGMENT,
-            max_bytes: MOST,
+            max_bytes,
             max_age,
             machine: false,
             rng: SmallRng::seed_from_u64(3),
@@ -162,22 +170,23 @@ impl Spool {
     }
 
     async fn wait_for_space(&self) {
+        let space = self.space_within(Duration::from_secs(20)).await;
+        space.expect("space");
+    }
+
+    fn space_within(&self, within: Duration) -> impl Future<Output = Result<(), Arc<str>>> + use<> {
         let (reply, answered) = oneshot::channel();
-        self.spool.do_send(WaitForSpace {
-            deadline: now() + Duration::from_secs(20),
-            reply,
-        });
-        answered.await.expect("an answer").expect("space");
+        let deadline = now() + within;
+        self.spool.do_send(WaitForSpace { deadline, reply });
+        async { answered.await.expect("an answer") }
     }
 
     /// Appends a batch of one record. Both seats leave their chunks when they are asked to.
     async fn append_leaving(&mut self, seat: &mut Seat, other: &mut Seat) {
         while !seat.make_room(1100) {
-            let (reply, answered) = oneshot::channel();
-            let deadline = now() + Duration::from_secs(20);
-            self.spool.do_send(WaitForSpace { deadline, reply });
+            let space = self.space_within(Duration::from_secs(20));
             tokio::select! {
-                answer = answered => answer.expect("an answer").expect("space"),
+                answer = space => answer.expect("space"),
                 _ = self.expired.recv() => {
                     seat.leave();
                     other.leave();
@@ -310,6 +319,44 @@ fn recover_all(path: &Path, count: u64) -> Recovered {
     recovered
 }
 
+/// All segments that there may be are full, one partition takes nothing, and the other one has all acked.
+#[test]
+fn a_full_spool_that_is_started_anew_is_freed() {
+    let folder = tempdir().expect("a folder");
+    let path = folder.path().to_owned();
+    let kept = System::new().block_on(async {
+        let spool = Spool::start(&path);
+        spool.wait_for_space().await;
+        let [mut dead, mut live] = [0, 1].map(|slot| Seat::new(Arc::clone(&spool.space), slot));
+        let full = loop {
+            if live.next_position() % 100 == 0 && dead.make_room(1100) {
+                spool.append(&mut dead).await;
+            }
+            if live.make_room(1100) {
+                spool.append(&mut live).await;
+            } else if let Err(why) = spool.space_within(Duration::from_millis(500)).await {
+                break why;
+            }
+        };
+        assert!(full.contains("forebay.spool.max.bytes"), "{full}");
+        let end = live.next_position() as i32;
+        let kept = dead.next_position();
+        drop((dead, live));
+        spool.settle(1, 0, end, Fate::Acked(0));
+        spool.spool.send(Stop).await.expect("it lives");
+        kept
+    });
+    // The last one was for copies, and goes.
+    let max_bytes = MOST - SEGMENT;
+    System::new().block_on(async {
+        let mut spool = Spool::start_with(&path, max_bytes, Duration::from_secs(3600));
+        spool.wait_for_space().await;
+        assert_eq!(spool.read_back(0, kept).await.len() as u64, kept);
+        spool.spool.send(Stop).await.expect("it lives");
+    });
+    recover_all(&path, kept);
+}
+
 #[test]
 fn each_segment_that_is_closed_gets_an_index() {
     let folder = tempdir().expect("a folder");
@@ -321,7 +368,7 @@ fn each_segment_that_is_closed_gets_an_index() {
         while seat.next_position() < 5 * SEGMENT / 2 / 1100 {
             spool.append(&mut seat).await;
         }
-        let names = recover_names(&path).into_iter().take(2);
+        let names = segment_names(&path).into_iter().take(2);
         let number = |name: String| parse_name(&name).expect("a name of ours").1;
         let closed: Vec<_> = names.map(number).collect();
         for number in &closed {
@@ -398,7 +445,7 @@ fn a_record_is_too_old_when_it_has_waited_for_longer_and_not_before() {
     let folder = tempdir().expect("a folder");
     System::new().block_on(async {
         let max_age = Duration::from_millis(400);
-        let mut spool = Spool::start_with(folder.path(), max_age);
+        let mut spool = Spool::start_with(folder.path(), MOST, max_age);
         spool.spool.do_send(SlotTaken {
             slot: 1,
             who: Arc::clone(&spool.peer),
@@ -437,7 +484,7 @@ fn a_segment_that_is_being_read_is_not_given_back() {
         for _ in 0..SEGMENT / 1000 {
             spool.append(&mut seat).await;
         }
-        let first = recover_names(&path);
+        let first = segment_names(&path);
         assert!(first.len() >= 2, "{first:?}");
         let reader = spool
             .spool
@@ -449,16 +496,16 @@ fn a_segment_that_is_being_read_is_not_given_back() {
         seat.leave();
         spool.settle(0, 0, count as i32, Fate::Acked(0));
         tokio::time::sleep(Duration::from_millis(300)).await;
-        assert!(recover_names(&path).contains(&first[0]), "it is read");
+        assert!(segment_names(&path).contains(&first[0]), "it is read");
         drop(reader);
         tokio::time::sleep(Duration::from_millis(300)).await;
-        assert!(!recover_names(&path).contains(&first[0]), "nobody reads it");
+        assert!(!segment_names(&path).contains(&first[0]), "nobody reads it");
         spool.spool.do_send(Stop);
     });
 }
 
 /// The names of segments.
-fn recover_names(path: &Path) -> Vec<String> {
+fn segment_names(path: &Path) -> Vec<String> {
     let files = std::fs::read_dir(path).expect("it is there");
     let names = files.map(|it| {
         it.expect("a file")
@@ -466,7 +513,7 @@ fn recover_names(path: &Path) -> Vec<String> {
             .to_string_lossy()
             .into_owned()
     });
-    let is_segment = |name: &String| name.starts_with("segment-") && !name.ends_with(".index");
+    let is_segment = |name: &String| matches!(parse_name(name), Some((Kind::Segment, _)));
     let mut names: Vec<_> = names.filter(is_segment).collect();
     names.sort();
     names

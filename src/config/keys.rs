@@ -403,9 +403,10 @@ const GENERAL: &[Key] = &[
         "forebay.spool.max.bytes",
         bytes(0, i64::MAX, "a size cannot be negative, and it is a 64-bit number"),
         Some("10737418240"),
-        "Upper bound of the spool on the disk, in bytes. When it is used up, callers wait up to \
-         max.block.ms. At least three times forebay.spool.segment.bytes. Has no effect without \
-         forebay.spool.dir.",
+        "Upper bound of the spool's segments on the disk, in bytes. When it is used up, callers wait up to \
+         max.block.ms. Beside them are up to three spare files of forebay.spool.segment.bytes, the journal, \
+         and what is rejected or damaged. At least three times forebay.spool.segment.bytes. Has no effect \
+         without forebay.spool.dir.",
     ),
     served(
         "forebay.spool.max.age.ms",

@@ -60,9 +60,19 @@ pub struct Space {
     clock: OnceLock<Box<dyn Fn() -> i64 + Send + Sync>>,
 }
 
+/// The segment that is being filled.
+struct Active {
+    segment: EmptySegment,
+    /// Where the next chunk begins.
+    at: usize,
+    /// It was the last one that was ready, and copies took it. Until another is ready it is for copies alone:
+    /// callers would fill it, and what makes space would find none.
+    for_copies: bool,
+}
+
 #[derive(Default)]
 struct Inner {
-    active: Option<(EmptySegment, usize)>,
+    active: Option<Active>,
     ready: VecDeque<EmptySegment>,
     events: Vec<SpaceEvent>,
     /// The slots that the journal has, with the position of the next record. Nothing is copied for others.
@@ -110,7 +120,11 @@ impl Space {
 
     /// Another segment is ready.
     pub fn add(&self, segment: EmptySegment) {
-        self.inner().ready.push_back(segment);
+        let mut inner = self.inner();
+        inner.ready.push_back(segment);
+        if let Some(active) = &mut inner.active {
+            active.for_copies = false;
+        }
     }
 
     /// Segments that are ready and not begun.
@@ -121,7 +135,8 @@ impl Space {
     /// Whether a chunk can be begun, unless it is to be very long.
     pub fn has_any(&self) -> bool {
         let inner = self.inner();
-        inner.active.is_some() || inner.ready.len() > inner.reserved
+        let active = inner.active.as_ref();
+        active.map_or(inner.ready.len() > inner.reserved, |it| !it.for_copies)
     }
 
     /// Keeps so many of the segments that are ready for copies: without any a full spool could not free what
@@ -148,7 +163,7 @@ impl Space {
     /// The segment takes no more: its disk has failed. All partitions leave their chunks.
     pub fn give_up(&self, number: u64) {
         let mut inner = self.inner();
-        let is_it = |active: &mut (EmptySegment, usize)| active.0.number == number;
+        let is_it = |active: &mut Active| active.segment.number == number;
         if inner.active.take_if(is_it).is_some() {
             inner.events.push(SpaceEvent::Left(number));
         }
@@ -247,7 +262,8 @@ impl Inner {
         position: u64,
         (batch, time): (Option<Batch>, i64),
     ) -> Option<(u64, Chunk)> {
-        if self.closed || !self.slots.contains_key(&slot) {
+        let for_copies = self.active.as_ref().is_some_and(|active| active.for_copies);
+        if self.closed || for_copies || !self.slots.contains_key(&slot) {
             return None;
         }
         let (segment, place) = self.place((wanted, least), self.reserved, time)?;
@@ -290,17 +306,21 @@ impl Inner {
         kept: usize,
         begun: i64,
     ) -> Option<(u64, Place)> {
-        let room = |active: &(EmptySegment, usize)| active.0.region.len().saturating_sub(active.1);
+        let room = |active: &Active| active.segment.region.len().saturating_sub(active.at);
         if let Some(full) = self.active.take_if(|active| room(active) < least) {
-            self.events.push(SpaceEvent::Left(full.0.number));
+            self.events.push(SpaceEvent::Left(full.segment.number));
         }
         if self.active.is_none() {
             if self.ready.len() <= kept {
                 return None;
             }
-            self.active = Some((self.ready.pop_front()?, PAGE));
+            self.active = Some(Active {
+                segment: self.ready.pop_front()?,
+                at: PAGE,
+                for_copies: self.ready.len() < self.reserved,
+            });
         }
-        let (segment, at) = self.active.as_ref()?;
+        let Active { segment, at, .. } = self.active.as_ref()?;
         let left = segment.region.len().checked_sub(*at)?;
         let length = wanted.max(least).min(left) / chunk::ALIGN * chunk::ALIGN;
         let place = Place {
@@ -315,8 +335,8 @@ impl Inner {
 
     /// A chunk was begun at the place.
     fn take(&mut self, length: u32) {
-        if let Some((_, at)) = &mut self.active {
-            *at += length as usize;
+        if let Some(active) = &mut self.active {
+            active.at += length as usize;
         }
     }
 }

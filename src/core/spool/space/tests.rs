@@ -91,19 +91,35 @@ fn the_reserved_segment_is_for_copies() {
     assert!(space.begin_copy(256, 7, 40, (None, 0)).is_none());
 }
 
+/// Callers would fill it, and the copies that free another one would find no space.
 #[test]
-fn what_is_left_of_the_reserved_segment_is_for_all() {
-    let space = space(&[1, 3]);
+fn the_rest_of_the_reserved_segment_is_for_copies_until_another_is_ready() {
+    let space = space(&[1, 4]);
     space.reserve(1);
     assert_eq!(begin(&space), Some(0));
-    let (segment, copy) = space.begin_copy(256, 7, 40, (None, 5)).expect("space");
+    let begin_copy = || space.begin_copy(256, 7, 40, (None, 5)).expect("space");
+    let (segment, copy) = begin_copy();
     assert_eq!(copy.used().begun, 5);
     space.end_copy(segment, &copy);
+    assert_eq!((begin(&space), space.has_any()), (None, false));
+    assert_eq!(begin_copy().0, 1);
+    space.add(self::segment(2, 1));
+    assert!(space.has_any());
     assert_eq!(
         (begin(&space), begin(&space), begin(&space)),
         (Some(1), Some(1), None)
     );
     assert_eq!(space.next_position(7), 0, "a copy moves no positions");
+}
+
+#[test]
+fn copies_leave_to_callers_what_they_began_themselves() {
+    let space = space(&[3, 1]);
+    space.reserve(1);
+    assert_eq!(begin(&space), Some(0));
+    let copy = space.begin_copy(256, 7, 40, (None, 0));
+    assert_eq!(copy.map(|(segment, _)| segment), Some(0));
+    assert_eq!((begin(&space), begin(&space)), (Some(0), None));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use actix::prelude::*;
 
-use super::guard::{Guard, Guarded, On, guarded, watch_over};
+use super::guard::{self, Guard, Guarded, On, guarded};
 use super::messages::{Sleeper, Stop, Tick, WakeAt};
 use super::now;
 
@@ -113,13 +113,9 @@ impl ClockActor {
         }
         let at = next.at;
         let wait = at.saturating_duration_since(now());
-        let handle = ctx.run_later(wait, |clock, ctx| {
-            watch_over(clock, ctx, |clock, ctx| {
-                clock.timer = None;
-                #[cfg(feature = "internals")]
-                super::guard::faults::strike::<Self, super::guard::faults::Timer>();
-                clock.send_due_ticks(ctx);
-            });
+        let handle = guard::later(ctx, wait, |clock: &mut Self, ctx| {
+            clock.timer = None;
+            clock.send_due_ticks(ctx);
         });
         self.timer = Some((at, handle));
     }

@@ -225,6 +225,21 @@ pub(crate) fn spawn<A: Guarded, F: Future + 'static>(
     }))
 }
 
+/// Calls `work` with the actor after a while. A panic in it restarts the actor.
+pub(crate) fn later<A: Guarded>(
+    ctx: &mut Context<A>,
+    wait: Duration,
+    work: impl FnOnce(&mut A, &mut Context<A>) + 'static,
+) -> SpawnHandle {
+    ctx.run_later(wait, |actor, ctx| {
+        watch_over(actor, ctx, |actor, ctx| {
+            #[cfg(feature = "internals")]
+            faults::strike::<A, faults::Timer>();
+            work(actor, ctx);
+        });
+    })
+}
+
 fn restarted(guard: &Guard, why: Arc<str>, kept: usize, began: Instant) {
     let took = now().saturating_duration_since(began);
     tracing::error!(component = %guard.component, panic = %why, kept, ?took, "a component panicked and restarted");

@@ -28,7 +28,7 @@ use crate::disk::{DiskEvent, Maker, SegmentFile, Syncer, Written};
 use crate::intake::wall_clock;
 use counts::Counts;
 use reading::{Part, Plan, aside, read};
-use rejected::{Lines, Rejecting};
+use rejected::Rejections;
 
 /// Acked records are noted so late at most. What a crash keeps the journal from hearing is found in the log.
 const NOTE_ACKED: Duration = Duration::from_millis(100);
@@ -121,17 +121,20 @@ pub(crate) struct SpoolActor {
     /// Records were settled or segments filled since it was looked for the last time.
     settled: bool,
     /// Copies that the disk may not have yet, and their segments.
-    copies: Vec<(u64, ChunkUse)>,
+    copies: VecDeque<(u64, ChunkUse)>,
+    /// How many copies there were, and how many of them count where they are now.
+    copied: u64,
+    handed_over: u64,
     /// Segments with records that cannot be read.
     unmovable: BTreeSet<u64>,
     /// Records that are rejected, and not told of yet.
-    rejecting: VecDeque<Rejecting>,
-    /// Those lines of the first of them that are on their way.
-    lines: Option<Lines>,
+    rejections: Rejections,
     /// Acked records that the journal does not have yet: the positions, and the offset behind them.
     acked: BTreeMap<u32, (Range<u64>, i64)>,
     /// Callers who wait for space.
     waiting: VecDeque<WaitForSpace>,
+    /// How often this actor has restarted. What began before and is not waited for ends.
+    round: u64,
     /// What is wrong with the disk.
     trouble: Option<Arc<str>>,
     /// There was no space for what is to be moved.
@@ -193,12 +196,14 @@ impl SpoolActor {
             indexes: BTreeMap::new(),
             moving: false,
             settled: true,
-            rejecting: VecDeque::new(),
-            lines: None,
-            copies: Vec::new(),
+            copies: VecDeque::new(),
+            copied: 0,
+            handed_over: 0,
             unmovable: BTreeSet::new(),
+            rejections: Rejections::default(),
             acked: BTreeMap::new(),
             waiting: VecDeque::new(),
+            round: 0,
             trouble: None,
             cramped: false,
             found_bytes,
@@ -262,7 +267,8 @@ impl SpoolActor {
                         file.chunks.push(used);
                         file.accepted.extend(accepted);
                     }
-                    self.copies.push((segment, used));
+                    self.copies.push_back((segment, used));
+                    self.copied += 1;
                 }
                 SpaceEvent::Left(segment) => {
                     self.settled = true;
@@ -276,6 +282,7 @@ impl SpoolActor {
         self.close_segments(left, ctx);
         self.free(free, ctx);
         self.make_segment();
+        self.see_to_journal();
         self.counts.bytes(self.catalog.total_bytes());
         self.move_soon(ctx);
         self.serve();
@@ -330,7 +337,7 @@ impl SpoolActor {
                 // Another file takes the place of the one that failed, and is synced instead.
                 Err(why) => {
                     tracing::warn!(%why, "the spool could not be synced");
-                    ctx.run_later(SYNC_AGAIN, move |actor, ctx| {
+                    guard::later(ctx, SYNC_AGAIN, move |actor: &mut Self, ctx| {
                         actor.when_synced_boxed(ctx, then);
                     });
                 }
@@ -340,10 +347,22 @@ impl SpoolActor {
 
     fn write(&mut self, entry: &Entry) {
         self.overflowed |= !self.journal.write(entry);
-        let making = self.making.values().any(|(kind, _)| *kind == Kind::Journal);
-        if self.journal.is_half_full() && !making {
-            self.make_journal(journal_bytes(self.segment_bytes));
-        }
+        self.see_to_journal();
+    }
+
+    /// Does something after a while, unless this actor restarts meanwhile.
+    fn later(
+        &self,
+        ctx: &mut Context<Self>,
+        wait: Duration,
+        work: impl FnOnce(&mut Self, &mut Context<Self>) + 'static,
+    ) {
+        let round = self.round;
+        guard::later(ctx, wait, move |actor: &mut Self, ctx| {
+            if actor.round == round {
+                work(actor, ctx);
+            }
+        });
     }
 
     fn set_alarm(&mut self, ctx: &mut Context<Self>) {
@@ -417,13 +436,16 @@ impl Guarded for SpoolActor {
     }
 
     /// What was lost with a message is asked for again: by partitions, by those who wait for space, and here.
-    /// A file that was made for nobody is removed by the next start.
     fn restart(&mut self, ctx: &mut Context<Self>) -> usize {
         self.alarm = Alarm::default();
-        self.making.clear();
-        self.indexes.clear();
+        self.round += 1;
+        self.unmake();
         self.free(self.catalog.free(), ctx);
-        (self.moving, self.lines) = (false, None);
+        self.close_segments(self.without_index(), ctx);
+        self.moving = false;
+        self.settled = true;
+        self.hand_over(ctx, |_, _| {});
+        self.look_for_old(ctx);
         // It looks, too.
         self.reject_next(ctx);
         self.set_alarm(ctx);
@@ -529,7 +551,7 @@ impl On<DiskTold> for SpoolActor {
                 }
             }
             DiskEvent::Renamed { .. } => {}
-            DiskEvent::Appended { name, done } => self.appended(&name, done, ctx),
+            DiskEvent::Appended { name, number, done } => self.appended(&name, number, done, ctx),
             DiskEvent::NoSpare { error } => tracing::warn!(%error, "the spool has no spare file"),
             DiskEvent::SyncFailed { name, error } => {
                 tracing::error!(%error, name = &*name, "what was written last to the spool is in doubt");

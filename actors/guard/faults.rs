@@ -21,8 +21,8 @@ pub fn at_none() {
     EACH.set(None);
 }
 
-/// Names for what is not a message: a future of an actor, the handling of its output, the clock's
-/// timer, the connection's task.
+/// Names for what is not a message: a future of an actor, the handling of its output, a timer, the
+/// connection's task.
 pub(crate) struct Spawned;
 pub(crate) struct Finished;
 pub(crate) struct Timer;

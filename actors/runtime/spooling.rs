@@ -7,6 +7,7 @@ use actix::prelude::*;
 use uuid::Uuid;
 
 use super::RuntimeActor;
+use crate::actors::guard;
 use crate::actors::messages::{OpenSlot, Spill};
 use crate::actors::partition::SpoolSlot;
 use crate::core::cluster::{Leader, TopicView};
@@ -91,7 +92,7 @@ impl RuntimeActor {
     /// has records and no leader.
     fn want_remembered(&mut self, mut topics: Vec<Arc<str>>, ctx: &mut Context<Self>) {
         topics.iter().for_each(|topic| self.want(topic));
-        ctx.run_later(ASK_AGAIN, move |actor, ctx| {
+        guard::later(ctx, ASK_AGAIN, move |actor: &mut Self, ctx| {
             topics.retain(|topic| {
                 let mut entries = actor.partitions.get(topic).into_iter().flatten();
                 entries.any(|it| !it.has_leader() && it.route.holds_records())
@@ -113,7 +114,7 @@ impl RuntimeActor {
             return;
         }
         if !std::mem::replace(&mut spooling.spilling, true) {
-            ctx.run_later(SPILL, |actor, ctx| actor.spill_again(ctx));
+            guard::later(ctx, SPILL, |actor: &mut Self, ctx| actor.spill_again(ctx));
         }
     }
 

@@ -14,7 +14,7 @@ const SELDOM: Duration = Duration::from_secs(600);
 impl SpoolActor {
     pub(super) fn look_for_old(&self, ctx: &mut Context<Self>) {
         let wait = (self.max_age / 8).clamp(Duration::from_millis(100), SELDOM);
-        ctx.run_later(wait, |actor, ctx| {
+        self.later(ctx, wait, |actor, ctx| {
             actor.look(ctx);
             actor.expire();
             actor.look_for_old(ctx);

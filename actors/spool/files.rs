@@ -51,8 +51,16 @@ impl SpoolActor {
         self.space.reserve(usize::from(self.is_full()));
     }
 
+    /// Has the next journal made, if it is time for it.
+    pub(super) fn see_to_journal(&mut self) {
+        let making = self.making.values().any(|(kind, _)| *kind == Kind::Journal);
+        if (self.overflowed || self.journal.is_half_full()) && !making {
+            self.make_journal(JOURNAL);
+        }
+    }
+
     /// Has the next journal made, with so many bytes at least.
-    pub(super) fn make_journal(&mut self, least: u64) {
+    fn make_journal(&mut self, least: u64) {
         let len = JournalWriter::len_for(self.journal.state(), least);
         self.make(Kind::Journal, len);
     }
@@ -63,6 +71,20 @@ impl SpoolActor {
         self.making.insert(number, (kind, self.rng.random()));
         let name = file_name(kind, number);
         self.order(FileOrder::Make { name, len });
+    }
+
+    /// Whether files that are being made are told of is not known any more. So they go, and others are made.
+    /// An index may be missing.
+    pub(super) fn unmake(&mut self) {
+        let making = std::mem::take(&mut self.making);
+        for (number, (kind, salt)) in making {
+            if kind == Kind::Index {
+                self.making.insert(number, (kind, salt));
+            } else {
+                let name = file_name(kind, number);
+                self.order(FileOrder::Remove { name });
+            }
+        }
     }
 
     /// Nothing is written to these any more, unless a chunk of them is being filled: they get an index when
@@ -84,8 +106,7 @@ impl SpoolActor {
 
     /// Segments that were read because they had no index get one.
     pub(super) fn index_found(&mut self, ctx: &mut Context<Self>) {
-        let without = self.segments.iter().filter(|(_, it)| !it.indexed);
-        let without: Vec<_> = without.map(|(number, _)| *number).collect();
+        let without = self.without_index();
         for number in &without {
             // The machine may not have what the former process wrote to it.
             if let Some(segment) = self.segments.get(number) {
@@ -94,6 +115,11 @@ impl SpoolActor {
             }
         }
         self.close_segments(without, ctx);
+    }
+
+    pub(super) fn without_index(&self) -> Vec<u64> {
+        let without = self.segments.iter().filter(|(_, it)| !it.indexed);
+        without.map(|(number, _)| *number).collect()
     }
 
     fn make_index(&mut self, number: u64) {
@@ -185,7 +211,7 @@ impl SpoolActor {
     /// find other records in it.
     fn give_back(&mut self, number: u64, segment: SegmentFile, ctx: &mut Context<Self>) {
         if Arc::strong_count(&segment.file) > 1 {
-            ctx.run_later(READ_AGAIN, move |actor, ctx| {
+            guard::later(ctx, READ_AGAIN, move |actor: &mut Self, ctx| {
                 actor.give_back(number, segment, ctx);
             });
             return;
@@ -224,20 +250,23 @@ impl SpoolActor {
 
     /// Nothing is written to the file any more. What it was for goes to another one.
     pub(super) fn give_up(&mut self, name: &str) {
-        match parse_name(name) {
-            Some((Kind::Journal, number)) if number == self.journal.number() => {
-                self.written.remove(number);
+        let Some((kind, number)) = parse_name(name) else {
+            return;
+        };
+        // Of a former journal the next one has all.
+        self.written.remove(number);
+        match kind {
+            Kind::Journal if number == self.journal.number() => {
                 self.overflowed = true;
-                self.make_journal(JOURNAL);
+                self.see_to_journal();
             }
-            Some((Kind::Segment, number)) => {
+            Kind::Segment => {
                 if let Some(segment) = self.segments.get_mut(&number) {
                     segment.failed = true;
-                    self.written.remove(number);
                     self.space.give_up(number);
                 }
             }
-            _ => {}
+            Kind::Journal | Kind::Index => {}
         }
     }
 
@@ -262,8 +291,7 @@ impl SpoolActor {
             Err(why) => {
                 tracing::error!(%why, name, "a file of the spool cannot be made");
                 self.trouble = Some(why.to_string().into());
-                ctx.run_later(MAKE_AGAIN, |actor, ctx| actor.look(ctx));
-                return;
+                return self.later(ctx, MAKE_AGAIN, |actor, ctx| actor.look(ctx));
             }
         };
         let header = FileHeader {
@@ -306,9 +334,12 @@ impl SpoolActor {
         let name = file_name(Kind::Journal, header.number);
         self.watch(header.number, &name, &file);
         if !self.journal.go_on(file as _, header) {
+            // It is too short, or its disk fails already.
+            self.written.remove(header.number);
+            self.order(FileOrder::Remove { name });
             return self.make_journal(2 * header.length);
         }
-        self.overflowed = false;
+        (self.overflowed, self.trouble) = (false, None);
         for then in std::mem::take(&mut self.delayed) {
             self.when_synced_boxed(ctx, then);
         }

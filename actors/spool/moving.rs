@@ -13,7 +13,8 @@ use super::SpoolActor;
 use super::reading::Part;
 use crate::actors::guard;
 use crate::actors::messages::ExpireBefore;
-use crate::core::spool::{Copied, Move, ReadChunk, Space, copy};
+use crate::core::spool::{Copied, Kind, Move, ReadChunk, Space, copy};
+use crate::disk::file_name;
 
 /// How often it is looked for what to move.
 const LOOK: Duration = Duration::from_secs(1);
@@ -32,7 +33,7 @@ impl SpoolActor {
         }
         self.moving = true;
         let wait = if self.is_full() { LOOK_WHEN_FULL } else { LOOK };
-        ctx.run_later(wait, |actor, ctx| actor.move_next(ctx));
+        self.later(ctx, wait, |actor, ctx| actor.move_next(ctx));
     }
 
     /// Moves the records of one segment. Not more than one is moved at a time.
@@ -47,11 +48,23 @@ impl SpoolActor {
             self.moving = false;
             return;
         };
-        let segment = next.segment;
+        let (segment, round) = (next.segment, self.round);
         let (parts, space) = (self.parts_of(&next), Arc::clone(&self.space));
         let copying = tokio::task::spawn_blocking(move || copy_parts(&space, parts));
         guard::spawn(ctx, copying, move |actor: &mut Self, copied, ctx| {
-            actor.copied(segment, copied.unwrap_or(Copied::Part), ctx);
+            let copied = copied.unwrap_or(Copied::Part);
+            if copied == Copied::Part && actor.unmovable.insert(segment) {
+                let name = file_name(Kind::Segment, segment);
+                tracing::error!(
+                    name,
+                    "records of the spool cannot be copied, and keep their file"
+                );
+            }
+            actor.hand_over(ctx, move |actor, ctx| {
+                if actor.round == round {
+                    actor.go_on(copied, ctx);
+                }
+            });
         });
     }
 
@@ -83,14 +96,22 @@ impl SpoolActor {
         parts.collect()
     }
 
-    /// What could be copied is in other chunks, and counts there once the disk has it.
-    fn copied(&mut self, segment: u64, copied: Copied, ctx: &mut Context<Self>) {
-        if copied == Copied::Part {
-            self.unmovable.insert(segment);
-        }
+    /// What was copied counts where it is now, once the disk has it. Then something is done.
+    pub(super) fn hand_over(
+        &mut self,
+        ctx: &mut Context<Self>,
+        then: impl FnOnce(&mut Self, &mut Context<Self>) + 'static,
+    ) {
         self.look(ctx);
-        let copies = std::mem::take(&mut self.copies);
+        let until = self.copied;
         self.when_synced(ctx, move |actor, ctx| {
+            let count = until.saturating_sub(actor.handed_over);
+            actor.handed_over += count;
+            let count = usize::try_from(count).unwrap_or(usize::MAX);
+            let copies: Vec<_> = actor
+                .copies
+                .drain(..count.min(actor.copies.len()))
+                .collect();
             let (mut free, mut to) = (Vec::new(), Vec::new());
             for (segment, used) in copies {
                 let file = actor.segments.get(&segment);
@@ -104,28 +125,28 @@ impl SpoolActor {
             }
             free.sort_unstable();
             free.dedup();
-            actor
-                .unmovable
-                .retain(|number| actor.segments.contains_key(number));
+            let there = &actor.segments;
+            actor.unmovable.retain(|number| there.contains_key(number));
             actor.close_segments(to, ctx);
-            actor.moving = false;
             actor.free(free, ctx);
-            match copied {
-                Copied::All => {
-                    actor.moving = true;
-                    actor.move_next(ctx);
-                }
-                Copied::NoSpace => {
-                    (actor.moving, actor.cramped) = (true, true);
-                    actor.make_segment();
-                    ctx.run_later(LOOK, |actor, ctx| actor.move_next(ctx));
-                }
-                Copied::Part => {
-                    actor.settled = true;
-                    actor.move_soon(ctx);
-                }
-            }
+            then(actor, ctx);
         });
+    }
+
+    /// Looks for what to move next.
+    fn go_on(&mut self, copied: Copied, ctx: &mut Context<Self>) {
+        match copied {
+            Copied::All => self.move_next(ctx),
+            Copied::NoSpace => {
+                self.cramped = true;
+                self.make_segment();
+                self.later(ctx, LOOK, |actor, ctx| actor.move_next(ctx));
+            }
+            Copied::Part => {
+                (self.moving, self.settled) = (false, true);
+                self.move_soon(ctx);
+            }
+        }
     }
 }
 

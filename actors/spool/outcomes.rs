@@ -53,7 +53,7 @@ impl SpoolActor {
         let (mut free, mut told) = (Vec::new(), Vec::new());
         for record in records {
             let (position, count) = (record.position, record.count.unsigned_abs());
-            let positions = position..position + u64::from(count);
+            let positions = record.positions();
             let mut floor = 0;
             if let Fate::Acked(offset) = record.fate {
                 floor = offset.saturating_add(count.into());

@@ -1,3 +1,5 @@
+mod restarts;
+
 use std::path::Path;
 
 use rand::SeedableRng;
@@ -95,7 +97,11 @@ impl Spool {
     }
 
     fn start_with(path: &Path, max_bytes: u64, max_age: Duration) -> Self {
-        let store: Arc<dyn Store> = Arc::new(Directory::open(path).expect("a directory"));
+        let store = Directory::open(path).expect("a directory");
+        Self::on(Arc::new(store), max_bytes, max_age)
+    }
+
+    fn on(store: Arc<dyn Store>, max_bytes: u64, max_age: Duration) -> Self {
         let Recovered {
             state,
             catalog,
@@ -104,9 +110,6 @@ impl Spool {
             next_number,
             ..
         } = recover(&*store).expect("it can be read");
-        for journal in journals {
-            store.remove(&journal).expect("it is there");
-        }
         let told: Arc<Told> = Arc::default();
         let events: Arc<dyn DiskEvents> = Arc::clone(&told) as _;
         let syncer = Syncer::start(Arc::clone(&events)).expect("a thread");
@@ -119,7 +122,11 @@ impl Spool {
         let name = file_name(Kind::Journal, next_number);
         let file = store.create(&name, JOURNAL).expect("there is space");
         let journal = JournalWriter::begin(Arc::clone(&file) as _, header, state).expect("it fits");
+        file.sync().expect("it can be synced");
         written.add(next_number, syncer.queue().watch(&name, file));
+        for journal in journals {
+            store.remove(&journal).expect("it is there");
+        }
         let space = Space::new();
         for slot in catalog.slots() {
             space.resume(slot, catalog.end(slot));
@@ -141,7 +148,7 @@ impl Spool {
             client_id: "test".into(),
             resumed: 7,
         };
-        let watch = Watch::new(5, Duration::from_secs(60), None);
+        let watch = Watch::new(u32::MAX, Duration::from_secs(60), None);
         let clock = ClockActor::new(watch.guard(Component::Clock)).start();
         let spool = SpoolActor::new(start, clock, watch.guard(Component::Spool)).start();
         told.0.set(spool.clone()).expect("once");
@@ -255,6 +262,12 @@ impl Spool {
     }
 }
 
+fn run<T>(test: impl Future<Output = T>) -> T {
+    let within = Duration::from_secs(120);
+    let result = System::new().block_on(async { tokio::time::timeout(within, test).await });
+    result.expect("it does not hang")
+}
+
 fn bytes_in(path: &Path) -> u64 {
     let files = std::fs::read_dir(path).expect("it is there");
     let lens = files.map(|it| it.expect("a file").metadata().map_or(0, |it| it.len()));
@@ -266,7 +279,7 @@ fn bytes_in(path: &Path) -> u64 {
 fn a_partition_that_takes_nothing_pins_no_disk() {
     let folder = tempdir().expect("a folder");
     let path = folder.path().to_owned();
-    let kept = System::new().block_on(async {
+    let kept = run(async {
         let mut spool = Spool::start(&path);
         spool.wait_for_space().await;
         for slot in 0..2 {
@@ -324,7 +337,7 @@ fn recover_all(path: &Path, count: u64) -> Recovered {
 fn a_full_spool_that_is_started_anew_is_freed() {
     let folder = tempdir().expect("a folder");
     let path = folder.path().to_owned();
-    let kept = System::new().block_on(async {
+    let kept = run(async {
         let spool = Spool::start(&path);
         spool.wait_for_space().await;
         let [mut dead, mut live] = [0, 1].map(|slot| Seat::new(Arc::clone(&spool.space), slot));
@@ -348,7 +361,7 @@ fn a_full_spool_that_is_started_anew_is_freed() {
     });
     // The last one was for copies, and goes.
     let max_bytes = MOST - SEGMENT;
-    System::new().block_on(async {
+    run(async {
         let mut spool = Spool::start_with(&path, max_bytes, Duration::from_secs(3600));
         spool.wait_for_space().await;
         assert_eq!(spool.read_back(0, kept).await.len() as u64, kept);
@@ -361,7 +374,7 @@ fn a_full_spool_that_is_started_anew_is_freed() {
 fn each_segment_that_is_closed_gets_an_index() {
     let folder = tempdir().expect("a folder");
     let path = folder.path().to_owned();
-    let (closed, count) = System::new().block_on(async {
+    let (closed, count) = run(async {
         let spool = Spool::start(&path);
         spool.wait_for_space().await;
         let mut seat = Seat::new(Arc::clone(&spool.space), 0);
@@ -393,7 +406,7 @@ fn each_segment_that_is_closed_gets_an_index() {
 fn a_rejected_record_is_in_a_file_before_it_is_told() {
     let folder = tempdir().expect("a folder");
     let path = folder.path().to_owned();
-    System::new().block_on(async {
+    run(async {
         let mut spool = Spool::start(&path);
         spool.wait_for_space().await;
         let mut seat = Seat::new(Arc::clone(&spool.space), 1);
@@ -440,10 +453,21 @@ fn a_rejected_record_is_in_a_file_before_it_is_told() {
     });
 }
 
+/// The lines of all files with records that are rejected.
+fn rejected_in(path: &Path) -> Vec<serde_json::Value> {
+    let files = std::fs::read_dir(path.join("rejected")).expect("it is there");
+    let texts = files.map(|it| std::fs::read_to_string(it.expect("a file").path()));
+    let texts: Vec<_> = texts.map(|text| text.expect("text")).collect();
+    let lines = texts.iter().flat_map(|text| text.lines());
+    lines
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect()
+}
+
 #[test]
 fn a_record_is_too_old_when_it_has_waited_for_longer_and_not_before() {
     let folder = tempdir().expect("a folder");
-    System::new().block_on(async {
+    run(async {
         let max_age = Duration::from_millis(400);
         let mut spool = Spool::start_with(folder.path(), MOST, max_age);
         spool.spool.do_send(SlotTaken {
@@ -477,7 +501,7 @@ fn a_record_is_too_old_when_it_has_waited_for_longer_and_not_before() {
 fn a_segment_that_is_being_read_is_not_given_back() {
     let folder = tempdir().expect("a folder");
     let path = folder.path().to_owned();
-    System::new().block_on(async {
+    run(async {
         let spool = Spool::start(&path);
         spool.wait_for_space().await;
         let mut seat = Seat::new(Arc::clone(&spool.space), 0);

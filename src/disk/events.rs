@@ -36,6 +36,7 @@ pub enum DiskEvent {
     },
     Appended {
         name: String,
+        number: u64,
         done: Result<(), DiskError>,
     },
     /// A spare cannot be made. That is tried again behind the next order.

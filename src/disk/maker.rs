@@ -32,9 +32,10 @@ pub enum FileOrder {
         from: String,
         to: String,
     },
-    /// See [`Store::append`].
+    /// See [`Store::append`]. The number is told with what becomes of it.
     Append {
         name: String,
+        number: u64,
         bytes: Vec<u8>,
     },
 }
@@ -89,9 +90,13 @@ impl Making {
                 let done = self.store.rename(&from, &to);
                 DiskEvent::Renamed { from, to, done }
             }
-            FileOrder::Append { name, bytes } => {
+            FileOrder::Append {
+                name,
+                number,
+                bytes,
+            } => {
                 let done = self.store.append(&name, &bytes);
-                DiskEvent::Appended { name, done }
+                DiskEvent::Appended { name, number, done }
             }
         };
         self.events.told(event);

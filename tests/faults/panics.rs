@@ -66,7 +66,7 @@ const REACHED: [&str; 46] = [
 ];
 
 /// What has a test of its own below, or a reason.
-const ELSEWHERE: [&str; 61] = [
+const ELSEWHERE: [&str; 64] = [
     "DeliveryActor:Finished",         // somebody is told by messages
     "DeliveryActor:Spawned",          // as `Finished`
     "DeliveryActor:TransactionEnded", // as `Deliver`: what is held is told at the next end
@@ -123,6 +123,9 @@ const ELSEWHERE: [&str; 61] = [
     "SpoolActor:Tick",
     "SpoolActor:DiskTold",
     "SpoolActor:Resync",
+    "SpoolActor:Finished",
+    "SpoolActor:Spawned",
+    "SpoolActor:Timer",
     // And what is not. What was lost is asked for again, as after the crash of the process.
     "SpoolActor:RecordId",
     "SpoolActor:RecordLine",
@@ -752,6 +755,9 @@ async fn what_is_accepted_is_in_the_spool_though_its_actor_panics() {
         "Tick",
         "DiskTold",
         "Resync",
+        "Finished",
+        "Spawned",
+        "Timer",
     ] {
         let broker = broker().await;
         let dir = tempfile::tempdir().expect("a directory");

@@ -32,6 +32,10 @@ impl Record {
             why: None,
         }
     }
+
+    pub fn positions(&self) -> Range<u64> {
+        self.position..self.position + u64::from(self.count.unsigned_abs())
+    }
 }
 
 /// Records with an outcome that nobody has a receipt of.

@@ -22,7 +22,7 @@ impl DiskEvents for Heard {
             DiskEvent::Renamed { from, to, done } => {
                 format!("{from}{} renamed to {to}", how(done.as_ref().err()))
             }
-            DiskEvent::Appended { name, done } => {
+            DiskEvent::Appended { name, done, .. } => {
                 format!("{name}{} added to", how(done.as_ref().err()))
             }
             DiskEvent::NoSpare { error } => format!("no spare, full: {}", error.is_full()),

@@ -456,6 +456,9 @@ fn what_is_too_old_on_the_disk_ends_with_its_receipts() {
     line.ledger.tie(&token, |_| false);
     let effects = line.ledger.expire_spooled(8, DAY);
     assert_eq!(ended(&effects), [(3, 5), (1, 2)]);
+    let mut told = effects.records.clone();
+    told.sort_by_key(|record| record.position);
+    assert_eq!(line.ledger.unrecorded(), told, "if the news of it is lost");
     line.note(effects);
     assert_eq!(line.ledger.backlog(), 2);
     assert_eq!(line.ledger.wants_back(), Some((8, 2)));

@@ -98,6 +98,8 @@ pub(crate) struct SpoolActor {
     overflowed: bool,
     delayed: Vec<Then>,
     segments: BTreeMap<u64, SegmentFile>,
+    /// Those that nobody needs and that are still on the disk, with their bytes.
+    leaving: BTreeMap<u64, u64>,
     /// By slot.
     open: BTreeMap<u32, OpenChunk>,
     next_number: u64,
@@ -181,6 +183,7 @@ impl SpoolActor {
             overflowed: false,
             delayed: Vec::new(),
             segments,
+            leaving: BTreeMap::new(),
             open: BTreeMap::new(),
             next_number,
             segment_bytes,
@@ -283,7 +286,7 @@ impl SpoolActor {
         self.free(free, ctx);
         self.make_segment();
         self.see_to_journal();
-        self.counts.bytes(self.catalog.total_bytes());
+        self.counts.bytes(self.on_disk());
         self.move_soon(ctx);
         self.serve();
     }
@@ -546,9 +549,7 @@ impl On<DiskTold> for SpoolActor {
         match event {
             DiskEvent::Made { name, file } => self.made(name, file, ctx),
             DiskEvent::Freed { name, done } | DiskEvent::Removed { name, done } => {
-                if let Err(error) = done {
-                    tracing::error!(%error, name, "a file of the spool is not needed, and stays");
-                }
+                self.left(&name, done, ctx);
             }
             DiskEvent::Renamed { .. } => {}
             DiskEvent::Appended { name, number, done } => self.appended(&name, number, done, ctx),

@@ -16,8 +16,8 @@ impl Handler<GetSpoolFigures> for SpoolActor {
         let waited = |begun: i64| self.space.time().saturating_sub(begun);
         let oldest = self.catalog.oldest_begun().map(waited);
         MessageResult(SpoolFigures {
-            bytes: self.catalog.total_bytes(),
-            segments: self.catalog.segments(),
+            bytes: self.on_disk(),
+            segments: self.catalog.segments() + self.leaving.len(),
             unsettled_records: self.catalog.unsettled_records(),
             unsettled_bytes: self.catalog.unsettled_bytes(),
             oldest: oldest.map(|millis| Duration::from_millis(millis.max(0).unsigned_abs())),

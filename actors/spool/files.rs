@@ -18,7 +18,7 @@ use crate::core::spool::{
 use crate::disk::{DiskError, FileOrder, SegmentFile, StoredFile, file_name, parse_name};
 
 /// How long somebody may still read a segment that is to be given back, before that is looked at again.
-const READ_AGAIN: Duration = Duration::from_millis(50);
+const READ_AGAIN: Duration = Duration::from_millis(10);
 
 /// When it is tried again to make a file.
 const MAKE_AGAIN: Duration = Duration::from_secs(1);
@@ -36,14 +36,19 @@ impl SpoolActor {
 
     /// Whether there may be no more segments.
     pub(super) fn is_full(&self) -> bool {
-        self.catalog.total_bytes() + self.segment_bytes > self.max_bytes
+        self.on_disk() + self.segment_bytes > self.max_bytes
+    }
+
+    /// Bytes of all segments, with those that nobody needs and that are still there.
+    pub(super) fn on_disk(&self) -> u64 {
+        self.catalog.total_bytes() + self.leaving.values().sum::<u64>()
     }
 
     /// Whether there has to be one more than there may be. A process that ended had begun the last one, and
     /// without any nothing can be moved.
     fn may_exceed(&self) -> bool {
         let most = self.max_bytes.max(self.found_bytes);
-        self.cramped && self.catalog.total_bytes() <= most
+        self.cramped && self.on_disk() <= most
     }
 
     /// The last segment that there may be is for moves, which make space.
@@ -199,6 +204,8 @@ impl SpoolActor {
                     actor.catalog.removed(number);
                     actor.written.remove(number);
                     if let Some(segment) = actor.segments.remove(&number) {
+                        let bytes = segment.file.len() as u64;
+                        actor.leaving.insert(number, bytes);
                         actor.give_back(number, segment, ctx);
                     }
                 }
@@ -230,6 +237,24 @@ impl SpoolActor {
                 let file = segment.file;
                 self.order(FileOrder::Free { name, file });
             }
+        }
+    }
+
+    /// A file is not there any more under its name, or that could not be done.
+    pub(super) fn left(
+        &mut self,
+        name: &str,
+        done: Result<(), DiskError>,
+        ctx: &mut Context<Self>,
+    ) {
+        if let Err(error) = done {
+            tracing::error!(%error, name, "a file of the spool is not needed, and stays");
+            return;
+        }
+        if let Some((Kind::Segment, number)) = parse_name(name)
+            && self.leaving.remove(&number).is_some()
+        {
+            self.look(ctx);
         }
     }
 

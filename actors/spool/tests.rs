@@ -1,3 +1,4 @@
+mod disks;
 mod restarts;
 
 use std::path::Path;
@@ -13,7 +14,7 @@ use crate::actors::guard::Watch;
 use crate::core::batch::{RecordRef, Run};
 use crate::core::ledger::Record;
 use crate::core::record::TopicPartition;
-use crate::core::spool::{Appending, Fate, FileHeader, Index, Seat, Spooled};
+use crate::core::spool::{Appending, Fate, FileHeader, Index, Seat, Spooled, resume};
 use crate::core::supervision::Component;
 use crate::disk::{
     Directory, DiskEvents, Recovered, Store, StoredFile, file_name, parse_name, recover,
@@ -85,6 +86,7 @@ impl DiskEvents for Told {
 struct Spool {
     spool: Addr<SpoolActor>,
     space: Arc<Space>,
+    written: Arc<Written>,
     peer: PartitionAddr,
     read: UnboundedReceiver<ReadBackDone>,
     recorded: UnboundedReceiver<Vec<u64>>,
@@ -98,18 +100,32 @@ impl Spool {
 
     fn start_with(path: &Path, max_bytes: u64, max_age: Duration) -> Self {
         let store = Directory::open(path).expect("a directory");
-        Self::on(Arc::new(store), max_bytes, max_age)
+        Self::on(Arc::new(store), (SEGMENT, max_bytes), max_age)
     }
 
-    fn on(store: Arc<dyn Store>, max_bytes: u64, max_age: Duration) -> Self {
+    fn on(
+        store: Arc<dyn Store>,
+        (segment_bytes, max_bytes): (u64, u64),
+        max_age: Duration,
+    ) -> Self {
         let Recovered {
-            state,
+            mut state,
             catalog,
             segments,
             journals,
             next_number,
             ..
         } = recover(&*store).expect("it can be read");
+        let space = Space::new();
+        for slot in resume(&state, &catalog, true) {
+            state.apply(&Entry::Past {
+                slot: slot.slot,
+                from: slot.end,
+                to: slot.next_position,
+                floor: 0,
+            });
+            space.resume(slot.slot, slot.next_position);
+        }
         let told: Arc<Told> = Arc::default();
         let events: Arc<dyn DiskEvents> = Arc::clone(&told) as _;
         let syncer = Syncer::start(Arc::clone(&events)).expect("a thread");
@@ -127,20 +143,16 @@ impl Spool {
         for journal in journals {
             store.remove(&journal).expect("it is there");
         }
-        let space = Space::new();
-        for slot in catalog.slots() {
-            space.resume(slot, catalog.end(slot));
-        }
         let start = SpoolStart {
-            maker: Maker::start(store, SEGMENT, 1, events).expect("a thread"),
+            maker: Maker::start(store, segment_bytes, 1, events).expect("a thread"),
             syncer,
-            written,
+            written: Arc::clone(&written),
             space: Arc::clone(&space),
             catalog,
             journal,
             segments,
             next_number: next_number + 1,
-            segment_bytes: SEGMENT,
+            segment_bytes,
             max_bytes,
             max_age,
             machine: false,
@@ -169,6 +181,7 @@ impl Spool {
         Self {
             spool,
             space,
+            written,
             peer: Arc::new(Peer(to_read, to_recorded, to_expired)),
             read,
             recorded,
@@ -205,6 +218,14 @@ impl Spool {
 
     /// Appends a batch of one record.
     async fn append(&self, seat: &mut Seat) {
+        while !seat.make_room(1100) {
+            self.wait_for_space().await;
+        }
+        assert!(Self::put(seat));
+    }
+
+    /// Appends a batch of one record where there is room. Whether it is there.
+    fn put(seat: &mut Seat) -> bool {
         let value = [seat.next_position() as u8; 1000];
         let record = RecordRef {
             key: None,
@@ -214,16 +235,13 @@ impl Spool {
         };
         let mut memory = [0; 1100];
         let length = record.encode(&mut memory, 0, 1100, 0, 0).expect("room");
-        while !seat.make_room(length) {
-            self.wait_for_space().await;
-        }
-        assert!(seat.append(&Appending {
+        seat.append(&Appending {
             records: &memory[..length],
             count: 1,
             newest: 1000,
             begins: Some(1000),
             source: None,
-        }));
+        })
     }
 
     fn settle(&self, slot: u32, position: u64, count: i32, fate: Fate) {

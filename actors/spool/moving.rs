@@ -40,11 +40,8 @@ impl SpoolActor {
     fn move_next(&mut self, ctx: &mut Context<Self>) {
         self.settled = false;
         self.close_old();
-        let moves = self.catalog.moves(NEWEST);
-        let next = moves
-            .into_iter()
-            .find(|next| !self.unmovable.contains(&next.segment));
-        let Some(next) = next else {
+        let mut moves = self.catalog.moves(NEWEST);
+        let Some(next) = moves.find(|next| !self.unmovable.contains(&next.segment)) else {
             self.moving = false;
             return;
         };

@@ -237,7 +237,7 @@ fn forged_index(data: &[u8]) {
             );
         }
         let _ = (
-            catalog.moves(1),
+            catalog.moves(1).count(),
             catalog.oldest(),
             catalog.unsettled_bytes(),
         );

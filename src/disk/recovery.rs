@@ -18,8 +18,9 @@ pub struct SegmentFile {
     pub salt: u64,
     /// Its closed chunks, until it has an index.
     pub chunks: Vec<ChunkUse>,
+    /// The highest positions of sources.
     pub accepted: Vec<Source>,
-    /// It has an index, which says what is above.
+    /// Its index is on the disk.
     pub indexed: bool,
     /// A sync of it has failed.
     pub failed: bool,
@@ -241,7 +242,7 @@ impl Recovered {
             self.state.accept(source.source, source.position);
         }
         let segment = SegmentFile {
-            chunks,
+            chunks: if indexed { Vec::new() } else { chunks },
             accepted,
             indexed,
             ..SegmentFile::new(file, header.salt)

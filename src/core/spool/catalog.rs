@@ -62,6 +62,35 @@ struct Segment {
     open: BTreeSet<u32>,
     /// Closed chunks that hold records: their slots and where those records begin.
     held: BTreeSet<(u32, u64)>,
+    /// Of what they hold, what is not settled: records, and bytes, about.
+    live: Live,
+}
+
+/// So much is not settled.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Live {
+    records: u64,
+    bytes: u64,
+}
+
+impl Live {
+    fn of(held: &Held, settled: &Settled) -> Self {
+        let records = settled.count_unsettled(held.positions());
+        Self {
+            records,
+            bytes: held.bytes(records),
+        }
+    }
+
+    fn add(&mut self, more: Self) {
+        self.records += more.records;
+        self.bytes += more.bytes;
+    }
+
+    fn take(&mut self, less: Self) {
+        self.records = self.records.saturating_sub(less.records);
+        self.bytes = self.bytes.saturating_sub(less.bytes);
+    }
 }
 
 #[derive(Debug, Default)]
@@ -124,31 +153,37 @@ impl Catalog {
     /// The segment holds these records, if any of them are not settled.
     fn hold(&mut self, segment: u64, used: ChunkUse, part: Range<u64>) {
         let slot = self.slots.entry(used.slot).or_default();
-        let holder = self.segments.get_mut(&segment);
-        let Some(holder) = holder.filter(|_| slot.settled.count_unsettled(part.clone()) > 0) else {
-            return;
-        };
-        holder.held.insert((used.slot, part.start));
         let held = Held {
             segment,
             used,
             from: part.start,
             to: part.end,
         };
-        slot.held.insert(part.start, held);
+        let live = Live::of(&held, &slot.settled);
+        let holder = self.segments.get_mut(&segment);
+        if let Some(holder) = holder.filter(|_| live.records > 0) {
+            holder.held.insert((used.slot, part.start));
+            holder.live.add(live);
+            slot.held.insert(part.start, held);
+        }
     }
 
     /// These positions of a slot are settled. Returns the segments that are free by that.
     pub fn settle(&mut self, slot: u32, positions: Range<u64>, floor: i64) -> Vec<u64> {
         let state = self.slots.entry(slot).or_default();
-        state.settled.add(positions.clone(), floor);
+        let held = state.overlapping(positions.clone());
+        let mut held: Vec<_> = held.map(|it| (it, Live::of(&it, &state.settled))).collect();
         state.end = state.end.max(positions.end);
-        let settled = &state.settled;
-        let over = |held: &Held| settled.count_unsettled(held.positions()) == 0;
-        let over: Vec<_> = state
-            .overlapping(positions)
-            .filter(|held| over(held))
-            .collect();
+        state.settled.add(positions, floor);
+        held.retain(|(held, before)| {
+            let after = Live::of(held, &state.settled);
+            if let Some(segment) = self.segments.get_mut(&held.segment) {
+                segment.live.take(*before);
+                segment.live.add(after);
+            }
+            after.records == 0
+        });
+        let over: Vec<_> = held.into_iter().map(|(held, _)| held).collect();
         self.release(slot, &over)
     }
 
@@ -174,11 +209,14 @@ impl Catalog {
     fn release(&mut self, slot: u32, held: &[Held]) -> Vec<u64> {
         let mut free = Vec::new();
         for held in held {
+            let mut live = Live::default();
             if let Some(state) = self.slots.get_mut(&slot) {
+                live = Live::of(held, &state.settled);
                 state.held.remove(&held.from);
             }
             if let Some(segment) = self.segments.get_mut(&held.segment) {
                 segment.held.remove(&(slot, held.from));
+                segment.live.take(live);
             }
             if self.is_free(held.segment) && !free.contains(&held.segment) {
                 free.push(held.segment);
@@ -224,17 +262,12 @@ impl Catalog {
 
     /// Bytes of records that are not settled, about, but for those in chunks that are being filled.
     pub fn unsettled_bytes(&self) -> u64 {
-        self.segments.keys().map(|it| self.live(*it)).sum()
+        self.segments.values().map(|it| it.live.bytes).sum()
     }
 
     /// Records that are not settled, but for those in chunks that are being filled.
     pub fn unsettled_records(&self) -> u64 {
-        let slots = self.slots.values();
-        let records = slots.flat_map(|slot| {
-            let held = slot.held.values();
-            held.map(|held| slot.settled.count_unsettled(held.positions()))
-        });
-        records.sum()
+        self.segments.values().map(|it| it.live.records).sum()
     }
 
     /// When the oldest chunk was begun that has records which are not settled, in milliseconds since 1970.
@@ -242,12 +275,6 @@ impl Catalog {
         let slots = self.slots.values();
         let begun = slots.filter_map(|slot| slot.held.values().next());
         begun.map(|held| held.used.begun).min()
-    }
-
-    fn live(&self, number: u64) -> u64 {
-        let held = self.held_by(number);
-        held.map(|(_, settled, held)| held.bytes(settled.count_unsettled(held.positions())))
-            .sum()
     }
 
     fn held_by(&self, number: u64) -> impl Iterator<Item = (u32, &Settled, Held)> {
@@ -260,17 +287,15 @@ impl Catalog {
 
     /// What to copy out of mostly settled segments, the oldest first, so that a partition that takes nothing
     /// pins no disk. The `newest` segments stay as they are: they settle by themselves.
-    pub fn moves(&self, newest: usize) -> Vec<Move> {
+    pub fn moves(&self, newest: usize) -> impl Iterator<Item = Move> {
         let old = self.segments.len().saturating_sub(newest);
         let old = self.segments.iter().take(old);
         let old = old.filter(|(_, it)| it.full && it.open.is_empty() && !it.held.is_empty());
-        let mostly = old.filter(|(number, it)| self.live(**number) * MOSTLY < it.length);
-        mostly
-            .map(|(number, _)| Move {
-                segment: *number,
-                records: self.unsettled_of(*number),
-            })
-            .collect()
+        let mostly = old.filter(|(_, it)| it.live.bytes * MOSTLY < it.length);
+        mostly.map(|(number, _)| Move {
+            segment: *number,
+            records: self.unsettled_of(*number),
+        })
     }
 
     /// Segments that chunks which are being filled keep, but for the `newest` ones. A partition that gets

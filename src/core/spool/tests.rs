@@ -262,7 +262,7 @@ fn what_is_moved_to_another_segment_reads_the_same() {
     let memory = Arc::new(Memory::new(header.length as usize));
     let mut at = PAGE as u32;
     let mut copies = Vec::new();
-    let moves = catalog.moves(0);
+    let moves: Vec<_> = catalog.moves(0).collect();
     assert_eq!(moves.len(), 1);
     for (slot, held) in &moves[0].records {
         let from = held.used.offset as usize;

@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 
 const NONE: [u64; 0] = [];
@@ -126,10 +128,10 @@ fn little_that_is_left_of_old_segments_is_moved() {
         &[chunk(9, 64, 20, 30)],
         &[chunk(9, 64, 50, 1)],
     ]);
-    assert_eq!(catalog.moves(1), [], "80 of 100, and 30");
+    assert_eq!(catalog.moves(1).next(), None, "80 of 100, and 30");
     catalog.settle(1, 0..60, 0);
     catalog.settle(9, 3..5, 0);
-    assert_eq!(catalog.moves(3), [], "all are new");
+    assert_eq!(catalog.moves(3).next(), None, "all are new");
     let held = |from, to| Held {
         segment: 0,
         used: dead,
@@ -140,7 +142,7 @@ fn little_that_is_left_of_old_segments_is_moved() {
         segment: 0,
         records: vec![(9, held(0, 3)), (9, held(5, 20))],
     };
-    assert_eq!(catalog.moves(1), [first]);
+    assert_eq!(catalog.moves(1).collect::<Vec<_>>(), [first]);
     assert_eq!(catalog.unsettled_bytes(), (18 + 30 + 1) * 100);
     // Copies of both parts take their place, and nothing holds the old segment.
     catalog.segment(3, 10_000, false);
@@ -150,6 +152,33 @@ fn little_that_is_left_of_old_segments_is_moved() {
         where_is(&catalog, 9),
         [(3, 0, 3), (3, 5, 20), (1, 20, 50), (2, 50, 51)]
     );
+}
+
+proptest! {
+    /// Beside a count of all that is held.
+    #[test]
+    fn what_is_not_settled_of_a_segment_is_known(
+        steps in prop::collection::vec((0..4_u8, 0..3_u32, 0..60_u64, 0..20_u32), 1..60)
+    ) {
+        let mut catalog = Catalog::default();
+        for (offset, (step, slot, position, count)) in (64..).step_by(64).zip(steps) {
+            let number = position % 4;
+            catalog.segment(number, 10_000, true);
+            match step {
+                0 => drop(catalog.chunk_closed(number, chunk(slot, offset, position, count))),
+                1 => drop(catalog.moved(number, chunk(slot, offset, position, count))),
+                2 => drop(catalog.settle(slot, position..position + u64::from(count), 0)),
+                _ => catalog.removed(number),
+            }
+            for (number, segment) in &catalog.segments {
+                let mut live = Live::default();
+                for (_, settled, held) in catalog.held_by(*number) {
+                    live.add(Live::of(&held, settled));
+                }
+                prop_assert_eq!(segment.live, live, "segment {}", number);
+            }
+        }
+    }
 }
 
 #[test]

@@ -10,7 +10,8 @@ use std::time::Duration;
 use actix::prelude::*;
 use rand::Rng;
 
-use super::{JOURNAL, SpoolActor};
+use super::reading::aside;
+use super::{SpoolActor, journal_bytes};
 use crate::actors::guard;
 use crate::core::spool::{
     EmptySegment, Entry, FileHeader, Index, JournalWriter, Kind, PAGE, Source,
@@ -60,7 +61,7 @@ impl SpoolActor {
     pub(super) fn see_to_journal(&mut self) {
         let making = self.making.values().any(|(kind, _)| *kind == Kind::Journal);
         if (self.overflowed || self.journal.is_half_full()) && !making {
-            self.make_journal(JOURNAL);
+            self.make_journal(journal_bytes(self.segment_bytes));
         }
     }
 
@@ -165,12 +166,12 @@ impl SpoolActor {
         let (Some(bytes), true) = (bytes, self.segments.contains_key(&number)) else {
             return self.order(FileOrder::Remove { name });
         };
-        let writing = tokio::task::spawn_blocking(move || match file.write(0, &bytes) {
+        let writing = aside(move || match file.write(0, &bytes) {
             true => file.sync().map_err(|error| error.to_string()),
             false => Err("it is too short".to_owned()),
         });
         guard::spawn(ctx, writing, move |actor: &mut Self, written, _| {
-            let written = written.unwrap_or_else(|error| Err(error.to_string()));
+            let written = written.unwrap_or_else(|| Err("that panicked".to_owned()));
             match (actor.segments.get_mut(&number), written) {
                 (Some(segment), Ok(())) => {
                     segment.indexed = true;
@@ -278,20 +279,23 @@ impl SpoolActor {
         let Some((kind, number)) = parse_name(name) else {
             return;
         };
-        // Of a former journal the next one has all.
-        self.written.remove(number);
         match kind {
-            Kind::Journal if number == self.journal.number() => {
-                self.overflowed = true;
-                self.see_to_journal();
+            Kind::Journal => {
+                // Of a former journal the next one has all.
+                self.written.remove(number);
+                if number == self.journal.number() {
+                    self.overflowed = true;
+                    self.see_to_journal();
+                }
             }
             Kind::Segment => {
+                self.written.give_up(number);
                 if let Some(segment) = self.segments.get_mut(&number) {
                     segment.failed = true;
                     self.space.give_up(number);
                 }
             }
-            Kind::Journal | Kind::Index => {}
+            Kind::Index => {}
         }
     }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use actix::prelude::*;
 
 use super::SpoolActor;
-use super::reading::Part;
+use super::reading::{Part, aside};
 use crate::actors::guard;
 use crate::actors::messages::ExpireBefore;
 use crate::core::spool::{Copied, Kind, Move, ReadChunk, Space, copy};
@@ -47,7 +47,7 @@ impl SpoolActor {
         };
         let (segment, round) = (next.segment, self.round);
         let (parts, space) = (self.parts_of(&next), Arc::clone(&self.space));
-        let copying = tokio::task::spawn_blocking(move || copy_parts(&space, parts));
+        let copying = aside(move || copy_parts(&space, parts));
         guard::spawn(ctx, copying, move |actor: &mut Self, copied, ctx| {
             let copied = copied.unwrap_or(Copied::Part);
             if copied == Copied::Part && actor.unmovable.insert(segment) {

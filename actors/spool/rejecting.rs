@@ -9,7 +9,7 @@ use std::time::Duration;
 use actix::prelude::*;
 
 use super::SpoolActor;
-use super::reading::read;
+use super::reading::{aside, read};
 use super::rejected::{Lines, Rejecting};
 use crate::actors::guard;
 use crate::actors::messages::PartitionAddr;
@@ -51,7 +51,7 @@ impl SpoolActor {
         let known = self.journal.state().slots.get(&slot);
         let topic = known.and_then(|slot| slot.topic.clone());
         let now = wall_clock::millis();
-        let reading = tokio::task::spawn_blocking(move || {
+        let reading = aside(move || {
             let read = read(plan);
             let ends = read.missing.iter().map(|it| it.end);
             let ends = ends.chain(read.batches.iter().map(Spooled::end));
@@ -68,8 +68,8 @@ impl SpoolActor {
         guard::spawn(ctx, reading, move |actor: &mut Self, lines, ctx| {
             if actor.rejections.is_now(step) {
                 match lines {
-                    Ok(lines) => actor.write_lines(lines),
-                    Err(_) => actor.reject_later(step, ctx),
+                    Some(lines) => actor.write_lines(lines),
+                    None => actor.reject_later(step, ctx),
                 }
             }
         });

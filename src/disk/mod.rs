@@ -23,6 +23,8 @@ mod written;
 use std::path::Path;
 use std::sync::Arc;
 
+#[cfg(test)]
+pub use directory::Directory;
 pub use error::DiskError;
 pub use events::{DiskEvent, DiskEvents};
 pub use maker::{FileOrder, Maker, Making};

@@ -352,10 +352,11 @@ impl PartitionActor {
             witness,
             records,
             resent,
+            unknown,
             lost,
         } = effects;
         self.record(records, lost);
-        self.tell_of_damage(resent.as_deref(), lost);
+        self.tell_of_damage(resent.as_deref(), unknown, lost);
         if let Some(appended) = witness {
             self.bear(appended);
         }

@@ -36,12 +36,23 @@ impl PartitionActor {
     }
 
     /// Says aloud what a damaged disk or log has cost.
-    pub(super) fn tell_of_damage(&self, resent: Option<&str>, lost: u64) {
+    pub(super) fn tell_of_damage(
+        &self,
+        resent: Option<&str>,
+        unknown: Option<(u64, Arc<str>)>,
+        lost: u64,
+    ) {
         let partition = &self.topic_partition;
         if let Some(why) = resent {
             tracing::warn!(
                 %partition, why,
                 "records of the spool may be in the log already, and are sent again"
+            );
+        }
+        if let Some((records, why)) = unknown {
+            tracing::error!(
+                %partition, records, %why,
+                "nobody knows whether records of the spool are in the log, and they are not sent again"
             );
         }
         if lost > 0 {

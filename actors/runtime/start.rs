@@ -32,7 +32,7 @@ use crate::actors::pool::PoolActor;
 use crate::actors::services::SharedServices;
 use crate::actors::spool::SpoolActor;
 use crate::actors::transaction::TransactionActor;
-use crate::config::{Config, MetadataRecovery, OnUnknown};
+use crate::config::{Config, InDoubt, MetadataRecovery, OnUnknown};
 use crate::core::cluster::MetadataRules;
 use crate::core::compress::Compressor;
 use crate::core::dispatch::{DispatchRules, LinkRules};
@@ -357,6 +357,7 @@ fn ledger_rules(config: &Config) -> Rules {
         backoff_max: config.retry_backoff_max,
         delivery_timeout: config.delivery_timeout,
         producer_expiration: config.producer_expiration,
+        resends: config.spool_in_doubt == InDoubt::Resend,
         codec: config.compression,
         resolve: (config.unknown == OnUnknown::Resolve || config.spool_dir.is_some())
             .then_some(config.unknown_resolve_timeout),

@@ -95,6 +95,7 @@ pub fn ledger(now: Instant, waiting: usize) -> impl FnMut() {
         backoff_max: Duration::from_secs(1),
         delivery_timeout: Duration::from_secs(120),
         producer_expiration: Duration::from_secs(86_400),
+        resends: true,
         codec: Compression::None,
         resolve: None,
     });

@@ -56,6 +56,7 @@ impl Line {
             backoff_max: Duration::from_secs(1),
             delivery_timeout: Duration::from_secs(10),
             producer_expiration: Duration::from_secs(86_400),
+            resends: true,
             codec,
             resolve: None,
         };

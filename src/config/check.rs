@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::builder::millis;
 use super::origin::Origin;
-use super::{Config, ConfigError, DnsLookup, Durability, OnUnknown, Problem, ProblemKind};
+use super::{Config, ConfigError, DnsLookup, Durability, InDoubt, OnUnknown, Problem, ProblemKind};
 
 impl Config {
     /// Whether tokens come from somewhere, and from where they are expected: `in_code` says that the
@@ -77,6 +77,7 @@ impl Config {
             spool_dir,
             spool_topics,
             spool_durability,
+            spool_in_doubt,
             spool_max_bytes,
             spool_max_age,
             spool_segment_bytes,
@@ -117,6 +118,9 @@ impl Config {
         }
         if spool_durability == Durability::Machine {
             builder = builder.set("forebay.spool.durability", "machine");
+        }
+        if spool_in_doubt == InDoubt::Unknown {
+            builder = builder.set("forebay.spool.in.doubt", "unknown");
         }
         builder = builder
             .set("forebay.spool.max.bytes", spool_max_bytes)

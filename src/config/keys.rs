@@ -400,6 +400,15 @@ const GENERAL: &[Key] = &[
          no effect without forebay.spool.dir.",
     ),
     served(
+        "forebay.spool.in.doubt",
+        Kind::OneOf(&["resend", "unknown"]),
+        Some("resend"),
+        "What becomes of records that a former producer may have written where the log cannot tell, as part \
+         of it is gone or more would have to be read than forebay.unknown.resolve.max.bytes: they are sent \
+         again, and may be there twice; or they are unknown, and may not be there. A warning says so, with \
+         their number. Has no effect without forebay.spool.dir.",
+    ),
+    served(
         "forebay.spool.max.bytes",
         bytes(0, i64::MAX, "a size cannot be negative, and it is a 64-bit number"),
         Some("10737418240"),

@@ -50,7 +50,7 @@ pub use key::{Bounds, Key, Kind, Status, Unit};
 pub use keys::KEYS;
 pub use origin::Origin;
 pub use types::{
-    DnsLookup, Durability, MetadataRecovery, OnUnknown, PartitionerKind, SerializerKind,
+    DnsLookup, Durability, InDoubt, MetadataRecovery, OnUnknown, PartitionerKind, SerializerKind,
 };
 
 pub(crate) use security::Security;
@@ -172,6 +172,9 @@ pub struct Config {
     pub spool_topics: Vec<String>,
     /// What an accepted record survives. Default: the end of the process.
     pub spool_durability: Durability,
+    /// What becomes of records that a former producer may have written where the log cannot tell. Default:
+    /// they are sent again.
+    pub spool_in_doubt: InDoubt,
     /// Upper bound of the spool on the disk, in bytes. Default 10 GiB.
     pub spool_max_bytes: u64,
     /// How long a record waits in the spool at most. Default 7 days.
@@ -264,6 +267,7 @@ impl Config {
             spool_dir: conflicts::spool_dir(values).map(PathBuf::from),
             spool_topics: conflicts::spool_topics(values),
             spool_durability: values.word("forebay.spool.durability").unwrap_or_default(),
+            spool_in_doubt: values.word("forebay.spool.in.doubt").unwrap_or_default(),
             spool_max_bytes: values.sized("forebay.spool.max.bytes"),
             spool_max_age: values.time("forebay.spool.max.age.ms"),
             spool_segment_bytes: values.sized("forebay.spool.segment.bytes"),

@@ -120,6 +120,29 @@ pub enum Durability {
     Machine,
 }
 
+/// `forebay.spool.in.doubt`: what becomes of records that a former producer may have written where the log
+/// cannot tell; see [`Config::spool_in_doubt`](super::Config::spool_in_doubt).
+///
+/// ```
+/// use forebay::Config;
+/// use forebay::config::InDoubt;
+///
+/// let builder = Config::builder().bootstrap_servers("localhost:9092");
+/// let config = builder.set("forebay.spool.in.doubt", "unknown").build()?;
+/// assert_eq!(config.spool_in_doubt, InDoubt::Unknown);
+/// # Ok::<(), forebay::ConfigError>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize)]
+#[non_exhaustive]
+#[serde(rename_all = "snake_case")]
+pub enum InDoubt {
+    /// They are sent again, and may be there twice. The default.
+    #[default]
+    Resend,
+    /// They are not sent again, and may not be there.
+    Unknown,
+}
+
 /// `key.serializer`, `value.serializer`: Kafka's standard serializers.
 ///
 /// Records are serialized by what is given in code; the names are only read so that a

@@ -320,7 +320,8 @@ fn unknown(name: &str, origin: &Origin) -> Problem {
 mod tests {
     use super::super::source::Setting;
     use super::super::types::{
-        DnsLookup, Durability, MetadataRecovery, OnUnknown, PartitionerKind, SerializerKind,
+        DnsLookup, Durability, InDoubt, MetadataRecovery, OnUnknown, PartitionerKind,
+        SerializerKind,
     };
     use super::*;
     use crate::core::acks::Acks;
@@ -370,6 +371,7 @@ mod tests {
         all::<DnsLookup>("client.dns.lookup");
         all::<OnUnknown>("forebay.unknown");
         all::<Durability>("forebay.spool.durability");
+        all::<InDoubt>("forebay.spool.in.doubt");
         all::<MetadataRecovery>("metadata.recovery.strategy");
         all::<PartitionerKind>("partitioner.class");
         all::<SerializerKind>("key.serializer");

@@ -56,6 +56,8 @@ pub struct Rules {
     pub codec: Compression,
     /// What would be told *unknown* is looked for in the log first, for so long past `delivery_timeout`.
     pub resolve: Option<Duration>,
+    /// What a former producer may have written is sent again where the log cannot tell.
+    pub resends: bool,
 }
 
 /// After a silence of this length the broker may have forgotten the producer, so one batch is lent
@@ -118,6 +120,8 @@ pub struct Effects {
     pub records: Vec<Record>,
     /// Records of a former producer that may be in a part of the log that is gone are sent again, and why.
     pub resent: Option<Arc<str>>,
+    /// So many of them are not, and why it is not known whether they are there.
+    pub unknown: Option<(u64, Arc<str>)>,
     /// Records of a former producer that the disk has lost.
     pub lost: u64,
 }

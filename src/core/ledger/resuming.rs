@@ -1,12 +1,16 @@
 //! What a former producer left in the spool: which of it is in the log has to be found out before any of it
 //! is sent.
 
+use std::ops::Range;
+use std::sync::Arc;
+
 use super::spooled::{Record, Resuming};
 use super::{Effects, Ledger};
 use crate::core::ack::Settlement;
 use crate::core::batch::Settled;
 use crate::core::lookup::{Absence, Fence};
-use crate::core::spool::{Fate, Seen};
+use crate::core::outcome::{Reason, Unconfirmed};
+use crate::core::spool::{Fate, Seen, Survey};
 
 impl Ledger {
     /// Whether it is not known yet what a former producer has written.
@@ -91,7 +95,7 @@ impl Ledger {
             return;
         }
         if let Some(why) = hole {
-            effects.resent = Some(why.to_string().into());
+            resuming.hole = Some(why.to_string().into());
         }
         for seen in found {
             if let Some(Err(mismatch)) = resuming.survey.as_mut().map(|survey| survey.see(*seen)) {
@@ -129,18 +133,50 @@ impl Ledger {
                 effects.settled.push(settled);
             }
         }
+        let hole = spooled.resuming.hole.take();
         for absent in survey.absent() {
             let lost = spooled.resuming.lost.iter();
             let lost = lost.map(|lost| lost.start.max(absent.start)..lost.end.min(absent.end));
             for lost in lost.filter(|lost| !lost.is_empty()) {
                 effects.lost += lost.end - lost.start;
-                effects.records.push(Record::new(
-                    lost.start,
-                    (lost.end - lost.start) as i32,
-                    Fate::NotWritten,
-                ));
+                let fate = match hole {
+                    Some(_) => Fate::Unknown,
+                    None => Fate::NotWritten,
+                };
+                let count = (lost.end - lost.start) as i32;
+                effects.records.push(Record::new(lost.start, count, fate));
             }
         }
+        match hole {
+            Some(why) if self.rules.resends => effects.resent = Some(why),
+            Some(why) => self.leave_unknown(&survey, &why, effects),
+            None => {}
+        }
         self.untie();
+    }
+
+    /// What was not found may be there, and the log cannot tell: it is not sent again.
+    fn leave_unknown(&mut self, survey: &Survey, why: &Arc<str>, effects: &mut Effects) {
+        let Some(spooled) = &mut self.spooled else {
+            return;
+        };
+        let mut all = 0;
+        for Range { start, end } in survey.absent_under_lines() {
+            all += end - start;
+            effects
+                .records
+                .push(Record::new(start, (end - start) as i32, Fate::Unknown));
+            for (position, count, listeners) in spooled.backlog.remove(start, end - start) {
+                let reason = Reason::Unresolved {
+                    first: Box::new(Reason::RuntimeGone),
+                    why: Arc::clone(why),
+                };
+                let fate = Settlement::Failed(Unconfirmed::Unknown(reason));
+                let mut settled = Settled::unheard(spooled.partition, count, fate, &listeners);
+                spooled.tie_to(position, &mut settled);
+                effects.settled.push(settled);
+            }
+        }
+        effects.unknown = (all > 0).then(|| (all, Arc::clone(why)));
     }
 }

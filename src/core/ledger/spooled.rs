@@ -101,6 +101,8 @@ pub struct Resuming {
     /// The producer id has changed, and no marker can fence the former one: the log is looked at up to where
     /// it ended then.
     pub unfenced: bool,
+    /// Why the log cannot tell of all of them.
+    pub hole: Option<Arc<str>>,
 }
 
 impl Resuming {
@@ -123,6 +125,7 @@ impl Resuming {
             survey: Some(Box::new(Survey::new(resume))),
             lost: resume.missing.clone(),
             unfenced: false,
+            hole: None,
         }
     }
 }

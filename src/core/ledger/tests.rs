@@ -51,6 +51,7 @@ fn rules() -> Rules {
         backoff_max: Duration::from_secs(1),
         delivery_timeout: Duration::from_secs(120),
         producer_expiration: DAY,
+        resends: true,
         codec: Compression::None,
         resolve: None,
     }

@@ -97,7 +97,6 @@ impl Seat {
     /// Records are in a batch, and not in the spool. Those behind them have their positions all the same.
     #[cold]
     fn missed(&mut self) -> bool {
-        debug_assert!(false, "room was made");
         tracing::error!(slot = self.slot, "records could not be copied to the spool");
         self.leave();
         false

@@ -178,6 +178,20 @@ impl Survey {
         let absent = doubtful.flat_map(|range| self.found_positions.unsettled(range.clone()));
         absent.collect()
     }
+
+    /// What was not found, and may have been sent.
+    pub fn absent_under_lines(&self) -> Vec<Range<u64>> {
+        let mut sent = Settled::default();
+        for SentUnder { line, end } in &self.lines {
+            sent.add(line.position..*end, 0);
+        }
+        let absent = self.absent();
+        let sent = sent.iter().flat_map(|(part, _)| {
+            let within = |it: &Range<u64>| it.start.max(part.start)..it.end.min(part.end);
+            absent.iter().map(within).collect::<Vec<_>>()
+        });
+        sent.filter(|part| !part.is_empty()).collect()
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! A partition whose batches are in the spool.
 
 use super::*;
-use crate::core::lookup::{Fence, Look, Looked, Verdict};
+use crate::core::lookup::{Absence, Fence, Look, Looked, Verdict};
 use crate::core::spool::{Fate, Line as Stretch, Resume, Seen, SentUnder};
 
 /// Where the log ends before anything is sent.
@@ -257,10 +257,18 @@ fn a_flush_waits_for_what_is_on_the_disk() {
 
 /// What a former producer left: five records, three of them sent under this line.
 fn resuming() -> Line {
-    let mut line = Line::with(Rules {
+    resuming_with(resolving())
+}
+
+fn resolving() -> Rules {
+    Rules {
         resolve: Some(Duration::from_secs(60)),
         ..rules()
-    });
+    }
+}
+
+fn resuming_with(rules: Rules) -> Line {
+    let mut line = Line::with(rules);
     let backlog = Backlog::resumed([(10, 5)].into_iter(), &[]);
     line.ledger.spool(3, 15, backlog, false);
     let stretch = Stretch {
@@ -346,6 +354,49 @@ fn what_a_former_producer_left_is_looked_for_behind_a_fence() {
     // What was found between them had other numbers.
     let wanted = record_line(&mut line);
     assert_eq!((wanted.position, wanted.sequence), (13, 1));
+}
+
+#[test]
+fn where_the_log_cannot_tell_it_is_sent_again_or_left_unknown() {
+    for resends in [true, false] {
+        let mut line = resuming_with(Rules {
+            resends,
+            ..resolving()
+        });
+        line.ledger.adopt_behind(SECOND, Some(MARKER));
+        let look = line.ledger.look().expect("a survey");
+        let looked = Looked {
+            verdicts: Vec::new(),
+            fenced_at: Some(90),
+            surveyed: vec![Seen {
+                identity: FIRST,
+                sequence: 8,
+                count: 1,
+                base_offset: 88,
+            }],
+            hole: Some(Absence::Hole { from: 70, to: 79 }),
+        };
+        let effects = line.ledger.looked(&look, looked);
+        let unknown = effects.unknown.as_ref().map(|(records, _)| *records);
+        assert_eq!(
+            (effects.resent.is_some(), unknown),
+            match resends {
+                true => (true, None),
+                false => (false, Some(4)),
+            }
+        );
+        let fates: Vec<_> = effects
+            .records
+            .iter()
+            .map(|it| (it.position, it.count))
+            .collect();
+        match resends {
+            true => assert_eq!(fates, [(12, 1)]),
+            false => assert_eq!(fates, [(12, 1), (10, 2), (13, 2)]),
+        }
+        line.note(effects);
+        assert_eq!(line.ledger.backlog(), if resends { 4 } else { 0 });
+    }
 }
 
 #[test]

@@ -133,13 +133,7 @@ impl Recovered {
     ) -> Result<(), DiskError> {
         let mut newest: Option<Journal> = None;
         for (number, name) in journals {
-            let bytes = match store.open(name) {
-                Ok(file) => self.read_all(name, &*file),
-                Err(error) => {
-                    self.set_aside(store, name, &error);
-                    continue;
-                }
-            };
+            let bytes = self.read_all(name, &*store.open(name)?);
             match Journal::read(*number, &bytes) {
                 Ok(journal) => {
                     self.journals.push((*name).clone());
@@ -194,14 +188,7 @@ impl Recovered {
         name: &str,
         (index, is_last): (Option<&String>, bool),
     ) -> Result<(), DiskError> {
-        let file = match store.open(name) {
-            Ok(file) => file,
-            Err(error) => {
-                self.set_aside(store, name, &error);
-                index.inspect(|index| self.set_aside(store, index, &"its segment is damaged"));
-                return Ok(());
-            }
-        };
+        let file = store.open(name)?;
         let mut page = [0; PAGE];
         let read = file.read(0, &mut page);
         let header = match FileHeader::decode_page(Kind::Segment, number, &page) {

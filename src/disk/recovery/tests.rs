@@ -274,6 +274,57 @@ fn a_damaged_segment_is_set_aside_and_the_others_are_read() {
     assert_eq!(spool.recover().damage, Vec::<String>::new());
 }
 
+/// A directory in which one file cannot be opened: there are too many open files, or it is another user's.
+#[derive(Debug)]
+struct Shut<'a>(&'a Directory, String);
+
+impl Store for Shut<'_> {
+    fn files(&self) -> Result<Vec<(String, u64)>, DiskError> {
+        self.0.files()
+    }
+
+    fn create(&self, name: &str, len: u64) -> Result<Arc<dyn StoredFile>, DiskError> {
+        self.0.create(name, len)
+    }
+
+    fn open(&self, name: &str) -> Result<Arc<dyn StoredFile>, DiskError> {
+        match name == self.1 {
+            true => Err(DiskError::Ended),
+            false => self.0.open(name),
+        }
+    }
+
+    fn rename(&self, from: &str, to: &str) -> Result<(), DiskError> {
+        self.0.rename(from, to)
+    }
+
+    fn remove(&self, name: &str) -> Result<(), DiskError> {
+        self.0.remove(name)
+    }
+
+    fn append(&self, name: &str, bytes: &[u8]) -> Result<(), DiskError> {
+        self.0.append(name, bytes)
+    }
+
+    fn free(&self) -> Result<u64, DiskError> {
+        self.0.free()
+    }
+}
+
+#[test]
+fn what_cannot_be_opened_is_not_taken_for_damaged() {
+    for (kind, number) in [(Kind::Segment, 2), (Kind::Journal, 1)] {
+        let spool = Spool::new();
+        spool.journal(1, State::default(), &[slot("orders")]);
+        spool.segment(2, SALT, 0, 20);
+        spool.segment(3, SALT + 1, 20, 5);
+        let before = spool.names();
+        let shut = Shut(&spool.directory, file_name(kind, number));
+        assert!(recover(&shut).is_err());
+        assert_eq!(spool.names(), before);
+    }
+}
+
 #[test]
 fn a_segment_of_which_nothing_can_be_read_is_set_aside() {
     let spool = Spool::new();

@@ -1,7 +1,7 @@
 //! The real disk: a directory that one producer has for itself.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -160,13 +160,16 @@ impl Store for Directory {
     fn append(&self, name: &str, bytes: &[u8]) -> Result<(), DiskError> {
         let path = self.path_in_folder(name)?;
         let mut options = OpenOptions::new();
-        let file = options.append(true).create(true).open(&path);
-        let mut file = file.map_err(|error| DiskError::io(Operation::Open, &path, error))?;
-        let length = file.metadata();
-        let length = length
-            .map_err(|error| DiskError::io(Operation::Open, &path, error))?
-            .len();
-        let written = file.write_all(bytes).and_then(|()| file.sync_all());
+        let failed = |error| DiskError::io(Operation::Open, &path, error);
+        let file = options.append(true).read(true).create(true).open(&path);
+        let mut file = file.map_err(failed)?;
+        let length = file.metadata().map_err(failed)?.len();
+        let end: &[u8] = match ends_a_line(&mut file, length).map_err(failed)? {
+            true => b"",
+            false => b"\n",
+        };
+        let written = file.write_all(end).and_then(|()| file.write_all(bytes));
+        let written = written.and_then(|()| file.sync_all());
         if let Err(error) = written {
             // A part of a line would spoil the next one.
             let _ = file.set_len(length);
@@ -194,6 +197,17 @@ impl Store for Directory {
     fn free(&self) -> Result<u64, DiskError> {
         Ok(u64::MAX)
     }
+}
+
+/// Whether nothing is in a file, or whole lines.
+fn ends_a_line(file: &mut File, length: u64) -> io::Result<bool> {
+    let Some(last) = length.checked_sub(1) else {
+        return Ok(true);
+    };
+    let mut end = [0];
+    file.seek(SeekFrom::Start(last))?;
+    file.read_exact(&mut end)?;
+    Ok(end == *b"\n")
 }
 
 /// Locks a directory, if it is a spool's or can become one.

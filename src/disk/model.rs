@@ -450,6 +450,9 @@ impl Store for ModelStore {
             });
         }
         let written = partly.unwrap_or(bytes.len());
+        if contents.bytes.last().is_some_and(|last| *last != b'\n') {
+            contents.bytes.push(b'\n');
+        }
         contents.bytes.extend_from_slice(&bytes[..written]);
         match partly {
             None => Ok(()),

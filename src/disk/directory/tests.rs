@@ -315,6 +315,17 @@ fn free_space_is_what_the_system_says() {
     assert!(free > 0 && free < 1 << 60, "{free}");
 }
 
+/// The process was killed in the middle of one.
+#[test]
+fn a_line_that_has_no_end_spoils_none_behind_it() {
+    let (folder, directory) = spool();
+    let append = |text: &str| directory.append("rejected/a", text.as_bytes());
+    append("{\"a\":1}\n{\"b\"").expect("there is room");
+    append("{\"b\":2}\n").expect("there is room");
+    let text = fs::read_to_string(folder.path().join("rejected/a")).expect("text");
+    assert_eq!(text, "{\"a\":1}\n{\"b\"\n{\"b\":2}\n");
+}
+
 #[test]
 fn what_is_added_to_a_file_is_behind_what_it_had() {
     let (folder, directory) = spool();

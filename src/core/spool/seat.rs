@@ -20,7 +20,7 @@ pub struct Seat {
     chunk: Option<(u64, Chunk)>,
     /// How often segments had been given up when the chunk was begun.
     given_up: u64,
-    /// Bytes of the next chunk.
+    /// Bytes of the next chunk, if the present one is filled.
     size: usize,
     /// The batch that goes on behind the last chunk.
     batch: Option<Batch>,
@@ -67,7 +67,13 @@ impl Seat {
         // Before the next chunk: if its segment is given up meanwhile, it is left, too.
         let given_up = self.space.given_up();
         let least = Chunk::length_for(bytes);
-        let wanted = self.size.max(least);
+        // A chunk that was left had room: this partition gets little.
+        let size = if self.chunk.is_some() {
+            self.size
+        } else {
+            FIRST
+        };
+        let wanted = size.max(least);
         let Some(next) = self
             .space
             .begin((wanted, least), self.slot, self.next, self.batch)
@@ -76,7 +82,7 @@ impl Seat {
         };
         self.leave();
         self.given_up = given_up;
-        self.size = (2 * self.size).min(LARGEST);
+        self.size = (2 * size).min(LARGEST);
         self.chunk = Some(next);
         true
     }

@@ -97,6 +97,25 @@ fn each_chunk_is_twice_as_long_as_the_one_before() {
     );
 }
 
+/// A partition that gets little is asked to leave its chunks, again and again.
+#[test]
+fn a_chunk_that_was_left_before_it_was_full_makes_the_next_one_no_longer() {
+    let (space, _memory) = spool(64 << 10);
+    let mut seat = Seat::new(Arc::clone(&space), 1);
+    for _ in 0..5 {
+        assert!(append(&mut seat, 0));
+        seat.leave();
+    }
+    let events = space.events().into_iter();
+    let lengths: Vec<_> = events
+        .filter_map(|event| match event {
+            SpaceEvent::Opened { length, .. } => Some(length as usize),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(lengths, [FIRST; 5]);
+}
+
 #[test]
 fn without_space_nothing_is_lost_and_it_goes_on_when_there_is_some() {
     let (space, _memory) = spool(FIRST);

@@ -23,7 +23,9 @@ use super::clock::{Alarm, ClockActor};
 use super::guard::{self, Guard, Guarded, On, guarded};
 use super::messages::*;
 use super::now;
-use crate::core::spool::{Catalog, ChunkUse, Entry, JournalWriter, Kind, Space, SpaceEvent};
+use crate::core::spool::{
+    AgeClock, Catalog, ChunkUse, Entry, JournalWriter, Kind, Space, SpaceEvent,
+};
 use crate::disk::{DiskEvent, Maker, SegmentFile, Syncer, Written};
 use crate::intake::wall_clock;
 use counts::Counts;
@@ -108,8 +110,10 @@ pub(crate) struct SpoolActor {
     max_age: Duration,
     /// Those who have slots.
     partitions: BTreeMap<u32, PartitionAddr>,
-    /// When the last chunk of a slot was left, and when this actor was started: milliseconds since 1970.
+    /// When the last chunk of a slot was left: milliseconds since 1970.
     closed_at: BTreeMap<u32, i64>,
+    age: AgeClock,
+    /// When this actor was started: milliseconds since 1970.
     started_at: i64,
     machine: bool,
     rng: SmallRng,
@@ -167,12 +171,8 @@ impl SpoolActor {
             resumed,
         } = start;
         let found_bytes = catalog.total_bytes();
-        let (started_at, started) = (wall_clock::millis(), now());
-        // A clock that is set makes nothing old while the process lives.
-        space.time_with(move || {
-            let since = now().saturating_duration_since(started).as_millis();
-            started_at.saturating_add(i64::try_from(since).unwrap_or(i64::MAX))
-        });
+        let age = AgeClock::new(now(), wall_clock::millis());
+        space.time_with(move || age.accepts(now(), wall_clock::millis()));
         Self {
             guard,
             threads: Some((maker, syncer)),
@@ -191,7 +191,8 @@ impl SpoolActor {
             max_age,
             partitions: BTreeMap::new(),
             closed_at: BTreeMap::new(),
-            started_at,
+            started_at: age.passed(now()),
+            age,
             machine,
             rng,
             counts: Counts::new(&client_id, resumed),

@@ -6,6 +6,7 @@ use actix::prelude::*;
 
 use super::SpoolActor;
 use crate::actors::messages::ExpireBefore;
+use crate::actors::now;
 use crate::core::spool::FILLS;
 
 /// It is looked each eighth of the time that records may wait, but not less often than this.
@@ -22,14 +23,14 @@ impl SpoolActor {
     }
 
     fn expire(&self) {
-        let time = self.space.time();
+        let (passed, time) = (self.age.passed(now()), self.space.time());
         let millis = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
         let latest = |slot: u32| {
             let open = self.open.get(&slot).map(|open| open.begun);
             let closed = open.or_else(|| self.closed_at.get(&slot).copied());
             closed.unwrap_or(self.started_at)
         };
-        let before = time.saturating_sub(millis(self.max_age));
+        let before = passed.saturating_sub(millis(self.max_age));
         let old = self.catalog.accepted_before(before, latest);
         // What is in a chunk that is being filled cannot be told to be old.
         let longest = millis(self.max_age).min(FILLS / 2);

@@ -11,6 +11,7 @@
     )
 )]
 
+mod age;
 mod catalog;
 mod chunk;
 mod copier;
@@ -34,6 +35,7 @@ mod space;
 mod state;
 mod survey;
 
+pub use age::AgeClock;
 pub use catalog::{Catalog, FILLS, Held, Move, Oldest};
 pub use chunk::{ALIGN, Appending, Batch, Chunk, ChunkHeader, ChunkUse, Place};
 pub use copier::{Copied, copy};

@@ -38,6 +38,9 @@ const NOTE_ACKED: Duration = Duration::from_millis(100);
 /// When a sync is tried again that failed.
 const SYNC_AGAIN: Duration = Duration::from_millis(100);
 
+/// How long the end of a producer waits for a sync.
+const LAST_SYNC: Duration = Duration::from_secs(5);
+
 /// Bytes of records that are read back at a time.
 const READ_BACK: usize = 256 << 10;
 
@@ -584,15 +587,22 @@ impl Handler<Stop> for SpoolActor {
             let _ = waiting.reply.send(Err("the producer is closed".into()));
         }
         ctx.stop();
+        // Partitions that ended have told what is in the journal only now.
+        let synced = self.machine.then(|| self.written.synced());
         let threads = self.threads.take();
-        let ending = aside(move || {
-            if let Some((maker, syncer)) = threads {
-                syncer.join();
-                maker.join();
-            }
-        });
         Box::pin(async move {
-            let _panic = ending.await;
+            if let Some(synced) = synced
+                && let Ok(Err(why)) = tokio::time::timeout(LAST_SYNC, synced).await
+            {
+                tracing::error!(%why, "what was written last to the spool is in doubt");
+            }
+            let _panic = aside(move || {
+                if let Some((maker, syncer)) = threads {
+                    syncer.join();
+                    maker.join();
+                }
+            })
+            .await;
         })
     }
 }

@@ -100,13 +100,14 @@ impl Spool {
 
     fn start_with(path: &Path, max_bytes: u64, max_age: Duration) -> Self {
         let store = Directory::open(path).expect("a directory");
-        Self::on(Arc::new(store), (SEGMENT, max_bytes), max_age)
+        Self::on(Arc::new(store), (SEGMENT, max_bytes), max_age, false)
     }
 
     fn on(
         store: Arc<dyn Store>,
         (segment_bytes, max_bytes): (u64, u64),
         max_age: Duration,
+        machine: bool,
     ) -> Self {
         let Recovered {
             mut state,
@@ -155,7 +156,7 @@ impl Spool {
             segment_bytes,
             max_bytes,
             max_age,
-            machine: false,
+            machine,
             rng: SmallRng::seed_from_u64(3),
             client_id: "test".into(),
             resumed: 7,

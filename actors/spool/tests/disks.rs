@@ -8,9 +8,9 @@ use crate::disk::ModelDisk;
 /// Small, so that much is moved.
 const SMALL: (u64, u64) = (64 << 10, 4 * (64 << 10));
 
-fn start(disk: &ModelDisk) -> Spool {
+fn start(disk: &ModelDisk, machine: bool) -> Spool {
     let store = disk.store().expect("nobody has it");
-    Spool::on(Arc::new(store), SMALL, Duration::from_secs(3600))
+    Spool::on(Arc::new(store), SMALL, Duration::from_secs(3600), machine)
 }
 
 #[test]
@@ -18,7 +18,7 @@ fn what_is_told_is_in_a_journal_that_the_disk_takes() {
     let disk = ModelDisk::new(1);
     let journal = file_name(Kind::Journal, 1);
     run(async {
-        let mut spool = start(&disk);
+        let mut spool = start(&disk, false);
         spool.wait_for_space().await;
         let mut seat = Seat::new(Arc::clone(&spool.space), 1);
         spool.append(&mut seat).await;
@@ -37,6 +37,29 @@ fn what_is_told_is_in_a_journal_that_the_disk_takes() {
     let recovered = recover(&disk.store().expect("nobody has it")).expect("it can be read");
     let settled = &recovered.state.slots[&1].settled;
     assert!(settled.contains(0), "{settled:?}");
+}
+
+/// Partitions that end tell what is on its way to the journal.
+#[test]
+fn what_a_spool_is_told_before_it_stops_survives_the_machine() {
+    for seed in 0..10 {
+        let disk = ModelDisk::new(seed);
+        run(async {
+            let spool = start(&disk, true);
+            spool.wait_for_space().await;
+            let mut seat = Seat::new(Arc::clone(&spool.space), 1);
+            spool.append(&mut seat).await;
+            spool.settle(1, 0, 1, Fate::NotWritten);
+            spool.spool.send(Stop).await.expect("it lives");
+        });
+        disk.crash_machine();
+        let recovered = recover(&disk.store().expect("nobody has it")).expect("it can be read");
+        let settled = recovered.state.slots.get(&1).map(|slot| &slot.settled);
+        assert!(
+            settled.is_some_and(|it| it.contains(0)),
+            "seed {seed}: {settled:?}"
+        );
+    }
 }
 
 /// One partition takes nothing, all of the other one is acked, and its records have to make place.
@@ -90,7 +113,7 @@ struct Kept {
 
 /// Goes on until the process stops.
 async fn live(disk: &ModelDisk, before: u64, operations: u64) -> Kept {
-    let mut spool = start(disk);
+    let mut spool = start(disk, false);
     for slot in 0..2 {
         let who = Arc::clone(&spool.peer);
         spool.spool.do_send(SlotTaken { slot, who });

@@ -350,37 +350,37 @@ impl Ledger {
         let Some(spooled) = &mut self.spooled else {
             return;
         };
-        let sent = std::mem::take(&mut self.entries);
-        let sought = std::mem::take(&mut self.doubts.list);
-        let entries = std::mem::take(&mut spooled.ended)
-            .into_iter()
-            .map(|(entry, _)| entry);
-        let entries = entries
-            .chain(sought.into_iter().map(|doubt| doubt.entry))
-            .chain(sent);
-        let batches =
-            entries.map(|mut entry| (entry.position, entry.last_error.take(), entry.batch));
-        let (parked, unheard) = std::mem::take(&mut spooled.backlog).into_parts();
-        let parked = parked
-            .into_iter()
-            .map(|(position, batch)| (position, None, batch));
-        let parts = std::mem::take(&mut spooled.ended_parts).into_iter();
-        let unheard = parts
-            .map(|part| {
-                (
-                    part.position,
-                    part.count.unsigned_abs().into(),
-                    part.listeners,
-                )
-            })
-            .chain(unheard);
         let kept = |last| Settlement::Failed(Unconfirmed::Kept(why(last)));
-        for (position, last, mut batch) in batches.chain(parked) {
-            if let Some(mut settled) = batch.settle(kept(last)) {
+        let ended = std::mem::take(&mut spooled.ended).into_iter();
+        let ended = ended.map(|(mut entry, settlement)| {
+            let settlement = match fate_of(&settlement) {
+                // The journal is not told before it has its lines, and they may not be there yet.
+                Some(Fate::Rejected) | None => kept(entry.last_error.take()),
+                // The journal has it, or will: the next producer does not deliver it.
+                Some(_) => settlement,
+            };
+            (entry.position, settlement, entry.batch)
+        });
+        let sought = std::mem::take(&mut self.doubts.list);
+        let sought = sought.into_iter().map(|doubt| doubt.entry);
+        let open = sought.chain(std::mem::take(&mut self.entries));
+        let open =
+            open.map(|mut entry| (entry.position, kept(entry.last_error.take()), entry.batch));
+        let (parked, unheard) = std::mem::take(&mut spooled.backlog).into_parts();
+        let parked = parked.into_iter();
+        let parked = parked.map(|(position, batch)| (position, kept(None), batch));
+        for (position, settlement, mut batch) in ended.chain(open).chain(parked) {
+            if let Some(mut settled) = batch.settle(settlement) {
                 spooled.tie_to(position, &mut settled);
                 effects.settled.push(settled);
             }
         }
+        let parts = std::mem::take(&mut spooled.ended_parts).into_iter();
+        let parts = parts.map(|part| {
+            let count = u64::from(part.count.unsigned_abs());
+            (part.position, count, part.listeners)
+        });
+        let unheard = parts.chain(unheard);
         for (position, count, listeners) in unheard {
             let mut settled = Settled::unheard(spooled.partition, count, kept(None), &listeners);
             spooled.tie_to(position, &mut settled);
@@ -393,7 +393,16 @@ impl Ledger {
 
 /// What the journal is to have of records that ended so; `None` if nothing.
 pub(super) fn record_of(position: u64, count: i32, settlement: &Settlement) -> Option<Record> {
-    let fate = match settlement {
+    let fate = fate_of(settlement)?;
+    Some(Record {
+        why: (fate == Fate::Rejected).then(|| rejected(settlement)),
+        ..Record::new(position, count, fate)
+    })
+}
+
+/// What becomes of records that ended so; `None` if that is open.
+fn fate_of(settlement: &Settlement) -> Option<Fate> {
+    Some(match settlement {
         // Without an offset it raises no floor.
         Settlement::Acked { base_offset, .. } => Fate::Acked(base_offset.unwrap_or(i64::MIN)),
         Settlement::Failed(Unconfirmed::NotWritten(Reason::Broker(_) | Reason::TooOld { .. }))
@@ -403,10 +412,6 @@ pub(super) fn record_of(position: u64, count: i32, settlement: &Settlement) -> O
         }
         Settlement::Failed(Unconfirmed::Unknown(_)) => Fate::Unknown,
         Settlement::Failed(Unconfirmed::Kept(_)) | Settlement::Split(_) => return None,
-    };
-    Some(Record {
-        why: (fate == Fate::Rejected).then(|| rejected(settlement)),
-        ..Record::new(position, count, fate)
     })
 }
 

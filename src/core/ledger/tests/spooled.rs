@@ -223,6 +223,32 @@ fn what_ends_without_an_outcome_is_kept() {
     }
 }
 
+/// The journal gets it behind this, and the next producer does not deliver it.
+#[test]
+fn what_the_journal_is_told_of_is_not_kept() {
+    let mut line = sending();
+    let (lost, old) = (line.push(1), line.push(1));
+    line.ledger.spill();
+    let effects = line.ledger.lose(1..2);
+    assert_eq!(effects.records.len(), 1);
+    line.note(effects);
+    let effects = line.ledger.expire_spooled(3, DAY);
+    assert_eq!(effects.records.len(), 1);
+    line.note(effects);
+    assert!(lost.is_open() && old.is_open());
+    let effects = line.ledger.abandon(|last| Reason::Closed { last });
+    line.note(effects);
+    let outcome = lost.receipts[0].outcome();
+    let damaged = Unconfirmed::NotWritten(Reason::Damaged);
+    assert_eq!(outcome, Some(Err(damaged)));
+    // Its lines may not be in their file yet, and without them the journal is not told.
+    let outcome = old.receipts[0].outcome();
+    assert!(
+        matches!(outcome, Some(Err(Unconfirmed::Kept(_)))),
+        "{outcome:?}"
+    );
+}
+
 #[test]
 fn a_dropped_ledger_keeps_its_records() {
     let mut line = sending();

@@ -24,7 +24,7 @@ use super::guard::{self, Guard, Guarded, On, guarded};
 use super::messages::*;
 use super::now;
 use crate::core::spool::{
-    AgeClock, Catalog, ChunkUse, Entry, JournalWriter, Kind, Space, SpaceEvent,
+    AgeClock, Catalog, ChunkUse, Entry, JournalWriter, Kind, Source, Space, SpaceEvent,
 };
 use crate::disk::{DiskEvent, Maker, SegmentFile, Syncer, Written};
 use crate::intake::wall_clock;
@@ -253,10 +253,7 @@ impl SpoolActor {
                     }
                     self.settled = true;
                     self.closed_at.insert(used.slot, self.space.time());
-                    if let Some(file) = self.segments.get_mut(&segment) {
-                        file.chunks.push(used);
-                        file.accepted.extend(accepted);
-                    }
+                    self.index_chunk(segment, used, accepted);
                     left.push(segment);
                     if self.catalog.chunk_closed(segment, used) {
                         free.push(segment);
@@ -270,10 +267,7 @@ impl SpoolActor {
                     used,
                     accepted,
                 } => {
-                    if let Some(file) = self.segments.get_mut(&segment) {
-                        file.chunks.push(used);
-                        file.accepted.extend(accepted);
-                    }
+                    self.index_chunk(segment, used, accepted);
                     self.copies.push_back((segment, used));
                     self.copied += 1;
                 }
@@ -293,6 +287,14 @@ impl SpoolActor {
         self.counts.bytes(self.on_disk());
         self.move_soon(ctx);
         self.serve();
+    }
+
+    /// The index of the segment has this chunk.
+    fn index_chunk(&mut self, segment: u64, used: ChunkUse, accepted: Vec<Source>) {
+        if let Some(file) = self.segments.get_mut(&segment) {
+            file.chunks.push(used);
+            file.accepted.extend(accepted);
+        }
     }
 
     /// Answers those who wait for space.

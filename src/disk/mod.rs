@@ -23,7 +23,6 @@ mod written;
 use std::path::Path;
 use std::sync::Arc;
 
-#[cfg(test)]
 pub use directory::Directory;
 pub use error::DiskError;
 pub use events::{DiskEvent, DiskEvents};
@@ -44,5 +43,5 @@ pub fn open(directory: &Path) -> Result<Arc<dyn Store>, DiskError> {
     if let Some(simulation) = simulation() {
         return simulation.open(directory);
     }
-    Ok(Arc::new(directory::Directory::open(directory)?))
+    Ok(Arc::new(Directory::open(directory)?))
 }

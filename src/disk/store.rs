@@ -27,8 +27,9 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Durable when this returns. On Windows, where a file that was written to must not be open any more.
     fn remove(&self, name: &str) -> Result<(), DiskError>;
 
-    /// Adds lines to a file that grows, and makes it if it is not there. Durable when this returns; if it fails
-    /// nothing is added. A line that a process has left without its end gets one. Such a file is not opened.
+    /// Adds lines to a file that grows, and makes it if it is not there. Durable when this returns; if it
+    /// fails nothing is added. A line that a process has left without its end gets one. Such a file is not
+    /// opened.
     fn append(&self, name: &str, bytes: &[u8]) -> Result<(), DiskError>;
 
     /// Bytes that are free for this process; `u64::MAX` where that is not told (Windows, some network

@@ -19,16 +19,16 @@ impl AgeClock {
         }
     }
 
-    /// Milliseconds since 1970, by what has passed since the start. A clock that is set makes nothing old while
-    /// the process lives. While the machine sleeps this stands still.
+    /// Milliseconds since 1970, by what has passed since the start. A clock that is set makes nothing old
+    /// while the process lives. While the machine sleeps this stands still.
     pub fn passed(&self, now: Instant) -> i64 {
         let since = now.saturating_duration_since(self.started).as_millis();
         let since = i64::try_from(since).unwrap_or(i64::MAX);
         self.started_at.saturating_add(since)
     }
 
-    /// Milliseconds since 1970, for what is accepted now: not before it is. The next process goes by that, and
-    /// knows nothing of how long the machine has slept.
+    /// Milliseconds since 1970, for what is accepted now: not before it is. The next process goes by that,
+    /// and knows nothing of how long the machine has slept.
     pub fn accepts(&self, now: Instant, wall: i64) -> i64 {
         self.passed(now).max(wall)
     }

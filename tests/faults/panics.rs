@@ -569,9 +569,7 @@ async fn who_falls_when_told_that_it_waits_for_its_turn_gets_it() {
     send_to_each().await;
     faults::plan("PartitionActor:QueueState", 1, 1);
     // Two of the three have one broker.
-    broker.on(ApiKey::Produce, |_| {
-        Control::Delay(Duration::from_secs(1))
-    });
+    broker.on(ApiKey::Produce, |_| Control::Delay(Duration::from_secs(1)));
     send_to_each().await;
     assert_eq!(faults::stop(), [1]);
 }

@@ -2,6 +2,8 @@
 //! made, and reads back. It is there with `forebay.spool.dir`.
 
 mod aging;
+mod aside;
+mod chunks;
 mod counting;
 mod counts;
 mod files;
@@ -23,13 +25,11 @@ use super::clock::{Alarm, ClockActor};
 use super::guard::{self, Guard, Guarded, On, guarded};
 use super::messages::*;
 use super::now;
-use crate::core::spool::{
-    AgeClock, Catalog, ChunkUse, Entry, JournalWriter, Kind, Source, Space, SpaceEvent,
-};
+use crate::core::spool::{AgeClock, Catalog, ChunkUse, Entry, JournalWriter, Kind, Space};
 use crate::disk::{DiskEvent, Maker, SegmentFile, Syncer, Written};
 use crate::intake::wall_clock;
+use aside::aside;
 use counts::Counts;
-use reading::{Part, Plan, aside, read};
 use rejected::Rejections;
 
 /// Acked records are noted so late at most. What a crash keeps the journal from hearing is found in the log.
@@ -40,9 +40,6 @@ const SYNC_AGAIN: Duration = Duration::from_millis(100);
 
 /// How long the end of a producer waits for a sync.
 const LAST_SYNC: Duration = Duration::from_secs(5);
-
-/// Bytes of records that are read back at a time.
-const READ_BACK: usize = 256 << 10;
 
 /// Bytes of a journal, unless segments are smaller, or what it has to say takes more.
 const JOURNAL: u64 = 4 << 20;
@@ -219,84 +216,6 @@ impl SpoolActor {
         }
     }
 
-    /// Takes note of chunks that were begun and filled, and has a segment made if none is ready.
-    fn look(&mut self, ctx: &mut Context<Self>) {
-        let (mut free, mut left) = (Vec::new(), Vec::new());
-        for event in self.space.events() {
-            match event {
-                SpaceEvent::Opened {
-                    segment,
-                    offset,
-                    length,
-                    slot,
-                    position,
-                } => {
-                    self.catalog.chunk_opened(segment, offset);
-                    let open = OpenChunk {
-                        segment,
-                        offset,
-                        length,
-                        position,
-                        begun: self.space.time(),
-                    };
-                    self.open.insert(slot, open);
-                }
-                SpaceEvent::Closed {
-                    segment,
-                    used,
-                    accepted,
-                } => {
-                    let is_it =
-                        |open: &OpenChunk| (open.segment, open.offset) == (segment, used.offset);
-                    if self.open.get(&used.slot).is_some_and(is_it) {
-                        self.open.remove(&used.slot);
-                    }
-                    self.settled = true;
-                    self.closed_at.insert(used.slot, self.space.time());
-                    self.index_chunk(segment, used, accepted);
-                    left.push(segment);
-                    if self.catalog.chunk_closed(segment, used) {
-                        free.push(segment);
-                    }
-                }
-                SpaceEvent::Copying { segment, offset } => {
-                    self.catalog.chunk_opened(segment, offset);
-                }
-                SpaceEvent::Copied {
-                    segment,
-                    used,
-                    accepted,
-                } => {
-                    self.index_chunk(segment, used, accepted);
-                    self.copies.push_back((segment, used));
-                    self.copied += 1;
-                }
-                SpaceEvent::Left(segment) => {
-                    self.settled = true;
-                    left.push(segment);
-                    if self.catalog.segment_full(segment) {
-                        free.push(segment);
-                    }
-                }
-            }
-        }
-        self.close_segments(left, ctx);
-        self.free(free, ctx);
-        self.make_segment();
-        self.see_to_journal();
-        self.counts.bytes(self.on_disk());
-        self.move_soon(ctx);
-        self.serve();
-    }
-
-    /// The index of the segment has this chunk.
-    fn index_chunk(&mut self, segment: u64, used: ChunkUse, accepted: Vec<Source>) {
-        if let Some(file) = self.segments.get_mut(&segment) {
-            file.chunks.push(used);
-            file.accepted.extend(accepted);
-        }
-    }
-
     /// Answers those who wait for space.
     fn serve(&mut self) {
         let now = now();
@@ -379,44 +298,6 @@ impl SpoolActor {
         let waiting = self.waiting.front().map(|it| it.deadline);
         if let Some(at) = acked.into_iter().chain(waiting).min() {
             self.alarm.set(&self.clock, at, || Arc::new(ctx.address()));
-        }
-    }
-
-    /// Where records of a slot are, from a position on.
-    fn plan(&self, slot: u32, from: u64, most: u64) -> Plan {
-        let end = from.saturating_add(most);
-        let mut parts = Vec::new();
-        let mut bytes = 0;
-        let mut add = |segment: u64, offset: u32, length: u32, positions: Range<u64>| {
-            if let Some(file) = self.segments.get(&segment) {
-                parts.push(Part {
-                    file: Arc::clone(&file.file),
-                    salt: file.salt,
-                    offset,
-                    length,
-                    positions,
-                });
-            }
-        };
-        for held in self.catalog.held(slot, from) {
-            if bytes >= READ_BACK || held.from >= end {
-                break;
-            }
-            bytes += held.used.bytes as usize;
-            let positions = held.from.max(from)..held.to.min(end);
-            add(held.segment, held.used.offset, held.used.bytes, positions);
-        }
-        if let Some(open) = self.open.get(&slot)
-            && bytes < READ_BACK
-            && open.position < end
-        {
-            let positions = open.position.max(from)..end;
-            add(open.segment, open.offset, open.length, positions);
-        }
-        Plan {
-            from,
-            most: READ_BACK,
-            parts,
         }
     }
 }
@@ -525,28 +406,6 @@ impl On<RecordLine> for SpoolActor {
         self.note_acked();
         self.write(&Entry::Line { slot, line });
         self.when_synced(ctx, move |_, _| who.do_send(LineRecorded(line)));
-    }
-}
-
-impl On<ReadBackFrom> for SpoolActor {
-    fn on(&mut self, message: ReadBackFrom, ctx: &mut Context<Self>) {
-        let ReadBackFrom {
-            slot,
-            position,
-            records,
-            who,
-        } = message;
-        self.look(ctx);
-        let plan = self.plan(slot, position, records);
-        let reading = aside(move || read(plan));
-        guard::spawn(ctx, reading, move |_: &mut Self, read, _| {
-            let read = read.unwrap_or_default();
-            who.do_send(ReadBackDone {
-                position,
-                batches: read.batches,
-                missing: read.missing,
-            });
-        });
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use actix::prelude::*;
 use rand::Rng;
 
-use super::reading::aside;
+use super::aside::aside;
 use super::{SpoolActor, journal_bytes};
 use crate::actors::guard;
 use crate::core::spool::{

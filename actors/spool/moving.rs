@@ -10,7 +10,8 @@ use std::time::Duration;
 use actix::prelude::*;
 
 use super::SpoolActor;
-use super::reading::{Part, aside};
+use super::aside::aside;
+use super::reading::Part;
 use crate::actors::guard;
 use crate::actors::messages::ExpireBefore;
 use crate::core::spool::{Copied, Kind, Move, ReadChunk, Space, copy};

@@ -9,7 +9,8 @@ use std::time::Duration;
 use actix::prelude::*;
 
 use super::SpoolActor;
-use super::reading::{aside, read};
+use super::aside::aside;
+use super::reading::read;
 use super::rejected::{Lines, Rejecting};
 use crate::actors::guard;
 use crate::actors::messages::PartitionAddr;

@@ -90,6 +90,14 @@ impl Slots {
         (slot, true)
     }
 
+    /// Whether a former producer has left records of this topic partition.
+    pub fn are_left(&self, topic: &Arc<str>, partition: i32) -> bool {
+        let mut known = self.known.iter();
+        let slot = known.find(|((name, _, number), _)| name == topic && *number == partition);
+        let resume = slot.and_then(|(_, slot)| self.resumed.get(slot));
+        resume.is_some_and(|resume| !resume.unsettled.is_empty())
+    }
+
     /// The topics that are known, with their ids and numbers of partitions.
     pub fn topics(&self) -> BTreeMap<(Arc<str>, Uuid), i32> {
         let mut topics = BTreeMap::new();

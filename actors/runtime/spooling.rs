@@ -33,10 +33,12 @@ impl RuntimeActor {
     ) -> Option<SpoolSlot> {
         let spooling = self.spooling.as_mut()?;
         let TopicPartition { topic, partition } = topic_partition;
-        if !spooling.topics.is_empty() && !spooling.topics.contains(&**topic) {
+        let slots = &mut spooling.slots;
+        let is_asked_for = spooling.topics.is_empty() || spooling.topics.contains(&**topic);
+        // What is left goes before what comes, so that has to wait in the spool, too.
+        if !is_asked_for && !slots.are_left(topic, *partition) {
             return None;
         }
-        let slots = &mut spooling.slots;
         let (slot, is_new) = slots.of(topic, topic_id, *partition);
         if is_new {
             spooling.spool.do_send(OpenSlot {

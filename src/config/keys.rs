@@ -388,8 +388,9 @@ const GENERAL: &[Key] = &[
         "forebay.spool.topics",
         Kind::List,
         None,
-        "Topics whose records are in the spool, separated by commas; when not set, all. Has no effect \
-         without forebay.spool.dir.",
+        "Topics whose records are in the spool, separated by commas; when not set, all. Others of which a \
+         former producer has left records are there as long as the producer lives. Has no effect without \
+         forebay.spool.dir.",
     ),
     served(
         "forebay.spool.durability",

@@ -21,6 +21,7 @@ mod refusals;
 mod scripted;
 mod secrets;
 mod slice;
+mod spool;
 mod time;
 mod topics;
 mod transactions;

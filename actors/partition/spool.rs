@@ -206,11 +206,12 @@ impl On<ExpireBefore> for PartitionActor {
         if leave {
             self.shared.stage.leave_chunk();
         }
-        // What waits on the stage is as old.
-        self.collect(|_| false);
+        // What waits on the stage may be as old. Without a leader nothing else takes it from there for long.
+        let now = now();
+        self.collect(|since| since + max_age <= now);
         let effects = self.ledger().expire_spooled(position, max_age);
         self.apply(effects);
-        self.act(now(), ctx);
+        self.act(now, ctx);
     }
 }
 

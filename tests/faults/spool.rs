@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use forebay::{Producer, Record};
+use forebay::{Producer, Reason, Record, Unconfirmed};
 
-use super::{broker, config};
+use super::{PATIENCE, broker, config};
 
 /// A producer with a spool.
 fn spooled(servers: &str, dir: &Path, keys: &[(&str, &str)]) -> Producer {
@@ -37,6 +37,33 @@ async fn left_by_a_former_producer(dir: &Path, records: usize) {
         let text = format!("{closed:?}");
         assert!(text.contains(&format!("kept: {records}")), "{text}");
     }
+}
+
+#[tokio::test]
+async fn what_waits_for_too_long_is_not_written_and_in_a_file() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let spool = dir.path().join("spool");
+    left_by_a_former_producer(&spool, 0).await;
+    let producer = spooled(
+        "127.0.0.1:1",
+        &spool,
+        &[("forebay.spool.max.age.ms", "300")],
+    );
+    let sent = producer.send(Record::to("t").value("too old")).await;
+    let outcome = tokio::time::timeout(PATIENCE, sent.expect("accepted")).await;
+    let outcome = outcome.expect("in time");
+    assert!(
+        matches!(outcome, Err(Unconfirmed::NotWritten(Reason::TooOld { .. }))),
+        "{outcome:?}"
+    );
+    let figures = producer.figures().await.expect("it lives");
+    assert_eq!(figures.spool.expect("a spool").rejected, 1);
+    let closed = producer.close(PATIENCE).await.expect("nothing is left");
+    assert_eq!(closed.kept, 0);
+    let mut files = std::fs::read_dir(spool.join("rejected")).expect("it is there");
+    let file = files.next().expect("a file").expect("it can be read");
+    let text = std::fs::read_to_string(file.path()).expect("text");
+    assert!(text.contains(r#""value":"too old""#), "{text}");
 }
 
 #[tokio::test]

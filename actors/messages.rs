@@ -67,6 +67,7 @@ pub(crate) trait PartitionPeer:
     + Accepts<OutcomesRecorded>
     + Accepts<ReadBackDone>
     + Accepts<ExpireBefore>
+    + Accepts<Doubted>
 {
 }
 
@@ -316,6 +317,18 @@ pub(crate) struct ExpireBefore {
     pub leave: bool,
     pub max_age: Duration,
 }
+
+/// A file of the spool could not be synced: nobody knows whether a later producer finds these records. Sent
+/// by the SpoolActor to the partition.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Doubted(pub Range<u64>);
+
+/// No record is accepted any more: the disk is to have all of them. Answers whether no file failed. Sent by
+/// the RuntimeActor to the SpoolActor.
+#[derive(Message)]
+#[rtype(result = "bool")]
+pub(crate) struct SyncAll;
 
 /// A caller waits for space in the spool.
 #[derive(Message)]

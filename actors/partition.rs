@@ -394,7 +394,8 @@ impl Actor for PartitionActor {
 guarded!(
     PartitionActor: WakePartition, QueueState, Tick, SetLeader, Take, LoanReturned, SetIdentity,
     RefuseIdentity, RefuseBatches, FlushPartition, BlockedBy, LogNews, LeaveProducer, FindMarker,
-    LineRecorded, OutcomesRecorded, ReadBackDone, ExpireBefore, Spill, Resync, Restart, Retire
+    LineRecorded, OutcomesRecorded, ReadBackDone, ExpireBefore, Doubted, Spill, Resync, Restart,
+    Retire
 );
 
 impl Guarded for PartitionActor {

@@ -6,6 +6,7 @@ mod aside;
 mod chunks;
 mod counting;
 mod counts;
+mod doubting;
 mod files;
 mod moving;
 mod outcomes;
@@ -39,7 +40,7 @@ const NOTE_ACKED: Duration = Duration::from_millis(100);
 const SYNC_AGAIN: Duration = Duration::from_millis(100);
 
 /// How long the end of a producer waits for a sync.
-const LAST_SYNC: Duration = Duration::from_secs(5);
+pub(crate) const LAST_SYNC: Duration = Duration::from_secs(5);
 
 /// Bytes of a journal, unless segments are smaller, or what it has to say takes more.
 const JOURNAL: u64 = 4 << 20;
@@ -378,6 +379,7 @@ impl On<OpenSlot> for SpoolActor {
 impl On<SlotTaken> for SpoolActor {
     fn on(&mut self, SlotTaken { slot, who }: SlotTaken, _: &mut Context<Self>) {
         self.partitions.insert(slot, who);
+        self.doubt_slot(slot);
     }
 }
 

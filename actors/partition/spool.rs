@@ -9,7 +9,7 @@ use super::PartitionActor;
 use super::spool_slot::SpoolSlot;
 use crate::actors::guard::{self, On};
 use crate::actors::messages::{
-    ExpireBefore, LineRecorded, OutcomesRecorded, ReadBackDone, ReadBackFrom, RecordLine,
+    Doubted, ExpireBefore, LineRecorded, OutcomesRecorded, ReadBackDone, ReadBackFrom, RecordLine,
     RecordOutcomes, SlotTaken, Spill,
 };
 use crate::actors::now;
@@ -212,6 +212,12 @@ impl On<ExpireBefore> for PartitionActor {
         let effects = self.ledger().expire_spooled(position, max_age);
         self.apply(effects);
         self.act(now, ctx);
+    }
+}
+
+impl On<Doubted> for PartitionActor {
+    fn on(&mut self, Doubted(positions): Doubted, _: &mut Context<Self>) {
+        self.ledger().doubt(positions);
     }
 }
 

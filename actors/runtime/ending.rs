@@ -13,6 +13,7 @@ use crate::actors::guard::{self, On};
 use crate::actors::lifecycle::CloseError;
 use crate::actors::messages::*;
 use crate::actors::now;
+use crate::actors::spool::LAST_SYNC;
 use crate::core::tally::Outcomes;
 use crate::core::user_code::{HeldUp, polled};
 use crate::intake::deadline::GRACE;
@@ -141,6 +142,15 @@ impl RuntimeActor {
         let spool = self.spooling.take().map(|spooling| spooling.spool);
         let ended = self.ended.take();
         let stopping = async move {
+            if let Some(spool) = &spool {
+                // What is told to be kept has to be there.
+                let synced = async { while let Ok(false) = spool.send(SyncAll).await {} };
+                if tokio::time::timeout(LAST_SYNC, synced).await.is_err() {
+                    tracing::error!(
+                        "the disk is slow: what was written last to the spool may not be there"
+                    );
+                }
+            }
             join_all(partitions.iter().map(|partition| partition.send(Stop))).await;
             for sender in senders {
                 sender.do_send(Stop);

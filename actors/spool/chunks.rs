@@ -77,6 +77,9 @@ impl SpoolActor {
         }
         self.settled = true;
         self.closed_at.insert(used.slot, self.space.time());
+        if self.segments.get(&segment).is_some_and(|it| it.failed) {
+            self.doubt(used.slot, used.position..used.end());
+        }
         self.has_chunk(segment, used, accepted);
     }
 

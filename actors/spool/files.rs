@@ -293,6 +293,7 @@ impl SpoolActor {
                 if let Some(segment) = self.segments.get_mut(&number) {
                     segment.failed = true;
                     self.space.give_up(number);
+                    self.doubt_segment(number);
                 }
             }
             Kind::Index => {}

@@ -28,6 +28,7 @@ struct Peer(
     UnboundedSender<ReadBackDone>,
     UnboundedSender<Vec<u64>>,
     UnboundedSender<ExpireBefore>,
+    UnboundedSender<Range<u64>>,
 );
 
 macro_rules! deaf {
@@ -69,6 +70,12 @@ impl Accepts<ExpireBefore> for Peer {
     }
 }
 
+impl Accepts<Doubted> for Peer {
+    fn do_send(&self, Doubted(positions): Doubted) {
+        let _ = self.3.send(positions);
+    }
+}
+
 impl PartitionPeer for Peer {}
 
 #[derive(Default)]
@@ -91,6 +98,7 @@ struct Spool {
     read: UnboundedReceiver<ReadBackDone>,
     recorded: UnboundedReceiver<Vec<u64>>,
     expired: UnboundedReceiver<ExpireBefore>,
+    doubted: UnboundedReceiver<Range<u64>>,
 }
 
 impl Spool {
@@ -178,15 +186,17 @@ impl Spool {
             });
         }
         let ((to_read, read), (to_recorded, recorded)) = (unbounded_channel(), unbounded_channel());
-        let (to_expired, expired) = unbounded_channel();
+        let ((to_expired, expired), (to_doubted, doubted)) =
+            (unbounded_channel(), unbounded_channel());
         Self {
             spool,
             space,
             written,
-            peer: Arc::new(Peer(to_read, to_recorded, to_expired)),
+            peer: Arc::new(Peer(to_read, to_recorded, to_expired, to_doubted)),
             read,
             recorded,
             expired,
+            doubted,
         }
     }
 

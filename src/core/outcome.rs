@@ -189,6 +189,17 @@ pub enum Reason {
     /// The spool has lost the record: its file is damaged, or cannot be read.
     #[error("the spool has lost it: its file is damaged, or cannot be read")]
     Damaged,
+    /// The producer ended first, and a file of the spool could not be synced: with
+    /// `forebay.spool.durability=machine` nobody knows whether the next producer finds the record there.
+    #[error(
+        "{first}; a file of the spool could not be synced, so the next producer may not find it there; look \
+         for the disk's errors in the system's log"
+    )]
+    #[non_exhaustive]
+    DiskFailed {
+        /// Why it has no other outcome.
+        first: Box<Reason>,
+    },
     /// It waited in the spool for longer than `forebay.spool.max.age.ms`, and was never sent. The directory
     /// `rejected` of the spool has it.
     #[error("forebay.spool.max.age.ms ({max_age:?}) ran out while it waited in the spool")]

@@ -62,6 +62,35 @@ fn what_a_spool_is_told_before_it_stops_survives_the_machine() {
     }
 }
 
+/// What is told to be kept has to be there.
+#[test]
+fn a_partition_knows_what_a_disk_may_have_lost_before_it_ends() {
+    for machine in [true, false] {
+        let disk = ModelDisk::new(1);
+        run(async {
+            let mut spool = start(&disk, machine);
+            let who = Arc::clone(&spool.peer);
+            spool.spool.do_send(SlotTaken { slot: 1, who });
+            spool.wait_for_space().await;
+            let mut seat = Seat::new(Arc::clone(&spool.space), 1);
+            spool.append(&mut seat).await;
+            seat.leave();
+            spool.append(&mut seat).await;
+            let mut names = disk.names().into_iter();
+            let segment = names.find(|name| matches!(parse_name(name), Some((Kind::Segment, _))));
+            assert!(disk.fail_sync(&segment.expect("one is filled")));
+            // The producer ends.
+            seat.leave();
+            while !spool.spool.send(SyncAll).await.expect("it lives") {}
+            let told: Vec<_> = std::iter::from_fn(|| spool.doubted.try_recv().ok()).collect();
+            match machine {
+                true => assert_eq!(told, [0..1, 1..2]),
+                false => assert_eq!(told, [], "the process does not lose them"),
+            }
+        });
+    }
+}
+
 /// One partition takes nothing, all of the other one is acked, and its records have to make place.
 #[test]
 fn nothing_that_waits_is_lost_wherever_it_ends() {

@@ -69,6 +69,9 @@ fn reasons() -> Vec<Reason> {
         Reason::TooOld {
             max_age: Duration::from_secs(1),
         },
+        Reason::DiskFailed {
+            first: Box::new(Reason::RuntimeGone),
+        },
         Reason::InCallback,
         Reason::Connection { why: why() },
     ];
@@ -83,6 +86,7 @@ fn reasons() -> Vec<Reason> {
         | Reason::NotRequested
         | Reason::Damaged
         | Reason::TooOld { .. }
+        | Reason::DiskFailed { .. }
         | Reason::AfterUnresolved { .. }
         | Reason::Forgotten { .. }
         | Reason::Unresolved { .. }

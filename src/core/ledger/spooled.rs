@@ -67,6 +67,8 @@ pub struct Spooled {
     pub sent: u64,
     /// What is before this position is on the disk, as far as it has to be.
     pub durable: u64,
+    /// Nobody knows whether a later producer finds these on the disk.
+    pub doubted: Vec<Range<u64>>,
     pub backlog: Backlog,
     pub resuming: Resuming,
     /// Batches whose outcome is told when the journal has it.

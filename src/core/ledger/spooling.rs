@@ -29,6 +29,7 @@ impl Ledger {
             line: None,
             sent: 0,
             durable: if machine { next } else { u64::MAX },
+            doubted: Vec::new(),
             backlog,
             resuming: Resuming::default(),
             ended: Vec::new(),
@@ -159,6 +160,13 @@ impl Ledger {
     pub fn set_durable(&mut self, position: u64) {
         if let Some(spooled) = &mut self.spooled {
             spooled.durable = spooled.durable.max(position);
+        }
+    }
+
+    /// The disk may not have these.
+    pub fn doubt(&mut self, positions: Range<u64>) {
+        if let Some(spooled) = &mut self.spooled {
+            spooled.doubted.push(positions);
         }
     }
 
@@ -350,12 +358,29 @@ impl Ledger {
         let Some(spooled) = &mut self.spooled else {
             return;
         };
-        let kept = |last| Settlement::Failed(Unconfirmed::Kept(why(last)));
+        let doubted = std::mem::take(&mut spooled.doubted);
+        let kept = |position: u64, count: u64, last| {
+            let end = position + count;
+            let is_doubted = doubted.iter().any(|it| it.start < end && position < it.end);
+            let first = why(last);
+            Settlement::Failed(match is_doubted {
+                true => Unconfirmed::Unknown(Reason::DiskFailed {
+                    first: Box::new(first),
+                }),
+                false => Unconfirmed::Kept(first),
+            })
+        };
+        let kept_batch = |position, batch: &SealedBatch, last| {
+            kept(position, u64::from(batch.count().unsigned_abs()), last)
+        };
         let ended = std::mem::take(&mut spooled.ended).into_iter();
         let ended = ended.map(|(mut entry, settlement)| {
             let settlement = match fate_of(&settlement) {
                 // The journal is not told before it has its lines, and they may not be there yet.
-                Some(Fate::Rejected) | None => kept(entry.last_error.take()),
+                Some(Fate::Rejected) | None => {
+                    let last = entry.last_error.take();
+                    kept_batch(entry.position, &entry.batch, last)
+                }
                 // The journal has it, or will: the next producer does not deliver it.
                 Some(_) => settlement,
             };
@@ -364,11 +389,17 @@ impl Ledger {
         let sought = std::mem::take(&mut self.doubts.list);
         let sought = sought.into_iter().map(|doubt| doubt.entry);
         let open = sought.chain(std::mem::take(&mut self.entries));
-        let open =
-            open.map(|mut entry| (entry.position, kept(entry.last_error.take()), entry.batch));
+        let open = open.map(|mut entry| {
+            let last = entry.last_error.take();
+            let settlement = kept_batch(entry.position, &entry.batch, last);
+            (entry.position, settlement, entry.batch)
+        });
         let (parked, unheard) = std::mem::take(&mut spooled.backlog).into_parts();
         let parked = parked.into_iter();
-        let parked = parked.map(|(position, batch)| (position, kept(None), batch));
+        let parked = parked.map(|(position, batch)| {
+            let settlement = kept_batch(position, &batch, None);
+            (position, settlement, batch)
+        });
         for (position, settlement, mut batch) in ended.chain(open).chain(parked) {
             if let Some(mut settled) = batch.settle(settlement) {
                 spooled.tie_to(position, &mut settled);
@@ -382,7 +413,12 @@ impl Ledger {
         });
         let unheard = parts.chain(unheard);
         for (position, count, listeners) in unheard {
-            let mut settled = Settled::unheard(spooled.partition, count, kept(None), &listeners);
+            let mut settled = Settled::unheard(
+                spooled.partition,
+                count,
+                kept(position, count, None),
+                &listeners,
+            );
             spooled.tie_to(position, &mut settled);
             effects.settled.push(settled);
         }

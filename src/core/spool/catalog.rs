@@ -308,7 +308,8 @@ impl Catalog {
             .collect()
     }
 
-    fn unsettled_of(&self, number: u64) -> Vec<(u32, Held)> {
+    /// What is not settled of a segment, but for what is in chunks that are being filled.
+    pub fn unsettled_of(&self, number: u64) -> Vec<(u32, Held)> {
         let parts = self.held_by(number).flat_map(|(slot, settled, held)| {
             let open = settled.unsettled(held.positions());
             open.map(move |part| {

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use forebay::internals::disk::ModelDisk;
-use forebay::{Lane, Outcome, Producer, Receipt, Receipts, Record, SendError, Unconfirmed};
+use forebay::{Lane, Outcome, Producer, Reason, Receipt, Receipts, Record, SendError, Unconfirmed};
 use tokio::task::spawn_local;
 use tokio::time::{sleep, timeout};
 
@@ -206,6 +206,13 @@ impl Application {
     }
 
     fn told(&self, name: Name, outcome: Outcome) {
+        if let Err(Unconfirmed::Unknown(Reason::DiskFailed { .. })) = outcome
+            && self.plan.machine
+            && self.plan.failing_syncs.is_some()
+        {
+            // As before: what was accepted has to be there, and what was in doubt still is.
+            return;
+        }
         self.note(
             name,
             match outcome {

@@ -223,6 +223,25 @@ fn what_ends_without_an_outcome_is_kept() {
     }
 }
 
+#[test]
+fn what_a_disk_may_have_lost_is_not_told_to_be_kept() {
+    let mut line = sending();
+    let receipts = [line.push(1), line.push(2), line.push(1)];
+    // The last record of the second batch.
+    line.ledger.doubt(3..4);
+    let effects = line.ledger.abandon(|last| Reason::Closed { last });
+    line.note(effects);
+    let outcomes = receipts.map(|it| it.receipts[0].outcome());
+    let doubted = Unconfirmed::Unknown(Reason::DiskFailed {
+        first: Box::new(Reason::Closed { last: None }),
+    });
+    let kept = Unconfirmed::Kept(Reason::Closed { last: None });
+    assert_eq!(
+        outcomes,
+        [Err(kept.clone()), Err(doubted), Err(kept)].map(Some)
+    );
+}
+
 /// The journal gets it behind this, and the next producer does not deliver it.
 #[test]
 fn what_the_journal_is_told_of_is_not_kept() {

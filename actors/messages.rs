@@ -324,8 +324,8 @@ pub(crate) struct ExpireBefore {
 #[rtype(result = "()")]
 pub(crate) struct Doubted(pub Range<u64>);
 
-/// No record is accepted any more: the disk is to have all of them. Answers whether no file failed. Sent by
-/// the RuntimeActor to the SpoolActor.
+/// No record is accepted any more: the disk is to have all of them. Answers whether no segment failed. Sent
+/// by the RuntimeActor to the SpoolActor.
 #[derive(Message)]
 #[rtype(result = "bool")]
 pub(crate) struct SyncAll;

@@ -37,7 +37,7 @@ use rejected::Rejections;
 const NOTE_ACKED: Duration = Duration::from_millis(100);
 
 /// When a sync is tried again that failed.
-const SYNC_AGAIN: Duration = Duration::from_millis(100);
+pub(crate) const SYNC_AGAIN: Duration = Duration::from_millis(100);
 
 /// How long the end of a producer waits for a sync.
 pub(crate) const LAST_SYNC: Duration = Duration::from_secs(5);
@@ -331,6 +331,9 @@ impl Guarded for SpoolActor {
         self.alarm = Alarm::default();
         self.round += 1;
         self.unmake();
+        for name in self.written.broken() {
+            self.give_up(&name);
+        }
         self.free(self.catalog.free(), ctx);
         self.close_segments(self.without_index(), ctx);
         self.moving = false;

@@ -13,7 +13,7 @@ use crate::actors::guard::{self, On};
 use crate::actors::lifecycle::CloseError;
 use crate::actors::messages::*;
 use crate::actors::now;
-use crate::actors::spool::LAST_SYNC;
+use crate::actors::spool::{LAST_SYNC, SYNC_AGAIN};
 use crate::core::tally::Outcomes;
 use crate::core::user_code::{HeldUp, polled};
 use crate::intake::deadline::GRACE;
@@ -144,7 +144,12 @@ impl RuntimeActor {
         let stopping = async move {
             if let Some(spool) = &spool {
                 // What is told to be kept has to be there.
-                let synced = async { while let Ok(false) = spool.send(SyncAll).await {} };
+                let synced = async {
+                    while let Ok(false) = spool.send(SyncAll).await {
+                        // Another file takes the place of the one that failed.
+                        tokio::time::sleep(SYNC_AGAIN).await;
+                    }
+                };
                 if tokio::time::timeout(LAST_SYNC, synced).await.is_err() {
                     tracing::error!(
                         "the disk is slow: what was written last to the spool may not be there"

@@ -43,7 +43,8 @@ impl Handler<SyncAll> for SpoolActor {
     /// again is answered after partitions were told.
     fn handle(&mut self, _: SyncAll, ctx: &mut Context<Self>) -> Self::Result {
         self.look(ctx);
-        let synced = self.machine.then(|| self.written.synced());
+        let segments = |number| self.segments.contains_key(&number);
+        let synced = self.machine.then(|| self.written.synced_of(&segments));
         Box::pin(async move {
             match synced {
                 // Nothing is synced any more if its thread has ended.

@@ -2,6 +2,7 @@ mod disks;
 mod restarts;
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rand::SeedableRng;
 use tempfile::tempdir;
@@ -79,11 +80,15 @@ impl Accepts<Doubted> for Peer {
 impl PartitionPeer for Peer {}
 
 #[derive(Default)]
-struct Told(std::sync::OnceLock<Addr<SpoolActor>>);
+struct Told {
+    spool: std::sync::OnceLock<Addr<SpoolActor>>,
+    /// What happens now is told to nobody.
+    is_deaf: AtomicBool,
+}
 
 impl DiskEvents for Told {
     fn told(&self, event: DiskEvent) {
-        if let Some(spool) = self.0.get() {
+        if let (Some(spool), false) = (self.spool.get(), self.is_deaf.load(Ordering::Relaxed)) {
             spool.do_send(DiskTold(event));
         }
     }
@@ -92,6 +97,7 @@ impl DiskEvents for Told {
 /// A spool with two slots.
 struct Spool {
     spool: Addr<SpoolActor>,
+    told: Arc<Told>,
     space: Arc<Space>,
     written: Arc<Written>,
     peer: PartitionAddr,
@@ -172,7 +178,7 @@ impl Spool {
         let watch = Watch::new(u32::MAX, Duration::from_secs(60), None);
         let clock = ClockActor::new(watch.guard(Component::Clock)).start();
         let spool = SpoolActor::new(start, clock, watch.guard(Component::Spool)).start();
-        told.0.set(spool.clone()).expect("once");
+        told.spool.set(spool.clone()).expect("once");
         let waker = spool.clone();
         space.wake_with(move || waker.do_send(SpaceChanged));
         for slot in 0..2 {
@@ -190,6 +196,7 @@ impl Spool {
             (unbounded_channel(), unbounded_channel());
         Self {
             spool,
+            told,
             space,
             written,
             peer: Arc::new(Peer(to_read, to_recorded, to_expired, to_doubted)),

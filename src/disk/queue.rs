@@ -158,6 +158,11 @@ impl Watched {
         &self.file
     }
 
+    /// Its name, if a sync of it has failed.
+    pub fn failed(&self) -> Option<&Arc<str>> {
+        self.failure.get().map(|_| &self.name)
+    }
+
     /// A ticket for all that this caller has written to the file.
     pub fn ticket(self: &Arc<Self>) -> Ticket {
         // Always an exchange. A look at the mark could see it as it was before the sync that goes on, and

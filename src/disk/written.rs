@@ -44,6 +44,13 @@ impl Written {
         files.watched.retain(|(other, _)| *other != number);
     }
 
+    /// The names of files that have failed, and were not given up.
+    pub fn broken(&self) -> Vec<Arc<str>> {
+        let files = self.files();
+        let failed = files.watched.iter().filter_map(|(_, file)| file.failed());
+        failed.map(Arc::clone).collect()
+    }
+
     /// Waits until all is on the disk that the caller has written since so many files had
     /// [`failed`](Self::failed).
     pub fn synced_since(
@@ -52,7 +59,7 @@ impl Written {
     ) -> impl Future<Output = Result<(), DiskError>> + Send + use<> {
         let files = self.files();
         let lost = files.failed > failed;
-        let synced = Self::all(files);
+        let synced = Self::all(files, &|_| true);
         async move {
             match lost {
                 true => Err(DiskError::GivenUp),
@@ -63,15 +70,25 @@ impl Written {
 
     /// Waits until all that was written up to this call is on the disk.
     pub fn synced(&self) -> impl Future<Output = Result<(), DiskError>> + Send + use<> {
-        Self::all(self.files())
+        Self::all(self.files(), &|_| true)
+    }
+
+    /// The same for these files alone, by their numbers.
+    pub fn synced_of(
+        &self,
+        wanted: &dyn Fn(u64) -> bool,
+    ) -> impl Future<Output = Result<(), DiskError>> + Send + use<> {
+        Self::all(self.files(), wanted)
     }
 
     fn all(
         files: MutexGuard<'_, Files>,
+        wanted: &dyn Fn(u64) -> bool,
     ) -> impl Future<Output = Result<(), DiskError>> + Send + use<> {
         let synced: Vec<Synced> = files
             .watched
             .iter()
+            .filter(|(number, _)| wanted(*number))
             .map(|(_, file)| file.ticket().synced())
             .collect();
         drop(files);

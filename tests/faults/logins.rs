@@ -225,9 +225,13 @@ async fn a_broker_that_refuses_logins_concerns_its_partitions_alone() {
     door.shut(true);
     let twist = Twist {
         frame: Some(Box::new({
-            let cut = Arc::clone(&cut);
+            let (door, cut) = (door.clone(), Arc::clone(&cut));
             move |key, _, bytes| match key {
-                ApiKey::Produce if cut.load(Ordering::Relaxed) => Reply::Last(Vec::new()),
+                ApiKey::Produce if cut.load(Ordering::Relaxed) => {
+                    // Not before: a connection that is lost for another reason is made again.
+                    door.shut(true);
+                    Reply::Last(Vec::new())
+                }
                 _ => Reply::Bytes(bytes),
             }
         })),
@@ -290,7 +294,6 @@ async fn a_broker_that_refuses_logins_concerns_its_partitions_alone() {
     door.shut(false);
     acked(there("taken").await.expect("accepted")).await;
     cut.store(true, Ordering::Relaxed);
-    door.shut(true);
     match outcome(there("doubtful").await.expect("accepted")).await {
         Err(Unconfirmed::Unknown(Reason::Expired { last, .. })) => {
             let last = last.expect("the login's words");

@@ -135,6 +135,7 @@ const ELSEWHERE: [&str; 64] = [
     "PartitionActor:OutcomesRecorded",
     "PartitionActor:ReadBackDone",
     "PartitionActor:ExpireBefore",
+    "PartitionActor:Doubted",
     "PartitionActor:Spill",
 ];
 

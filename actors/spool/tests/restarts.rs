@@ -1,6 +1,7 @@
 //! A panic in a handler has the actor go on with what it has.
 
 use super::*;
+use crate::disk::ModelDisk;
 
 /// A panic in a handler.
 #[derive(Message)]
@@ -107,4 +108,31 @@ fn nothing_is_pinned_though_the_actor_restarts() {
         kept
     });
     recover_all(&path, kept);
+}
+
+/// Nothing that is written to it would ever be synced.
+#[test]
+fn a_segment_that_has_failed_is_left_though_the_news_of_it_is_lost() {
+    let disk = ModelDisk::new(1);
+    run(async {
+        let store = disk.store().expect("nobody has it");
+        let hour = Duration::from_secs(3600);
+        let spool = Spool::on(Arc::new(store), (SEGMENT, MOST), hour, true);
+        spool.wait_for_space().await;
+        let mut seat = Seat::new(Arc::clone(&spool.space), 1);
+        spool.append(&mut seat).await;
+        spool.told.is_deaf.store(true, Ordering::Relaxed);
+        for name in disk.names() {
+            disk.fail_sync(&name);
+        }
+        assert!(spool.written.synced().await.is_err());
+        spool.told.is_deaf.store(false, Ordering::Relaxed);
+        spool.spool.send(Fall).await.expect("it lives");
+        spool.append(&mut seat).await;
+        while let Err(why) = spool.written.synced().await {
+            assert!(why.to_string().contains("journal"), "{why}");
+            tokio::time::sleep(Duration::from_millis(3)).await;
+        }
+        spool.spool.send(Stop).await.expect("it lives");
+    });
 }

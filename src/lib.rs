@@ -91,6 +91,9 @@ mod intake;
 pub mod internals;
 mod meters;
 mod net;
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod spool;
 
 pub mod partitioner {
     //! Who chooses the partition of a record that names none.

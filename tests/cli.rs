@@ -2,9 +2,11 @@
 #![cfg(feature = "cli")]
 
 use std::net::TcpListener;
+use std::path::Path;
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
+use forebay::{Config, Producer, Record};
 use krafka::consumer::ConsumerRecord;
 use krafka::testing::{ApiKey, Control, FakeBroker};
 use rustix::process::{Pid, Signal, kill_process};
@@ -698,4 +700,75 @@ async fn a_check_says_by_its_status_which_step_failed() {
         assert!(told.contains(phrase), "{told}");
         assert!(!told.contains("hunter2"), "{told}");
     }
+}
+
+/// A directory with so many records that no broker has, of a topic that it remembers.
+async fn leave_in_spool(directory: &Path, servers: &str, records: usize) {
+    let start = |servers: &str| {
+        let builder = Config::builder().bootstrap_servers(servers);
+        let builder = builder.set("forebay.spool.dir", &directory.to_string_lossy());
+        Producer::start(builder.build().expect("a configuration")).expect("a producer")
+    };
+    let producer = start(servers);
+    let first = producer.send(Record::to("t").value("0")).await;
+    first.expect("accepted").await.expect("acked");
+    let closed = producer.close(PATIENCE).await;
+    closed.expect("nothing is left");
+    let producer = start("127.0.0.1:1");
+    for number in 1..=records {
+        let record = Record::to("t").value(number.to_string());
+        drop(producer.send(record).await.expect("accepted"));
+    }
+    // All of it is kept.
+    let _timed_out = producer.close(Duration::ZERO).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_in_a_spool_is_shown_written_out_and_delivered() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let spool = directory.path().join("spool");
+    let path = spool.to_str().expect("UTF-8");
+    let (broker, servers) = start("t", 1).await;
+    leave_in_spool(&spool, &servers, 5).await;
+
+    let shown = run(&["spool", "ls", path], b"").await;
+    let waits = text(&shown.stdout);
+    assert!(shown.status.success(), "{shown:?}");
+    assert!(waits.contains("t-0"), "{waits}");
+    let shown = summary(&run(&["spool", "ls", "--json", path], b"").await);
+    let left = shown["partitions"][0]["records"].as_u64();
+    assert_eq!(left, Some(5), "{shown}");
+
+    let verified = run(&["spool", "verify", path], b"").await;
+    assert!(verified.status.success(), "{verified:?}");
+    assert_eq!(text(&verified.stdout), "whole: 5 records wait\n");
+
+    let exported = run(&["spool", "export", path], b"").await;
+    assert!(exported.status.success(), "{exported:?}");
+    let lines = text(&exported.stdout);
+    let lines = lines
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    let values: Vec<_> = lines
+        .map(|line| line["value"].as_str().map(str::to_owned))
+        .collect();
+    let expected = ["1", "2", "3", "4", "5"].map(|it| Some(it.to_owned()));
+    assert_eq!(values, expected);
+
+    let drained = run(
+        &["spool", "drain", "--bootstrap-server", &servers, path],
+        b"",
+    )
+    .await;
+    assert!(drained.status.success(), "{drained:?}");
+    let told = text(&drained.stderr);
+    assert!(told.starts_with("5 records wait\n"), "{told}");
+    assert!(
+        told.ends_with("0 records wait in the spool now\n"),
+        "{told}"
+    );
+    let records = broker.all_records("t").expect("records");
+    let values = keys_and_values(&records);
+    let expected: [&[u8]; 6] = [b"0", b"1", b"2", b"3", b"4", b"5"];
+    assert_eq!(values, expected.map(|value| (None, Some(value))));
 }

@@ -15,7 +15,7 @@ use super::rejected::{Lines, Rejecting};
 use crate::actors::guard;
 use crate::actors::messages::PartitionAddr;
 use crate::core::ledger::Record;
-use crate::core::spool::{SlotTopic, Spooled, rejected_file, rejected_lines};
+use crate::core::spool::{self, Note, SlotTopic, Spooled, rejected_file};
 use crate::disk::{DiskError, FileOrder};
 use crate::intake::wall_clock;
 
@@ -149,7 +149,8 @@ impl SpoolActor {
 fn lines(topic: Option<&SlotTopic>, batches: &[Spooled], why: Option<&str>) -> Vec<u8> {
     let mut lines = Vec::new();
     for batch in batches {
-        rejected_lines(topic, batch, why.unwrap_or_default(), &mut lines);
+        let reason = why.unwrap_or_default();
+        spool::lines(topic, batch, |_| Note::Rejected { reason }, &mut lines);
     }
     lines
 }

@@ -44,6 +44,18 @@ impl Directory {
         Ok(directory)
     }
 
+    /// Takes a directory that is a spool's, and changes nothing in it but who has it.
+    #[cfg(feature = "cli")]
+    pub fn of_spool(path: &Path) -> Result<Self, DiskError> {
+        let absolute = std::path::absolute(path);
+        let path = absolute.map_err(|error| DiskError::io(Operation::Open, path, error))?;
+        if !path.join(LOCK).is_file() {
+            return Err(DiskError::NoSpool { directory: path });
+        }
+        let lock = lock(&path)?;
+        Ok(Self { path, _lock: lock })
+    }
+
     /// Removes what was not finished when a process ended.
     fn tidy(&self) -> Result<(), DiskError> {
         let folders = self.folders()?;

@@ -67,6 +67,12 @@ pub enum DiskError {
     },
 
     #[error(
+        "{} is no spool, or is not there; name the directory that forebay.spool.dir names",
+        directory.display()
+    )]
+    NoSpool { directory: PathBuf },
+
+    #[error(
         "{name:?} cannot be a spool's file; names have lower-case letters, digits, '-' and '.'"
     )]
     Name { name: String },

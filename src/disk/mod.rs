@@ -12,6 +12,8 @@ mod mapped;
 mod model;
 mod names;
 mod queue;
+#[cfg(feature = "cli")]
+mod read_only;
 mod recovery;
 #[cfg(feature = "internals")]
 mod simulated;
@@ -30,7 +32,9 @@ pub use maker::{FileOrder, Maker, Making};
 #[cfg(any(test, feature = "internals"))]
 pub use model::{ModelDisk, ModelStore};
 pub use queue::{SyncQueue, Synced, Ticket, Watched};
-pub use recovery::{Recovered, SegmentFile, file_name, parse_name, recover};
+#[cfg(feature = "cli")]
+pub use read_only::ReadOnly;
+pub use recovery::{Recovered, SegmentFile, file_name, parse_name, recover, scan_file};
 #[cfg(feature = "internals")]
 pub use simulated::{Round, Simulation, simulate, simulation};
 pub use store::{Store, StoredFile};

@@ -219,7 +219,7 @@ impl Recovered {
         }
         let (chunks, accepted) = match known {
             Some(index) => (index.chunks, index.accepted),
-            None => self.scan_segment(name, &header, &*file),
+            None => scan_file(name, &header, &*file, &mut self.damage),
         };
         self.catalog.segment(number, file.len() as u64, true);
         for used in &chunks {
@@ -237,23 +237,23 @@ impl Recovered {
         self.segments.insert(number, segment);
         Ok(())
     }
+}
 
-    fn scan_segment(
-        &mut self,
-        name: &str,
-        header: &FileHeader,
-        file: &dyn StoredFile,
-    ) -> (Vec<ChunkUse>, Vec<Source>) {
-        let mut read = |at: u64, into: &mut [u8]| {
-            file.read(at, into)
-                .map_err(|error| io::Error::other(error.to_string()))
-        };
-        let scanned = scan(header, file.len() as u64, &mut read);
-        let told = scanned.damage.iter();
-        self.damage
-            .extend(told.map(|damage| format!("{name}: {damage}")));
-        (scanned.chunks, scanned.accepted)
-    }
+/// Reads all of a segment. What is damaged is passed over, and told.
+pub fn scan_file(
+    name: &str,
+    header: &FileHeader,
+    file: &dyn StoredFile,
+    damage: &mut Vec<String>,
+) -> (Vec<ChunkUse>, Vec<Source>) {
+    let mut read = |at: u64, into: &mut [u8]| {
+        file.read(at, into)
+            .map_err(|error| io::Error::other(error.to_string()))
+    };
+    let scanned = scan(header, file.len() as u64, &mut read);
+    let told = scanned.damage.iter();
+    damage.extend(told.map(|damage| format!("{name}: {damage}")));
+    (scanned.chunks, scanned.accepted)
 }
 
 /// Whether nothing was begun in a file with this number. If it was a spare, a former use has left its header.

@@ -66,7 +66,7 @@ const REACHED: [&str; 46] = [
 ];
 
 /// What has a test of its own below, or a reason.
-const ELSEWHERE: [&str; 64] = [
+const ELSEWHERE: [&str; 65] = [
     "DeliveryActor:Finished",         // somebody is told by messages
     "DeliveryActor:Spawned",          // as `Finished`
     "DeliveryActor:TransactionEnded", // as `Deliver`: what is held is told at the next end

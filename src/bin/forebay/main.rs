@@ -1,10 +1,12 @@
-//! The command `forebay`: demonstrates the producer, checks a configuration, sends lines, and measures.
+//! The command `forebay`: demonstrates the producer, checks a configuration, sends lines, looks into a spool,
+//! and measures.
 
 #![warn(clippy::too_many_lines)]
 
 mod check;
 mod demo;
 mod follow;
+mod interrupt;
 mod lines;
 mod payload;
 mod perf;
@@ -12,6 +14,7 @@ mod produce;
 mod read_back;
 mod records;
 mod settings;
+mod spool;
 mod tally;
 mod text;
 mod transactional;
@@ -37,6 +40,7 @@ enum Command {
     Demo(demo::Demo),
     Produce(produce::Args),
     Perf(perf::Perf),
+    Spool(spool::Args),
 }
 
 /// Why a command failed.
@@ -88,6 +92,7 @@ fn main() -> ExitCode {
             Command::Demo(demo) => demo::run(demo).await,
             Command::Produce(produce) => produce::run(produce).await,
             Command::Perf(perf) => perf::run(perf).await,
+            Command::Spool(spool) => spool::run(spool).await,
         }
     });
     // All outcomes are reported, so remaining tasks must not keep the process alive.

@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 
 use crate::Failure;
 use crate::follow::{Follower, Observer, Sent};
+use crate::interrupt::interrupt;
 use crate::lines::{self, Line};
 use crate::settings::{Settings, topic_name};
 use crate::tally::Tally;
@@ -198,31 +199,6 @@ fn open(path: Option<&Path>) -> Result<Box<dyn Read + Send>, Failure> {
     let opened = File::open(path);
     let file = opened.map_err(|e| Failure::Usage(format!("{}: {e}", path.display())))?;
     Ok(Box::new(file))
-}
-
-/// Waits for the first Ctrl-C. After it, another one ends the process at once.
-async fn interrupt() {
-    // One listener for both. A new one would miss a Ctrl-C before its first poll.
-    let Ok(mut presses) = presses() else {
-        // Without a listener, Ctrl-C ends the process, which is the default.
-        return std::future::pending().await;
-    };
-    presses.recv().await;
-    tokio::spawn(async move {
-        if presses.recv().await.is_some() {
-            std::process::exit(130);
-        }
-    });
-}
-
-#[cfg(unix)]
-fn presses() -> io::Result<tokio::signal::unix::Signal> {
-    tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())
-}
-
-#[cfg(windows)]
-fn presses() -> io::Result<tokio::signal::windows::CtrlC> {
-    tokio::signal::windows::ctrl_c()
 }
 
 /// Makes records of lines.

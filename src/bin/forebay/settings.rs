@@ -26,10 +26,19 @@ pub struct Settings {
 
 impl Settings {
     pub fn config(&self) -> Result<Config, ConfigError> {
+        self.config_with(&[])
+    }
+
+    /// With these keys, which override all others.
+    pub fn config_with(&self, keys: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        let keys = keys
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        let properties: Vec<_> = self.property.iter().cloned().chain(keys).collect();
         build(
             self.config.as_ref(),
             self.bootstrap_server.as_deref(),
-            &self.property,
+            &properties,
             Config::builder(),
         )
     }

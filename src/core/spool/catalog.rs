@@ -270,6 +270,14 @@ impl Catalog {
         self.segments.values().map(|it| it.live.records).sum()
     }
 
+    /// Bytes of a slot's records that are not settled, about.
+    pub fn unsettled_bytes_of(&self, slot: u32) -> u64 {
+        let state = self.slots.get(&slot).into_iter();
+        let held = state.flat_map(|it| it.held.values().map(|held| (held, &it.settled)));
+        held.map(|(held, settled)| Live::of(held, settled).bytes)
+            .sum()
+    }
+
     /// When the oldest chunk was begun that has records which are not settled, in milliseconds since 1970.
     pub fn oldest_begun(&self) -> Option<i64> {
         let slots = self.slots.values();

@@ -21,10 +21,10 @@ mod frame;
 mod index_file;
 mod journal;
 mod journal_writer;
+mod lines;
 mod pieces;
 mod reader;
 mod region;
-mod rejected;
 mod resume;
 #[cfg(test)]
 mod sample;
@@ -45,12 +45,12 @@ pub use frame::Source;
 pub use index_file::{Index, IndexError};
 pub use journal::{Journal, JournalDamage, checkpoint};
 pub use journal_writer::JournalWriter;
+pub use lines::{Note, lines, rejected_file};
 pub use pieces::{Piece, Pieces, ReadChunk, Records};
 pub use reader::{Reader, Spooled};
 #[cfg(any(test, feature = "internals"))]
 pub use region::Memory;
 pub use region::Region;
-pub use rejected::{rejected_file, rejected_lines};
 pub use resume::{Resume, SentUnder, resume};
 pub use seat::Seat;
 pub use segment::{Damage, ReadAt, Scanned, scan};

@@ -1,4 +1,4 @@
-//! Records that can never be sent, as lines of JSON.
+//! Records of the spool as lines of JSON, and the files for those that can never be sent.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -27,7 +27,18 @@ struct Line<'a> {
     key: Option<Text<'a>>,
     value: Option<Text<'a>>,
     headers: Vec<Header<'a>>,
-    reason: &'a str,
+    #[serde(flatten)]
+    note: Note<'a>,
+}
+
+/// What a line says of its record beside what is in it.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(untagged)]
+pub enum Note<'a> {
+    /// Why it can never be sent.
+    Rejected { reason: &'a str },
+    /// It waits. `sent`: it may be in the log already.
+    Waiting { sent: bool },
 }
 
 #[derive(Serialize)]
@@ -55,11 +66,11 @@ impl<'a> Text<'a> {
     }
 }
 
-/// Adds a line for each record of the batch.
-pub fn rejected_lines(
+/// Adds a line for each record of the batch, with what `note` says of its position.
+pub fn lines<'a>(
     topic: Option<&SlotTopic>,
     batch: &Spooled,
-    reason: &str,
+    note: impl Fn(u64) -> Note<'a>,
     lines: &mut Vec<u8>,
 ) {
     let mut records = &batch.records[..];
@@ -79,7 +90,7 @@ pub fn rejected_lines(
             key: record.key.map(Text::of),
             value: record.value.map(Text::of),
             headers: headers.collect(),
-            reason,
+            note: note(position),
         };
         // Nothing of it can fail to be JSON.
         if let Ok(line) = serde_json::to_vec(&line) {
@@ -146,14 +157,20 @@ mod tests {
     fn each_record_is_a_line_that_has_all_of_it() {
         let mut lines = Vec::new();
         let batch = batch(&[b"gr\xc3\xbc\xc3\x9fe", b"\xff\x00"]);
-        rejected_lines(Some(&topic("Orders")), &batch, "too large", &mut lines);
+        let note = |position| match position {
+            40 => Note::Rejected {
+                reason: "too large",
+            },
+            _ => Note::Waiting { sent: true },
+        };
+        super::lines(Some(&topic("Orders")), &batch, note, &mut lines);
         let lines = String::from_utf8(lines).expect("text");
         let expected = concat!(
             r#"{"topic":"Orders","partition":12,"position":40,"timestamp":1000,"key":null,"#,
             r#""value":"grüße","headers":[],"reason":"too large"}"#,
             "\n",
             r#"{"topic":"Orders","partition":12,"position":41,"timestamp":1001,"#,
-            r#""key":"a \"key\"\n","value":{"base64":"/wA="},"headers":[],"reason":"too large"}"#,
+            r#""key":"a \"key\"\n","value":{"base64":"/wA="},"headers":[],"sent":true}"#,
             "\n",
         );
         assert_eq!(lines, expected);

@@ -706,7 +706,7 @@ async fn a_check_says_by_its_status_which_step_failed() {
 async fn leave_in_spool(directory: &Path, servers: &str, records: usize) {
     let start = |servers: &str| {
         let builder = Config::builder().bootstrap_servers(servers);
-        let builder = builder.set("forebay.spool.dir", &directory.to_string_lossy());
+        let builder = builder.set("forebay.spool.dir", directory.to_string_lossy());
         Producer::start(builder.build().expect("a configuration")).expect("a producer")
     };
     let producer = start(servers);

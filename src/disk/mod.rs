@@ -34,7 +34,9 @@ pub use model::{ModelDisk, ModelStore};
 pub use queue::{SyncQueue, Synced, Ticket, Watched};
 #[cfg(feature = "cli")]
 pub use read_only::ReadOnly;
-pub use recovery::{Recovered, SegmentFile, file_name, parse_name, recover, scan_file};
+#[cfg(feature = "cli")]
+pub use recovery::scan_file;
+pub use recovery::{Recovered, SegmentFile, file_name, parse_name, recover};
 #[cfg(feature = "internals")]
 pub use simulated::{Round, Simulation, simulate, simulation};
 pub use store::{Store, StoredFile};

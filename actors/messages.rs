@@ -330,6 +330,12 @@ pub(crate) struct Doubted(pub Range<u64>);
 #[rtype(result = "bool")]
 pub(crate) struct SyncAll;
 
+/// Somebody waits until all that former producers left has its outcome. Sent by a handle to the RuntimeActor,
+/// and by that to the SpoolActor.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct WaitForResumed(pub oneshot::Sender<()>);
+
 /// A caller waits for space in the spool.
 #[derive(Message)]
 #[rtype(result = "()")]

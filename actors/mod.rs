@@ -36,7 +36,7 @@ pub(crate) use delivery::{DeliveryActor, DeliveryElsewhere, ToRecipient};
 pub(crate) use guard::faults;
 pub(crate) use messages::{
     BeginTransaction, Close, Closed, Flush, GetFigures, LastHandleDropped, OpenTransaction,
-    SendOffsets, Subscribe, WaitsForEnd,
+    SendOffsets, Subscribe, WaitForResumed, WaitsForEnd,
 };
 pub(crate) use metadata::MetadataActor;
 pub use partition::{PartitionActor, SendInTransaction, SendRecord};

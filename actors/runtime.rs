@@ -177,7 +177,7 @@ impl Actor for RuntimeActor {
 }
 
 guarded!(RuntimeActor: InstallMetadata, CertificatesSeen, Pressure, LeaveProducer, FindMarker, Flush,
-    Close, LastHandleDropped, ComponentFell, Supervise);
+    WaitForResumed, Close, LastHandleDropped, ComponentFell, Supervise);
 
 impl Guarded for RuntimeActor {
     fn guard(&mut self) -> &mut Guard {

@@ -10,9 +10,12 @@ mod doubting;
 mod files;
 mod moving;
 mod outcomes;
+mod plan;
 mod reading;
 mod rejected;
 mod rejecting;
+mod resumed;
+mod resumption;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
@@ -26,12 +29,15 @@ use super::clock::{Alarm, ClockActor};
 use super::guard::{self, Guard, Guarded, On, guarded};
 use super::messages::*;
 use super::now;
-use crate::core::spool::{AgeClock, Catalog, ChunkUse, Entry, JournalWriter, Kind, Space};
+use crate::core::spool::{
+    AgeClock, Catalog, ChunkUse, Entry, Former, JournalWriter, Kind, Resumed, Space,
+};
 use crate::disk::{DiskEvent, Maker, SegmentFile, Syncer, Written};
 use crate::intake::wall_clock;
 use aside::aside;
 use counts::Counts;
 use rejected::Rejections;
+use resumption::Resumption;
 
 /// Acked records are noted so late at most. What a crash keeps the journal from hearing is found in the log.
 const NOTE_ACKED: Duration = Duration::from_millis(100);
@@ -69,8 +75,9 @@ pub(crate) struct SpoolStart {
     pub machine: bool,
     pub rng: SmallRng,
     pub client_id: Arc<str>,
-    /// Records of former producers without an outcome.
-    pub resumed: u64,
+    pub former: Former,
+    /// Who hears of what former producers left.
+    pub resumed_to: Option<Recipient<Resumed>>,
 }
 
 /// A chunk that is being filled.
@@ -136,6 +143,7 @@ pub(crate) struct SpoolActor {
     unmovable: BTreeSet<u64>,
     /// Records that are rejected, and not told of yet.
     rejections: Rejections,
+    resumption: Resumption,
     /// Acked records that the journal does not have yet: the positions, and the offset behind them.
     acked: BTreeMap<u32, (Range<u64>, i64)>,
     /// Callers who wait for space.
@@ -169,7 +177,8 @@ impl SpoolActor {
             machine,
             rng,
             client_id,
-            resumed,
+            former,
+            resumed_to,
         } = start;
         let found_bytes = catalog.total_bytes();
         let age = AgeClock::new(now(), wall_clock::millis());
@@ -196,7 +205,7 @@ impl SpoolActor {
             age,
             machine,
             rng,
-            counts: Counts::new(&client_id, resumed),
+            counts: Counts::new(&client_id, former.all()),
             making: BTreeMap::new(),
             indexes: BTreeMap::new(),
             moving: false,
@@ -206,6 +215,7 @@ impl SpoolActor {
             handed_over: 0,
             unmovable: BTreeSet::new(),
             rejections: Rejections::default(),
+            resumption: Resumption::new(former, resumed_to),
             acked: BTreeMap::new(),
             waiting: VecDeque::new(),
             round: 0,
@@ -318,7 +328,7 @@ impl Actor for SpoolActor {
 
 guarded!(
     SpoolActor: OpenSlot, SlotTaken, WaitForSpace, SpaceChanged, RecordId, RecordLine, RecordOutcomes,
-    ReadBackFrom, Tick, DiskTold, Resync
+    ReadBackFrom, WaitForResumed, Tick, DiskTold, Resync
 );
 
 impl Guarded for SpoolActor {
@@ -342,12 +352,14 @@ impl Guarded for SpoolActor {
         self.look_for_old(ctx);
         // It looks, too.
         self.reject_next(ctx);
+        self.tell_next(ctx);
         self.set_alarm(ctx);
         0
     }
 
     fn fail(&mut self, why: &Arc<str>, _: &mut Context<Self>) {
         self.space.close();
+        self.resumption.give_up();
         for waiting in self.waiting.drain(..) {
             let _ = waiting.reply.send(Err(Arc::clone(why)));
         }
@@ -456,12 +468,14 @@ impl Handler<Stop> for SpoolActor {
         // Partitions that ended have told what is in the journal only now.
         let synced = self.machine.then(|| self.written.synced());
         let threads = self.threads.take();
+        let untold = self.tell_rest();
         Box::pin(async move {
             if let Some(synced) = synced
                 && let Ok(Err(why)) = tokio::time::timeout(LAST_SYNC, synced).await
             {
                 tracing::error!(%why, "what was written last to the spool is in doubt");
             }
+            untold.await;
             let _panic = aside(move || {
                 if let Some((maker, syncer)) = threads {
                     syncer.join();

@@ -28,6 +28,8 @@
 //! - **Send from actors, and be told by messages**: [`SendRecord`], [`Producer::outcomes_to`],
 //!   [`BatchOutcome`].
 //! - **Send in transactions**: [`TransactionalProducer`], [`Transaction`].
+//! - **Hear what became of what a process left in its spool**: [`ProducerBuilder::resumed_to`],
+//!   [`Producer::resumed`].
 //! - **Configure**: [`config`], under Kafka's own key names; [`ProducerBuilder`] for what is code.
 //! - **Choose partitions**: [`partitioner`].
 //! - **See and change records on their way**: [`Interceptor`].
@@ -133,6 +135,7 @@ pub use crate::core::security::{
     AwsCredentialSource, AwsCredentials, KeyMaterialError, LoginRefusal, SecurityError, Token,
     TokenError, TokenSource,
 };
+pub use crate::core::spool::{FromSource, Resumed, ResumedOutcome};
 pub use crate::core::supervision::Component;
 pub use crate::core::tally::Outcomes;
 pub use actors::lifecycle::{CloseError, Lifecycle, LifecycleEvent, Supervise};

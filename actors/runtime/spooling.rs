@@ -7,8 +7,8 @@ use actix::prelude::*;
 use uuid::Uuid;
 
 use super::RuntimeActor;
-use crate::actors::guard;
-use crate::actors::messages::{OpenSlot, Spill};
+use crate::actors::guard::{self, On};
+use crate::actors::messages::{OpenSlot, Spill, WaitForResumed};
 use crate::actors::partition::SpoolSlot;
 use crate::core::cluster::{Leader, TopicView};
 use crate::core::ledger::{Backlog, Ledger};
@@ -128,5 +128,16 @@ impl RuntimeActor {
             entry.addr.do_send(Spill);
         }
         self.spill(ctx);
+    }
+}
+
+impl On<WaitForResumed> for RuntimeActor {
+    fn on(&mut self, WaitForResumed(reply): WaitForResumed, _: &mut Context<Self>) {
+        match &self.spooling {
+            Some(spooling) => spooling.spool.do_send(WaitForResumed(reply)),
+            None => {
+                let _ = reply.send(());
+            }
+        }
     }
 }

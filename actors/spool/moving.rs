@@ -11,7 +11,7 @@ use actix::prelude::*;
 
 use super::SpoolActor;
 use super::aside::aside;
-use super::reading::Part;
+use super::plan::Part;
 use crate::actors::guard;
 use crate::actors::messages::ExpireBefore;
 use crate::core::spool::{Copied, Kind, Move, ReadChunk, Space, copy};

@@ -54,6 +54,7 @@ impl SpoolActor {
         for record in records {
             let (position, count) = (record.position, record.count.unsigned_abs());
             let positions = record.positions();
+            self.resumed(slot, &record, ctx);
             let mut floor = 0;
             if let Fate::Acked(offset) = record.fate {
                 floor = offset.saturating_add(count.into());

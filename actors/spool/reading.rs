@@ -7,39 +7,12 @@ use actix::prelude::*;
 
 use super::SpoolActor;
 use super::aside::aside;
+use super::plan::{Part, Plan, read};
 use crate::actors::guard::{self, On};
 use crate::actors::messages::{ReadBackDone, ReadBackFrom};
-use crate::core::spool::{ReadChunk, Reader, Spooled};
-use crate::disk::StoredFile;
 
 /// Bytes of records that are read back at a time.
 const READ_BACK: usize = 256 << 10;
-
-/// A chunk that is read, or a part of one.
-pub(super) struct Part {
-    pub file: Arc<dyn StoredFile>,
-    pub salt: u64,
-    pub offset: u32,
-    /// Bytes of the chunk that are read.
-    pub length: u32,
-    pub positions: Range<u64>,
-}
-
-/// What is read.
-pub(super) struct Plan {
-    pub from: u64,
-    /// It ends when so many bytes of records were read.
-    pub most: usize,
-    pub parts: Vec<Part>,
-}
-
-/// What was read.
-#[derive(Default)]
-pub(super) struct ReadBackBatches {
-    pub batches: Vec<Spooled>,
-    /// Records that should be there, and are damaged.
-    pub missing: Vec<Range<u64>>,
-}
 
 impl SpoolActor {
     /// Where records of a slot are, from a position on.
@@ -101,35 +74,4 @@ impl On<ReadBackFrom> for SpoolActor {
             });
         });
     }
-}
-
-pub(super) fn read(plan: Plan) -> ReadBackBatches {
-    let mut read = ReadBackBatches::default();
-    let mut reader = Reader::new(plan.from);
-    for part in plan.parts {
-        let bytes: usize = read.batches.iter().map(|batch| batch.records.len()).sum();
-        if bytes >= plan.most {
-            return read;
-        }
-        let mut chunk = vec![0; part.length as usize];
-        let segment = part.file.len() as u64;
-        let whole = part.file.read(part.offset.into(), &mut chunk);
-        let whole = whole.map_err(|error| error.to_string()).and_then(|()| {
-            let chunk = ReadChunk::new(&chunk, part.salt, part.offset.into(), segment);
-            chunk.ok_or_else(|| "its header is damaged".to_owned())
-        });
-        match whole {
-            Ok(chunk) => {
-                let missing = reader.read(&chunk, part.positions, &mut read.batches);
-                read.missing.extend(missing);
-            }
-            Err(why) => {
-                tracing::error!(why, "records of the spool cannot be read back");
-                read.missing.push(part.positions);
-            }
-        }
-    }
-    // The last batch may go on where nothing was read yet: it is read again then.
-    read.batches.extend(reader.finish());
-    read
 }

@@ -10,7 +10,7 @@ use actix::prelude::*;
 
 use super::SpoolActor;
 use super::aside::aside;
-use super::reading::read;
+use super::plan::read;
 use super::rejected::{Lines, Rejecting};
 use crate::actors::guard;
 use crate::actors::messages::PartitionAddr;

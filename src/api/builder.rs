@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
+use actix::prelude::Recipient;
+
 use crate::actors::{Runtime, RuntimeSpec, open_spool, security};
 use crate::api::error::StartError;
 use crate::api::placement::{Placement, RuntimeThread};
@@ -12,6 +14,7 @@ use crate::api::transaction::TransactionalProducer;
 use crate::config::Config;
 use crate::core::partitioner::Partitioner;
 use crate::core::security::{AwsCredentialSource, TokenSource};
+use crate::core::spool::Resumed;
 use crate::intake::interceptor::Interceptor;
 
 /// A producer that has not started yet. Made with [`Producer::builder`].
@@ -43,6 +46,7 @@ pub struct ProducerBuilder {
     interceptors: Vec<Arc<dyn Interceptor>>,
     partitioner: Option<Arc<dyn Partitioner>>,
     in_code: security::InCode,
+    resumed_to: Option<Recipient<Resumed>>,
     /// Of everything the runtime leaves to chance.
     seed: Option<u64>,
     #[cfg(feature = "internals")]
@@ -67,6 +71,18 @@ impl ProducerBuilder {
     /// Chooses the partition of every record that names none. Default: what `partitioner.class` says.
     pub fn partitioner(mut self, partitioner: impl Partitioner) -> Self {
         self.partitioner = Some(Arc::new(partitioner));
+        self
+    }
+
+    /// Has an actor hear what becomes of records that former producers left in the spool: one [`Resumed`]
+    /// for each batch, or part of one, in the order of each partition. Default: nobody.
+    ///
+    /// It gets a message when it has handled the one before, and when the journal has the outcome: no later
+    /// producer tells of it again. One that is told while the producer ends may be lost with the process, and
+    /// a panic of the spool's actor may have one told twice. What waits to be told keeps its part of the
+    /// disk. [`Producer::resumed`] waits until all were told.
+    pub fn resumed_to(mut self, recipient: Recipient<Resumed>) -> Self {
+        self.resumed_to = Some(recipient);
         self
     }
 
@@ -175,10 +191,13 @@ impl ProducerBuilder {
         let security = security::prepare(&config, self.in_code);
         let seed = self.seed.unwrap_or_else(rand::random);
         let spool = open_spool(&config, seed);
-        let spool = spool.map_err(|error| {
+        let mut spool = spool.map_err(|error| {
             let directory = config.spool_dir.as_deref().unwrap_or(Path::new(""));
             StartError::spool(&error, directory)
         })?;
+        if let Some(spool) = &mut spool {
+            spool.start.resumed_to = self.resumed_to;
+        }
         let spec = RuntimeSpec {
             spool,
             security: security.map_err(StartError::KeyMaterial)?,

@@ -11,7 +11,7 @@ use tokio::sync::{oneshot, watch};
 use crate::actors::lifecycle::{CloseError, Lifecycle, Supervise};
 use crate::actors::{
     Close, Closed, Flush, GetFigures, GetPartition, LastHandleDropped, PartitionActor, Runtime,
-    RuntimeActor, SendRecord, Subscribe, ToRecipient, now,
+    RuntimeActor, SendRecord, Subscribe, ToRecipient, WaitForResumed, now,
 };
 use crate::api::placement::RuntimeThread;
 use crate::config::Config;
@@ -304,6 +304,35 @@ impl Producer {
                 Ok(Err(_)) => break,
                 Err(NoAnswer::TimedOut) => return Err(CloseError::TimedOut(counts.so_far())),
                 Err(NoAnswer::InCallback) => return Err(CloseError::InCallback),
+            }
+        }
+        Err(CloseError::Gone)
+    }
+
+    /// Waits until all records that former producers left in the spool have their outcome, and were told to
+    /// whom [`resumed_to`](crate::ProducerBuilder::resumed_to) names. Without a spool, or where nothing was
+    /// left, it returns at once.
+    ///
+    /// It waits for as long as brokers, permissions and topics that are missing do: a [`flush`](Self::flush)
+    /// waits for them, too, and for this producer's own.
+    ///
+    /// # Errors
+    ///
+    /// [`CloseError::Gone`] if the producer is closed, or its spool's actor was given up;
+    /// [`CloseError::InCallback`] if it would wait in a callback.
+    pub async fn resumed(&self) -> Result<(), CloseError> {
+        for _ in 0..=self.config().restart_max {
+            let (reply, over) = oneshot::channel();
+            if user_code::must_not_wait() {
+                return Err(CloseError::InCallback);
+            }
+            self.last.runtime.do_send(WaitForResumed(reply));
+            match answer_by(over, None, now).await {
+                Ok(Ok(())) => return Ok(()),
+                // It is lost with a restart, and asked for again.
+                Ok(Err(_)) if self.last.runtime.connected() => {}
+                Ok(Err(_)) => break,
+                Err(_) => return Err(CloseError::InCallback),
             }
         }
         Err(CloseError::Gone)

@@ -66,7 +66,7 @@ const REACHED: [&str; 46] = [
 ];
 
 /// What has a test of its own below, or a reason.
-const ELSEWHERE: [&str; 65] = [
+const ELSEWHERE: [&str; 67] = [
     "DeliveryActor:Finished",         // somebody is told by messages
     "DeliveryActor:Spawned",          // as `Finished`
     "DeliveryActor:TransactionEnded", // as `Deliver`: what is held is told at the next end
@@ -136,6 +136,9 @@ const ELSEWHERE: [&str; 65] = [
     "PartitionActor:ReadBackDone",
     "PartitionActor:ExpireBefore",
     "PartitionActor:Doubted",
+    // Whoever waits asks again.
+    "RuntimeActor:WaitForResumed",
+    "SpoolActor:WaitForResumed",
     "PartitionActor:Spill",
 ];
 

@@ -1,9 +1,11 @@
 //! What waits in the spool, and for how long.
 
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use forebay::{Producer, Reason, Record, Unconfirmed};
+use actix::prelude::*;
+use forebay::{CloseError, Producer, Reason, Record, Resumed, ResumedOutcome, Unconfirmed};
 
 use super::{PATIENCE, broker, config};
 
@@ -76,4 +78,80 @@ async fn what_is_left_of_a_topic_that_is_not_asked_for_any_more_is_kept() {
     let closed = producer.close(Duration::ZERO).await;
     let text = format!("{closed:?}");
     assert!(text.contains("kept: 5"), "{text}");
+}
+
+/// Adds up what it is told.
+struct Heard(Arc<Mutex<Vec<Resumed>>>);
+
+impl Actor for Heard {
+    type Context = Context<Self>;
+}
+
+impl Handler<Resumed> for Heard {
+    type Result = ();
+
+    fn handle(&mut self, resumed: Resumed, _: &mut Context<Self>) {
+        self.0.lock().expect("nobody panics").push(resumed);
+    }
+}
+
+#[actix::test]
+async fn what_becomes_of_what_was_left_is_told_by_messages() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let spool = dir.path().join("spool");
+    left_by_a_former_producer(&spool, 5).await;
+    let broker = broker().await;
+    let told: Arc<Mutex<Vec<Resumed>>> = Arc::default();
+    let heard = Heard(Arc::clone(&told)).start();
+    let path = spool.to_string_lossy();
+    let keys = [
+        ("forebay.spool.dir", &*path),
+        ("forebay.spool.segment.bytes", "2097152"),
+        ("max.request.size", "100000"),
+    ];
+    let producer = Producer::builder()
+        .resumed_to(heard.recipient())
+        .start(config(&broker.bootstrap_servers(), &keys))
+        .expect("a producer");
+    let resumed = tokio::time::timeout(PATIENCE, producer.resumed()).await;
+    resumed.expect("in time").expect("all was delivered");
+    let mut records = 0;
+    for resumed in told.lock().expect("nobody panics").iter() {
+        assert_eq!(resumed.topic_partition.topic.as_ref(), "t");
+        assert!(
+            matches!(
+                resumed.outcome,
+                ResumedOutcome::Acked {
+                    offset: Some(_),
+                    ..
+                }
+            ),
+            "{resumed:?}"
+        );
+        records += resumed.count;
+    }
+    assert_eq!(records, 5);
+    // Of its own it tells nothing.
+    let sent = producer.send(Record::to("t").value("z")).await;
+    sent.expect("accepted").await.expect("acked");
+    let closed = producer.close(PATIENCE).await;
+    closed.expect("nothing is left");
+    let told: u32 = told
+        .lock()
+        .expect("nobody panics")
+        .iter()
+        .map(|it| it.count)
+        .sum();
+    assert_eq!(told, 5);
+    let gone = producer.resumed().await;
+    assert!(matches!(gone, Err(CloseError::Gone)), "{gone:?}");
+}
+
+#[tokio::test]
+async fn without_a_spool_nothing_is_resumed() {
+    let broker = broker().await;
+    let producer = Producer::start(config(&broker.bootstrap_servers(), &[])).expect("a producer");
+    let resumed = tokio::time::timeout(PATIENCE, producer.resumed()).await;
+    resumed.expect("at once").expect("nothing was left");
+    producer.close(PATIENCE).await.expect("nothing is left");
 }

@@ -12,7 +12,7 @@ use crate::actors::messages::DiskTold;
 use crate::actors::spool::{SpoolActor, SpoolStart, journal_bytes};
 use crate::config::{Config, Durability};
 use crate::core::spool::{
-    Entry, FileHeader, JournalWriter, Kind, Line, Resume, Space, State, resume,
+    Entry, FileHeader, Former, JournalWriter, Kind, Line, Resume, Space, State, resume,
 };
 use crate::disk::{
     self, DiskError, DiskEvent, DiskEvents, Maker, Recovered, Store, Syncer, Written, file_name,
@@ -90,8 +90,6 @@ pub(crate) fn open(config: &Config, seed: u64) -> Result<Option<OpenedSpool>, Di
     }
     let maker = Maker::start(Arc::clone(&store), segment_bytes, AHEAD, events)?;
     let uuid = Uuid::from_u128(rng.random());
-    let unsettled = resumed.iter().flat_map(|slot| &slot.unsettled);
-    let unsettled = unsettled.map(|part| part.end - part.start);
     Ok(Some(OpenedSpool {
         start: SpoolStart {
             maker,
@@ -108,7 +106,8 @@ pub(crate) fn open(config: &Config, seed: u64) -> Result<Option<OpenedSpool>, Di
             machine: config.spool_durability == Durability::Machine,
             rng,
             client_id: config.client_id.as_str().into(),
-            resumed: unsettled.sum(),
+            former: Former::new(&resumed),
+            resumed_to: None,
         },
         resumed,
         name: format!("{}{uuid}", config.unknown_transactional_id_prefix).into(),

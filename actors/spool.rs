@@ -13,6 +13,7 @@ mod outcomes;
 mod reading;
 mod rejected;
 mod rejecting;
+mod sources;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
@@ -32,6 +33,7 @@ use crate::intake::wall_clock;
 use aside::aside;
 use counts::Counts;
 use rejected::Rejections;
+use sources::Sources;
 
 /// Acked records are noted so late at most. What a crash keeps the journal from hearing is found in the log.
 const NOTE_ACKED: Duration = Duration::from_millis(100);
@@ -138,6 +140,7 @@ pub(crate) struct SpoolActor {
     rejections: Rejections,
     /// Acked records that the journal does not have yet: the positions, and the offset behind them.
     acked: BTreeMap<u32, (Range<u64>, i64)>,
+    sources: Sources,
     /// Callers who wait for space.
     waiting: VecDeque<WaitForSpace>,
     /// How often this actor has restarted. What began before and is not waited for ends.
@@ -172,6 +175,7 @@ impl SpoolActor {
             resumed,
         } = start;
         let found_bytes = catalog.total_bytes();
+        let sources = Sources::new(journal.state());
         let age = AgeClock::new(now(), wall_clock::millis());
         space.time_with(move || age.accepts(now(), wall_clock::millis()));
         Self {
@@ -207,6 +211,7 @@ impl SpoolActor {
             unmovable: BTreeSet::new(),
             rejections: Rejections::default(),
             acked: BTreeMap::new(),
+            sources,
             waiting: VecDeque::new(),
             round: 0,
             trouble: None,
@@ -318,7 +323,7 @@ impl Actor for SpoolActor {
 
 guarded!(
     SpoolActor: OpenSlot, SlotTaken, WaitForSpace, SpaceChanged, RecordId, RecordLine, RecordOutcomes,
-    ReadBackFrom, Tick, DiskTold, Resync
+    ReadBackFrom, OpenSource, ProgressOf, Tick, DiskTold, Resync
 );
 
 impl Guarded for SpoolActor {

@@ -7,11 +7,16 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 
 use super::error::SendError;
+use super::lease::Lease;
 use super::topics::Topic;
 use crate::core::memory::{Buffer, Refusal};
+use crate::core::spool::Progress;
 
 /// Where the topic goes that a caller waits for.
 pub(crate) type TopicReply = oneshot::Sender<Result<Arc<Topic>, SendError>>;
+
+/// The answer to a question.
+pub(crate) type Asking<T> = oneshot::Receiver<T>;
 
 /// Ends when what was written is on the disk, or with why nobody knows.
 pub(crate) type Synced = Pin<Box<dyn Future<Output = Result<(), Arc<str>>> + Send>>;
@@ -44,6 +49,12 @@ pub(crate) trait Backend: Send + Sync {
 
     /// Asks to be told when the spool has space again.
     fn wait_for_space(&self, deadline: Instant) -> oneshot::Receiver<Result<(), Arc<str>>>;
+
+    /// Asks for a source, which somebody may have. `None` without a spool.
+    fn open_source(&self, name: &Arc<str>) -> Option<Asking<Option<Lease>>>;
+
+    /// Asks how far a source has come. `None` without a spool.
+    fn progress_of(&self, source: &Arc<str>) -> Option<Asking<Progress>>;
 
     /// How many files of the spool have failed so far.
     fn failed_files(&self) -> u64;
@@ -107,6 +118,14 @@ pub(crate) mod tests {
 
         fn wait_for_space(&self, _: Instant) -> oneshot::Receiver<Result<(), Arc<str>>> {
             oneshot::channel().1
+        }
+
+        fn open_source(&self, _: &Arc<str>) -> Option<Asking<Option<super::Lease>>> {
+            None
+        }
+
+        fn progress_of(&self, _: &Arc<str>) -> Option<Asking<Progress>> {
+            None
         }
 
         fn failed_files(&self) -> u64 {

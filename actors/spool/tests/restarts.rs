@@ -6,7 +6,7 @@ use crate::disk::ModelDisk;
 /// A panic in a handler.
 #[derive(Message)]
 #[rtype(result = "()")]
-struct Fall;
+pub(super) struct Fall;
 
 impl Handler<Fall> for SpoolActor {
     type Result = ();

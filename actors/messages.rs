@@ -339,8 +339,8 @@ pub(crate) struct WaitForSpace {
     pub reply: oneshot::Sender<Result<(), Arc<str>>>,
 }
 
-/// A caller wants to send the records of a source. The answer is `None` while somebody does. Sent by the caller
-/// to the SpoolActor.
+/// A caller wants to send the records of a source. The answer is `None` while somebody does. Sent by the
+/// caller to the SpoolActor.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct OpenSource {

@@ -8,6 +8,7 @@ mod counting;
 mod counts;
 mod doubting;
 mod files;
+mod lending;
 mod moving;
 mod outcomes;
 mod reading;

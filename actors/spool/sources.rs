@@ -1,15 +1,11 @@
-//! Lends the sources, and knows how far each has come.
+//! Who has which source, and how far each has come.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use actix::prelude::*;
 use tokio::sync::watch;
 
-use super::SpoolActor;
-use crate::actors::guard::On;
-use crate::actors::messages::{OpenSource, ProgressOf};
-use crate::core::spool::{Entry, Progress, State};
+use crate::core::spool::{Progress, State};
 use crate::intake::lease::Lease;
 
 /// The sources that the journal has names of.
@@ -33,65 +29,33 @@ impl Sources {
         }
     }
 
-    fn is_lent(&self, number: u32) -> bool {
-        let lent = self.lent.get(&number);
-        lent.is_some_and(|progress| progress.has_changed().is_ok())
-    }
-}
-
-impl SpoolActor {
-    /// How far a source has come: as its holder knows it, or as it was found.
-    fn progress(&self, number: u32) -> Progress {
-        if let Some(progress) = self.sources.lent.get(&number) {
-            return *progress.borrow();
-        }
-        let source = self.journal.state().sources.get(&number);
-        Progress::found(source.and_then(|source| source.accepted))
+    /// The number of this name.
+    pub fn number_of(&self, name: &str) -> Option<u32> {
+        self.numbers.get(name).copied()
     }
 
-    /// The number of a source. A name that is new is written to the journal.
-    fn number_of(&mut self, name: &Arc<str>) -> u32 {
-        if let Some(number) = self.sources.numbers.get(name) {
-            return *number;
-        }
-        let number = self.sources.next;
-        self.sources.next = number.saturating_add(1);
-        self.sources.numbers.insert(Arc::clone(name), number);
-        let name = Arc::clone(name);
-        self.write(&Entry::Source {
-            source: number,
-            name,
-        });
+    /// Gives a new name a number, which the journal has to hear of.
+    pub fn add(&mut self, name: Arc<str>) -> u32 {
+        let number = self.next;
+        self.next = number.saturating_add(1);
+        self.numbers.insert(name, number);
         number
     }
 
-    /// Answers whoever wants the source. One who does not wait any more drops it at once.
-    fn lend(&mut self, number: u32, OpenSource { reply, .. }: OpenSource) {
-        if self.sources.is_lent(number) {
-            let _ = reply.send(None);
-            return;
-        }
-        let (progress, seen) = watch::channel(self.progress(number));
-        self.sources.lent.insert(number, seen);
-        let _ = reply.send(Some(Lease { number, progress }));
+    /// How far a source has come that was lent.
+    pub fn progress(&self, number: u32) -> Option<Progress> {
+        let progress = self.lent.get(&number)?;
+        Some(*progress.borrow())
     }
-}
 
-impl On<OpenSource> for SpoolActor {
-    fn on(&mut self, message: OpenSource, ctx: &mut Context<Self>) {
-        let number = self.number_of(&message.name);
-        match self.machine || self.overflowed {
-            // Frames may have its number only when the disk has its name.
-            true => self.when_synced(ctx, move |actor, _| actor.lend(number, message)),
-            false => self.lend(number, message),
+    /// Lends a source that has come so far, unless somebody has it.
+    pub fn lend(&mut self, number: u32, progress: Progress) -> Option<Lease> {
+        let lent = self.lent.get(&number);
+        if lent.is_some_and(|progress| progress.has_changed().is_ok()) {
+            return None;
         }
-    }
-}
-
-impl On<ProgressOf> for SpoolActor {
-    fn on(&mut self, ProgressOf { name, reply }: ProgressOf, _: &mut Context<Self>) {
-        let number = self.sources.numbers.get(&name);
-        let progress = number.map(|number| self.progress(*number));
-        let _ = reply.send(progress.unwrap_or_default());
+        let (progress, seen) = watch::channel(progress);
+        self.lent.insert(number, seen);
+        Some(Lease { number, progress })
     }
 }

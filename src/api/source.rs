@@ -14,8 +14,8 @@ use crate::intake::source_error::SourceError;
 /// gap and without sending anything twice.
 ///
 /// It is made with [`Producer::source`], and lent to one holder at a time. Positions rise from record to
-/// record, and may leave numbers out: lines, rows or offsets will do. Its records may go to several topics and
-/// partitions.
+/// record, and may leave numbers out: lines, rows or offsets will do. Its records may go to several topics
+/// and partitions.
 ///
 /// ```no_run
 /// # async fn example(lines: Vec<String>) -> Result<(), Box<dyn std::error::Error>> {
@@ -36,8 +36,8 @@ use crate::intake::source_error::SourceError;
 /// # }
 /// ```
 ///
-/// With `forebay.spool.durability=machine` each [`send`](Self::send) waits for the disk before the next one may
-/// be appended: otherwise a machine that stops could have kept a later record and lost one before it.
+/// With `forebay.spool.durability=machine` each [`send`](Self::send) waits for the disk before the next one
+/// may be appended: otherwise a machine that stops could have kept a later record and lost one before it.
 pub struct Source {
     producer: Producer,
     name: Arc<str>,
@@ -82,7 +82,7 @@ impl Source {
 
     /// The highest position that is known to be accepted. All records that were sent at or below it are.
     ///
-    /// After a `send` that was dropped or is in doubt a higher one may be, which [`settle`](Self::settle) tells.
+    /// After a `send` that was dropped or is in doubt a higher one may be; [`settle`](Self::settle) tells.
     pub fn accepted_up_to(&self) -> Option<u64> {
         self.lease.progress.borrow().accepted()
     }

@@ -160,8 +160,8 @@ pub enum SendError {
         /// Why nobody knows.
         why: Arc<str>,
     },
-    /// The record is of a [`Source`](crate::Source), and its topic is not in the spool: its position could not
-    /// be kept.
+    /// The record is of a [`Source`](crate::Source), and its topic is not in the spool: its position could
+    /// not be kept.
     #[error(
         "the topic {topic:?} of a source's record is not in the spool: name it in forebay.spool.topics"
     )]

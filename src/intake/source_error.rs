@@ -46,8 +46,8 @@ pub enum SourceError {
     #[error("whether the source's position {position} is accepted is not known: {why}")]
     #[non_exhaustive]
     InDoubt {
-        /// The position of a record that may be accepted, of this call or of an earlier one. What is behind it
-        /// was not tried.
+        /// The position of a record that may be accepted, of this call or of an earlier one. What is behind
+        /// it was not tried.
         position: u64,
         /// Why nobody knows.
         why: Arc<str>,

@@ -176,7 +176,8 @@ impl SpoolActor {
             resumed,
         } = start;
         let found_bytes = catalog.total_bytes();
-        let sources = Sources::new(journal.state());
+        let found = segments.values().flat_map(|segment| &segment.accepted);
+        let sources = Sources::new(journal.state(), found.copied());
         let age = AgeClock::new(now(), wall_clock::millis());
         space.time_with(move || age.accepts(now(), wall_clock::millis()));
         Self {

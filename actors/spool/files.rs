@@ -3,7 +3,6 @@
 //! An index goes before its segment does. A segment without one is read instead, and an index without a
 //! segment is removed at the next start. So a process may end between any two of these orders.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ use actix::prelude::*;
 use rand::Rng;
 
 use super::aside::aside;
-use super::{SpoolActor, journal_bytes};
+use super::{SpoolActor, journal_bytes, sources};
 use crate::actors::guard;
 use crate::core::spool::{
     EmptySegment, Entry, FileHeader, Index, JournalWriter, Kind, PAGE, Source,
@@ -383,12 +382,7 @@ impl SpoolActor {
 
 /// The highest position of each source.
 fn highest(accepted: &[Source]) -> Vec<Source> {
-    let mut highest: BTreeMap<u32, u64> = BTreeMap::new();
-    for Source { source, position } in accepted {
-        let known = highest.entry(*source).or_insert(*position);
-        *known = (*known).max(*position);
-    }
-    let highest = highest.into_iter();
+    let highest = sources::highest(accepted.iter().copied()).into_iter();
     let source = |(source, position)| Source { source, position };
     highest.map(source).collect()
 }

@@ -14,7 +14,8 @@ impl SpoolActor {
     fn progress(&self, number: u32) -> Progress {
         self.sources.progress(number).unwrap_or_else(|| {
             let source = self.journal.state().sources.get(&number);
-            Progress::found(source.and_then(|source| source.accepted))
+            let told = source.and_then(|source| source.accepted);
+            Progress::found(told.max(self.sources.found(number)))
         })
     }
 

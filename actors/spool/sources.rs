@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use crate::core::spool::{Progress, State};
+use crate::core::spool::{Progress, Source, State};
 use crate::intake::lease::Lease;
 
 /// The sources that the journal has names of.
@@ -13,20 +13,30 @@ pub(super) struct Sources {
     numbers: HashMap<Arc<str>, u32>,
     /// A name's number is never used for another one, though the entry of that name is lost.
     next: u32,
+    /// The highest positions that were found in segments.
+    found: BTreeMap<u32, u64>,
     /// Those that were lent by this process. A holder who is gone has dropped the other end.
     lent: BTreeMap<u32, watch::Receiver<Progress>>,
 }
 
 impl Sources {
-    pub fn new(state: &State) -> Self {
+    /// `found`: positions in segments. The journal says nothing of them: the machine may not have them on its
+    /// disk yet, and whoever stopped it now would find a journal that has.
+    pub fn new(state: &State, found: impl Iterator<Item = Source>) -> Self {
         let named = state.sources.iter();
         let named = named.filter_map(|(number, it)| Some((Arc::clone(it.name.as_ref()?), *number)));
         let last = state.sources.last_key_value();
         Self {
             numbers: named.collect(),
             next: last.map_or(0, |(number, _)| number.saturating_add(1)),
+            found: highest(found),
             lent: BTreeMap::new(),
         }
+    }
+
+    /// The highest position of a source that was found in segments.
+    pub fn found(&self, number: u32) -> Option<u64> {
+        self.found.get(&number).copied()
     }
 
     /// The number of this name.
@@ -58,4 +68,14 @@ impl Sources {
         self.lent.insert(number, seen);
         Some(Lease { number, progress })
     }
+}
+
+/// The highest position of each source.
+pub(super) fn highest(accepted: impl Iterator<Item = Source>) -> BTreeMap<u32, u64> {
+    let mut highest: BTreeMap<u32, u64> = BTreeMap::new();
+    for Source { source, position } in accepted {
+        let known = highest.entry(source).or_insert(position);
+        *known = (*known).max(position);
+    }
+    highest
 }

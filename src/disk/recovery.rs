@@ -18,7 +18,7 @@ pub struct SegmentFile {
     pub salt: u64,
     /// Its closed chunks, until it has an index.
     pub chunks: Vec<ChunkUse>,
-    /// The highest positions of sources.
+    /// The highest positions of sources. The journal is not told of them before the disk has the segment.
     pub accepted: Vec<Source>,
     /// Its index is on the disk.
     pub indexed: bool,
@@ -226,7 +226,7 @@ impl Recovered {
             self.catalog.chunk_closed(number, *used);
         }
         for source in &accepted {
-            self.state.accept(source.source, source.position);
+            self.state.has_source(source.source);
         }
         let segment = SegmentFile {
             chunks: if indexed { Vec::new() } else { chunks },

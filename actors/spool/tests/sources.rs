@@ -137,3 +137,34 @@ fn what_was_accepted_of_a_source_survives_its_segments() {
     disk.crash_machine();
     assert_eq!(found(&disk), Progress::found(Some(90)));
 }
+
+/// The process is killed before the disk has the record, the next one starts, and then the machine stops.
+#[test]
+fn no_position_outlives_its_record() {
+    let mut lost = 0;
+    for seed in 0..20 {
+        let disk = ModelDisk::new(seed);
+        run(async {
+            let spool = start(&disk, true);
+            let number = spool.open("a").await.expect("nobody has it").number;
+            spool.wait_for_space().await;
+            let mut seat = Seat::new(Arc::clone(&spool.space), 1);
+            spool.written.synced().await.expect("it can be synced");
+            spool.append_of(&mut seat, number, 5).await;
+            std::mem::forget(seat);
+        });
+        disk.crash_process();
+        run(async {
+            let spool = start(&disk, true);
+            spool.spool.send(GetSpoolFigures).await.expect("it lives");
+        });
+        disk.crash_machine();
+        let recovered = recover(&disk.store().expect("nobody has it")).expect("it can be read");
+        let is_there = recovered.catalog.held(1, 0).next().is_some();
+        drop(recovered);
+        let progress = run(async { start(&disk, true).progress_of("a").await });
+        assert_eq!(progress.seen(), is_there.then_some(5), "seed {seed}");
+        lost += u32::from(!is_there);
+    }
+    assert!(lost > 0, "the disk had it each time");
+}

@@ -3,6 +3,7 @@
 //! An index goes before its segment does. A segment without one is read instead, and an index without a
 //! segment is removed at the next start. So a process may end between any two of these orders.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,10 +11,10 @@ use actix::prelude::*;
 use rand::Rng;
 
 use super::aside::aside;
-use super::{SpoolActor, journal_bytes, sources};
+use super::{SpoolActor, journal_bytes};
 use crate::actors::guard;
 use crate::core::spool::{
-    EmptySegment, Entry, FileHeader, Index, JournalWriter, Kind, PAGE, Source,
+    EmptySegment, Entry, FileHeader, Index, JournalWriter, Kind, PAGE, Source, highest,
 };
 use crate::disk::{DiskError, FileOrder, SegmentFile, StoredFile, file_name, parse_name};
 
@@ -143,7 +144,7 @@ impl SpoolActor {
             number,
             salt: segment.salt,
             chunks,
-            accepted: highest(&segment.accepted),
+            accepted: sources(highest(segment.accepted.iter().copied())),
         };
         let bytes = index.encode();
         let len = bytes.len().next_multiple_of(PAGE) as u64;
@@ -193,8 +194,9 @@ impl SpoolActor {
         }
         self.note_acked();
         for number in &segments {
-            let accepted = self.segments.get(number).map(|it| highest(&it.accepted));
-            for Source { source, position } in accepted.into_iter().flatten() {
+            let segment = self.segments.get(number).into_iter();
+            let accepted = highest(segment.flat_map(|it| it.accepted.iter().copied()));
+            for (source, position) in accepted {
                 self.write(&Entry::Accepted { source, position });
             }
         }
@@ -380,9 +382,7 @@ impl SpoolActor {
     }
 }
 
-/// The highest position of each source.
-fn highest(accepted: &[Source]) -> Vec<Source> {
-    let highest = sources::highest(accepted.iter().copied()).into_iter();
+fn sources(highest: BTreeMap<u32, u64>) -> Vec<Source> {
     let source = |(source, position)| Source { source, position };
-    highest.map(source).collect()
+    highest.into_iter().map(source).collect()
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use crate::core::spool::{Progress, Source, State};
+use crate::core::spool::{Progress, Source, State, highest};
 use crate::intake::lease::Lease;
 
 /// The sources that the journal has names of.
@@ -68,14 +68,4 @@ impl Sources {
         self.lent.insert(number, seen);
         Some(Lease { number, progress })
     }
-}
-
-/// The highest position of each source.
-pub(super) fn highest(accepted: impl Iterator<Item = Source>) -> BTreeMap<u32, u64> {
-    let mut highest: BTreeMap<u32, u64> = BTreeMap::new();
-    for Source { source, position } in accepted {
-        let known = highest.entry(source).or_insert(position);
-        *known = (*known).max(position);
-    }
-    highest
 }

@@ -118,6 +118,9 @@ fn what_was_accepted_of_a_source_survives_its_segments() {
         std::mem::forget(seat);
     });
     disk.crash_process();
+    let recovered = recover(&disk.store().expect("nobody has it")).expect("it can be read");
+    assert_eq!(recovered.sources(), [("a".into(), Some(90))]);
+    drop(recovered);
     assert_eq!(found(&disk), Progress::found(Some(90)));
     run(async {
         let spool = start(&disk, false);
@@ -167,4 +170,23 @@ fn no_position_outlives_its_record() {
         lost += u32::from(!is_there);
     }
     assert!(lost > 0, "the disk had it each time");
+}
+
+/// A machine that stops may keep the record, and lose which topic partition its slot is.
+#[test]
+fn what_can_never_be_sent_is_not_accepted() {
+    let disk = ModelDisk::new(1);
+    run(async {
+        let spool = start(&disk, true);
+        let number = spool.open("a").await.expect("nobody has it").number;
+        for (slot, position) in [(1, 3), (2, 4)] {
+            spool.space.register(slot);
+            let mut seat = Seat::new(Arc::clone(&spool.space), slot);
+            spool.append_of(&mut seat, number, position).await;
+            std::mem::forget(seat);
+        }
+    });
+    disk.crash_process();
+    let recovered = recover(&disk.store().expect("nobody has it")).expect("it can be read");
+    assert_eq!(recovered.sources(), [("a".into(), Some(3))]);
 }

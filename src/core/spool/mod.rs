@@ -48,7 +48,7 @@ pub use journal::{Journal, JournalDamage, checkpoint};
 pub use journal_writer::JournalWriter;
 pub use lines::{Note, lines, rejected_file};
 pub use pieces::{Piece, Pieces, ReadChunk, Records};
-pub use progress::{Open, Progress};
+pub use progress::{Open, Progress, highest};
 pub use reader::{Reader, Spooled};
 #[cfg(any(test, feature = "internals"))]
 pub use region::Memory;

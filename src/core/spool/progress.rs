@@ -1,5 +1,9 @@
 //! How far a source has come: what of it is accepted, and what may be.
 
+use std::collections::BTreeMap;
+
+use super::frame::Source;
+
 /// How far a source has come, as whoever sends its records knows it.
 ///
 /// Invariant: while the disk may not have the last record, no other one is appended. So after a crash nothing
@@ -62,6 +66,16 @@ impl Progress {
         self.open.take_if(|open| open.position <= position);
         self.accepted = self.accepted.max(Some(position));
     }
+}
+
+/// The highest position of each source.
+pub fn highest(accepted: impl Iterator<Item = Source>) -> BTreeMap<u32, u64> {
+    let mut highest: BTreeMap<u32, u64> = BTreeMap::new();
+    for Source { source, position } in accepted {
+        let known = highest.entry(source).or_insert(position);
+        *known = (*known).max(position);
+    }
+    highest
 }
 
 #[cfg(test)]

@@ -127,6 +127,7 @@ pub fn recover(store: &dyn Store) -> Result<Recovered, DiskError> {
 impl Recovered {
     /// The sources, with the highest position of each: what the journal says, or what segments hold. Those
     /// whose name is lost are left out.
+    #[cfg(any(test, feature = "cli"))]
     pub fn sources(&self) -> Vec<(Arc<str>, Option<u64>)> {
         let found = self.segments.values().flat_map(|it| &it.accepted);
         let found = highest(found.copied());

@@ -72,6 +72,7 @@ pub(crate) trait Backend: Send + Sync {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::collections::VecDeque;
     use std::sync::Mutex;
 
     use super::*;
@@ -92,6 +93,8 @@ pub(crate) mod tests {
         pub open: Mutex<Vec<TopicReply>>,
         /// The last question for memory.
         pub lease: Mutex<Option<Lease>>,
+        /// What comes of the next waits for the disk. Without any nobody waits for it.
+        pub syncs: Mutex<VecDeque<Asking<Result<(), Arc<str>>>>>,
         pub is_running: bool,
     }
 
@@ -133,7 +136,8 @@ pub(crate) mod tests {
         }
 
         fn synced_since(&self, _: u64) -> Option<Synced> {
-            None
+            let synced = self.syncs.lock().expect("no panic").pop_front()?;
+            Some(Box::pin(async { synced.await.expect("an answer") }))
         }
 
         fn is_running(&self) -> bool {

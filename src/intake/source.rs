@@ -128,3 +128,160 @@ impl Intake {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use futures_util::FutureExt;
+    use tokio::sync::{oneshot, watch};
+
+    use super::*;
+    use crate::core::memory::{Shelf, blank};
+    use crate::core::partitioner::{RoundRobin, Sticky};
+    use crate::core::spool::{EmptySegment, Memory, PAGE, Seat, Space};
+    use crate::core::stage::Stage;
+    use crate::intake::backend::tests::Asked;
+    use crate::intake::topics::{Gauge, PartitionRoute, Topic, Topics};
+
+    type Sync = oneshot::Sender<Result<(), Arc<str>>>;
+
+    /// A source, and the topic "t" of one partition that is in a spool.
+    struct Scene {
+        asked: Arc<Asked>,
+        intake: Intake,
+        recent: TopicCache,
+        stage: Arc<Stage>,
+        shelf: Arc<Shelf>,
+        lease: Lease,
+        _seen: watch::Receiver<Progress>,
+    }
+
+    impl Scene {
+        fn new() -> Self {
+            let asked = Arc::new(Asked {
+                is_running: true,
+                ..Asked::default()
+            });
+            let (shelf, size) = Asked::shelf();
+            let space = Space::new();
+            space.add(EmptySegment {
+                number: 1,
+                salt: 2,
+                region: Arc::new(Memory::new(PAGE + (64 << 10))),
+            });
+            space.resume(0, 0);
+            let stage = Arc::new(Stage::new(0, size, true));
+            stage.set_seat(Seat::new(space, 0));
+            let route = PartitionRoute {
+                stage: Arc::clone(&stage),
+                gauge: Arc::new(Gauge::new(Instant::now())),
+            };
+            let sticky = Arc::new(Sticky::new(true, size, 1));
+            let dealt = Arc::new(RoundRobin::new());
+            let topics = Topics::new();
+            topics.insert(Topic::new("t".into(), vec![route], vec![0], sticky, dealt));
+            let (progress, seen) = watch::channel(Progress::default());
+            Self {
+                intake: asked.intake(topics, Arc::clone(&shelf)),
+                asked,
+                recent: TopicCache::default(),
+                stage,
+                shelf,
+                lease: Lease {
+                    number: 3,
+                    progress,
+                },
+                _seen: seen,
+            }
+        }
+
+        /// The next wait for the disk ends when this is told.
+        fn sync(&self) -> Sync {
+            let (told, synced) = oneshot::channel();
+            self.asked.syncs.lock().expect("no panic").push_back(synced);
+            told
+        }
+
+        fn send(&self, position: u64) -> impl Future<Output = Result<Receipt, SourceError>> {
+            let sent = (Record::to("t").value("a line"), position);
+            self.intake
+                .send_of_source(&self.recent, &[], &self.lease, sent)
+        }
+
+        fn grant(&self) {
+            let lease = self.asked.lease.lock().expect("no panic").take();
+            let (_, size) = Asked::shelf();
+            let granted = lease
+                .expect("asked")
+                .send(Ok(self.shelf.buffer(blank(size))));
+            assert!(granted.is_ok());
+        }
+
+        fn accepted(&self) -> Option<u64> {
+            self.lease.progress.borrow().accepted()
+        }
+
+        fn appended(&self) -> usize {
+            self.stage.load().0
+        }
+    }
+
+    /// It is dropped at each place where it waits.
+    #[test]
+    fn a_send_that_is_dropped_is_accepted_once_or_not_at_all() {
+        let scene = Scene::new();
+        let waits_for_memory = scene.send(5).now_or_never();
+        assert!(waits_for_memory.is_none());
+        assert_eq!((scene.appended(), scene.accepted()), (0, None));
+
+        let mut sending = Box::pin(scene.send(5));
+        let told = scene.sync();
+        assert!(sending.as_mut().now_or_never().is_none(), "for memory");
+        scene.grant();
+        assert!(sending.as_mut().now_or_never().is_none(), "for the disk");
+        drop((sending, told));
+        assert_eq!((scene.appended(), scene.accepted()), (1, None));
+
+        // The next one waits for the disk first.
+        let told = scene.sync();
+        let mut again = Box::pin(scene.send(5));
+        assert!(again.as_mut().now_or_never().is_none());
+        told.send(Ok(())).expect("it waits");
+        let refused = again.now_or_never().expect("the disk has it");
+        let refused = refused.expect_err("it is accepted already");
+        assert!(
+            matches!(
+                refused,
+                SourceError::NotRising {
+                    position: 5,
+                    accepted: 5
+                }
+            ),
+            "{refused}"
+        );
+        assert_eq!((scene.appended(), scene.accepted()), (1, Some(5)));
+        let next = scene.send(6).now_or_never().expect("nothing to wait for");
+        drop(next.expect("accepted"));
+        assert_eq!((scene.appended(), scene.accepted()), (2, Some(6)));
+    }
+
+    #[test]
+    fn nothing_follows_a_record_that_a_disk_may_have_lost() {
+        let scene = Scene::new();
+        let mut sending = Box::pin(scene.send(5));
+        assert!(sending.as_mut().now_or_never().is_none());
+        scene.grant();
+        drop(sending.now_or_never().expect("appended").expect("accepted"));
+        for position in [6, 7, 7] {
+            scene.sync().send(Err("it failed".into())).expect("kept");
+            let sent = scene.send(position).now_or_never().expect("an answer");
+            let doubt = sent.expect_err("the disk failed");
+            assert!(
+                matches!(doubt, SourceError::InDoubt { position: 6, .. }),
+                "{doubt}"
+            );
+        }
+        assert_eq!((scene.appended(), scene.accepted()), (2, Some(5)));
+    }
+}

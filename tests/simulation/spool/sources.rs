@@ -92,7 +92,7 @@ impl Application {
 
     fn record_of(&self, source: u32, position: u64) -> Record {
         let world = &self.world;
-        let partition = world.below(world.partitions(0) as u64) as i32;
+        let partition = world.below(world.partitions(0)) as i32;
         let tag = Tag {
             seed: world.seed,
             name: (SOURCES + source, position as u32),

@@ -84,6 +84,9 @@ pub(crate) mod tests {
     /// Where memory is granted to.
     pub(crate) type Lease = oneshot::Sender<Result<Buffer, Refusal>>;
 
+    /// What comes of a wait for the disk.
+    pub(crate) type SyncResult = Result<(), Arc<str>>;
+
     /// What an intake has asked for.
     #[derive(Default)]
     pub(crate) struct Asked {
@@ -94,7 +97,7 @@ pub(crate) mod tests {
         /// The last question for memory.
         pub lease: Mutex<Option<Lease>>,
         /// What comes of the next waits for the disk. Without any nobody waits for it.
-        pub syncs: Mutex<VecDeque<Asking<Result<(), Arc<str>>>>>,
+        pub syncs: Mutex<VecDeque<Asking<SyncResult>>>,
         pub is_running: bool,
     }
 

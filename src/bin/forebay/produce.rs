@@ -186,17 +186,9 @@ async fn send_all(
     let mut tally = followed
         .await
         .map_err(|e| Failure::Failed(format!("the count of outcomes is lost: {e}")))?;
-    let accepted = Grouped(read.saturating_sub(refused.not_written));
+    let accepted = has_spool.then(|| read.saturating_sub(refused.not_written));
     tally.add(refused);
-    let lines = if read == 1 { "line" } else { "lines" };
-    let accepted = match has_spool {
-        true => format!(", {accepted} accepted"),
-        false => String::new(),
-    };
-    eprintln!(
-        "{} {lines} read{accepted}: {tally} in {seconds:.3} s",
-        Grouped(read)
-    );
+    tell(read, accepted, &tally, seconds);
     if json {
         print_json(read, &tally, seconds, has_spool);
     }
@@ -207,6 +199,15 @@ async fn send_all(
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,
     })
+}
+
+/// `accepted`: of those that were read, where there is a spool.
+fn tell(read: u64, accepted: Option<u64>, tally: &Tally, seconds: f64) {
+    let lines = if read == 1 { "line" } else { "lines" };
+    let accepted = accepted.map(|it| format!(", {} accepted", Grouped(it)));
+    let accepted = accepted.unwrap_or_default();
+    let read = Grouped(read);
+    eprintln!("{read} {lines} read{accepted}: {tally} in {seconds:.3} s");
 }
 
 fn print_json(read: u64, tally: &Tally, seconds: f64, has_spool: bool) {

@@ -18,7 +18,7 @@ use crate::Failure;
 use crate::follow::Follower;
 use crate::interrupt::interrupt;
 use crate::lines::{self, Line};
-use crate::noted::{self, GoesOn};
+use crate::noted::{self, GoesOn, Noted, Refused};
 use crate::tally::Tally;
 use crate::text::Grouped;
 
@@ -55,41 +55,18 @@ pub async fn run(
     record: impl Fn(Bytes) -> Record,
     json: bool,
 ) -> Result<ExitCode, Failure> {
-    let Lines { path, source } = lines;
-    let file = File::open(&path).map_err(|e| at(&path, e))?;
     let longest = config.max_request_size;
-    let durable = config.spool_durability == Durability::Machine;
-    let spool = config.spool_dir.clone().unwrap_or_default();
-    let notes = noted::notes_of(&spool, &source);
     let began = Instant::now();
+    let file = File::open(&lines.path).map_err(|e| at(&lines.path, e))?;
+    let (machine, spool) = (config.spool_durability, config.spool_dir.clone());
+    let notes = noted::notes_of(&spool.unwrap_or_default(), &lines.source);
     let producer = Producer::start(config)?;
     tell_of_former(&producer).await;
-    let source = producer.source(&source).await;
+    let source = producer.source(&lines.source).await;
     let source = source.map_err(|e| Failure::Failed(e.to_string()))?;
     let next = source.accepted_up_to().unwrap_or(0);
-    let checking = move || noted::go_on(file, &notes, next, durable);
-    let checked = tokio::task::spawn_blocking(checking).await;
-    let checked =
-        checked.map_err(|e| Failure::Failed(format!("the file was not compared: {e}")))?;
-    let refused = |why| {
-        let what = "to send it from its beginning, name it by another --source";
-        at(&path, format!("{why}; {what}"))
-    };
-    let GoesOn {
-        file,
-        lines,
-        unchecked,
-    } = checked.map_err(refused)?;
-    if lines > 0 {
-        let lines = Grouped(lines);
-        eprintln!(
-            "{}: goes on behind line {lines}, which was accepted before",
-            path.display()
-        );
-    }
-    if unchecked {
-        eprintln!("nothing was noted of what was read of it before, so that is not compared");
-    }
+    let checking = move || noted::go_on(file, &notes, next, machine == Durability::Machine);
+    let (file, before) = checked(&lines.path, checking).await?;
     let (follower, followed) = Follower::start(Tally::default());
     let mut pump = Pump {
         record,
@@ -99,7 +76,7 @@ pub async fn run(
         follower,
         lines: lines::read(file, longest)
             .map_err(|e| Failure::Failed(format!("no thread to read with: {e}")))?,
-        read: 0,
+        line: before,
         accepted: 0,
         refused: Tally::default(),
     };
@@ -112,24 +89,52 @@ pub async fn run(
     if let Err(error) = producer.close(TO_CLOSE).await {
         eprintln!("closing: {error}");
     }
-    let Pump {
-        follower,
-        accepted,
-        refused,
-        ..
-    } = pump;
-    follower.finish().await;
+    pump.follower.finish().await;
     let mut tally = followed
         .await
         .map_err(|e| Failure::Failed(format!("the count of outcomes is lost: {e}")))?;
-    tally.add(refused);
-    let seconds = began.elapsed().as_secs_f64();
-    let (now, before) = (Grouped(accepted), Grouped(lines));
-    eprintln!("{now} lines accepted, {before} before: {tally} in {seconds:.3} s");
+    tally.add(pump.refused);
+    tell((pump.accepted, before), &tally, began.elapsed(), json);
+    Ok(match (ended, tally.is_good()) {
+        (Ended::Delivered, true) => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    })
+}
+
+/// The file where it goes on, and how many lines come before.
+async fn checked(
+    path: &Path,
+    checking: impl FnOnce() -> Result<GoesOn, Refused> + Send + 'static,
+) -> Result<(Noted, u64), Failure> {
+    let checked = tokio::task::spawn_blocking(checking).await;
+    let checked =
+        checked.map_err(|e| Failure::Failed(format!("the file was not compared: {e}")))?;
+    let GoesOn {
+        file,
+        lines,
+        unchecked,
+    } = checked.map_err(|why| {
+        let what = "to send it from its beginning, name it by another --source";
+        at(path, format!("{why}; {what}"))
+    })?;
+    if lines > 0 {
+        let (path, lines) = (path.display(), Grouped(lines));
+        eprintln!("{path}: goes on behind line {lines}, which was accepted before");
+    }
+    if unchecked {
+        eprintln!("nothing was noted of what was read of it before, so that is not compared");
+    }
+    Ok((file, lines))
+}
+
+fn tell((accepted, before): (u64, u64), tally: &Tally, took: Duration, json: bool) {
+    let seconds = took.as_secs_f64();
+    let (now, former) = (Grouped(accepted), Grouped(before));
+    eprintln!("{now} lines accepted, {former} before: {tally} in {seconds:.3} s");
     if json {
         let summary = json!({
             "accepted": accepted,
-            "accepted_before": lines,
+            "accepted_before": before,
             "acked": tally.acked,
             "kept": tally.kept,
             "not_written": tally.not_written,
@@ -139,10 +144,6 @@ pub async fn run(
         // Standard output may be closed. The exit status tells the result anyway.
         let _ = writeln!(io::stdout(), "{summary}");
     }
-    Ok(match (ended, tally.is_good()) {
-        (Ended::Delivered, true) => ExitCode::SUCCESS,
-        _ => ExitCode::FAILURE,
-    })
 }
 
 /// Says that more is delivered than what is sent now, if it is so.
@@ -177,7 +178,8 @@ struct Pump<F> {
     source: Source,
     follower: Follower<()>,
     lines: mpsc::Receiver<io::Result<Vec<Line>>>,
-    read: u64,
+    /// The number of the line that was read last.
+    line: u64,
     accepted: u64,
     refused: Tally,
 }
@@ -201,7 +203,7 @@ impl<F: Fn(Bytes) -> Record> Pump<F> {
     async fn all(&mut self) -> Result<(), Ended> {
         while let Some(lines) = self.lines.recv().await {
             for line in lines.map_err(Ended::Broken)? {
-                self.read += 1;
+                self.line += 1;
                 self.send(line).await?;
             }
             self.follower.hand_over().await;
@@ -233,7 +235,7 @@ impl<F: Fn(Bytes) -> Record> Pump<F> {
                 self.refused.refused(&why)
             }
             Err(why) => {
-                let line = self.read;
+                let line = self.line;
                 return Err(Ended::Stopped { line, why });
             }
         }

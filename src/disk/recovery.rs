@@ -8,8 +8,7 @@ use std::sync::Arc;
 use super::error::DiskError;
 use super::store::{Store, StoredFile};
 use crate::core::spool::{
-    Catalog, ChunkUse, FileHeader, HeaderError, Index, Journal, Kind, PAGE, Source, State, highest,
-    scan,
+    Catalog, ChunkUse, FileHeader, HeaderError, Index, Journal, Kind, PAGE, Source, State, scan,
 };
 
 /// A segment that is on the disk.
@@ -130,7 +129,7 @@ impl Recovered {
     #[cfg(any(test, feature = "cli"))]
     pub fn sources(&self) -> Vec<(Arc<str>, Option<u64>)> {
         let found = self.segments.values().flat_map(|it| &it.accepted);
-        let found = highest(found.copied());
+        let found = crate::core::spool::highest(found.copied());
         let sources = self.state.sources.iter();
         let named = sources.filter_map(|(number, source)| {
             let name = Arc::clone(source.name.as_ref()?);

@@ -807,28 +807,28 @@ async fn what_is_accepted_is_in_the_spool_though_its_actor_panics() {
 async fn a_source_is_lent_though_the_spools_actor_panics() {
     hush();
     let broker = broker().await;
-    let dir = tempfile::tempdir().expect("a directory");
-    let spool = dir.path().join("spool");
-    for durability in ["process", "machine"] {
+    let handlers = ["OpenSource", "ProgressOf", "Finished", "Spawned"];
+    let both = ["process", "machine"].map(|durability| handlers.map(|it| (durability, it)));
+    for (durability, handler) in both.into_iter().flatten() {
+        let dir = tempfile::tempdir().expect("a directory");
         let producer = start(
             config(&broker)
-                .set("forebay.spool.dir", spool.to_string_lossy())
+                .set("forebay.spool.dir", dir.path().to_string_lossy())
                 .set("forebay.spool.durability", durability),
         );
-        for handler in ["OpenSource", "ProgressOf", "Finished", "Spawned"] {
-            faults::plan(&format!("SpoolActor:{handler}"), 1, 2);
+        faults::plan(&format!("SpoolActor:{handler}"), 1, 2);
+        for position in 0..3 {
             let before = producer.accepted_up_to("a").await.expect("it answers");
             let mut source = producer.source("a").await.expect("nobody has it");
-            assert_eq!(source.accepted_up_to(), before, "{handler}");
-            let next = before.map_or(0, |last| last + 1);
+            assert_eq!(source.accepted_up_to(), before, "{durability} {handler}");
             let record = Record::to("t").value("a line");
-            drop(source.send(record, next).await.expect("accepted"));
+            drop(source.send(record, position).await.expect("accepted"));
             let used = producer.source("a").await.expect_err("somebody has it");
             assert!(matches!(used, SourceError::InUse { .. }), "{used}");
             let seen = producer.accepted_up_to("a").await.expect("it answers");
-            assert_eq!(seen, Some(next));
-            let _ = faults::stop();
+            assert_eq!(seen, Some(position));
         }
+        let _ = faults::stop();
         let _ = producer.close(Duration::ZERO).await;
     }
 }

@@ -866,8 +866,15 @@ async fn what_was_read_from_standard_input_is_delivered_from_the_spool() {
     let mut child = child.spawn().expect("the command starts");
     let mut stdin = child.stdin.take().expect("a pipe");
     stdin.write_all(b"1\n2\n").await.expect("written");
-    // Nothing tells when they are accepted.
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    // It warns of the brokers once it has started, and the lines are accepted a moment later.
+    let mut stderr = BufReader::new(child.stderr.take().expect("a pipe"));
+    let mut warning = String::new();
+    while !warning.contains("Connection refused") {
+        warning.clear();
+        stderr.read_line(&mut warning).await.expect("it runs");
+    }
+    child.stderr = Some(stderr.into_inner());
+    tokio::time::sleep(Duration::from_secs(2)).await;
     interrupt(&child);
     let interrupted = end(&mut child).await;
     assert_eq!(

@@ -6,12 +6,14 @@ use std::time::Instant;
 use actix::prelude::*;
 use tokio::sync::oneshot;
 
-use super::messages::{LeaseMemory, WaitForSpace, WantTopic};
+use super::messages::{LeaseMemory, OpenSource, ProgressOf, WaitForSpace, WantTopic};
 use super::spool::SpoolActor;
 use super::{MetadataActor, PoolActor, RuntimeActor, now};
 use crate::core::memory::{Buffer, Refusal};
+use crate::core::spool::Progress;
 use crate::disk::Written;
-use crate::intake::backend::{Backend, Synced, TopicReply};
+use crate::intake::backend::{Asking, Backend, Synced, TopicReply};
+use crate::intake::lease::Lease;
 
 /// Turns the calls of the intake into messages to the actors.
 pub(crate) struct ActorBackend {
@@ -81,6 +83,22 @@ impl Backend for ActorBackend {
             door.spool.do_send(WaitForSpace { deadline, reply });
         }
         answer
+    }
+
+    fn open_source(&self, name: &Arc<str>) -> Option<Asking<Option<Lease>>> {
+        let spool = &self.spool.as_ref()?.spool;
+        let (reply, answer) = oneshot::channel();
+        let name = Arc::clone(name);
+        spool.do_send(OpenSource { name, reply });
+        Some(answer)
+    }
+
+    fn progress_of(&self, source: &Arc<str>) -> Option<Asking<Progress>> {
+        let spool = &self.spool.as_ref()?.spool;
+        let (reply, answer) = oneshot::channel();
+        let name = Arc::clone(source);
+        spool.do_send(ProgressOf { name, reply });
+        Some(answer)
     }
 
     fn failed_files(&self) -> u64 {

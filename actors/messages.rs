@@ -27,13 +27,14 @@ use crate::core::lookup::{Fence, Log, MarkerNews, News, Wish};
 use crate::core::memory::{Buffer, Refusal};
 use crate::core::record::TopicPartition;
 use crate::core::security::{Certificate, SecurityError};
-use crate::core::spool::{Line, Spooled};
+use crate::core::spool::{Line, Progress, Spooled};
 use crate::core::supervision::Component;
 use crate::core::tally::{OutcomeCounts, Outcomes};
 use crate::core::transaction::{GroupOffsets, Scope, TransactionError};
 use crate::core::wire::{LeaderHint, Node};
 use crate::disk::DiskEvent;
 use crate::intake::backend::TopicReply;
+use crate::intake::lease::Lease;
 
 /// An address that is known only by a message that it accepts.
 pub(crate) trait Accepts<M>: Send + Sync {
@@ -342,6 +343,23 @@ pub(crate) struct WaitForResumed(pub oneshot::Sender<()>);
 pub(crate) struct WaitForSpace {
     pub deadline: Instant,
     pub reply: oneshot::Sender<Result<(), Arc<str>>>,
+}
+
+/// A caller wants to send the records of a source. The answer is `None` while somebody does. Sent by the
+/// caller to the SpoolActor.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct OpenSource {
+    pub name: Arc<str>,
+    pub reply: oneshot::Sender<Option<Lease>>,
+}
+
+/// A caller wants to know how far a source has come. Sent by the caller to the SpoolActor.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct ProgressOf {
+    pub name: Arc<str>,
+    pub reply: oneshot::Sender<Progress>,
 }
 
 /// Chunks were begun or filled. Sent by whoever does so, on any thread, to the SpoolActor.

@@ -8,6 +8,7 @@ mod counting;
 mod counts;
 mod doubting;
 mod files;
+mod lending;
 mod moving;
 mod outcomes;
 mod plan;
@@ -16,6 +17,7 @@ mod rejected;
 mod rejecting;
 mod resumed;
 mod resumption;
+mod sources;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
@@ -38,6 +40,7 @@ use aside::aside;
 use counts::Counts;
 use rejected::Rejections;
 use resumption::Resumption;
+use sources::Sources;
 
 /// Acked records are noted so late at most. What a crash keeps the journal from hearing is found in the log.
 const NOTE_ACKED: Duration = Duration::from_millis(100);
@@ -146,6 +149,7 @@ pub(crate) struct SpoolActor {
     resumption: Resumption,
     /// Acked records that the journal does not have yet: the positions, and the offset behind them.
     acked: BTreeMap<u32, (Range<u64>, i64)>,
+    sources: Sources,
     /// Callers who wait for space.
     waiting: VecDeque<WaitForSpace>,
     /// How often this actor has restarted. What began before and is not waited for ends.
@@ -181,6 +185,8 @@ impl SpoolActor {
             resumed_to,
         } = start;
         let found_bytes = catalog.total_bytes();
+        let found = segments.values().flat_map(|segment| &segment.accepted);
+        let sources = Sources::new(journal.state(), found.copied());
         let age = AgeClock::new(now(), wall_clock::millis());
         space.time_with(move || age.accepts(now(), wall_clock::millis()));
         Self {
@@ -217,6 +223,7 @@ impl SpoolActor {
             rejections: Rejections::default(),
             resumption: Resumption::new(former, resumed_to),
             acked: BTreeMap::new(),
+            sources,
             waiting: VecDeque::new(),
             round: 0,
             trouble: None,
@@ -328,7 +335,7 @@ impl Actor for SpoolActor {
 
 guarded!(
     SpoolActor: OpenSlot, SlotTaken, WaitForSpace, SpaceChanged, RecordId, RecordLine, RecordOutcomes,
-    ReadBackFrom, WaitForResumed, Tick, DiskTold, Resync
+    ReadBackFrom, WaitForResumed, OpenSource, ProgressOf, Tick, DiskTold, Resync
 );
 
 impl Guarded for SpoolActor {

@@ -30,6 +30,7 @@
 //! - **Send in transactions**: [`TransactionalProducer`], [`Transaction`].
 //! - **Hear what became of what a process left in its spool**: [`ProducerBuilder::resumed_to`],
 //!   [`Producer::resumed`].
+//! - **Go on where a crash has ended it**: [`Source`].
 //! - **Configure**: [`config`], under Kafka's own key names; [`ProducerBuilder`] for what is code.
 //! - **Choose partitions**: [`partitioner`].
 //! - **See and change records on their way**: [`Interceptor`].
@@ -146,11 +147,13 @@ pub use api::lane::{Lane, SinkError};
 pub use api::placement::Placement;
 pub use api::producer::Producer;
 pub use api::serializer::{BigEndian, FromFn, SerializeError, Serializer, Utf8};
+pub use api::source::Source;
 pub use api::transaction::{Transaction, TransactionalProducer};
 pub use api::typed_producer::TypedProducer;
 pub use config::{Config, ConfigError};
 pub use intake::error::{RecordPart, SendError, TrySendError, WaitsFor};
 pub use intake::interceptor::Interceptor;
+pub use intake::source_error::SourceError;
 pub use intake::{SliceError, check_topic_name};
 
 /// The TLS library, in the version that [`ProducerBuilder::tls`] takes.

@@ -772,3 +772,144 @@ async fn what_is_in_a_spool_is_shown_written_out_and_delivered() {
     let expected: [&[u8]; 6] = [b"0", b"1", b"2", b"3", b"4", b"5"];
     assert_eq!(values, expected.map(|value| (None, Some(value))));
 }
+
+/// `produce` with a file and a spool.
+fn go_on<'a>(servers: &'a str, spool: &'a str, file: &'a str) -> [&'a str; 10] {
+    let fixed = [
+        "produce",
+        "--topic",
+        "t",
+        "--bootstrap-server",
+        servers,
+        "--spool",
+        spool,
+    ];
+    let [a, b, c, d, e, f, g] = fixed;
+    [a, b, c, d, e, f, g, "--file", file, "--json"]
+}
+
+/// No broker is there while it is killed: those of this test cannot tell what former producers have sent.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_is_gone_on_with_where_it_was_accepted() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = |name: &str| directory.path().join(name).to_string_lossy().into_owned();
+    let (spool, file) = (path("spool"), path("lines"));
+    let (broker, servers) = start("t", 1).await;
+    std::fs::write(&file, "0\n1\n2\n").expect("written");
+    let first = run(&go_on(&servers, &spool, &file), b"").await;
+    assert!(first.status.success(), "{first:?}");
+    assert_eq!(summary(&first)["accepted"].as_u64(), Some(3));
+
+    let lines: String = (0..100_000).map(|number| format!("{number}\n")).collect();
+    std::fs::write(&file, lines.trim_end()).expect("written");
+    for kill in 0..6 {
+        let mut child = forebay(&go_on("127.0.0.1:1", &spool, &file));
+        let mut child = child.spawn().expect("the command starts");
+        tokio::time::sleep(Duration::from_millis(400 + 150 * kill)).await;
+        child.kill().await.expect("it runs");
+    }
+    let last = run(&go_on(&servers, &spool, &file), b"").await;
+    assert!(last.status.success(), "{last:?}");
+    let told = summary(&last);
+    println!("{told}");
+    let accepted = ["accepted", "accepted_before"].map(|it| told[it].as_u64().expect("a count"));
+    assert_eq!(accepted.iter().sum::<u64>(), 100_000);
+    let records = broker.all_records("t").expect("records");
+    let values = records
+        .iter()
+        .map(|it| text(it.value.as_deref().unwrap_or_default()));
+    let expected = (0..100_000).map(|number| number.to_string());
+    assert!(values.eq(expected), "{} records", records.len());
+
+    let again = run(&go_on(&servers, &spool, &file), b"").await;
+    assert!(again.status.success(), "{again:?}");
+    assert_eq!(summary(&again)["accepted_before"].as_u64(), Some(100_000));
+    for (now, why) in [
+        ("0\n", "it has 2 bytes, and"),
+        (
+            &*lines.replace("77\n", "78\n"),
+            "it is another file, or was changed",
+        ),
+        (
+            &*format!("{}9", lines.trim_end()),
+            "was the last one, without an end",
+        ),
+    ] {
+        std::fs::write(&file, now).expect("written");
+        let refused = run(&go_on(&servers, &spool, &file), b"").await;
+        assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+        let told = text(&refused.stderr);
+        assert!(told.contains(why) && told.contains("--source"), "{told}");
+    }
+    let mut args = go_on(&servers, &spool, &file).to_vec();
+    args.extend(["--source", "another"]);
+    std::fs::write(&file, "a\n").expect("written");
+    let other = run(&args, b"").await;
+    assert!(other.status.success(), "{other:?}");
+    assert_eq!(summary(&other)["accepted"].as_u64(), Some(1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_read_from_standard_input_is_delivered_from_the_spool() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let spool = directory.path().join("spool");
+    let spool = spool.to_str().expect("UTF-8");
+    let (broker, servers) = start("t", 1).await;
+    let produce = |servers| {
+        let [a, b, c, d, _, f, g, _, _, j] = go_on("", spool, "");
+        [a, b, c, d, servers, f, g, j]
+    };
+    let first = run(&produce(&*servers), b"0\n").await;
+    assert!(first.status.success(), "{first:?}");
+
+    let mut child = forebay(&produce("127.0.0.1:1"));
+    let mut child = child.spawn().expect("the command starts");
+    let mut stdin = child.stdin.take().expect("a pipe");
+    stdin.write_all(b"1\n2\n").await.expect("written");
+    // It warns of the brokers once it has started, and the lines are accepted a moment later.
+    let mut stderr = BufReader::new(child.stderr.take().expect("a pipe"));
+    let mut warning = String::new();
+    while !warning.contains("Connection refused") {
+        warning.clear();
+        stderr.read_line(&mut warning).await.expect("it runs");
+    }
+    child.stderr = Some(stderr.into_inner());
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    interrupt(&child);
+    let interrupted = end(&mut child).await;
+    assert_eq!(
+        summary(&interrupted)["kept"].as_u64(),
+        Some(2),
+        "{interrupted:?}"
+    );
+    let told = text(&interrupted.stderr);
+    assert!(told.contains("2 lines read, 2 accepted: "), "{told}");
+    assert!(told.contains("2 kept in the spool"), "{told}");
+
+    let last = run(&produce(&*servers), b"3\n").await;
+    assert!(last.status.success(), "{last:?}");
+    let told = text(&last.stderr);
+    assert!(
+        told.contains("2 records of former runs are in the spool"),
+        "{told}"
+    );
+    let records = broker.all_records("t").expect("records");
+    let expected: [&[u8]; 4] = [b"0", b"1", b"2", b"3"];
+    let values = keys_and_values(&records);
+    assert_eq!(values, expected.map(|value| (None, Some(value))));
+
+    let refused = run(
+        &[
+            "produce",
+            "--topic",
+            "t",
+            "--file",
+            "/dev/null",
+            "--source",
+            "a",
+        ],
+        b"",
+    )
+    .await;
+    assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+}

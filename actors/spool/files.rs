@@ -14,7 +14,7 @@ use super::aside::aside;
 use super::{SpoolActor, journal_bytes};
 use crate::actors::guard;
 use crate::core::spool::{
-    EmptySegment, Entry, FileHeader, Index, JournalWriter, Kind, PAGE, Source,
+    EmptySegment, Entry, FileHeader, Index, JournalWriter, Kind, PAGE, Source, highest,
 };
 use crate::disk::{DiskError, FileOrder, SegmentFile, StoredFile, file_name, parse_name};
 
@@ -144,7 +144,7 @@ impl SpoolActor {
             number,
             salt: segment.salt,
             chunks,
-            accepted: highest(&segment.accepted),
+            accepted: sources(highest(segment.accepted.iter().copied())),
         };
         let bytes = index.encode();
         let len = bytes.len().next_multiple_of(PAGE) as u64;
@@ -194,8 +194,9 @@ impl SpoolActor {
         }
         self.note_acked();
         for number in &segments {
-            let accepted = self.segments.get(number).map(|it| highest(&it.accepted));
-            for Source { source, position } in accepted.into_iter().flatten() {
+            let segment = self.segments.get(number).into_iter();
+            let accepted = highest(segment.flat_map(|it| it.accepted.iter().copied()));
+            for (source, position) in accepted {
                 self.write(&Entry::Accepted { source, position });
             }
         }
@@ -381,14 +382,7 @@ impl SpoolActor {
     }
 }
 
-/// The highest position of each source.
-fn highest(accepted: &[Source]) -> Vec<Source> {
-    let mut highest: BTreeMap<u32, u64> = BTreeMap::new();
-    for Source { source, position } in accepted {
-        let known = highest.entry(*source).or_insert(*position);
-        *known = (*known).max(*position);
-    }
-    let highest = highest.into_iter();
+fn sources(highest: BTreeMap<u32, u64>) -> Vec<Source> {
     let source = |(source, position)| Source { source, position };
-    highest.map(source).collect()
+    highest.into_iter().map(source).collect()
 }

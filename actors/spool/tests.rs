@@ -1,6 +1,7 @@
 mod disks;
 mod restarts;
 mod resumed;
+mod sources;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,7 +17,7 @@ use crate::actors::guard::Watch;
 use crate::core::batch::{RecordRef, Run};
 use crate::core::ledger::Record;
 use crate::core::record::TopicPartition;
-use crate::core::spool::{Appending, Fate, FileHeader, Index, Seat, Spooled, resume};
+use crate::core::spool::{Appending, Fate, FileHeader, Index, Seat, Source, Spooled, resume};
 use crate::core::supervision::Component;
 use crate::disk::{
     Directory, DiskEvents, Recovered, Store, StoredFile, file_name, parse_name, recover,
@@ -252,6 +253,11 @@ impl Spool {
 
     /// Appends a batch of one record where there is room. Whether it is there.
     fn put(seat: &mut Seat) -> bool {
+        Self::put_of(seat, None)
+    }
+
+    /// The same with a record of a source.
+    fn put_of(seat: &mut Seat, source: Option<Source>) -> bool {
         let value = [seat.next_position() as u8; 1000];
         let record = RecordRef {
             key: None,
@@ -266,7 +272,7 @@ impl Spool {
             count: 1,
             newest: 1000,
             begins: Some(1000),
-            source: None,
+            source,
         })
     }
 

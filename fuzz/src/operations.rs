@@ -362,7 +362,7 @@ pub fn stage(data: &[u8]) {
                             memory = Some(shelf.buffer(blank(size)));
                         }
                         Append::Ended => panic!("it is part of no transaction"),
-                        Append::NeedsSpace => panic!("it is in no spool"),
+                        Append::NeedsSpace | Append::NotSpooled => panic!("it is in no spool"),
                         Append::Closed => {
                             assert!(closed);
                             break;

@@ -165,11 +165,16 @@ fn scanned(header: &FileHeader, bytes: &[u8]) {
         Ok(())
     };
     let scanned = spool::scan(header, bytes.len() as u64, &mut read);
+    let sources = scanned.accepted.iter();
+    let sources = sources.map(|((_, source), position)| Source {
+        source: *source,
+        position: *position,
+    });
     let index = Index {
         number: header.number,
         salt: header.salt,
         chunks: scanned.chunks.clone(),
-        accepted: scanned.accepted.clone(),
+        accepted: sources.collect(),
     };
     assert_eq!(Index::decode(NUMBER, &index.encode()), Ok(index));
     for damage in &scanned.damage {

@@ -6,5 +6,6 @@ pub(crate) mod lane;
 pub(crate) mod placement;
 pub(crate) mod producer;
 pub(crate) mod serializer;
+pub(crate) mod source;
 pub(crate) mod transaction;
 pub(crate) mod typed_producer;

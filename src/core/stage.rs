@@ -12,7 +12,7 @@ use crate::core::ack::Ack;
 use crate::core::batch::{OpenBatch, RecordRef};
 use crate::core::delivery::{Callback, Listener};
 use crate::core::memory::{Buffer, first_size};
-use crate::core::spool::Seat;
+use crate::core::spool::{Appending, Seat, Source};
 use crate::core::sync::{AtomicUsize, Claim, ClaimGuard};
 use crate::core::transaction::Scope;
 
@@ -27,6 +27,8 @@ pub struct AppendOptions<'a> {
     pub sticky: bool,
     /// That the spool has it on the disk is waited for later, with others.
     pub synced_later: bool,
+    /// The source that the record is of, with its position there. It is in the spool, or it is refused.
+    pub source: Option<&'a Source>,
 }
 
 impl<'a> AppendOptions<'a> {
@@ -76,6 +78,8 @@ pub enum Append {
     },
     /// The spool has no space for the record now.
     NeedsSpace,
+    /// The record is of a source, and the partition is not in the spool.
+    NotSpooled,
     /// The stage takes no more records.
     Closed,
     /// The record's transaction takes no more records.
@@ -202,7 +206,7 @@ impl Stage {
     ) -> Option<R> {
         let mut inner = self.claim();
         // A closed stage has no open batch.
-        let (index, open) = inner.add(record, scope, sticky)?;
+        let (index, open) = inner.add(record, scope, sticky, None)?;
         let receipt = receipt(open.ack(), index);
         if inner.unreported {
             let events = inner.appended();
@@ -290,6 +294,9 @@ impl Stage {
     ) -> Append {
         if inner.closed {
             return Append::Closed;
+        }
+        if options.source.is_some() && inner.seat.is_none() {
+            return Append::NotSpooled;
         }
         if let Some(appended) = inner.append(record, options) {
             return Append::Done(appended);
@@ -489,6 +496,7 @@ impl Inner {
         record: &RecordRef<'_>,
         scope: &Option<Arc<Scope>>,
         sticky: bool,
+        source: Option<Source>,
     ) -> Option<(u32, &mut OpenBatch)> {
         let Self {
             open,
@@ -508,7 +516,10 @@ impl Inner {
             *other_bytes += open.len() - before;
         }
         if let Some(seat) = seat {
-            seat.append(&open.appended(before, index));
+            seat.append(&Appending {
+                source,
+                ..open.appended(before, index)
+            });
         }
         Some((index, open))
     }
@@ -532,7 +543,8 @@ impl Inner {
         record: &RecordRef<'_>,
         options: &mut AppendOptions<'_>,
     ) -> Option<Appended> {
-        let (index, open) = self.add(record, &options.scope, options.sticky)?;
+        let source = options.source.copied();
+        let (index, open) = self.add(record, &options.scope, options.sticky, source)?;
         options.leave(open, index, record.timestamp);
         let ack = Arc::clone(open.ack());
         Some(Appended { index, ack })

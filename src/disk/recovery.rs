@@ -18,7 +18,7 @@ pub struct SegmentFile {
     pub salt: u64,
     /// Its closed chunks, until it has an index.
     pub chunks: Vec<ChunkUse>,
-    /// The highest positions of sources.
+    /// The highest positions of sources. The journal is not told of them before the disk has the segment.
     pub accepted: Vec<Source>,
     /// Its index is on the disk.
     pub indexed: bool,
@@ -124,6 +124,20 @@ pub fn recover(store: &dyn Store) -> Result<Recovered, DiskError> {
 }
 
 impl Recovered {
+    /// The sources, with the highest position of each: what the journal says, or what segments hold. Those
+    /// whose name is lost are left out.
+    #[cfg(any(test, feature = "cli"))]
+    pub fn sources(&self) -> Vec<(Arc<str>, Option<u64>)> {
+        let found = self.segments.values().flat_map(|it| &it.accepted);
+        let found = crate::core::spool::highest(found.copied());
+        let sources = self.state.sources.iter();
+        let named = sources.filter_map(|(number, source)| {
+            let name = Arc::clone(source.name.as_ref()?);
+            Some((name, source.accepted.max(found.get(number).copied())))
+        });
+        named.collect()
+    }
+
     /// The newest journal that is complete says what is known. One that is not was begun when the process
     /// ended.
     fn read_journals(
@@ -219,14 +233,17 @@ impl Recovered {
         }
         let (chunks, accepted) = match known {
             Some(index) => (index.chunks, index.accepted),
-            None => scan_file(name, &header, &*file, &mut self.damage),
+            None => {
+                let (chunks, accepted) = scan_file(name, &header, &*file, &mut self.damage);
+                (chunks, self.sent_some_day(accepted))
+            }
         };
         self.catalog.segment(number, file.len() as u64, true);
         for used in &chunks {
             self.catalog.chunk_closed(number, *used);
         }
         for source in &accepted {
-            self.state.accept(source.source, source.position);
+            self.state.has_source(source.source);
         }
         let segment = SegmentFile {
             chunks: if indexed { Vec::new() } else { chunks },
@@ -237,15 +254,27 @@ impl Recovered {
         self.segments.insert(number, segment);
         Ok(())
     }
+
+    /// Positions of sources by slot, as a segment has them. A machine that stopped may have lost which topic
+    /// partition a slot is: what is there is never sent, and its source goes on with it.
+    fn sent_some_day(&self, accepted: BTreeMap<(u32, u32), u64>) -> Vec<Source> {
+        let slots = &self.state.slots;
+        let is_known = |slot: &u32| slots.get(slot).is_some_and(|it| it.topic.is_some());
+        let accepted = accepted.into_iter();
+        let accepted = accepted.filter(|((slot, _), _)| is_known(slot));
+        let accepted = accepted.map(|((_, source), position)| Source { source, position });
+        accepted.collect()
+    }
 }
 
-/// Reads all of a segment. What is damaged is passed over, and told.
+/// Reads all of a segment: its chunks, and the highest position of each source in each slot. What is damaged
+/// is passed over, and told.
 pub fn scan_file(
     name: &str,
     header: &FileHeader,
     file: &dyn StoredFile,
     damage: &mut Vec<String>,
-) -> (Vec<ChunkUse>, Vec<Source>) {
+) -> (Vec<ChunkUse>, BTreeMap<(u32, u32), u64>) {
     let mut read = |at: u64, into: &mut [u8]| {
         file.read(at, into)
             .map_err(|error| io::Error::other(error.to_string()))

@@ -7,11 +7,16 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 
 use super::error::SendError;
+use super::lease::Lease;
 use super::topics::Topic;
 use crate::core::memory::{Buffer, Refusal};
+use crate::core::spool::Progress;
 
 /// Where the topic goes that a caller waits for.
 pub(crate) type TopicReply = oneshot::Sender<Result<Arc<Topic>, SendError>>;
+
+/// The answer to a question.
+pub(crate) type Asking<T> = oneshot::Receiver<T>;
 
 /// Ends when what was written is on the disk, or with why nobody knows.
 pub(crate) type Synced = Pin<Box<dyn Future<Output = Result<(), Arc<str>>> + Send>>;
@@ -45,6 +50,12 @@ pub(crate) trait Backend: Send + Sync {
     /// Asks to be told when the spool has space again.
     fn wait_for_space(&self, deadline: Instant) -> oneshot::Receiver<Result<(), Arc<str>>>;
 
+    /// Asks for a source, which somebody may have. `None` without a spool.
+    fn open_source(&self, name: &Arc<str>) -> Option<Asking<Option<Lease>>>;
+
+    /// Asks how far a source has come. `None` without a spool.
+    fn progress_of(&self, source: &Arc<str>) -> Option<Asking<Progress>>;
+
     /// How many files of the spool have failed so far.
     fn failed_files(&self) -> u64;
 
@@ -61,6 +72,7 @@ pub(crate) trait Backend: Send + Sync {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::collections::VecDeque;
     use std::sync::Mutex;
 
     use super::*;
@@ -72,6 +84,9 @@ pub(crate) mod tests {
     /// Where memory is granted to.
     pub(crate) type Lease = oneshot::Sender<Result<Buffer, Refusal>>;
 
+    /// What comes of a wait for the disk.
+    pub(crate) type SyncResult = Result<(), Arc<str>>;
+
     /// What an intake has asked for.
     #[derive(Default)]
     pub(crate) struct Asked {
@@ -81,6 +96,8 @@ pub(crate) mod tests {
         pub open: Mutex<Vec<TopicReply>>,
         /// The last question for memory.
         pub lease: Mutex<Option<Lease>>,
+        /// What comes of the next waits for the disk. Without any nobody waits for it.
+        pub syncs: Mutex<VecDeque<Asking<SyncResult>>>,
         pub is_running: bool,
     }
 
@@ -109,12 +126,21 @@ pub(crate) mod tests {
             oneshot::channel().1
         }
 
+        fn open_source(&self, _: &Arc<str>) -> Option<Asking<Option<super::Lease>>> {
+            None
+        }
+
+        fn progress_of(&self, _: &Arc<str>) -> Option<Asking<Progress>> {
+            None
+        }
+
         fn failed_files(&self) -> u64 {
             0
         }
 
         fn synced_since(&self, _: u64) -> Option<Synced> {
-            None
+            let synced = self.syncs.lock().expect("no panic").pop_front()?;
+            Some(Box::pin(async { synced.await.expect("an answer") }))
         }
 
         fn is_running(&self) -> bool {

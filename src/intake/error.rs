@@ -160,6 +160,16 @@ pub enum SendError {
         /// Why nobody knows.
         why: Arc<str>,
     },
+    /// The record is of a [`Source`](crate::Source), and its topic is not in the spool: its position could
+    /// not be kept.
+    #[error(
+        "the topic {topic:?} of a source's record is not in the spool: name it in forebay.spool.topics"
+    )]
+    #[non_exhaustive]
+    NotSpooled {
+        /// The record's topic.
+        topic: Arc<str>,
+    },
     /// [`try_send`](crate::Producer::try_send) would have to wait.
     #[error("sending now would have to wait for {0}")]
     WouldBlock(WaitsFor),

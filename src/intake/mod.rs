@@ -6,8 +6,11 @@ pub(crate) mod backend;
 pub(crate) mod deadline;
 pub(crate) mod error;
 pub(crate) mod interceptor;
+pub(crate) mod lease;
 mod shared;
 mod slice;
+mod source;
+pub(crate) mod source_error;
 pub(crate) mod topics;
 mod waiting;
 pub(crate) mod wall_clock;
@@ -534,6 +537,10 @@ impl Intake {
                             index,
                             ack,
                         }));
+                    }
+                    Append::NotSpooled => {
+                        let topic = Arc::clone(&topic.name);
+                        return Err(SendError::NotSpooled { topic });
                     }
                     Append::NeedsSpace => {
                         let missing = Missing::Space(Arc::clone(topic), target);

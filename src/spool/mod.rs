@@ -102,9 +102,7 @@ impl Contents {
 
     /// The sources, with the highest position of each that was accepted.
     pub fn sources(&self) -> Vec<(Arc<str>, Option<u64>)> {
-        let sources = self.recovered.state.sources.values();
-        let named = sources.filter_map(|it| Some((Arc::clone(it.name.as_ref()?), it.accepted)));
-        named.collect()
+        self.recovered.sources()
     }
 
     /// Its files.

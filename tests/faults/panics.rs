@@ -12,7 +12,7 @@ use forebay::config::ConfigBuilder;
 use forebay::internals::faults;
 use forebay::{
     BatchOutcome, CloseError, Component, Config, Lifecycle, LifecycleEvent, Outcome, Placement,
-    Producer, Reason, Record, SendError, Supervise, TopicPartition, Unconfirmed,
+    Producer, Reason, Record, SendError, SourceError, Supervise, TopicPartition, Unconfirmed,
 };
 
 /// Everything that runs under a guard and that `deliver` can get to.
@@ -66,7 +66,7 @@ const REACHED: [&str; 46] = [
 ];
 
 /// What has a test of its own below, or a reason.
-const ELSEWHERE: [&str; 67] = [
+const ELSEWHERE: [&str; 69] = [
     "DeliveryActor:Finished",         // somebody is told by messages
     "DeliveryActor:Spawned",          // as `Finished`
     "DeliveryActor:TransactionEnded", // as `Deliver`: what is held is told at the next end
@@ -120,6 +120,8 @@ const ELSEWHERE: [&str; 67] = [
     "SpoolActor:SlotTaken",
     "SpoolActor:WaitForSpace",
     "SpoolActor:SpaceChanged",
+    "SpoolActor:OpenSource",
+    "SpoolActor:ProgressOf",
     "SpoolActor:Tick",
     "SpoolActor:DiskTold",
     "SpoolActor:Resync",
@@ -800,5 +802,36 @@ async fn what_is_accepted_is_in_the_spool_though_its_actor_panics() {
             text.contains(&format!("kept: {kept}")),
             "{handler}: {kept}, {text}"
         );
+    }
+}
+
+/// Who asks for a source asks again. It is not lent to one who never got it.
+#[actix::test]
+async fn a_source_is_lent_though_the_spools_actor_panics() {
+    hush();
+    let broker = broker().await;
+    let handlers = ["OpenSource", "ProgressOf", "Finished", "Spawned"];
+    let both = ["process", "machine"].map(|durability| handlers.map(|it| (durability, it)));
+    for (durability, handler) in both.into_iter().flatten() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let producer = start(
+            config(&broker)
+                .set("forebay.spool.dir", dir.path().to_string_lossy())
+                .set("forebay.spool.durability", durability),
+        );
+        faults::plan(&format!("SpoolActor:{handler}"), 1, 2);
+        for position in 0..3 {
+            let before = producer.accepted_up_to("a").await.expect("it answers");
+            let mut source = producer.source("a").await.expect("nobody has it");
+            assert_eq!(source.accepted_up_to(), before, "{durability} {handler}");
+            let record = Record::to("t").value("a line");
+            drop(source.send(record, position).await.expect("accepted"));
+            let used = producer.source("a").await.expect_err("somebody has it");
+            assert!(matches!(used, SourceError::InUse { .. }), "{used}");
+            let seen = producer.accepted_up_to("a").await.expect("it answers");
+            assert_eq!(seen, Some(position));
+        }
+        let _ = faults::stop();
+        let _ = producer.close(Duration::ZERO).await;
     }
 }

@@ -14,6 +14,7 @@ mod produce;
 mod releases;
 mod resolve;
 mod security;
+mod sources;
 mod spooling;
 mod topics;
 mod transactions;

@@ -20,6 +20,7 @@ use crate::core::tally::Outcomes;
 use crate::core::transaction::{Cause, TransactionError};
 use crate::intake::SliceError;
 use crate::intake::error::{RecordPart, SendError, TrySendError, WaitsFor};
+use crate::intake::source_error::SourceError;
 
 fn broker_error() -> BrokerError {
     BrokerError {
@@ -208,12 +209,14 @@ fn refusals() -> Vec<SendError> {
             why: why(),
         },
         SendError::InDoubt { why: why() },
+        SendError::NotSpooled { topic: topic() },
         SendError::Closed,
     ];
     all.iter().for_each(|error| match error {
         SendError::TopicUnknown { .. }
         | SendError::NoSpace { .. }
         | SendError::InDoubt { .. }
+        | SendError::NotSpooled { .. }
         | SendError::IllegalTopicName { .. }
         | SendError::TopicRefused { .. }
         | SendError::TooManyPartitions { .. }
@@ -232,6 +235,30 @@ fn refusals() -> Vec<SendError> {
         | SendError::Closed => {}
     });
     all
+}
+
+fn source_errors() -> [SourceError; 6] {
+    [
+        SourceError::NoSpool,
+        SourceError::IllegalName {
+            length: 0,
+            limit: 1_000,
+        },
+        SourceError::InUse {
+            name: "orders.txt".into(),
+        },
+        SourceError::NotRising {
+            position: 3,
+            accepted: 4,
+        },
+        SourceError::InDoubt {
+            position: 4,
+            why: "the disk does not answer".into(),
+        },
+        SourceError::Unanswered {
+            waited: Duration::from_secs(60),
+        },
+    ]
 }
 
 /// Each error, and the text of what caused it, if that is an error too.
@@ -288,9 +315,11 @@ fn errors() -> Vec<(Box<dyn Error>, Option<String>)> {
             error: error.clone(),
         };
         all.push((Box::new(error_at), text.clone()));
-        all.push((Box::new(SinkError::from(error.clone())), text));
+        all.push((Box::new(SinkError::from(error.clone())), text.clone()));
+        all.push((Box::new(SourceError::from(error.clone())), text));
         all.push((Box::new(error), None));
     }
+    all.extend(source_errors().map(|error| (Box::new(error) as _, None)));
     for error in [
         CloseError::TimedOut(Outcomes::default()),
         CloseError::NoAnswer,

@@ -167,6 +167,15 @@ impl<T: Send + Unpin + 'static, R: Receipt> Follower<T, R> {
         Ok(at)
     }
 
+    /// Takes the receipt of a record that was sent elsewhere, just now.
+    pub async fn add(&mut self, receipt: R, tag: T) {
+        let at = Instant::now();
+        self.chunk.push(Sent { receipt, at, tag });
+        if self.chunk.len() >= CHUNK {
+            self.hand_over().await;
+        }
+    }
+
     /// Hands all receipts so far to the follower. Call it before any pause, or the pause counts as
     /// latency.
     pub async fn hand_over(&mut self) {

@@ -19,6 +19,7 @@ use crate::follow::{Follower, Observer, Sent};
 use crate::interrupt::interrupt;
 use crate::lines::{self, Line};
 use crate::settings::{Settings, topic_name};
+use crate::spooled::{self, Lines};
 use crate::tally::Tally;
 use crate::text::Grouped;
 use crate::transactional::{Limits, Transactional};
@@ -44,6 +45,13 @@ pub struct Args {
     /// The file with the lines. Without it: standard input.
     #[arg(long)]
     file: Option<PathBuf>,
+    /// Keep what is accepted in this directory until it is delivered. Killed and started again, it delivers
+    /// that, and goes on with the file at the first line that was not accepted.
+    #[arg(long, value_name = "DIR", conflicts_with = "transactional_id")]
+    spool: Option<String>,
+    /// The name under which the spool has how far the file came. Without it: the topic and the file's path.
+    #[arg(long, value_name = "NAME", requires = "file")]
+    source: Option<String>,
     /// What separates a line's key from its value, at its first occurrence. A line without it is a
     /// record with a null key.
     #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
@@ -80,8 +88,9 @@ async fn close(producer: &Producer, within: Duration) {
 }
 
 pub async fn run(args: Args) -> Result<ExitCode, Failure> {
-    let mut config = args.settings.config()?;
-    let from = open(args.file.as_deref())?;
+    let spool = args.spool.as_deref();
+    let spool = spool.map(|directory| ("forebay.spool.dir", directory));
+    let mut config = args.settings.config_with(spool.as_slice())?;
     if args.transactional_id.is_some() {
         config.transactional_id = args.transactional_id;
     }
@@ -90,6 +99,15 @@ pub async fn run(args: Args) -> Result<ExitCode, Failure> {
         partition: args.partition,
         separator: args.key_separator.map(Bytes::from),
     };
+    if let (Some(_), Some(file)) = (&config.spool_dir, &args.file) {
+        let lines = Lines::new(file.clone(), &record.topic, args.source)?;
+        return spooled::run(config, lines, |line| record.of(line), args.json).await;
+    }
+    if args.source.is_some() {
+        let why = "--source is of a file with a spool: name its directory by --spool";
+        return Err(Failure::Usage(why.to_owned()));
+    }
+    let from = open(args.file.as_deref())?;
     let lines = lines::read(from, config.max_request_size)
         .map_err(|e| Failure::Failed(format!("no thread to read with: {e}")))?;
     if config.transactional_id.is_some() {
@@ -113,7 +131,11 @@ async fn send_all(
     json: bool,
 ) -> Result<ExitCode, Failure> {
     let longest = config.max_request_size;
+    let has_spool = config.spool_dir.is_some();
     let producer = Producer::start(config)?;
+    if has_spool {
+        spooled::tell_of_former(&producer).await;
+    }
     let (follower, followed) = Follower::start(Tally::default());
     let began = Instant::now();
     let mut pump = Pump {
@@ -164,11 +186,11 @@ async fn send_all(
     let mut tally = followed
         .await
         .map_err(|e| Failure::Failed(format!("the count of outcomes is lost: {e}")))?;
+    let accepted = has_spool.then(|| read.saturating_sub(refused.not_written));
     tally.add(refused);
-    let lines = if read == 1 { "line" } else { "lines" };
-    eprintln!("{} {lines} read: {tally} in {seconds:.3} s", Grouped(read));
+    tell(read, accepted, &tally, seconds);
     if json {
-        print_json(read, &tally, seconds);
+        print_json(read, &tally, seconds, has_spool);
     }
     if let Some(error) = broken {
         return Err(Failure::Failed(format!("the input broke off: {error}")));
@@ -179,14 +201,26 @@ async fn send_all(
     })
 }
 
-fn print_json(read: u64, tally: &Tally, seconds: f64) {
-    let summary = json!({
+/// `accepted`: of those that were read, where there is a spool.
+fn tell(read: u64, accepted: Option<u64>, tally: &Tally, seconds: f64) {
+    let lines = if read == 1 { "line" } else { "lines" };
+    let accepted = accepted.map(|it| format!(", {} accepted", Grouped(it)));
+    let accepted = accepted.unwrap_or_default();
+    let read = Grouped(read);
+    eprintln!("{read} {lines} read{accepted}: {tally} in {seconds:.3} s");
+}
+
+fn print_json(read: u64, tally: &Tally, seconds: f64, has_spool: bool) {
+    let mut summary = json!({
         "read": read,
         "acked": tally.acked,
         "not_written": tally.not_written,
         "unknown": tally.unknown,
         "seconds": seconds,
     });
+    if has_spool {
+        summary["kept"] = tally.kept.into();
+    }
     // Standard output may be closed. The exit status tells the result anyway.
     let _ = writeln!(io::stdout(), "{summary}");
 }

@@ -13,6 +13,8 @@ pub struct Tally {
     pub acked: u64,
     pub not_written: u64,
     pub unknown: u64,
+    /// The next producer on the spool delivers these.
+    pub kept: u64,
     /// Those of `unknown` with `acks=0`, where no ack was requested.
     not_requested: u64,
     reasons: BTreeMap<String, u64>,
@@ -28,6 +30,7 @@ impl Tally {
             Err(undelivered) => {
                 match undelivered {
                     Unconfirmed::NotWritten(_) => self.not_written += 1,
+                    Unconfirmed::Kept(_) => self.kept += 1,
                     Unconfirmed::Unknown(Reason::NotRequested) => {
                         self.unknown += 1;
                         self.not_requested += 1;
@@ -84,6 +87,7 @@ impl Tally {
         self.acked += other.acked;
         self.not_written += other.not_written;
         self.unknown += other.unknown;
+        self.kept += other.kept;
         self.not_requested += other.not_requested;
         for (reason, count) in other.reasons {
             *self.reason(reason) += count;
@@ -92,7 +96,7 @@ impl Tally {
 
     /// Whether every record is acked, or not acked because of `acks=0`.
     pub fn is_good(&self) -> bool {
-        self.not_written == 0 && self.unknown == self.not_requested
+        self.not_written == 0 && self.kept == 0 && self.unknown == self.not_requested
     }
 
     /// The reasons, the most frequent first.
@@ -117,6 +121,10 @@ impl fmt::Display for Tally {
             f,
             "{acked} acked, {not_written} not written, {unknown} unknown"
         )?;
+        if self.kept > 0 {
+            let kept = Grouped(self.kept);
+            write!(f, ", {kept} kept in the spool")?;
+        }
         for (reason, count) in self.reasons() {
             write!(f, "\n  {} x {reason}", Grouped(count))?;
         }

@@ -319,7 +319,7 @@ impl Chunk {
 }
 
 /// Keeps the highest position of each source. The last one is mostly asked for again.
-pub(super) fn note(accepted: &mut Vec<Source>, source: Source) {
+fn note(accepted: &mut Vec<Source>, source: Source) {
     let known = accepted
         .iter_mut()
         .rev()

@@ -24,6 +24,7 @@ mod journal;
 mod journal_writer;
 mod lines;
 mod pieces;
+mod progress;
 mod reader;
 mod region;
 mod resume;
@@ -49,6 +50,7 @@ pub use journal::{Journal, JournalDamage, checkpoint};
 pub use journal_writer::JournalWriter;
 pub use lines::{Note, lines, rejected_file};
 pub use pieces::{Piece, Pieces, ReadChunk, Records};
+pub use progress::{Open, Progress, highest};
 pub use reader::{Reader, Spooled};
 #[cfg(any(test, feature = "internals"))]
 pub use region::Memory;

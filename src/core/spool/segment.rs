@@ -1,8 +1,9 @@
 //! Goes through a segment without an index: what is in it, and what is damaged.
 
+use std::collections::BTreeMap;
 use std::io;
 
-use super::chunk::{ALIGN, ChunkHeader, ChunkUse, HEADER, note};
+use super::chunk::{ALIGN, ChunkHeader, ChunkUse, HEADER};
 use super::file_header::{FileHeader, PAGE};
 use super::frame::{self, Claim, Source};
 use super::pieces::{Piece, ReadChunk};
@@ -22,8 +23,8 @@ pub struct Scanned {
     /// In the order of the segment. A chunk with a gap is there once for each of its parts. One without
     /// records is there, too: it tells which position was next.
     pub chunks: Vec<ChunkUse>,
-    /// The highest position of each source.
-    pub accepted: Vec<Source>,
+    /// The highest position of each source in each slot.
+    pub accepted: BTreeMap<(u32, u32), u64>,
     pub damage: Vec<Damage>,
 }
 
@@ -123,7 +124,10 @@ impl Scan<'_, '_> {
                     used.bytes = records.end as u32;
                     used.newest = used.newest.max(records.newest);
                     if let Some(source) = records.source {
-                        note(&mut self.scanned.accepted, source);
+                        let Source { source, position } = source;
+                        let known = self.scanned.accepted.entry((used.slot, source));
+                        let highest = known.or_insert(position);
+                        *highest = position.max(*highest);
                     }
                 }
                 Piece::Gap {

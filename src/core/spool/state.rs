@@ -120,8 +120,12 @@ impl State {
         slot.forget_lines();
     }
 
-    /// A source has records up to this position in the spool.
-    pub fn accept(&mut self, source: u32, position: u64) {
+    /// Records have this number of a source.
+    pub fn has_source(&mut self, source: u32) {
+        self.sources.entry(source).or_default();
+    }
+
+    fn accept(&mut self, source: u32, position: u64) {
         let source = self.sources.entry(source).or_default();
         source.accepted = source.accepted.max(Some(position));
     }

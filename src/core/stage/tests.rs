@@ -7,6 +7,7 @@ use kafka_protocol::records::RecordBatchDecoder;
 use super::*;
 use crate::core::batch::{HEADER_LEN, SealedBatch, Stamp};
 use crate::core::memory::{Shelf, blank};
+use crate::core::spool::{EmptySegment, Memory, PAGE, Space, SpaceEvent};
 
 const BATCH: usize = 256;
 
@@ -56,7 +57,7 @@ impl Scene {
             match self.append(value, &mut memory, false) {
                 Append::Done(_) => return self.woken(),
                 Append::NeedsMemory { size, .. } => memory = self.memory(size),
-                Append::Closed | Append::Ended | Append::NeedsSpace => panic!("closed"),
+                refused => panic!("{refused:?}"),
             }
         }
     }
@@ -366,7 +367,7 @@ fn a_batch_grows_out_of_its_first_buffer_and_the_next_begins_larger() {
                     asked.push((size, begins.is_some()));
                     memory = Some(shelf.buffer(blank(size)));
                 }
-                Append::Closed | Append::Ended | Append::NeedsSpace => panic!("closed"),
+                refused => panic!("{refused:?}"),
             }
         }
         sent += 1;
@@ -440,4 +441,53 @@ fn nothing_is_lost_and_each_thread_keeps_its_order() {
     assert_eq!(scene.stage.load(), (0, 0), "left without a wake-up");
     assert_eq!(seen.len(), usize::from(THREADS));
     assert!(seen.values().all(|count| *count == EACH));
+}
+
+/// The position would be lost with the process.
+#[test]
+fn a_record_of_a_source_is_refused_where_nothing_is_in_the_spool() {
+    let scene = Scene::new();
+    let mut memory = scene.memory(BATCH);
+    let source = Source {
+        source: 3,
+        position: 17,
+    };
+    let append = |memory: &mut _| {
+        let mut options = AppendOptions {
+            source: Some(&source),
+            ..AppendOptions::default()
+        };
+        let stage = &scene.stage;
+        stage.append(&record(b"a line"), memory, &mut options, Instant::now)
+    };
+    assert!(matches!(append(&mut memory), Append::NotSpooled));
+    let space = space();
+    scene.stage.set_seat(Seat::new(Arc::clone(&space), 1));
+    assert!(matches!(append(&mut memory), Append::Done(_)));
+    // One that is of none goes to the same chunk.
+    scene.send(b"another line");
+    scene.stage.leave_chunk();
+    assert_eq!(accepted_in(&space), [source]);
+}
+
+/// Space for some records of one slot.
+fn space() -> Arc<Space> {
+    let space = Space::new();
+    space.add(EmptySegment {
+        number: 4,
+        salt: 9,
+        region: Arc::new(Memory::new(PAGE + (64 << 10))),
+    });
+    space.resume(1, 0);
+    space
+}
+
+/// The positions of sources in the chunks that were filled.
+fn accepted_in(space: &Space) -> Vec<Source> {
+    let events = space.events().into_iter();
+    let accepted = events.filter_map(|event| match event {
+        SpaceEvent::Closed { accepted, .. } => Some(accepted),
+        _ => None,
+    });
+    accepted.flatten().collect()
 }

@@ -13,6 +13,7 @@ use tokio::time::{sleep, timeout};
 
 use super::disk::Disk;
 use super::plan::Plan;
+use super::sources::Followed;
 use super::tally::Tally;
 use crate::load::{Name, Tag};
 use crate::tally::Invariant;
@@ -37,6 +38,7 @@ pub(super) struct Journal {
     pub sent: BTreeMap<Name, Known>,
     /// By partition.
     pub next: BTreeMap<u32, u32>,
+    pub sources: BTreeMap<u32, Followed>,
     pub tally: Tally,
     pub wrong: Vec<String>,
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::application::{Application, Known};
+use super::sources::{self, Followed, SOURCES};
 use crate::check::records;
 use crate::load::{Name, Tag};
 use crate::tally::Invariant;
@@ -10,7 +11,14 @@ use crate::tally::Invariant;
 /// Looks for everything that is wrong.
 pub(super) fn check(application: &Application) {
     let mut wrong = Vec::new();
-    let found = read(application, &mut wrong);
+    let all = read(application, &mut wrong);
+    wrong.extend(sources::check(application, &all));
+    let offsets =
+        |places: Vec<(usize, i64)>| places.into_iter().map(|(_, offset)| offset).collect();
+    let others = all.into_iter().filter(|(name, _)| name.0 < SOURCES);
+    let found: BTreeMap<Name, Vec<i64>> = others
+        .map(|(name, places)| (name, offsets(places)))
+        .collect();
     let mut broken = |what: Invariant, text: String| wrong.push((what, text));
     let mut journal = application.journal.borrow_mut();
     for (name, known) in &journal.sent {
@@ -47,7 +55,9 @@ pub(super) fn check(application: &Application) {
         }
     }
     let known: Vec<_> = journal.sent.values().cloned().collect();
+    let positions: u64 = journal.sources.values().map(Followed::count).sum();
     let tally = &mut journal.tally;
+    tally.positions += positions;
     for known in known {
         match known {
             Known::Tried => tally.in_doubt += 1,
@@ -68,13 +78,13 @@ pub(super) fn check(application: &Application) {
     }
 }
 
-/// The offsets of each record.
+/// The partitions and offsets of each record.
 fn read(
     application: &Application,
     wrong: &mut Vec<(Invariant, String)>,
-) -> BTreeMap<Name, Vec<i64>> {
+) -> BTreeMap<Name, Vec<(usize, i64)>> {
     let cluster = application.world.kafka.cluster.borrow();
-    let mut found: BTreeMap<Name, Vec<i64>> = BTreeMap::new();
+    let mut found: BTreeMap<Name, Vec<(usize, i64)>> = BTreeMap::new();
     for partition in 0..cluster.topics[0].partitions.len() {
         let Some(log) = cluster.log((0, partition)) else {
             continue;
@@ -85,7 +95,7 @@ fn read(
                 tag.seed == application.world.seed && tag.partition as usize == partition
             };
             match tag.filter(own) {
-                Some(tag) => found.entry(tag.name).or_default().push(offset),
+                Some(tag) => found.entry(tag.name).or_default().push((partition, offset)),
                 None => wrong.push((
                     Invariant::Misrouted,
                     format!("{tag:?} at {offset} of partition {partition}"),

@@ -28,6 +28,25 @@ pub(super) async fn live(application: &Rc<Application>, config: Config) {
     // What ends now may have been late.
     process(application, &config).await;
     drain(application, &config).await;
+    ask(application, &config).await;
+}
+
+/// Asks up to where sources are accepted. Where a sync fails late, the next process tells.
+async fn ask(application: &Rc<Application>, config: &Config) {
+    for asked in 0.. {
+        let process = LocalSet::new();
+        let asking = async {
+            let producer = start(application, config);
+            let told = application.ask_all(&producer, asked == 5).await;
+            let _ = producer.close(ENOUGH).await;
+            told
+        };
+        let told = process.run_until(asking).await;
+        application.world.supervision.replace(None);
+        if told || asked == 5 {
+            return;
+        }
+    }
 }
 
 /// Has syncs of files fail, if they are to.
@@ -74,6 +93,10 @@ async fn process(application: &Rc<Application>, config: &Config) {
         for partition in 0..world.partitions(0) {
             let application = Rc::clone(application);
             spawn_local(application.work(producer.clone(), partition as u32));
+        }
+        for source in 0..plan.sources {
+            let application = Rc::clone(application);
+            spawn_local(application.follow(producer.clone(), source));
         }
         sleep(lives).await;
         if closes {

@@ -6,6 +6,7 @@ mod check;
 mod disk;
 mod life;
 mod plan;
+mod sources;
 mod tally;
 
 use std::rc::Rc;

@@ -34,6 +34,8 @@ pub(super) struct Plan {
     pub failing_syncs: Option<u64>,
     /// `forebay.spool.max.bytes`, in segments.
     pub segments: u64,
+    /// Sources that are followed beside.
+    pub sources: u32,
 }
 
 /// What may happen to a cluster without anything being lost by it, or by hand.
@@ -121,6 +123,7 @@ pub(super) fn of_lives(rng: &mut SmallRng, _: &world::Plan) -> Plan {
         slowness: one_of(rng, &[1, 5, 40]),
         failing_syncs: rng.random_bool(0.2).then(|| one_of(rng, &[20, 200, 1_000])),
         segments: one_of(rng, &[3, 4, 6, 100, 100]),
+        sources: one_of(rng, &[0, 1, 1, 2]),
     }
 }
 

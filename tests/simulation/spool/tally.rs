@@ -24,6 +24,8 @@ pub(crate) struct Tally {
     pub not_written: u64,
     pub unknown: u64,
     pub kept: u64,
+    /// Positions of sources that were accepted.
+    pub positions: u64,
     pub events: u64,
     /// Of virtual time.
     pub seconds: u64,
@@ -46,6 +48,7 @@ impl AddAssign<&Self> for Tally {
         self.not_written += other.not_written;
         self.unknown += other.unknown;
         self.kept += other.kept;
+        self.positions += other.positions;
         self.events += other.events;
         self.seconds += other.seconds;
         for (mine, theirs) in self.faults.iter_mut().zip(other.faults) {
@@ -83,6 +86,7 @@ impl fmt::Display for Tally {
             self.not_written,
             self.unknown
         )?;
+        writeln!(f, "sources: {} positions accepted", self.positions)?;
         let faults = Fault::ALL.iter().map(|it| it.label()).zip(self.faults);
         let troubles = Trouble::ALL.iter().map(|it| it.label()).zip(self.troubles);
         for (label, times) in faults.chain(troubles).filter(|(_, times)| *times > 0) {

@@ -13,11 +13,7 @@ fn a_scan_finds_what_was_appended() {
     assert_eq!(scanned.chunks, sample.used());
     assert_eq!(scanned.chunks.len(), 5);
     assert_eq!(scanned.damage, []);
-    let highest = Source {
-        source: 7,
-        position: 80,
-    };
-    assert_eq!(scanned.accepted, [highest]);
+    assert_eq!(scanned.accepted, [((2, 7), 80)].into());
     let (batches, missing) = read_back(&sample.header, &bytes, &scanned.chunks);
     assert_eq!((records(&batches), missing), (sample.all, 0));
 }

@@ -10,6 +10,7 @@ mod kills;
 mod log;
 mod memory;
 mod model;
+mod outage;
 mod produce;
 mod releases;
 mod resolve;

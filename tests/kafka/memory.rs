@@ -132,7 +132,7 @@ fn counter(sender: u64, partition: i32, place: u64) -> String {
 
 /// What this process has allocated, in KiB: pages of files are left out, which are its own code
 /// above all, many in a debug build.
-fn memory() -> u64 {
+pub fn memory() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|line| line.starts_with("RssAnon"));
     let number = line.and_then(|line| line.split_whitespace().nth(1));

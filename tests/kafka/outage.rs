@@ -175,8 +175,8 @@ fn an_outage_leaves_memory_flat_and_is_drained_beside_what_comes() {
         during.sort_unstable();
         after.sort_unstable();
         println!(
-            "away for {outage:?}: {left} records waited; then {drained:.0} a second were acked for {took:.1} s \
-             while {came} came, which waited {:?} (p50), {:?} (most); afterwards {:?} (p50), {:?} (most); KiB: \
+            "away for {outage:?}: {left} records waited; then {drained:.0} a second were acked for {took:.1} \
+             s while {came} came, which waited {:?} (p50), {:?} (most); afterwards {:?} (p50), {:?} (most); KiB: \
              warm {warm}, most while away {most_away}, while draining {most_draining}",
             during.get(during.len() / 2),
             during.last(),

@@ -157,6 +157,10 @@ fn an_outage_leaves_memory_flat_and_is_drained_beside_what_comes() {
         send(&producer, &mut next, |_| acked.load(Ordering::Relaxed) == before).await;
         let (began, first, before) = (Instant::now(), next, acked.load(Ordering::Relaxed));
         let during = send(&producer, &mut next, |next| {
+            assert!(
+                began.elapsed() < 4 * outage + Duration::from_secs(60),
+                "it goes out more slowly than it comes"
+            );
             acked.load(Ordering::Relaxed) + RATE / 10 < next
         })
         .await;

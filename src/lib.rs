@@ -175,6 +175,11 @@ struct Transactions;
 #[doc = include_str!("../docs/unknown.md")]
 struct Unknown;
 
+/// So do those of the spool.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/spool.md")]
+struct Spool;
+
 /// So do those of the other ways to send.
 #[cfg(doctest)]
 #[doc = include_str!("../docs/sending.md")]

@@ -13,6 +13,7 @@ use tokio::time::{sleep, timeout};
 
 use super::disk::Disk;
 use super::plan::Plan;
+use super::resumed::Heard;
 use super::sources::Followed;
 use super::tally::Tally;
 use crate::load::{Name, Tag};
@@ -39,6 +40,7 @@ pub(super) struct Journal {
     /// By partition.
     pub next: BTreeMap<u32, u32>,
     pub sources: BTreeMap<u32, Followed>,
+    pub heard: Heard,
     pub tally: Tally,
     pub wrong: Vec<String>,
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::application::{Application, Known};
+use super::resumed;
 use super::sources::{self, Followed, SOURCES};
 use crate::check::records;
 use crate::load::{Name, Tag};
@@ -13,6 +14,11 @@ pub(super) fn check(application: &Application) {
     let mut wrong = Vec::new();
     let all = read(application, &mut wrong);
     wrong.extend(sources::check(application, &all));
+    wrong.extend(resumed::check(
+        &application.journal.borrow().heard,
+        application.plan.machine,
+        &all,
+    ));
     let offsets =
         |places: Vec<(usize, i64)>| places.into_iter().map(|(_, offset)| offset).collect();
     let others = all.into_iter().filter(|(name, _)| name.0 < SOURCES);

@@ -3,11 +3,13 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use actix::Actor;
 use forebay::{Config, Producer};
 use tokio::task::{LocalSet, spawn_local};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::application::{Application, ENOUGH, Known};
+use super::resumed::Ear;
 use crate::tally::Invariant;
 use crate::weather;
 
@@ -66,12 +68,13 @@ async fn fail_syncs(application: Rc<Application>) {
     }
 }
 
-fn start(application: &Application, config: &Config) -> Producer {
+fn start(application: &Rc<Application>, config: &Config) -> Producer {
     let world = &application.world;
     let producer = Producer::builder()
         .in_local_set()
         .unchecked()
         .seed(world.below(u64::MAX))
+        .resumed_to(Ear(Rc::clone(application)).start().recipient())
         .start(config.clone())
         .expect("a producer");
     world.supervision.replace(Some(producer.supervision()));
@@ -164,6 +167,10 @@ async fn drain(application: &Rc<Application>, config: &Config) {
                 let text = format!("not delivered though all is well: {other:?}, {figures:?}");
                 application.wrong(Invariant::Stuck, &text);
             }
+        }
+        if !matches!(timeout(ENOUGH, producer.resumed()).await, Ok(Ok(()))) {
+            let text = "what former processes left is not over though all of it is delivered";
+            application.wrong(Invariant::Stuck, text);
         }
         sleep(Duration::from_millis(1)).await;
         for name in names {

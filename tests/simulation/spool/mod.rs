@@ -6,6 +6,7 @@ mod check;
 mod disk;
 mod life;
 mod plan;
+mod resumed;
 mod sources;
 mod tally;
 

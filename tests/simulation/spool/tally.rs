@@ -24,6 +24,8 @@ pub(crate) struct Tally {
     pub not_written: u64,
     pub unknown: u64,
     pub kept: u64,
+    /// Records of former processes whose outcome was told.
+    pub resumed: u64,
     /// Positions of sources that were accepted.
     pub positions: u64,
     pub events: u64,
@@ -48,6 +50,7 @@ impl AddAssign<&Self> for Tally {
         self.not_written += other.not_written;
         self.unknown += other.unknown;
         self.kept += other.kept;
+        self.resumed += other.resumed;
         self.positions += other.positions;
         self.events += other.events;
         self.seconds += other.seconds;
@@ -86,7 +89,11 @@ impl fmt::Display for Tally {
             self.not_written,
             self.unknown
         )?;
-        writeln!(f, "sources: {} positions accepted", self.positions)?;
+        writeln!(
+            f,
+            "sources: {} positions accepted; {} records of former processes told of",
+            self.positions, self.resumed
+        )?;
         let faults = Fault::ALL.iter().map(|it| it.label()).zip(self.faults);
         let troubles = Trouble::ALL.iter().map(|it| it.label()).zip(self.troubles);
         for (label, times) in faults.chain(troubles).filter(|(_, times)| *times > 0) {

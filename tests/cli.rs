@@ -707,6 +707,8 @@ async fn leave_in_spool(directory: &Path, servers: &str, records: usize) {
     let start = |servers: &str| {
         let builder = Config::builder().bootstrap_servers(servers);
         let builder = builder.set("forebay.spool.dir", directory.to_string_lossy());
+        let builder = builder.set("forebay.spool.segment.bytes", 2 << 20);
+        let builder = builder.set("max.request.size", 100_000);
         Producer::start(builder.build().expect("a configuration")).expect("a producer")
     };
     let producer = start(servers);
@@ -755,11 +757,10 @@ async fn what_is_in_a_spool_is_shown_written_out_and_delivered() {
     let expected = ["1", "2", "3", "4", "5"].map(|it| Some(it.to_owned()));
     assert_eq!(values, expected);
 
-    let drained = run(
-        &["spool", "drain", "--bootstrap-server", &servers, path],
-        b"",
-    )
-    .await;
+    let mut drain = vec!["spool", "drain", "--bootstrap-server", &servers, path];
+    drain.extend(["--property", "forebay.spool.segment.bytes=2097152"]);
+    drain.extend(["--property", "max.request.size=100000"]);
+    let drained = run(&drain, b"").await;
     assert!(drained.status.success(), "{drained:?}");
     let told = text(&drained.stderr);
     assert!(told.starts_with("5 records wait\n"), "{told}");

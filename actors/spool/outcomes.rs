@@ -54,7 +54,7 @@ impl SpoolActor {
         for record in records {
             let (position, count) = (record.position, record.count.unsigned_abs());
             let positions = record.positions();
-            self.resumed(slot, &record, ctx);
+            self.resumed(slot, &record);
             let mut floor = 0;
             if let Fate::Acked(offset) = record.fate {
                 floor = offset.saturating_add(count.into());
@@ -77,6 +77,7 @@ impl SpoolActor {
             (false, true) => self.when_synced(ctx, move |_, _| who.do_send(OutcomesRecorded(told))),
         }
         self.settled = true;
+        self.tell_resumed(ctx);
         self.free(free, ctx);
         self.move_soon(ctx);
         self.set_alarm(ctx);

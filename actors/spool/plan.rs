@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::core::spool::{ReadChunk, Reader, Spooled};
+use crate::core::spool::{ReadChunk, Reader, Source, Spooled};
 use crate::disk::StoredFile;
 
 /// A chunk that is read, or a part of one.
@@ -63,4 +63,29 @@ pub(super) fn read(plan: Plan) -> ReadBackBatches {
     // The last batch may go on where nothing was read yet: it is read again then.
     read.batches.extend(reader.finish());
     read
+}
+
+/// Reads of which sources the records are: how many come before each, and its source. Memory holds a chunk
+/// at a time. What cannot be read has none.
+pub(super) fn read_sources(plan: Plan) -> Vec<(u32, Source)> {
+    let mut reader = Reader::new(plan.from);
+    let (mut batches, mut sources) = (Vec::new(), Vec::new());
+    let mut take = |batch: Spooled| {
+        let before = u32::try_from(batch.position - plan.from).unwrap_or(u32::MAX);
+        let placed = batch.sources.into_iter();
+        sources.extend(placed.map(|(at, source)| (before.saturating_add(at), source)));
+    };
+    for part in plan.parts {
+        let mut chunk = vec![0; part.length as usize];
+        let segment = part.file.len() as u64;
+        if part.file.read(part.offset.into(), &mut chunk).is_err() {
+            continue;
+        }
+        if let Some(chunk) = ReadChunk::new(&chunk, part.salt, part.offset.into(), segment) {
+            let _missing = reader.read(&chunk, part.positions, &mut batches);
+        }
+        batches.drain(..).for_each(&mut take);
+    }
+    reader.finish().into_iter().for_each(take);
+    sources
 }

@@ -17,6 +17,11 @@ const READ_BACK: usize = 256 << 10;
 impl SpoolActor {
     /// Where records of a slot are, from a position on.
     pub(super) fn plan(&self, slot: u32, from: u64, most: u64) -> Plan {
+        self.plan_bytes(slot, from, most, READ_BACK)
+    }
+
+    /// The same with a limit of bytes.
+    pub(super) fn plan_bytes(&self, slot: u32, from: u64, most: u64, limit: usize) -> Plan {
         let end = from.saturating_add(most);
         let mut parts = Vec::new();
         let mut bytes = 0;
@@ -32,7 +37,7 @@ impl SpoolActor {
             }
         };
         for held in self.catalog.held(slot, from) {
-            if bytes >= READ_BACK || held.from >= end {
+            if bytes >= limit || held.from >= end {
                 break;
             }
             bytes += held.used.bytes as usize;
@@ -40,7 +45,7 @@ impl SpoolActor {
             add(held.segment, held.used.offset, held.used.bytes, positions);
         }
         if let Some(open) = self.open.get(&slot)
-            && bytes < READ_BACK
+            && bytes < limit
             && open.position < end
         {
             let positions = open.position.max(from)..end;
@@ -48,7 +53,7 @@ impl SpoolActor {
         }
         Plan {
             from,
-            most: READ_BACK,
+            most: limit,
             parts,
         }
     }

@@ -9,8 +9,8 @@ use actix::prelude::*;
 
 use super::SpoolActor;
 use super::aside::aside;
-use super::plan::read;
-use super::resumption::{Untold, sources_of};
+use super::plan::read_sources;
+use super::resumption::{Untold, named};
 use crate::actors::guard::{self, On};
 use crate::actors::messages::WaitForResumed;
 use crate::core::ledger::Record;
@@ -19,21 +19,18 @@ use crate::core::spool::{Resumed, ResumedOutcome};
 
 impl SpoolActor {
     /// These records have their outcome. To be called before their segments are given back.
-    pub(super) fn resumed(&mut self, slot: u32, record: &Record, ctx: &mut Context<Self>) {
+    pub(super) fn resumed(&mut self, slot: u32, record: &Record) {
         if !self.resumption.former.settle(slot, record.positions()) {
             return;
         }
-        if self
-            .resumption
-            .to
-            .as_ref()
-            .is_some_and(Recipient::connected)
-            && let Some(topic_partition) = self.topic_partition(slot)
+        let to = self.resumption.to.as_ref();
+        let topic_partition = self.topic_partition(slot);
+        if let (true, Some(topic_partition)) =
+            (to.is_some_and(Recipient::connected), topic_partition)
         {
             let Range { start, end } = record.positions();
-            let plan = self
-                .has_sources()
-                .then(|| self.plan(slot, start, end - start));
+            let has_sources = !self.journal.state().sources.is_empty();
+            let plan = has_sources.then(|| self.plan_bytes(slot, start, end - start, usize::MAX));
             let resumed = Resumed {
                 topic_partition,
                 position: start,
@@ -42,11 +39,14 @@ impl SpoolActor {
                 sources: Vec::new(),
             };
             self.resumption.untold.push_back(Untold { resumed, plan });
-            if self.resumption.untold.len() == 1 {
-                self.tell_next(ctx);
-            }
         }
-        self.resumption.answer();
+    }
+
+    /// Begins to tell, unless it is being told.
+    pub(super) fn tell_resumed(&mut self, ctx: &mut Context<Self>) {
+        if !self.resumption.is_telling {
+            self.tell_next(ctx);
+        }
     }
 
     fn topic_partition(&self, slot: u32) -> Option<TopicPartition> {
@@ -58,27 +58,25 @@ impl SpoolActor {
         })
     }
 
-    fn has_sources(&self) -> bool {
-        !self.journal.state().sources.is_empty()
-    }
-
     /// Tells the first one, once the disk has its outcome: whoever hears of it may forget the record.
     pub(super) fn tell_next(&mut self, ctx: &mut Context<Self>) {
-        let Some(next) = self.resumption.untold.front() else {
+        let next = self.resumption.untold.front();
+        self.resumption.is_telling = next.is_some();
+        let Some(next) = next else {
             return self.resumption.answer();
         };
         let Some(plan) = next.plan.clone() else {
             return self.tell(ctx);
         };
-        let reading = aside(move || read(plan).batches);
+        let reading = aside(move || read_sources(plan));
         let round = self.round;
-        guard::spawn(ctx, reading, move |actor: &mut Self, batches, ctx| {
+        guard::spawn(ctx, reading, move |actor: &mut Self, sources, ctx| {
             if actor.round != round {
                 return;
             }
             let names = &actor.journal.state().sources;
             if let Some(next) = actor.resumption.untold.front_mut() {
-                next.resumed.sources = sources_of(&batches.unwrap_or_default(), names);
+                next.resumed.sources = named(sources.unwrap_or_default(), names);
                 next.plan = None;
             }
             actor.tell(ctx);
@@ -127,8 +125,8 @@ impl SpoolActor {
             let Some(to) = to else { return };
             for Untold { mut resumed, plan } in untold {
                 if let Some(plan) = plan {
-                    let batches = aside(move || read(plan).batches).await;
-                    resumed.sources = sources_of(&batches.unwrap_or_default(), &names);
+                    let sources = aside(move || read_sources(plan)).await;
+                    resumed.sources = named(sources.unwrap_or_default(), &names);
                 }
                 to.do_send(resumed);
             }

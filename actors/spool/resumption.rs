@@ -7,7 +7,7 @@ use actix::prelude::*;
 use tokio::sync::oneshot;
 
 use super::plan::Plan;
-use crate::core::spool::{Former, FromSource, Resumed, SourceState, Spooled};
+use crate::core::spool::{Former, FromSource, Resumed, Source, SourceState};
 
 impl Message for Resumed {
     type Result = ();
@@ -17,8 +17,10 @@ impl Message for Resumed {
 pub(super) struct Resumption {
     pub former: Former,
     pub to: Option<Recipient<Resumed>>,
-    /// What is not told yet. The first one is being told.
+    /// What is not told yet.
     pub untold: VecDeque<Untold>,
+    /// The first one is being told.
+    pub is_telling: bool,
     pub waiting: Vec<oneshot::Sender<()>>,
 }
 
@@ -34,6 +36,7 @@ impl Resumption {
             former,
             to,
             untold: VecDeque::new(),
+            is_telling: false,
             waiting: Vec::new(),
         }
     }
@@ -52,23 +55,18 @@ impl Resumption {
     }
 }
 
-/// The sources of the records of these batches.
-pub(super) fn sources_of(
-    batches: &[Spooled],
+/// The sources of records, by their names.
+pub(super) fn named(
+    sources: Vec<(u32, Source)>,
     names: &BTreeMap<u32, SourceState>,
 ) -> Vec<FromSource> {
-    let (mut sources, mut before) = (Vec::new(), 0);
-    for batch in batches {
-        let of_batch = batch.sources.iter().filter_map(|(index, source)| {
-            let name = names.get(&source.source)?.name.as_ref()?;
-            Some(FromSource {
-                index: before + index,
-                source: Arc::clone(name),
-                position: source.position,
-            })
-        });
-        sources.extend(of_batch);
-        before += batch.count;
-    }
-    sources
+    let named = sources.into_iter().filter_map(|(index, source)| {
+        let name = names.get(&source.source)?.name.as_ref()?;
+        Some(FromSource {
+            index,
+            source: Arc::clone(name),
+            position: source.position,
+        })
+    });
+    named.collect()
 }

@@ -221,6 +221,14 @@ impl Shelf {
             drop(stock);
             return drop(bytes);
         }
+        let is_granted = size == self.pooled || size == first_size(self.pooled);
+        if !is_granted && stock.charged >= size {
+            // The PoolActor does not know of it, and need not. It may not look for long, and all that is read
+            // back from a spool would be kept until then.
+            stock.charged -= size;
+            drop(stock);
+            return drop(bytes);
+        }
         // Read under the lock: the PoolActor empties the shelf for a waiting request under the same
         // lock. A buffer put on the shelf after that would stay there while the request waits.
         let keeps = !self.pressure() && stock.awaited.is_none();
@@ -234,7 +242,9 @@ impl Shelf {
             stock.credit += size;
             false
         } else {
-            stock.returned.push((bytes, size));
+            // What is of no size that is granted again is not kept.
+            let kept = if is_granted { bytes } else { Box::default() };
+            stock.returned.push((kept, size));
             stock.back += size;
             let enough = stock.awaited.is_some_and(|enough| stock.back >= enough);
             enough && !std::mem::replace(&mut stock.signalled, true)
@@ -542,6 +552,28 @@ mod tests {
         drop(buffer);
         assert_eq!((shelf.room(), woken.load(Ordering::Relaxed)), (0, 0));
         assert!(shelf.take(POOLED).expect("back").is_empty());
+    }
+
+    /// Nobody may wait for memory for hours, while all of a spool is read back.
+    #[test]
+    fn what_was_charged_is_not_kept_when_it_comes_back() {
+        let (shelf, _) = stocked(0);
+        for _ in 0..1000 {
+            drop(shelf.charged(vec![0; 50]));
+        }
+        let stock = shelf.stock();
+        assert_eq!((stock.returned.len(), stock.charged), (0, 0));
+        drop(stock);
+        // The PoolActor knows of it, and has to hear that it is back.
+        let known = shelf.charged(vec![0; 50]);
+        assert_eq!(shelf.collect().charged, 50);
+        drop(known);
+        let returned = shelf.collect().returned;
+        let returned: Vec<_> = returned
+            .iter()
+            .map(|(it, size)| (it.len(), *size))
+            .collect();
+        assert_eq!(returned, [(0, 50)]);
     }
 
     #[test]

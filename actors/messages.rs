@@ -307,6 +307,8 @@ pub(crate) struct OpenSlot {
 pub(crate) struct SlotTaken {
     pub slot: u32,
     pub who: PartitionAddr,
+    /// All records before this position have their outcome.
+    pub open_from: u64,
 }
 
 /// What is before the position has waited in the spool for too long. Sent by the SpoolActor to the partition.

@@ -399,8 +399,16 @@ impl On<OpenSlot> for SpoolActor {
 }
 
 impl On<SlotTaken> for SpoolActor {
-    fn on(&mut self, SlotTaken { slot, who }: SlotTaken, _: &mut Context<Self>) {
+    fn on(&mut self, message: SlotTaken, ctx: &mut Context<Self>) {
+        let SlotTaken {
+            slot,
+            who,
+            open_from,
+        } = message;
         self.partitions.insert(slot, who);
+        // Acked records are told once. That may have been lost.
+        self.resumption.former.settle(slot, 0..open_from);
+        self.tell_resumed(ctx);
         self.doubt_slot(slot);
     }
 }

@@ -25,7 +25,11 @@ impl PartitionActor {
         let me = self.me(ctx);
         if let Some(SpoolSlot { spool, slot, .. }) = &self.spooled {
             let (slot, who) = (*slot, me as _);
-            spool.do_send(SlotTaken { slot, who });
+            spool.do_send(SlotTaken {
+                slot,
+                who,
+                open_from: 0,
+            });
         }
         let Some(resume) = self.spooled.as_mut().and_then(|it| it.resume.take()) else {
             return;
@@ -134,10 +138,14 @@ impl PartitionActor {
 
     /// What was asked for may have been lost.
     pub(super) fn forget_asked(&mut self) {
+        let open_from = self.ledger().open_from();
         if let Some(spooled) = &mut self.spooled {
             if let Some(me) = self.me.get() {
-                let (slot, who) = (spooled.slot, Arc::clone(me) as _);
-                spooled.spool.do_send(SlotTaken { slot, who });
+                spooled.spool.do_send(SlotTaken {
+                    slot: spooled.slot,
+                    who: Arc::clone(me) as _,
+                    open_from,
+                });
             }
             spooled.asked_line = None;
             spooled.reading = None;

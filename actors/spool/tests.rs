@@ -334,7 +334,11 @@ fn a_partition_that_takes_nothing_pins_no_disk() {
         spool.wait_for_space().await;
         for slot in 0..2 {
             let who = Arc::clone(&spool.peer);
-            spool.spool.do_send(SlotTaken { slot, who });
+            spool.spool.do_send(SlotTaken {
+                slot,
+                who,
+                open_from: 0,
+            });
         }
         let [mut dead, mut live] = [0, 1].map(|slot| Seat::new(Arc::clone(&spool.space), slot));
         for round in 0..3 * MOST / 1000 {
@@ -523,6 +527,7 @@ fn a_record_is_too_old_when_it_has_waited_for_longer_and_not_before() {
         spool.spool.do_send(SlotTaken {
             slot: 1,
             who: Arc::clone(&spool.peer),
+            open_from: 0,
         });
         spool.wait_for_space().await;
         let mut seat = Seat::new(Arc::clone(&spool.space), 1);

@@ -70,7 +70,11 @@ fn a_partition_knows_what_a_disk_may_have_lost_before_it_ends() {
         run(async {
             let mut spool = start(&disk, machine);
             let who = Arc::clone(&spool.peer);
-            spool.spool.do_send(SlotTaken { slot: 1, who });
+            spool.spool.do_send(SlotTaken {
+                slot: 1,
+                who,
+                open_from: 0,
+            });
             spool.wait_for_space().await;
             let mut seat = Seat::new(Arc::clone(&spool.space), 1);
             spool.append(&mut seat).await;
@@ -145,7 +149,11 @@ async fn live(disk: &ModelDisk, before: u64, operations: u64) -> Kept {
     let mut spool = start(disk, false);
     for slot in 0..2 {
         let who = Arc::clone(&spool.peer);
-        spool.spool.do_send(SlotTaken { slot, who });
+        spool.spool.do_send(SlotTaken {
+            slot,
+            who,
+            open_from: 0,
+        });
     }
     // It is all there as it was.
     for (position, batch) in (0..).zip(spool.read_back(0, before).await) {

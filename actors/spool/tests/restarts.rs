@@ -81,7 +81,11 @@ fn nothing_is_pinned_though_the_actor_restarts() {
         let mut spool = Spool::start(&path);
         for slot in 0..2 {
             let who = Arc::clone(&spool.peer);
-            spool.spool.do_send(SlotTaken { slot, who });
+            spool.spool.do_send(SlotTaken {
+                slot,
+                who,
+                open_from: 0,
+            });
         }
         let [mut dead, mut live] = [0, 1].map(|slot| Seat::new(Arc::clone(&spool.space), slot));
         for round in 0..2 * MOST / 1000 {

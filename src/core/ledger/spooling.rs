@@ -107,6 +107,19 @@ impl Ledger {
         true
     }
 
+    /// All records before this position have their outcome.
+    pub fn open_from(&self) -> u64 {
+        let Some(spooled) = &self.spooled else {
+            return 0;
+        };
+        let parts = spooled.ended_parts.iter().map(|part| part.position);
+        let open = self.entries.iter().chain(self.ended());
+        let open = open.chain(self.doubts.entries());
+        let open = open.map(|entry| entry.position).chain(parts);
+        let open = open.chain(spooled.backlog.first());
+        open.min().unwrap_or(spooled.next)
+    }
+
     /// Batches that wait on disk, or for the journal; those on disk count as one.
     pub(super) fn parked(&self) -> usize {
         let parked = |spooled: &Spooled| {

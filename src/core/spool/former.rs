@@ -119,9 +119,10 @@ struct Left {
 }
 
 impl Former {
-    /// What a start has found.
+    /// What a start has found. What nobody knows the topic partition of is never sent, and not among it.
     pub fn new(resumed: &[Resume]) -> Self {
-        let left = resumed.iter().filter(|slot| !slot.unsettled.is_empty());
+        let left = resumed.iter().filter(|slot| slot.topic.is_some());
+        let left = left.filter(|slot| !slot.unsettled.is_empty());
         let left = left.map(|slot| {
             let left = Left {
                 unsettled: slot.unsettled.clone(),
@@ -169,11 +170,16 @@ impl Former {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::spool::SlotTopic;
 
     fn resume(slot: u32, unsettled: &[Range<u64>]) -> Resume {
         Resume {
             slot,
-            topic: None,
+            topic: (slot != 9).then(|| SlotTopic {
+                topic: "t".into(),
+                topic_id: [0; 16],
+                partition: 0,
+            }),
             lines: Vec::new(),
             unsettled: unsettled.to_vec(),
             missing: Vec::new(),
@@ -203,5 +209,6 @@ mod tests {
     #[test]
     fn where_nothing_was_left_all_is_over_at_once() {
         assert!(Former::new(&[resume(1, &[])]).is_over());
+        assert!(Former::new(&[resume(9, &[0..5])]).is_over(), "no topic");
     }
 }

@@ -15,9 +15,12 @@ use crate::core::spool::{
     Entry, FileHeader, Former, JournalWriter, Kind, Line, Resume, Space, State, resume,
 };
 use crate::disk::{
-    self, DiskError, DiskEvent, DiskEvents, Maker, Recovered, Store, Syncer, Written, file_name,
-    recover,
+    self, DiskError, DiskEvent, DiskEvents, Maker, Recovered, Store, StoredFile, Syncer, Written,
+    file_name, recover,
 };
+
+/// Bytes that are written again at a time.
+const PIECE: usize = 256 << 10;
 
 /// Segments that are kept ready.
 const AHEAD: usize = 1;
@@ -69,6 +72,10 @@ pub(crate) fn open(config: &Config, seed: u64) -> Result<Option<OpenedSpool>, Di
     for damage in &damage {
         tracing::error!(directory = %path.display(), damage, "the spool is damaged");
     }
+    let machine = config.spool_durability == Durability::Machine;
+    for segment in segments.values().filter(|it| machine && !it.indexed) {
+        write_again(&*segment.file);
+    }
     // What was lost with the machine looks like nothing at all. So positions are left out each time.
     let resumed = resume(&state, &catalog, true);
     let space = leave_gaps(&mut state, &resumed);
@@ -103,7 +110,7 @@ pub(crate) fn open(config: &Config, seed: u64) -> Result<Option<OpenedSpool>, Di
             segment_bytes,
             max_bytes: config.spool_max_bytes,
             max_age: config.spool_max_age,
-            machine: config.spool_durability == Durability::Machine,
+            machine,
             rng,
             client_id: config.client_id.as_str().into(),
             former: Former::new(&resumed),
@@ -114,6 +121,19 @@ pub(crate) fn open(config: &Config, seed: u64) -> Result<Option<OpenedSpool>, Di
         ids,
         told,
     }))
+}
+
+/// Writes what is in a file to it once more. A sync may have failed in a former process: then the system has
+/// what it could not write for written, and the next sync would succeed without it.
+fn write_again(file: &dyn StoredFile) {
+    let mut piece = vec![0; PIECE];
+    for at in (0..file.len()).step_by(PIECE) {
+        let piece = &mut piece[..PIECE.min(file.len() - at)];
+        // What cannot be read is told when it is wanted.
+        if file.read(at as u64, piece).is_ok() {
+            file.write(at, piece);
+        }
+    }
 }
 
 /// Has no position used again that a former process may have used, though the disk does not know of it.

@@ -11,7 +11,7 @@ use crate::core::ack::Settlement;
 use crate::core::batch::{Settled, Token};
 use crate::core::delivery::Listener;
 use crate::core::identity::Identity;
-use crate::core::spool::{Fate, Line, Resume, SentUnder, Survey};
+use crate::core::spool::{Fate, Line, Resume, SentUnder, Settled as Positions, Survey};
 
 /// An outcome that the journal is to have.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,7 +68,7 @@ pub struct Spooled {
     /// What is before this position is on the disk, as far as it has to be.
     pub durable: u64,
     /// Nobody knows whether a later producer finds these on the disk.
-    pub doubted: Vec<Range<u64>>,
+    pub doubted: Positions,
     pub backlog: Backlog,
     pub resuming: Resuming,
     /// Batches whose outcome is told when the journal has it.

@@ -15,7 +15,7 @@ use crate::core::ack::Settlement;
 use crate::core::batch::{SealedBatch, Settled, Token};
 use crate::core::broker_error::BrokerError;
 use crate::core::outcome::{Reason, Unconfirmed};
-use crate::core::spool::{Fate, Line};
+use crate::core::spool::{Fate, Line, Settled as Positions};
 
 impl Ledger {
     /// Has its batches in the spool from now on. Those that come have positions from `next` on, and behind
@@ -29,7 +29,7 @@ impl Ledger {
             line: None,
             sent: 0,
             durable: if machine { next } else { u64::MAX },
-            doubted: Vec::new(),
+            doubted: Positions::default(),
             backlog,
             resuming: Resuming::default(),
             ended: Vec::new(),
@@ -179,7 +179,7 @@ impl Ledger {
     /// The disk may not have these.
     pub fn doubt(&mut self, positions: Range<u64>) {
         if let Some(spooled) = &mut self.spooled {
-            spooled.doubted.push(positions);
+            spooled.doubted.add(positions, 0);
         }
     }
 
@@ -373,47 +373,34 @@ impl Ledger {
         };
         let doubted = std::mem::take(&mut spooled.doubted);
         let kept = |position: u64, count: u64, last| {
-            let end = position + count;
-            let is_doubted = doubted.iter().any(|it| it.start < end && position < it.end);
             let first = why(last);
-            Settlement::Failed(match is_doubted {
-                true => Unconfirmed::Unknown(Reason::DiskFailed {
+            let is_safe = doubted.count_unsettled(position..position + count) == count;
+            Settlement::Failed(match is_safe {
+                true => Unconfirmed::Kept(first),
+                false => Unconfirmed::Unknown(Reason::DiskFailed {
                     first: Box::new(first),
                 }),
-                false => Unconfirmed::Kept(first),
             })
         };
-        let kept_batch = |position, batch: &SealedBatch, last| {
-            kept(position, u64::from(batch.count().unsigned_abs()), last)
-        };
+        // With what the journal has of a batch, or will: the next producer does not deliver it. It is not told
+        // of what is rejected before that has its lines, and they may not be there yet.
+        let is_told =
+            |settlement: &Settlement| !matches!(fate_of(settlement), Some(Fate::Rejected) | None);
         let ended = std::mem::take(&mut spooled.ended).into_iter();
-        let ended = ended.map(|(mut entry, settlement)| {
-            let settlement = match fate_of(&settlement) {
-                // The journal is not told before it has its lines, and they may not be there yet.
-                Some(Fate::Rejected) | None => {
-                    let last = entry.last_error.take();
-                    kept_batch(entry.position, &entry.batch, last)
-                }
-                // The journal has it, or will: the next producer does not deliver it.
-                Some(_) => settlement,
-            };
-            (entry.position, settlement, entry.batch)
-        });
+        let ended = ended.map(|(entry, settlement)| (entry, Some(settlement).filter(is_told)));
         let sought = std::mem::take(&mut self.doubts.list);
         let sought = sought.into_iter().map(|doubt| doubt.entry);
         let open = sought.chain(std::mem::take(&mut self.entries));
-        let open = open.map(|mut entry| {
-            let last = entry.last_error.take();
-            let settlement = kept_batch(entry.position, &entry.batch, last);
-            (entry.position, settlement, entry.batch)
-        });
+        let open = open.map(|entry| (entry, None));
+        let entries = ended.chain(open);
+        let entries =
+            entries.map(|(entry, told)| (entry.position, told, entry.last_error, entry.batch));
         let (parked, unheard) = std::mem::take(&mut spooled.backlog).into_parts();
         let parked = parked.into_iter();
-        let parked = parked.map(|(position, batch)| {
-            let settlement = kept_batch(position, &batch, None);
-            (position, settlement, batch)
-        });
-        for (position, settlement, mut batch) in ended.chain(open).chain(parked) {
+        let parked = parked.map(|(position, batch)| (position, None, None, batch));
+        for (position, told, last, mut batch) in entries.chain(parked) {
+            let count = u64::from(batch.count().unsigned_abs());
+            let settlement = told.unwrap_or_else(|| kept(position, count, last));
             if let Some(mut settled) = batch.settle(settlement) {
                 spooled.tie_to(position, &mut settled);
                 effects.settled.push(settled);
@@ -426,12 +413,8 @@ impl Ledger {
         });
         let unheard = parts.chain(unheard);
         for (position, count, listeners) in unheard {
-            let mut settled = Settled::unheard(
-                spooled.partition,
-                count,
-                kept(position, count, None),
-                &listeners,
-            );
+            let settlement = kept(position, count, None);
+            let mut settled = Settled::unheard(spooled.partition, count, settlement, &listeners);
             spooled.tie_to(position, &mut settled);
             effects.settled.push(settled);
         }

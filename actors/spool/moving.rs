@@ -14,7 +14,7 @@ use super::aside::aside;
 use super::plan::Part;
 use crate::actors::guard;
 use crate::actors::messages::ExpireBefore;
-use crate::core::spool::{Copied, Kind, Move, ReadChunk, Space, copy};
+use crate::core::spool::{Copied, Kind, Move, Space, copy};
 use crate::disk::file_name;
 
 /// How often it is looked for what to move.
@@ -150,15 +150,11 @@ impl SpoolActor {
 
 /// Copies as much as there is space for.
 fn copy_parts(space: &Space, parts: Vec<Part>) -> Copied {
-    let mut all = Copied::All;
+    let (mut all, mut bytes) = (Copied::All, Vec::new());
     for part in parts {
-        let mut bytes = vec![0; part.length as usize];
-        let length = part.file.len() as u64;
-        let read = part.file.read(part.offset.into(), &mut bytes);
-        let chunk = ReadChunk::new(&bytes, part.salt, part.offset.into(), length);
-        let copied = match chunk.filter(|_| read.is_ok()) {
-            Some(chunk) => copy(space, &chunk, part.positions),
-            None => Copied::Part,
+        let copied = match part.read(&mut bytes) {
+            Ok(chunk) => copy(space, &chunk, part.positions),
+            Err(_) => Copied::Part,
         };
         match copied {
             Copied::All => {}

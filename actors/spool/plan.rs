@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::core::spool::{ReadChunk, Reader, Source, Spooled};
-use crate::disk::StoredFile;
+use crate::disk::{StoredFile, read_chunk};
 
 /// A chunk that is read, or a part of one.
 #[derive(Clone)]
@@ -15,6 +15,12 @@ pub(super) struct Part {
     /// Bytes of the chunk that are read.
     pub length: u32,
     pub positions: Range<u64>,
+}
+
+impl Part {
+    pub fn read<'a>(&self, bytes: &'a mut Vec<u8>) -> Result<ReadChunk<'a>, String> {
+        read_chunk(&*self.file, self.salt, (self.offset, self.length), bytes)
+    }
 }
 
 /// What is read.
@@ -37,19 +43,13 @@ pub(super) struct ReadBackBatches {
 pub(super) fn read(plan: Plan) -> ReadBackBatches {
     let mut read = ReadBackBatches::default();
     let mut reader = Reader::new(plan.from);
+    let mut chunk = Vec::new();
     for part in plan.parts {
         let bytes: usize = read.batches.iter().map(|batch| batch.records.len()).sum();
         if bytes >= plan.most {
             return read;
         }
-        let mut chunk = vec![0; part.length as usize];
-        let segment = part.file.len() as u64;
-        let whole = part.file.read(part.offset.into(), &mut chunk);
-        let whole = whole.map_err(|error| error.to_string()).and_then(|()| {
-            let chunk = ReadChunk::new(&chunk, part.salt, part.offset.into(), segment);
-            chunk.ok_or_else(|| "its header is damaged".to_owned())
-        });
-        match whole {
+        match part.read(&mut chunk) {
             Ok(chunk) => {
                 let missing = reader.read(&chunk, part.positions, &mut read.batches);
                 read.missing.extend(missing);
@@ -75,13 +75,9 @@ pub(super) fn read_sources(plan: Plan) -> Vec<(u32, Source)> {
         let placed = batch.sources.into_iter();
         sources.extend(placed.map(|(at, source)| (before.saturating_add(at), source)));
     };
+    let mut chunk = Vec::new();
     for part in plan.parts {
-        let mut chunk = vec![0; part.length as usize];
-        let segment = part.file.len() as u64;
-        if part.file.read(part.offset.into(), &mut chunk).is_err() {
-            continue;
-        }
-        if let Some(chunk) = ReadChunk::new(&chunk, part.salt, part.offset.into(), segment) {
+        if let Ok(chunk) = part.read(&mut chunk) {
             let _missing = reader.read(&chunk, part.positions, &mut batches);
         }
         batches.drain(..).for_each(&mut take);

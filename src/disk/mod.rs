@@ -3,6 +3,7 @@
 //! What is in the files is [`core::spool`](crate::core::spool)'s. All here blocks, and so belongs on
 //! threads of its own; nothing here knows actix or tokio.
 
+mod chunk;
 mod directory;
 mod error;
 mod events;
@@ -25,6 +26,7 @@ mod written;
 use std::path::Path;
 use std::sync::Arc;
 
+pub use chunk::read_chunk;
 pub use directory::Directory;
 pub use error::DiskError;
 pub use events::{DiskEvent, DiskEvents};

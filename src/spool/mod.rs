@@ -10,7 +10,8 @@ use crate::core::spool::{
     resume,
 };
 use crate::disk::{
-    Directory, DiskError, ReadOnly, Recovered, SegmentFile, Store, file_name, recover, scan_file,
+    Directory, DiskError, ReadOnly, Recovered, SegmentFile, Store, file_name, read_chunk, recover,
+    scan_file,
 };
 
 /// Why it cannot be read.
@@ -203,21 +204,15 @@ impl Contents {
         mut give: impl FnMut(Spooled) -> Result<(), E>,
     ) -> Result<u64, E> {
         let mut reader = Reader::new(part.start);
-        let mut lost = 0;
+        let (mut lost, mut bytes) = (0, Vec::new());
         for held in self.recovered.catalog.held(slot, part.start) {
             if held.from >= part.end {
                 break;
             }
             let positions = held.from.max(part.start)..held.to.min(part.end);
             let mut batches = Vec::new();
-            let missing = match self.chunk_bytes(&held) {
-                Some((bytes, salt, length)) => {
-                    let at = u64::from(held.used.offset);
-                    let chunk = ReadChunk::new(&bytes, salt, at, length);
-                    chunk.map_or(vec![positions.clone()], |chunk| {
-                        reader.read(&chunk, positions, &mut batches)
-                    })
-                }
+            let missing = match self.chunk(&held, &mut bytes) {
+                Some(chunk) => reader.read(&chunk, positions, &mut batches),
                 None => vec![positions],
             };
             lost += missing.iter().map(|it| it.end - it.start).sum::<u64>();
@@ -231,12 +226,10 @@ impl Contents {
         }
     }
 
-    fn chunk_bytes(&self, held: &Held) -> Option<(Vec<u8>, u64, u64)> {
+    fn chunk<'a>(&self, held: &Held, bytes: &'a mut Vec<u8>) -> Option<ReadChunk<'a>> {
         let segment = self.recovered.segments.get(&held.segment)?;
-        let mut bytes = vec![0; held.used.bytes as usize];
-        let read = segment.file.read(held.used.offset.into(), &mut bytes);
-        read.ok()
-            .map(|()| (bytes, segment.salt, segment.file.len() as u64))
+        let place = (held.used.offset, held.used.bytes);
+        read_chunk(&*segment.file, segment.salt, place, bytes).ok()
     }
 }
 

@@ -286,27 +286,43 @@ impl Producer {
         let counts = Arc::<OutcomeCounts>::default();
         let within = self.config().outcome_within();
         let deadline = within.and_then(|within| now().checked_add(within + GRACE));
-        // A request is lost only with a restart, and then made again.
-        for _ in 0..=self.config().restart_max {
-            let (done, flushed) = oneshot::channel();
-            if user_code::must_not_wait() {
-                return Err(CloseError::InCallback);
-            }
-            let counts_there = Arc::clone(&counts);
+        let ask = |done| {
+            let counts = Arc::clone(&counts);
             self.last.runtime.do_send(Flush {
                 done,
-                counts: counts_there,
+                counts,
                 waits_for_calls: true,
             });
-            match answer_by(flushed, deadline, now).await {
-                Ok(Ok(())) => return Ok(counts.so_far()),
+        };
+        match self.asked(ask, deadline).await {
+            Ok(()) => Ok(counts.so_far()),
+            Err(None) => Err(CloseError::Gone),
+            Err(Some(NoAnswer::TimedOut)) => Err(CloseError::TimedOut(counts.so_far())),
+            Err(Some(NoAnswer::InCallback)) => Err(CloseError::InCallback),
+        }
+    }
+
+    /// Waits until the runtime has done what it is asked for; with an error if it is gone, or why it has not.
+    async fn asked(
+        &self,
+        ask: impl Fn(oneshot::Sender<()>),
+        deadline: Option<Instant>,
+    ) -> Result<(), Option<NoAnswer>> {
+        // A request is lost only with a restart, and then made again.
+        for _ in 0..=self.config().restart_max {
+            let (reply, done) = oneshot::channel();
+            if user_code::must_not_wait() {
+                return Err(Some(NoAnswer::InCallback));
+            }
+            ask(reply);
+            match answer_by(done, deadline, now).await {
+                Ok(Ok(())) => return Ok(()),
                 Ok(Err(_)) if self.last.runtime.connected() => {}
                 Ok(Err(_)) => break,
-                Err(NoAnswer::TimedOut) => return Err(CloseError::TimedOut(counts.so_far())),
-                Err(NoAnswer::InCallback) => return Err(CloseError::InCallback),
+                Err(no_answer) => return Err(Some(no_answer)),
             }
         }
-        Err(CloseError::Gone)
+        Err(None)
     }
 
     /// Waits until all records that former producers left in the spool have their outcome, and were told to
@@ -321,21 +337,9 @@ impl Producer {
     /// [`CloseError::Gone`] if the producer is closed, or its spool's actor was given up;
     /// [`CloseError::InCallback`] if it would wait in a callback.
     pub async fn resumed(&self) -> Result<(), CloseError> {
-        for _ in 0..=self.config().restart_max {
-            let (reply, over) = oneshot::channel();
-            if user_code::must_not_wait() {
-                return Err(CloseError::InCallback);
-            }
-            self.last.runtime.do_send(WaitForResumed(reply));
-            match answer_by(over, None, now).await {
-                Ok(Ok(())) => return Ok(()),
-                // It is lost with a restart, and asked for again.
-                Ok(Err(_)) if self.last.runtime.connected() => {}
-                Ok(Err(_)) => break,
-                Err(_) => return Err(CloseError::InCallback),
-            }
-        }
-        Err(CloseError::Gone)
+        let ask = |reply| self.last.runtime.do_send(WaitForResumed(reply));
+        let answered = self.asked(ask, None).await;
+        answered.map_err(|why| why.map_or(CloseError::Gone, CloseError::from))
     }
 
     /// Ends the producer. It refuses new records, delivers what is accepted for as long as `within`,

@@ -4,6 +4,7 @@
 #![warn(clippy::too_many_lines)]
 
 mod check;
+mod closing;
 mod demo;
 mod follow;
 mod interrupt;

@@ -15,6 +15,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 
 use crate::Failure;
+use crate::closing::{TO_CLOSE, close};
 use crate::follow::{Follower, Observer, Sent};
 use crate::interrupt::interrupt;
 use crate::lines::{self, Line};
@@ -26,8 +27,6 @@ use crate::transactional::{Limits, Transactional};
 
 /// After Ctrl-C: how long to deliver the lines that were read.
 const AFTER_INTERRUPT: Duration = Duration::from_secs(10);
-/// How long the producer may take to close after the flush.
-const TO_CLOSE: Duration = Duration::from_secs(10);
 
 /// Sends lines: one record per line of a file or of standard input.
 ///
@@ -78,13 +77,6 @@ pub struct Args {
         requires = "transactional_id"
     )]
     transaction_ms: u64,
-}
-
-/// What is not delivered in time is told, and each of its records has its outcome.
-async fn close(producer: &Producer, within: Duration) {
-    if let Err(error) = producer.close(within).await {
-        eprintln!("closing: {error}");
-    }
 }
 
 pub async fn run(args: Args) -> Result<ExitCode, Failure> {

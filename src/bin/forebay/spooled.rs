@@ -15,15 +15,13 @@ use serde_json::json;
 use tokio::sync::mpsc;
 
 use crate::Failure;
+use crate::closing::{TO_CLOSE, close};
 use crate::follow::Follower;
 use crate::interrupt::interrupt;
 use crate::lines::{self, Line};
 use crate::noted::{self, GoesOn, Noted, Refused};
 use crate::tally::Tally;
 use crate::text::Grouped;
-
-/// How long what was accepted may take to be delivered, where not all of the file was. The rest is kept.
-const TO_CLOSE: Duration = Duration::from_secs(10);
 
 /// The file, and under which name the spool has how far it came.
 pub struct Lines {
@@ -86,9 +84,7 @@ pub async fn run(
             "{ended}: what was accepted is delivered, for {TO_CLOSE:?} at most; to go on, start it again"
         );
     }
-    if let Err(error) = producer.close(TO_CLOSE).await {
-        eprintln!("closing: {error}");
-    }
+    close(&producer, TO_CLOSE).await;
     pump.follower.finish().await;
     let mut tally = followed
         .await

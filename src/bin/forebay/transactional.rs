@@ -10,11 +10,9 @@ use tokio::sync::mpsc;
 use tokio::time::timeout_at;
 
 use crate::Failure;
+use crate::closing::TO_CLOSE;
 use crate::lines::Line;
 use crate::text::Grouped;
-
-/// How long the producer may take to close.
-const TO_CLOSE: Duration = Duration::from_secs(10);
 
 /// When a transaction is committed: whichever comes first.
 #[derive(Debug, Clone, Copy)]

@@ -8,14 +8,13 @@ use forebay::Producer;
 use forebay::spool::Contents;
 
 use crate::Failure;
+use crate::closing::{TO_CLOSE, close};
 use crate::interrupt::interrupt;
 use crate::settings::Settings;
 use crate::text::Grouped;
 
 /// How often it is said how much is left.
 const REPORT: Duration = Duration::from_secs(5);
-/// How long the producer may take to close.
-const TO_CLOSE: Duration = Duration::from_secs(10);
 
 /// Delivers what waits in the spool, as the next producer on it would, and ends.
 ///
@@ -59,9 +58,7 @@ pub async fn run(args: Drain) -> Result<ExitCode, Failure> {
         }
         () = report(&producer) => false,
     };
-    if let Err(error) = producer.close(TO_CLOSE).await {
-        eprintln!("closing: {error}");
-    }
+    close(&producer, TO_CLOSE).await;
     let left = waiting(&args)?;
     eprintln!("{} records wait in the spool now", Grouped(left));
     Ok(match delivered && left == 0 {

@@ -9,8 +9,8 @@ use super::PartitionActor;
 use super::spool_slot::SpoolSlot;
 use crate::actors::guard::{self, On};
 use crate::actors::messages::{
-    Doubted, ExpireBefore, LineRecorded, OutcomesRecorded, ReadBackDone, ReadBackFrom, RecordLine,
-    RecordOutcomes, SlotTaken, Spill,
+    Doubted, ExpireBefore, LineRecorded, OutcomesRecorded, PartitionAddr, ReadBackDone,
+    ReadBackFrom, RecordLine, RecordOutcomes, SlotTaken, Spill,
 };
 use crate::actors::now;
 use crate::core::ledger::{ReadBack, Record, Resuming};
@@ -22,15 +22,7 @@ const SPILLS_AFTER: Duration = Duration::from_secs(1);
 impl PartitionActor {
     /// Begins with what a former producer left.
     pub(super) fn resume(&mut self, ctx: &Context<Self>) {
-        let me = self.me(ctx);
-        if let Some(SpoolSlot { spool, slot, .. }) = &self.spooled {
-            let (slot, who) = (*slot, me as _);
-            spool.do_send(SlotTaken {
-                slot,
-                who,
-                open_from: 0,
-            });
-        }
+        self.tell_of_slot(self.me(ctx));
         let Some(resume) = self.spooled.as_mut().and_then(|it| it.resume.take()) else {
             return;
         };
@@ -136,17 +128,23 @@ impl PartitionActor {
         }
     }
 
+    /// Has the SpoolActor know who has the slot, and how far it is settled.
+    fn tell_of_slot(&self, who: PartitionAddr) {
+        if let Some(SpoolSlot { spool, slot, .. }) = &self.spooled {
+            spool.do_send(SlotTaken {
+                slot: *slot,
+                who,
+                open_from: self.ledger().open_from(),
+            });
+        }
+    }
+
     /// What was asked for may have been lost.
     pub(super) fn forget_asked(&mut self) {
-        let open_from = self.ledger().open_from();
+        if let Some(me) = self.me.get() {
+            self.tell_of_slot(Arc::clone(me) as _);
+        }
         if let Some(spooled) = &mut self.spooled {
-            if let Some(me) = self.me.get() {
-                spooled.spool.do_send(SlotTaken {
-                    slot: spooled.slot,
-                    who: Arc::clone(me) as _,
-                    open_from,
-                });
-            }
             spooled.asked_line = None;
             spooled.reading = None;
         }

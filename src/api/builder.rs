@@ -190,14 +190,11 @@ impl ProducerBuilder {
             .map_err(StartError::Config)?;
         let security = security::prepare(&config, self.in_code);
         let seed = self.seed.unwrap_or_else(rand::random);
-        let spool = open_spool(&config, seed);
-        let mut spool = spool.map_err(|error| {
+        let spool = open_spool(&config, seed, self.resumed_to);
+        let spool = spool.map_err(|error| {
             let directory = config.spool_dir.as_deref().unwrap_or(Path::new(""));
             StartError::spool(&error, directory)
         })?;
-        if let Some(spool) = &mut spool {
-            spool.start.resumed_to = self.resumed_to;
-        }
         let spec = RuntimeSpec {
             spool,
             security: security.map_err(StartError::KeyMaterial)?,

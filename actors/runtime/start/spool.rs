@@ -12,7 +12,7 @@ use crate::actors::messages::DiskTold;
 use crate::actors::spool::{SpoolActor, SpoolStart, journal_bytes};
 use crate::config::{Config, Durability};
 use crate::core::spool::{
-    Entry, FileHeader, Former, JournalWriter, Kind, Line, Resume, Space, State, resume,
+    Entry, FileHeader, Former, JournalWriter, Kind, Line, Resume, Resumed, Space, State, resume,
 };
 use crate::disk::{
     self, DiskError, DiskEvent, DiskEvents, Maker, Recovered, Store, StoredFile, Syncer, Written,
@@ -55,7 +55,11 @@ impl DiskEvents for Told {
 }
 
 /// Opens the spool, if there is to be one. It reads and writes files, and takes as long.
-pub(crate) fn open(config: &Config, seed: u64) -> Result<Option<OpenedSpool>, DiskError> {
+pub(crate) fn open(
+    config: &Config,
+    seed: u64,
+    resumed_to: Option<Recipient<Resumed>>,
+) -> Result<Option<OpenedSpool>, DiskError> {
     let Some(path) = &config.spool_dir else {
         return Ok(None);
     };
@@ -114,7 +118,7 @@ pub(crate) fn open(config: &Config, seed: u64) -> Result<Option<OpenedSpool>, Di
             rng,
             client_id: config.client_id.as_str().into(),
             former: Former::new(&resumed),
-            resumed_to: None,
+            resumed_to,
         },
         resumed,
         name: format!("{}{uuid}", config.unknown_transactional_id_prefix).into(),

@@ -382,8 +382,8 @@ impl Ledger {
                 }),
             })
         };
-        // With what the journal has of a batch, or will: the next producer does not deliver it. It is not told
-        // of what is rejected before that has its lines, and they may not be there yet.
+        // The journal has it, or will: the next producer does not deliver it. Of what is rejected the journal
+        // is not told before that has its lines, and they may not be there yet.
         let is_told =
             |settlement: &Settlement| !matches!(fate_of(settlement), Some(Fate::Rejected) | None);
         let ended = std::mem::take(&mut spooled.ended).into_iter();

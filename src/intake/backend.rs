@@ -77,7 +77,7 @@ pub(crate) mod tests {
 
     use super::*;
     use crate::Config;
-    use crate::core::memory::Shelf;
+    use crate::core::memory::{Shelf, blank};
     use crate::intake::Intake;
     use crate::intake::topics::Topics;
 
@@ -153,6 +153,21 @@ pub(crate) mod tests {
     }
 
     impl Asked {
+        pub fn running() -> Arc<Self> {
+            Arc::new(Self {
+                is_running: true,
+                ..Self::default()
+            })
+        }
+
+        /// Grants the memory that was asked for last.
+        pub fn grant(&self, shelf: &Arc<Shelf>) {
+            let lease = self.lease.lock().expect("no panic").take();
+            let (_, size) = Self::shelf();
+            let granted = lease.expect("asked").send(Ok(shelf.buffer(blank(size))));
+            assert!(granted.is_ok());
+        }
+
         /// An intake that asks here.
         pub fn intake(self: &Arc<Self>, topics: Arc<Topics>, shelf: Arc<Shelf>) -> Intake {
             let config = Arc::new(Config::new("localhost:9092").expect("a configuration"));

@@ -137,7 +137,7 @@ mod tests {
     use tokio::sync::{oneshot, watch};
 
     use super::*;
-    use crate::core::memory::{Shelf, blank};
+    use crate::core::memory::Shelf;
     use crate::core::partitioner::{RoundRobin, Sticky};
     use crate::core::spool::{EmptySegment, Memory, PAGE, Seat, Space};
     use crate::core::stage::Stage;
@@ -159,10 +159,7 @@ mod tests {
 
     impl Scene {
         fn new() -> Self {
-            let asked = Arc::new(Asked {
-                is_running: true,
-                ..Asked::default()
-            });
+            let asked = Asked::running();
             let (shelf, size) = Asked::shelf();
             let space = Space::new();
             space.add(EmptySegment {
@@ -209,15 +206,6 @@ mod tests {
                 .send_of_source(&self.recent, &[], &self.lease, sent)
         }
 
-        fn grant(&self) {
-            let lease = self.asked.lease.lock().expect("no panic").take();
-            let (_, size) = Asked::shelf();
-            let granted = lease
-                .expect("asked")
-                .send(Ok(self.shelf.buffer(blank(size))));
-            assert!(granted.is_ok());
-        }
-
         fn accepted(&self) -> Option<u64> {
             self.lease.progress.borrow().accepted()
         }
@@ -238,7 +226,7 @@ mod tests {
         let mut sending = Box::pin(scene.send(5));
         let told = scene.sync();
         assert!(sending.as_mut().now_or_never().is_none(), "for memory");
-        scene.grant();
+        scene.asked.grant(&scene.shelf);
         assert!(sending.as_mut().now_or_never().is_none(), "for the disk");
         drop((sending, told));
         assert_eq!((scene.appended(), scene.accepted()), (1, None));
@@ -271,7 +259,7 @@ mod tests {
         let scene = Scene::new();
         let mut sending = Box::pin(scene.send(5));
         assert!(sending.as_mut().now_or_never().is_none());
-        scene.grant();
+        scene.asked.grant(&scene.shelf);
         drop(sending.now_or_never().expect("appended").expect("accepted"));
         for position in [6, 7, 7] {
             scene.sync().send(Err("it failed".into())).expect("kept");

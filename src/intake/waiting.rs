@@ -138,7 +138,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::core::memory::{Shelf, blank};
+    use crate::core::memory::Shelf;
     use crate::core::partitioner::{Load, RoundRobin, Sticky};
     use crate::core::record::Record;
     use crate::core::stage::Stage;
@@ -168,25 +168,10 @@ mod tests {
         Topic::new("t".into(), routes.to_vec(), available, sticky, dealt)
     }
 
-    /// Grants the memory that was asked for last.
-    fn grant(asked: &Asked, shelf: &Arc<Shelf>) {
-        let lease = asked.lease.lock().expect("no panic").take();
-        let (_, size) = Asked::shelf();
-        let granted = lease.expect("asked").send(Ok(shelf.buffer(blank(size))));
-        assert!(granted.is_ok());
-    }
-
-    fn running() -> Arc<Asked> {
-        Arc::new(Asked {
-            is_running: true,
-            ..Asked::default()
-        })
-    }
-
     /// Its broker hangs, and so memory is used up. When some comes back, it is not to go there again.
     #[tokio::test]
     async fn a_record_that_waited_for_memory_goes_to_the_partition_that_is_chosen_then() {
-        let asked = running();
+        let asked = Asked::running();
         let (intake, topic, shelf) = two_partitions(&asked);
         let recent = TopicCache::default();
         let sending = intake.send(&recent, Record::to("t"), AppendOptions::default());
@@ -198,7 +183,7 @@ mod tests {
                 available: partition != hangs,
             });
             topic.sticky.update(&loads);
-            grant(&asked, &shelf);
+            asked.grant(&shelf);
             hangs
         };
         let (sent, hangs) = tokio::join!(sending, granting);
@@ -213,7 +198,7 @@ mod tests {
     #[tokio::test]
     async fn a_record_that_waited_for_memory_is_not_accepted_into_a_topic_that_was_deleted() {
         for (partition, anew) in [(None, false), (Some(1), false), (Some(1), true)] {
-            let asked = running();
+            let asked = Asked::running();
             let (intake, topic, shelf) = two_partitions(&asked);
             let recent = TopicCache::default();
             let record = Record {
@@ -227,7 +212,7 @@ mod tests {
                     true => drop(intake.topics.insert(self::topic(&topic.partitions[..1]))),
                     false => intake.topics.remove("t"),
                 }
-                grant(&asked, &shelf);
+                asked.grant(&shelf);
             };
             let wanted = async {
                 while asked.waits.lock().expect("no panic").is_empty() {
@@ -250,7 +235,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_record_that_waited_for_memory_goes_to_the_newest_version_of_its_topic() {
-        let asked = running();
+        let asked = Asked::running();
         let (intake, old, shelf) = two_partitions(&asked);
         let recent = TopicCache::default();
         let record = Record::to("t").partition(1);
@@ -259,7 +244,7 @@ mod tests {
         let granting = async {
             let routes = [0, 1].map(|partition| route(partition, size));
             let newest = intake.topics.insert(topic(&routes));
-            grant(&asked, &shelf);
+            asked.grant(&shelf);
             newest
         };
         let (sent, newest) = tokio::join!(sending, granting);

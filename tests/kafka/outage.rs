@@ -2,7 +2,6 @@
 //! afterwards they go out beside what still comes.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -12,9 +11,10 @@ use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use forebay::{BatchOutcome, Config, Producer, Record};
-use forebay_kafka_cluster::{self as kafka, Cluster, ClusterOptions, Isolation};
+use forebay_kafka_cluster::{self as kafka, Cluster, ClusterOptions};
 
 use crate::memory::memory;
+use crate::spooling::assert_numbers;
 
 const TOPIC: &str = "away";
 const PARTITIONS: u64 = 12;
@@ -193,17 +193,5 @@ fn an_outage_leaves_memory_flat_and_is_drained_beside_what_comes() {
         assert!(most_draining <= bound, "{most_draining} KiB, more than {bound}");
     });
     assert_eq!(others.load(Ordering::Relaxed), 0);
-    let mut expected = BTreeMap::new();
-    let mut seen = 0;
-    let take = |partition: i32, _, value: &[u8]| {
-        let number: u64 = String::from_utf8_lossy(value).parse().unwrap();
-        let expected = expected.entry(partition).or_insert(partition as u64);
-        assert_eq!(number, *expected, "partition {partition}");
-        *expected += PARTITIONS;
-        seen += 1;
-    };
-    cluster
-        .read_values(TOPIC, Isolation::default(), take)
-        .unwrap();
-    assert_eq!(seen, next);
+    assert_numbers(cluster, TOPIC, PARTITIONS as i32, next);
 }

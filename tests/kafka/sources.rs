@@ -1,15 +1,15 @@
 //! Sources: whoever is killed goes on where it was accepted, and each position is in the log once.
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use forebay::{Config, Producer, Record, Source};
-use forebay_kafka_cluster::{self as kafka, Cluster, Isolation};
+use forebay::{Record, Source};
+use forebay_kafka_cluster as kafka;
 
 use crate::doubt::runtime;
+use crate::spooling::{assert_numbers, directory, producer};
 
 const PARTITIONS: i32 = 3;
 const DIR: &str = "FOREBAY_TEST_SOURCE";
@@ -17,17 +17,12 @@ const SERVERS: &str = "FOREBAY_TEST_SOURCE_SERVERS";
 const TOPIC: &str = "FOREBAY_TEST_SOURCE_TOPIC";
 const MACHINE: &str = "FOREBAY_TEST_SOURCE_MACHINE";
 
-fn producer(dir: &Path, servers: &str, machine: bool) -> Producer {
-    let config = Config::builder()
-        .bootstrap_servers(servers)
-        .set("forebay.spool.dir", dir.join("spool").to_string_lossy())
-        .set("forebay.spool.segment.bytes", 4 << 20)
-        .set("max.request.size", 100_000)
-        .set(
-            "forebay.spool.durability",
-            if machine { "machine" } else { "process" },
-        );
-    Producer::start(config.build().unwrap()).unwrap()
+/// What is set for the spool.
+fn settings(machine: bool) -> &'static str {
+    match machine {
+        true => "forebay.spool.durability=machine",
+        false => "forebay.spool.durability=process",
+    }
 }
 
 /// Goes on with the source, for so many records.
@@ -53,7 +48,7 @@ fn the_process_with_a_source() {
     };
     let machine = var(MACHINE).is_some();
     runtime().block_on(async {
-        let producer = producer(&PathBuf::from(dir), &servers, machine);
+        let producer = producer(&PathBuf::from(dir), &servers, settings(machine));
         let mut source = producer.source("numbers").await.expect("nobody has it");
         go_on(&mut source, &topic, u64::MAX).await;
     });
@@ -66,36 +61,6 @@ fn killed(mut command: Command, lives: Duration) {
     std::thread::sleep(lives);
     let _ = child.kill();
     let _ = child.wait();
-}
-
-/// The numbers of each partition, in their order; how many there are of them all.
-fn assert_each_once(cluster: &Cluster, topic: &str, count: u64) {
-    let mut found: BTreeMap<i32, Vec<u64>> = BTreeMap::new();
-    let take = |partition, _, value: &[u8]| {
-        let number = String::from_utf8_lossy(value).parse().expect("a number");
-        found.entry(partition).or_default().push(number);
-    };
-    let isolation = Isolation::default();
-    cluster.read_values(topic, isolation, take).unwrap();
-    let partitions = found.len() as u64;
-    for (partition, numbers) in found {
-        let expected = (0..count).filter(|it| it % partitions == partition as u64);
-        let wrong = numbers
-            .iter()
-            .zip(expected.clone())
-            .find(|(a, b)| **a != *b);
-        assert_eq!(
-            wrong, None,
-            "in partition {partition}, with what should be there"
-        );
-        assert_eq!(numbers.len(), expected.count(), "in partition {partition}");
-    }
-}
-
-fn directory(name: &str) -> PathBuf {
-    let dir = std::env::temp_dir().join(format!("forebay-{name}-{}", std::process::id()));
-    fs::create_dir_all(&dir).unwrap();
-    dir
 }
 
 #[test]
@@ -120,7 +85,7 @@ fn each_position_is_there_once_though_the_process_is_killed() {
             killed(command, Duration::from_millis(1200 + 317 * (kill % 4)));
         }
         let count = runtime().block_on(async {
-            let producer = producer(&dir, &servers, machine);
+            let producer = producer(&dir, &servers, settings(machine));
             let mut source = producer.source("numbers").await.expect("nobody has it");
             println!("{topic}: 8 kills, accepted {:?}", source.accepted_up_to());
             go_on(&mut source, topic, 300).await;
@@ -130,7 +95,7 @@ fn each_position_is_there_once_though_the_process_is_killed() {
             source.accepted_up_to().map_or(0, |last| last + 1)
         });
         assert!(count > 1_000, "only {count}");
-        assert_each_once(cluster, topic, count);
+        assert_numbers(cluster, topic, PARTITIONS, count);
         fs::remove_dir_all(&dir).unwrap();
     }
 }
@@ -164,6 +129,6 @@ fn each_line_is_there_once_though_forebay_produce_is_killed() {
     let output = produce().output().expect("it runs");
     println!("{}", String::from_utf8_lossy(&output.stdout));
     assert!(output.status.success(), "{output:?}");
-    assert_each_once(cluster, topic, lines);
+    assert_numbers(cluster, topic, 1, lines);
     fs::remove_dir_all(&dir).unwrap();
 }

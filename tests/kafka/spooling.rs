@@ -21,7 +21,7 @@ const FROM: &str = "FOREBAY_TEST_SPOOL_FROM";
 const AGE: &str = "FOREBAY_TEST_SPOOL_AGE";
 const MORE: &str = "FOREBAY_TEST_SPOOL_MORE";
 
-fn producer(dir: &Path, servers: &str, more: &str) -> Producer {
+pub fn producer(dir: &Path, servers: &str, more: &str) -> Producer {
     // `FOREBAY_LOG=forebay=debug` shows what it was doing.
     let _ = tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::from_env("FOREBAY_LOG"))
@@ -163,8 +163,26 @@ fn assert_once(cluster: &Cluster, topic: &str, dir: &Path) {
     );
 }
 
+/// Each number below `total` is there once: in the partition that it is dealt to, in order.
+pub fn assert_numbers(cluster: &Cluster, topic: &str, partitions: i32, total: u64) {
+    let mut next = BTreeMap::new();
+    let mut seen = 0;
+    let take = |partition, _, value: &[u8]| {
+        let number: u64 = String::from_utf8_lossy(value).parse().unwrap();
+        let expected = next.entry(partition).or_insert(partition as u64);
+        assert_eq!(number, *expected, "partition {partition}");
+        assert!(number < total, "partition {partition}");
+        *expected += partitions as u64;
+        seen += 1;
+    };
+    cluster
+        .read_values(topic, Isolation::default(), take)
+        .unwrap();
+    assert_eq!(seen, total);
+}
+
 /// A directory of a test's own.
-fn directory(name: &str) -> PathBuf {
+pub fn directory(name: &str) -> PathBuf {
     let dir = std::env::temp_dir().join(format!("forebay-spool-{name}-{}", std::process::id()));
     fs::create_dir_all(&dir).unwrap();
     dir
@@ -254,18 +272,6 @@ fn an_outage_is_waited_out_on_the_disk() {
         println!("{}", flushed.expect("in time").unwrap());
         producer.close(Duration::from_secs(30)).await.unwrap();
     });
-    let mut next = BTreeMap::new();
-    let mut seen = 0;
-    let take = |partition, _, value: &[u8]| {
-        let number: u64 = String::from_utf8_lossy(value).parse().unwrap();
-        let expected = next.entry(partition).or_insert(partition as u64);
-        assert_eq!(number, *expected, "partition {partition}");
-        *expected += PARTITIONS as u64;
-        seen += 1;
-    };
-    cluster
-        .read_values(topic, Isolation::default(), take)
-        .unwrap();
-    assert_eq!(seen, total);
+    assert_numbers(cluster, topic, PARTITIONS, total);
     fs::remove_dir_all(&dir).unwrap();
 }

@@ -37,6 +37,16 @@ async fn leave(disk: &ModelDisk) {
     spool.spool.send(Stop).await.expect("it lives");
 }
 
+/// The next producer on it, and what an actor of the application hears.
+fn go_on(disk: &ModelDisk, machine: bool) -> (Spool, UnboundedReceiver<Resumed>) {
+    let (told, heard) = unbounded_channel();
+    let store = Arc::new(disk.store().expect("nobody has it"));
+    let hour = Duration::from_secs(3600);
+    let to = Some(Slow(told).start().recipient());
+    let spool = Spool::telling(store, (SEGMENT, MOST), hour, machine, to);
+    (spool, heard)
+}
+
 fn waits(spool: &Spool) -> oneshot::Receiver<()> {
     let (reply, over) = oneshot::channel();
     spool.spool.do_send(WaitForResumed(reply));
@@ -49,12 +59,7 @@ fn each_batch_of_a_former_producer_is_told_once_in_order() {
         let disk = ModelDisk::new(1);
         run(async {
             leave(&disk).await;
-            let (told, mut heard) = unbounded_channel();
-            let slow = Slow(told).start();
-            let store = Arc::new(disk.store().expect("nobody has it"));
-            let (bytes, hour) = ((SEGMENT, MOST), Duration::from_secs(3600));
-            let to = Some(slow.recipient());
-            let spool = Spool::telling(store, bytes, hour, machine, to);
+            let (spool, mut heard) = go_on(&disk, machine);
             let mut over = waits(&spool);
             spool.settle(1, 0, 1, Fate::Acked(70));
             spool.settle(1, 1, 2, Fate::Unknown);
@@ -89,11 +94,7 @@ fn what_is_not_told_when_it_stops_is_told_then() {
     let disk = ModelDisk::new(1);
     run(async {
         leave(&disk).await;
-        let (told, mut heard) = unbounded_channel();
-        let slow = Slow(told).start();
-        let store = Arc::new(disk.store().expect("nobody has it"));
-        let (bytes, hour) = ((SEGMENT, MOST), Duration::from_secs(3600));
-        let spool = Spool::telling(store, bytes, hour, false, Some(slow.recipient()));
+        let (spool, mut heard) = go_on(&disk, false);
         let over = waits(&spool);
         for position in 0..3 {
             spool.settle(1, position, 1, Fate::Acked(position as i64));
@@ -113,11 +114,7 @@ fn a_restart_goes_on_with_telling() {
     let disk = ModelDisk::new(1);
     run(async {
         leave(&disk).await;
-        let (told, mut heard) = unbounded_channel();
-        let slow = Slow(told).start();
-        let store = Arc::new(disk.store().expect("nobody has it"));
-        let (bytes, hour) = ((SEGMENT, MOST), Duration::from_secs(3600));
-        let spool = Spool::telling(store, bytes, hour, false, Some(slow.recipient()));
+        let (spool, mut heard) = go_on(&disk, false);
         let over = waits(&spool);
         for position in 0..4 {
             spool.settle(1, position, 1, Fate::Acked(position as i64));

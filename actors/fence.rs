@@ -37,11 +37,18 @@ pub(crate) struct FenceActor {
     /// Who gives identities that no marker can fence.
     plain: Addr<IdentityActor>,
     runtime: Recipient<LeaveProducer>,
-    /// Who has to know of producer ids before they are used.
-    spool: Option<Recipient<RecordId>>,
+    spool: Option<SpoolPeers>,
     troubles: Troubles,
     clock: Addr<ClockActor>,
     alarm: Alarm,
+}
+
+/// With a spool, whom its fences matter to.
+pub(crate) struct SpoolPeers {
+    /// Who has to know of producer ids before they are used.
+    pub journal: Recipient<RecordId>,
+    /// Who ends the producer, if another has taken it over.
+    pub runtime: Recipient<Taken>,
 }
 
 /// A partition that waits.
@@ -58,7 +65,7 @@ impl FenceActor {
         dial: DialFence,
         plain: Addr<IdentityActor>,
         (clock, runtime): (Addr<ClockActor>, Recipient<LeaveProducer>),
-        spool: Option<Recipient<RecordId>>,
+        spool: Option<SpoolPeers>,
         guard: Guard,
     ) -> Self {
         Self {
@@ -141,7 +148,7 @@ impl FenceActor {
         let heard = self.fences.answered(id, request, answer, now());
         if let Some(spool) = &self.spool {
             for (name, producer_id) in self.fences.obtained() {
-                spool.do_send(RecordId { name, producer_id });
+                spool.journal.do_send(RecordId { name, producer_id });
             }
         }
         match heard {
@@ -157,6 +164,7 @@ impl FenceActor {
                  record of its partition; grant WRITE on transactional ids with \
                  forebay.unknown.transactional.id.prefix"
             ),
+            Heard::Taken(why) => self.tell_taken(why),
             Heard::Refused(partition, why) => {
                 tracing::warn!(%partition, %why, "no marker can be written to the partition");
                 let left = self.waiting.get(&partition).and_then(|it| it.wanted.left);
@@ -171,10 +179,17 @@ impl FenceActor {
         self.serve(ctx);
     }
 
+    /// Another producer has the ids now: this one ends.
+    fn tell_taken(&self, why: Arc<str>) {
+        if let Some(spool) = &self.spool {
+            spool.runtime.do_send(Taken(why));
+        }
+    }
+
     /// Tells of troubles, and those who wait what they wait for.
     fn note(&mut self, request: &Request, answer: &Answer) {
         let why = match answer {
-            Answer::Done(_) => return self.troubles.over(),
+            Answer::Done(_) | Answer::Described { .. } => return self.troubles.over(),
             Answer::Refused { error, .. } => error.to_string().into(),
             Answer::Absent { why, .. }
             | Answer::Unanswered(why)
@@ -255,8 +270,11 @@ impl On<Resync> for FenceActor {
         self.plain.do_send(Resync);
         if let Some(spool) = &self.spool {
             for (name, producer_id) in self.fences.producers() {
-                spool.do_send(RecordId { name, producer_id });
+                spool.journal.do_send(RecordId { name, producer_id });
             }
+        }
+        if let Some(why) = self.fences.taken() {
+            self.tell_taken(why);
         }
         self.alarm = Alarm::default();
         self.serve(ctx);

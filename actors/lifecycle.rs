@@ -140,4 +140,12 @@ pub enum CloseError {
     /// it cannot go on. Every record has its outcome.
     #[error("the runtime is gone")]
     Gone,
+    /// Another producer works with a copy of the spool, and has taken the transactional ids of this one.
+    /// Every record has its outcome; what was in the spool without one is kept there
+    /// ([`Unconfirmed::Kept`](crate::Unconfirmed::Kept)).
+    #[error(
+        "another producer works with a copy of the spool, and has taken its transactional ids; see that each \
+         producer has a directory of its own, and that no copy of one is used beside it"
+    )]
+    Fenced,
 }

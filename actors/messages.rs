@@ -291,6 +291,12 @@ pub(crate) struct FenceSeen {
 #[rtype(result = "()")]
 pub(crate) struct LeaveProducer(pub i64);
 
+/// Another producer has taken a transactional id of the spool: this one has to end. Sent by the FenceActor to
+/// the RuntimeActor.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Taken(pub Arc<str>);
+
 /// A topic partition gets a number in the spool. Sent by the RuntimeActor to the SpoolActor, before callers
 /// can send to it.
 #[derive(Message)]

@@ -555,8 +555,15 @@ impl Handler<Stop> for PartitionActor {
         self.collect(|_| true);
         self.note_blocked(None);
         self.waits_no_more();
-        self.abandon(|last| Reason::Closed { last });
-        let effects = self.ledger().abandon_doubts(|last| Reason::Closed { last });
+        let services = Rc::clone(&self.services);
+        let why = |last| match services.taken.get() {
+            Some(why) => Reason::Fenced {
+                why: Arc::clone(why),
+            },
+            None => Reason::Closed { last },
+        };
+        self.abandon(why);
+        let effects = self.ledger().abandon_doubts(why);
         self.apply(effects);
         ctx.stop();
     }

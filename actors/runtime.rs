@@ -21,7 +21,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::PartitionActor;
 use super::guard::{Guard, Guarded, On, Watch, guarded};
-use super::lifecycle::{Lifecycle, Supervise};
+use super::lifecycle::{CloseError, Lifecycle, Supervise};
 use super::messages::*;
 use super::pool::PoolActor;
 use super::sender::SenderActor;
@@ -86,8 +86,9 @@ struct Closing {
     until: Option<Instant>,
     /// The outcomes of the records that it waits for.
     counts: Arc<OutcomeCounts>,
-    /// Nobody asked for it: a component failed without which the producer cannot go on.
-    gone: bool,
+    /// Nobody asked for it, and why it came: a component failed without which the producer cannot go on, or
+    /// another producer has taken over.
+    gone: Option<CloseError>,
 }
 
 /// Owns the lists of partitions and senders, and writes the table of topics.
@@ -176,7 +177,7 @@ impl Actor for RuntimeActor {
     }
 }
 
-guarded!(RuntimeActor: InstallMetadata, CertificatesSeen, Pressure, LeaveProducer, FindMarker, Flush,
+guarded!(RuntimeActor: InstallMetadata, CertificatesSeen, Pressure, LeaveProducer, Taken, FindMarker, Flush,
     WaitForResumed, Close, LastHandleDropped, ComponentFell, Supervise);
 
 impl Guarded for RuntimeActor {
@@ -190,7 +191,7 @@ impl Guarded for RuntimeActor {
     /// their causes are checked here.
     fn restart(&mut self, ctx: &mut Context<Self>) -> usize {
         if self.watch.is_lost() {
-            self.give_up(ctx);
+            self.give_up(CloseError::Gone, ctx);
         } else if self.closing.is_some() {
             self.deliver_and_end(ctx);
         } else if self.handles.strong_count() == 0 {
@@ -200,7 +201,7 @@ impl Guarded for RuntimeActor {
     }
 
     fn fail(&mut self, _: &Arc<str>, ctx: &mut Context<Self>) {
-        self.give_up(ctx);
+        self.give_up(CloseError::Gone, ctx);
     }
 }
 
@@ -219,6 +220,19 @@ impl On<LeaveProducer> for RuntimeActor {
         for entry in self.partitions.values().flatten() {
             entry.addr.do_send(leave.clone());
         }
+    }
+}
+
+impl On<Taken> for RuntimeActor {
+    fn on(&mut self, Taken(why): Taken, ctx: &mut Context<Self>) {
+        if self.services.taken.set(Arc::clone(&why)).is_ok() {
+            tracing::error!(
+                %why,
+                "another producer has taken the transactional ids of the spool, so this one ends, and what is \
+                 in its spool is kept there; see that no copy of the directory is used beside it"
+            );
+        }
+        self.give_up(CloseError::Fenced, ctx);
     }
 }
 
@@ -251,7 +265,7 @@ impl On<ComponentFell> for RuntimeActor {
                     %component, %why,
                     "the producer cannot go on without this component"
                 );
-                self.give_up(ctx);
+                self.give_up(CloseError::Gone, ctx);
             }
         }
     }

@@ -1,6 +1,6 @@
 //! What all partitions and senders of a producer share.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +26,8 @@ pub(crate) struct SharedServices {
     /// How often the RuntimeActor has freed partitions. It counts before it makes one again:
     /// see [`Wanted::freed`](crate::core::identity::Wanted::freed).
     pub freed: Cell<u64>,
+    /// Why this producer has to end, once another has taken the transactional ids of its spool.
+    pub taken: OnceCell<Arc<str>>,
     pub clock: Addr<ClockActor>,
     /// Who gives partitions their identity.
     pub identity: Box<dyn IdentityPeer>,

@@ -53,6 +53,7 @@ pub mod wire {
     pub use crate::core::cluster::ClusterView;
     pub use crate::core::wire::add_offsets_to_txn::AddOffsetsToTxnResponse;
     pub use crate::core::wire::add_partitions_to_txn::AddPartitionsToTxnResponse;
+    pub use crate::core::wire::describe_transactions::DescribeTransactionsResponse;
     pub use crate::core::wire::end_txn::EndTxnResponse;
     pub use crate::core::wire::fetch::FetchResponse;
     pub use crate::core::wire::find_coordinator::FindCoordinatorResponse;

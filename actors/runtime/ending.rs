@@ -68,7 +68,7 @@ impl RuntimeActor {
 
     /// Accepts no more records, and ends the producer when the accepted ones have their outcome, or
     /// when the time is over.
-    fn close(&mut self, close: Close, gone: bool, ctx: &mut Context<Self>) {
+    fn close(&mut self, close: Close, gone: Option<CloseError>, ctx: &mut Context<Self>) {
         let Close { within, reply } = close;
         let until = now().checked_add(within);
         if let Some(closing) = &mut self.closing {
@@ -106,19 +106,19 @@ impl RuntimeActor {
     pub(super) fn drain(&mut self, ctx: &mut Context<Self>) {
         let resolve = self.services.rules.resolve.unwrap_or_default();
         let (within, reply) = (self.config.delivery_timeout + resolve, None);
-        self.close(Close { within, reply }, false, ctx);
+        self.close(Close { within, reply }, None, ctx);
     }
 
     /// Ends the producer at once. All accepted records get their outcome, even if they were not
     /// sent.
-    pub(super) fn give_up(&mut self, ctx: &mut Context<Self>) {
+    pub(super) fn give_up(&mut self, why: CloseError, ctx: &mut Context<Self>) {
         if let Some(closing) = &mut self.closing {
             // The flush that the close waits for may never end.
-            closing.gone = true;
+            closing.gone = Some(why);
             return self.end(None, ctx);
         }
         let (within, reply) = (Duration::ZERO, None);
-        self.close(Close { within, reply }, true, ctx);
+        self.close(Close { within, reply }, Some(why), ctx);
     }
 
     /// Stops all actors. The partitions stop first, so that the outcomes of their last batches are
@@ -177,10 +177,10 @@ impl RuntimeActor {
             services.metadata.do_send(Stop);
             let _ = services.clock.send(Stop).await;
             let outcomes = closing.counts.so_far();
-            let closed = match in_vain {
-                _ if closing.gone => Err(CloseError::Gone),
-                Some(in_vain) => Err(in_vain(outcomes)),
-                None => Ok(outcomes),
+            let closed = match (closing.gone, in_vain) {
+                (Some(gone), _) => Err(gone),
+                (None, Some(in_vain)) => Err(in_vain(outcomes)),
+                (None, None) => Ok(outcomes),
             };
             for reply in closing.replies {
                 let _ = reply.send(closed);
@@ -203,7 +203,7 @@ impl On<Flush> for RuntimeActor {
 
 impl On<Close> for RuntimeActor {
     fn on(&mut self, close: Close, ctx: &mut Context<Self>) {
-        self.close(close, false, ctx);
+        self.close(close, None, ctx);
     }
 }
 

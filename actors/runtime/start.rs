@@ -5,7 +5,7 @@ mod dial;
 mod identity;
 mod spool;
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::rc::Rc;
@@ -101,7 +101,7 @@ impl RuntimeSpec {
         let delivery = start_delivery(delivery, (max, window), &runtime, &watch)?;
         let around = (&clock, &delivery, &runtime);
         let spool = self.spool.take();
-        let (spooling, fenced, door) = start_spool(&config, spool, &clock, &watch);
+        let (spooling, fenced, door) = start_spool(&config, spool, (&clock, &runtime), &watch);
         let mut identity = start_identity(&config, &connect, around, fenced, &watch, rng.random());
         let metadata = start_metadata(
             (&config, &connect),
@@ -181,7 +181,7 @@ impl RuntimeSpec {
 fn start_spool(
     config: &Config,
     opened: Option<OpenedSpool>,
-    clock: &Addr<ClockActor>,
+    (clock, runtime): (&Addr<ClockActor>, &Addr<RuntimeActor>),
     watch: &Rc<Watch>,
 ) -> (Option<Spooling>, Option<FencedSpool>, Option<SpoolDoor>) {
     let Some(opened) = opened else {
@@ -217,6 +217,7 @@ fn start_spool(
         name,
         ids,
         journal: spool.clone().recipient(),
+        runtime: runtime.clone().recipient(),
     };
     let door = SpoolDoor { spool, written };
     (Some(spooling), Some(fenced), Some(door))
@@ -236,6 +237,7 @@ fn services(
         linger: config.linger,
         rules: Rc::new(ledger_rules(config)),
         freed: Cell::new(0),
+        taken: OnceCell::new(),
         clock,
         identity: identity.peer,
         fences: identity.fences,

@@ -2,8 +2,9 @@
 
 use forebay::internals::batch::{Control, HEADER_LEN, LoggedBatches};
 use forebay::internals::wire::{
-    AddOffsetsToTxnResponse, AddPartitionsToTxnResponse, Api, EndTxnResponse, FetchResponse,
-    FindCoordinatorResponse, ListOffsetsResponse, TxnOffsetCommitResponse,
+    AddOffsetsToTxnResponse, AddPartitionsToTxnResponse, Api, DescribeTransactionsResponse,
+    EndTxnResponse, FetchResponse, FindCoordinatorResponse, ListOffsetsResponse,
+    TxnOffsetCommitResponse,
 };
 
 use super::{bounded, versioned};
@@ -21,6 +22,7 @@ pub fn transaction_response(data: &[u8]) {
         Api::TxnOffsetCommit,
         Api::ListOffsets,
         Api::Fetch,
+        Api::DescribeTransactions,
     ];
     let Some((first, data)) = data.split_first() else {
         return;
@@ -47,6 +49,11 @@ pub fn transaction_response(data: &[u8]) {
             if let Ok(answer) = EndTxnResponse::decode(version, &body) {
                 let told = answer.next.is_none_or(|(id, epoch)| id >= 0 && epoch >= 0);
                 assert!(told && (answer.next.is_none() || answer.error_code == 0));
+            }
+        }
+        Api::DescribeTransactions => {
+            if let Ok(answer) = DescribeTransactionsResponse::decode(version, &body) {
+                bounded("states", answer.states.len(), 28, &body);
             }
         }
         Api::TxnOffsetCommit => {

@@ -141,6 +141,14 @@ pub enum Reason {
         /// The error of the last attempt, if there was one.
         last: Option<Arc<str>>,
     },
+    /// Another producer works with a copy of the spool, and has taken the transactional ids of this one,
+    /// which has ended.
+    #[error("another producer has taken the transactional ids of the spool: {why}")]
+    #[non_exhaustive]
+    Fenced {
+        /// What the coordinator says of one of them.
+        why: Arc<str>,
+    },
     /// The component of the runtime that held the record panicked too often and was given up.
     #[error("{component} was given up after too many panics, the last one: {why}")]
     #[non_exhaustive]

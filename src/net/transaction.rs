@@ -12,6 +12,7 @@ use crate::core::record::TopicPartition;
 use crate::core::transaction::{Answer, GroupOffsets, Request, is_not_coordinator, passes};
 use crate::core::wire::add_offsets_to_txn::{self, AddOffsetsToTxnResponse};
 use crate::core::wire::add_partitions_to_txn::{self, AddPartitionsToTxnResponse};
+use crate::core::wire::describe_transactions::{self, DescribeTransactionsResponse};
 use crate::core::wire::end_txn::{self, EndTxnResponse};
 use crate::core::wire::find_coordinator::CoordinatorKey;
 use crate::core::wire::init_producer_id::{self, Asker};
@@ -74,6 +75,7 @@ impl TransactionClient {
     ) -> Answer {
         match (request, identity) {
             (Request::Init { bumps }, _) => self.init(*bumps).await,
+            (Request::Describe, _) => self.describe().await,
             (_, None) => Answer::Unsent("there is no producer id".into()),
             (Request::AddPartitions(partitions), Some(identity)) => {
                 self.add_partitions(partitions, identity).await
@@ -111,6 +113,30 @@ impl TransactionClient {
                 Err(why) if error_code == 0 => Answer::Unanswered(why.to_string().into()),
                 given => of_code(error_code, given.ok()),
             }
+        });
+        answer(told, &mut self.coordinator)
+    }
+
+    async fn describe(&mut self) -> Answer {
+        let encode = |version, correlation_id, client_id: &str| {
+            describe_transactions::encode(version, correlation_id, client_id, &self.id)
+        };
+        let (api, decode) = (
+            Api::DescribeTransactions,
+            DescribeTransactionsResponse::decode,
+        );
+        let any = TransactionProtocol::V1;
+        let asked = self.coordinator.ask(any, api, encode, decode).await;
+        let told = asked.map(|it| match it.states.into_iter().next() {
+            Some(told) if told.error_code == 0 => Answer::Described {
+                state: told.state.into(),
+                identity: Identity {
+                    producer_id: told.identity.0,
+                    epoch: told.identity.1,
+                },
+            },
+            Some(told) => of_code(told.error_code, None),
+            None => Answer::Unanswered("the answer to DescribeTransactions is empty".into()),
         });
         answer(told, &mut self.coordinator)
     }

@@ -5,6 +5,7 @@
 
 mod accepted;
 mod doubt;
+mod fenced;
 mod harness;
 mod kills;
 mod log;

@@ -11,11 +11,11 @@ use uuid::Uuid;
 use super::dial::{dial, dial_coordinators};
 use crate::actors::clock::ClockActor;
 use crate::actors::delivery::DeliveryActor;
-use crate::actors::fence::FenceActor;
+use crate::actors::fence::{FenceActor, SpoolPeers};
 use crate::actors::guard::Watch;
 use crate::actors::identity::IdentityActor;
 use crate::actors::lookup::LookupActor;
-use crate::actors::messages::{IdentityPeer, RecordId, SetNodes};
+use crate::actors::messages::{IdentityPeer, RecordId, SetNodes, Taken};
 use crate::actors::now;
 use crate::actors::runtime::RuntimeActor;
 use crate::actors::transaction::{Around, TransactionActor};
@@ -46,6 +46,7 @@ pub(super) struct FencedSpool {
     /// Those that former producers used, with their producer ids.
     pub ids: Vec<(Arc<str>, Vec<i64>)>,
     pub journal: Recipient<RecordId>,
+    pub runtime: Recipient<Taken>,
 }
 
 pub(super) fn start_identity(
@@ -141,10 +142,15 @@ fn start_resolving(
     seed: u64,
 ) -> IdentityGiver {
     let backoff_of_ids = backoff(config, seed);
-    let (fences, journal) = match spool {
-        Some(FencedSpool { name, ids, journal }) => {
+    let (fences, spool) = match spool {
+        Some(FencedSpool {
+            name,
+            ids,
+            journal,
+            runtime,
+        }) => {
             let fences = Fences::of_spool(name, ids, backoff_of_ids, now());
-            (fences, Some(journal))
+            (fences, Some(SpoolPeers { journal, runtime }))
         }
         None => {
             let mut rng = SmallRng::seed_from_u64(seed);
@@ -158,7 +164,7 @@ fn start_resolving(
         Box::new(dial_coordinators(config, connect, seed)),
         identity.clone(),
         (clock.clone(), runtime.clone().recipient()),
-        journal,
+        spool,
         watch.guard(Component::Fences),
     )
     .start();

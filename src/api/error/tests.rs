@@ -46,6 +46,7 @@ fn reasons() -> Vec<Reason> {
             security: Some(Arc::new(login_refused())),
         },
         Reason::Closed { last: Some(why()) },
+        Reason::Fenced { why: why() },
         Reason::Failed {
             component: Component::Partition(TopicPartition::new("orders", 3)),
             why: why(),
@@ -83,6 +84,7 @@ fn reasons() -> Vec<Reason> {
         | Reason::InvalidRecord { .. }
         | Reason::Expired { .. }
         | Reason::Closed { .. }
+        | Reason::Fenced { .. }
         | Reason::Failed { .. }
         | Reason::NotRequested
         | Reason::Damaged
@@ -325,6 +327,7 @@ fn errors() -> Vec<(Box<dyn Error>, Option<String>)> {
         CloseError::NoAnswer,
         CloseError::InCallback,
         CloseError::Gone,
+        CloseError::Fenced,
     ] {
         let text = error.to_string();
         all.push((Box::new(SinkError::from(error)), Some(text)));

@@ -12,6 +12,8 @@ use crate::core::record::TopicPartition;
 use crate::core::transaction::{Answer, Refusal, Request, passes};
 use crate::core::wire::TransactionProtocol;
 
+use super::takeover::is_own;
+
 /// The wait while the markers before are being written. That takes some milliseconds.
 const BUSY: Duration = Duration::from_millis(20);
 
@@ -26,6 +28,9 @@ const STUCK: Duration = Duration::from_secs(2);
 /// When a marker that was not seen is asked for again.
 const OVERDUE: Duration = Duration::from_secs(5);
 
+/// TRANSACTIONAL_ID_NOT_FOUND: the coordinator has forgotten it.
+const NOT_FOUND: i16 = 105;
+
 /// A transactional id, under whose producer id partitions send batches that are part of no transaction.
 ///
 /// A transaction that holds nothing is committed: its markers, under the next epoch, are the fences.
@@ -33,10 +38,13 @@ const OVERDUE: Duration = Duration::from_secs(5);
 /// Invariants:
 /// - epochs come from the coordinator. One that was made up here could be above that of a marker on its
 ///   way, which the partition would refuse, and the coordinator would write again for ever;
-/// - one request is on its way at a time.
+/// - one request is on its way at a time;
+/// - one that other producers may take is taken from none: behind a refusal it is described first.
 #[derive(Debug)]
 pub struct FencingId {
     pub name: Arc<str>,
+    /// Who is next on the spool's directory takes it.
+    shared: bool,
     identity: Option<Identity>,
     protocol: TransactionProtocol,
     step: Step,
@@ -88,6 +96,8 @@ struct Fenced {
 enum Step {
     /// An identity is asked for, the next behind this one if there is one.
     Init(Option<Identity>),
+    /// It was refused as another producer's, and the coordinator is asked whose it is.
+    Describing,
     Idle,
     Adding(Vec<TopicPartition>),
     Ending(Vec<TopicPartition>),
@@ -101,12 +111,15 @@ pub enum Heard {
     Denied(Arc<str>),
     /// This partition can have no fence, and why.
     Refused(TopicPartition, Arc<str>),
+    /// Another producer has it, and this one has to end.
+    Taken(Arc<str>),
 }
 
 impl FencingId {
-    pub fn new(name: Arc<str>, backoff: Backoff, now: Instant) -> Self {
+    pub fn new(name: Arc<str>, shared: bool, backoff: Backoff, now: Instant) -> Self {
         Self {
             name,
+            shared,
             identity: None,
             protocol: TransactionProtocol::V1,
             step: Step::Init(None),
@@ -127,7 +140,7 @@ impl FencingId {
     pub fn resumed(name: Arc<str>, producers: Vec<i64>, backoff: Backoff, now: Instant) -> Self {
         Self {
             producers,
-            ..Self::new(name, backoff, now)
+            ..Self::new(name, true, backoff, now)
         }
     }
 
@@ -251,6 +264,7 @@ impl FencingId {
         let request = match &self.step {
             Step::Idle => return None,
             Step::Init(bumps) => Request::Init { bumps: *bumps },
+            Step::Describing => Request::Describe,
             Step::Adding(partitions) => Request::AddPartitions(partitions.clone()),
             Step::Ending(_) => Request::End { commit: true },
         };
@@ -322,6 +336,10 @@ impl FencingId {
                 self.backoff.reset();
                 self.done(identity, now);
             }
+            Answer::Described { state, identity } => return self.described(&state, identity),
+            Answer::NotServed(why) if matches!(request, Request::Describe) => {
+                return Heard::Taken(why);
+            }
             Answer::NotServed(why) => return Heard::Denied(why),
             Answer::Absent { partitions, .. } => self.postpone(&partitions, now),
             Answer::Unanswered(why) | Answer::Unsent(why) => {
@@ -369,11 +387,16 @@ impl FencingId {
                 self.postpone(&partitions, now);
             }
             (Refusal::Over, _) => {
-                // It was ended by the coordinator, as its time was over. What became of it does not matter:
-                // the next identity is above it.
-                self.step = Step::Init(None);
+                self.step = match self.shared && self.identity.is_some() {
+                    true => Step::Describing,
+                    // It was ended by the coordinator, as its time was over. What became of it does not
+                    // matter: the next identity is above it.
+                    false => Step::Init(None),
+                };
                 self.wait(Duration::ZERO, now);
             }
+            (_, Step::Describing) if error.code == NOT_FOUND => self.step = Step::Init(None),
+            (_, Step::Describing) => self.wait(Duration::ZERO, now),
             (_, Step::Adding(partitions)) => {
                 let partitions = partitions.clone();
                 self.step = Step::Idle;
@@ -385,6 +408,21 @@ impl FencingId {
             (_, Step::Init(_)) => return Heard::Denied(why.into()),
         }
         Heard::Nothing
+    }
+
+    /// The coordinator says whose the id is.
+    fn described(&mut self, state: &str, present: Identity) -> Heard {
+        match self.identity {
+            Some(own) if !is_own(own, state, present) => {
+                let (id, epoch) = (present.producer_id, present.epoch);
+                Heard::Taken(format!("it is {state} under producer id {id}, epoch {epoch}").into())
+            }
+            _ => {
+                // If another takes it meanwhile, this is refused.
+                self.step = Step::Init(Some(present));
+                Heard::Nothing
+            }
+        }
     }
 
     /// Partitions were refused. One may be the cause for all, so each is asked for alone.
@@ -413,7 +451,7 @@ impl FencingId {
 
     fn done(&mut self, told: Option<Identity>, now: Instant) {
         match std::mem::replace(&mut self.step, Step::Idle) {
-            Step::Idle => {}
+            Step::Idle | Step::Describing => {}
             Step::Init(_) => {
                 self.obtained(told);
                 if told.is_some() {

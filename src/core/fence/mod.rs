@@ -8,6 +8,7 @@
 //! not allowed, the fence is what the partition sends next under an epoch of its own making.
 
 mod id;
+mod takeover;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -25,8 +26,7 @@ use crate::core::wire::TransactionProtocol;
 /// The fences of one producer, as the FenceActor keeps them.
 #[derive(Debug)]
 pub struct Fences {
-    /// What the names of its ids begin with. It is different for each start of the producer, unless it is a
-    /// spool's.
+    /// What the names of its ids begin with. It is different for each start of the producer.
     name: Arc<str>,
     /// The last one is what partitions begin under. Those before have a marker that cannot be written, have
     /// fenced partitions that went on to a fresh one, or are worn.
@@ -34,6 +34,8 @@ pub struct Fences {
     backoff: Backoff,
     /// Why there are no markers, and producer ids have to be plain.
     denied: Option<Arc<str>>,
+    /// Why nothing more is asked for: another producer has one of the ids.
+    taken: Option<Arc<str>>,
     /// What partitions send is in a spool: it waits for a fence, and never goes without.
     insists: bool,
     /// The number of the next id.
@@ -69,29 +71,27 @@ impl Fences {
             ids: Vec::new(),
             backoff,
             denied: None,
+            taken: None,
             insists: false,
             next: 0,
             obtained: Vec::new(),
         }
     }
 
-    /// For partitions whose records are in a spool. `name` is the spool's, and `ids` are those of former
-    /// producers that have to be fenced, with the producer ids that they had.
+    /// For partitions whose records are in a spool. `ids` are those of former producers that have to be
+    /// fenced, with the producer ids that they had.
     pub fn of_spool(
         name: Arc<str>,
         ids: Vec<(Arc<str>, Vec<i64>)>,
         backoff: Backoff,
         now: Instant,
     ) -> Self {
-        let number = |id: &Arc<str>| id.rsplit('-').next()?.parse::<usize>().ok();
-        let next = ids.iter().filter_map(|(id, _)| number(id)).max();
         let resumed = ids
             .into_iter()
             .map(|(id, producers)| FencingId::resumed(id, producers, backoff.clone(), now));
         Self {
             ids: resumed.collect(),
             insists: true,
-            next: next.map_or(0, |number| number + 1),
             ..Self::new(name, backoff)
         }
     }
@@ -165,8 +165,12 @@ impl Fences {
     fn add(&mut self, now: Instant) {
         let name = format!("{}-{}", self.name, self.next).into();
         self.next += 1;
-        self.ids
-            .push(FencingId::new(name, self.backoff.clone(), now));
+        self.ids.push(FencingId::new(
+            name,
+            self.insists,
+            self.backoff.clone(),
+            now,
+        ));
     }
 
     /// Has partitions leave a producer whose markers do not come, or will not for all of them. Returns its
@@ -185,7 +189,7 @@ impl Fences {
 
     /// What is to be asked now.
     pub fn ask(&mut self, now: Instant) -> Vec<ToAsk> {
-        if self.denied.is_some() {
+        if self.denied.is_some() || self.taken.is_some() {
             return Vec::new();
         }
         let asked = self.ids.iter_mut().enumerate().filter_map(|(at, id)| {
@@ -198,6 +202,11 @@ impl Fences {
             })
         });
         asked.collect()
+    }
+
+    /// Why this producer has to end, if another has taken one of its ids.
+    pub fn taken(&self) -> Option<Arc<str>> {
+        self.taken.clone()
     }
 
     /// The transactional id with this number.
@@ -225,6 +234,7 @@ impl Fences {
         match &heard {
             Heard::Denied(_) if self.insists => id.insist(now),
             Heard::Denied(why) => self.denied = Some(Arc::clone(why)),
+            Heard::Taken(why) => self.taken = Some(Arc::clone(why)),
             Heard::Refused(..) | Heard::Nothing => {}
         }
         heard

@@ -33,6 +33,13 @@ fn marker(above: i16) -> Option<Fence> {
     })
 }
 
+fn backoff() -> Backoff {
+    Backoff::new(Duration::from_millis(100), Duration::from_secs(1), 7)
+}
+
+/// Longer than a coordinator is not heard of.
+const SILENCE: Duration = Duration::from_secs(25 * 60 * 60);
+
 /// Fences with a clock, and a coordinator that says what a test has it say.
 struct Play {
     fences: Fences,
@@ -42,11 +49,18 @@ struct Play {
 impl Play {
     /// An id is there, with epoch 0.
     fn begun(protocol: TransactionProtocol) -> Self {
-        let backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1), 7);
-        let mut play = Self {
-            fences: Fences::new("id".into(), backoff),
-            now: Instant::now(),
-        };
+        Self::with(Fences::new("id".into(), backoff()), protocol)
+    }
+
+    /// The same of a spool.
+    fn of_spool(protocol: TransactionProtocol) -> Self {
+        let fences = Fences::of_spool("id".into(), Vec::new(), backoff(), Instant::now());
+        Self::with(fences, protocol)
+    }
+
+    fn with(fences: Fences, protocol: TransactionProtocol) -> Self {
+        let now = Instant::now();
+        let mut play = Self { fences, now };
         assert_eq!(play.want(0, None), Given::Wait);
         play.fences.offers(0, protocol);
         play.done(&init(None), Some(identity(0)));
@@ -168,6 +182,94 @@ fn one_that_was_ended_by_the_coordinator_is_made_anew() {
             "{code}"
         );
     }
+}
+
+/// What the coordinator says of the id.
+fn described(state: &str, epoch: i16) -> Answer {
+    Answer::Described {
+        state: state.into(),
+        identity: identity(epoch),
+    }
+}
+
+#[test]
+fn an_id_that_another_producer_has_taken_is_not_taken_back() {
+    for (code, state, epoch) in [
+        (47, "Empty", 1),
+        (90, "CompleteCommit", 1),
+        (49, "Ongoing", 7),
+        (90, "CompleteAbort", 2),
+    ] {
+        let mut play = Play::of_spool(V2);
+        let left = Some(identity(0));
+        play.want(0, left);
+        assert_eq!(play.refuses(&add(&[0]), code), Heard::Nothing);
+        play.back_off();
+        let heard = play.says(&Request::Describe, described(state, epoch));
+        assert!(matches!(heard, Heard::Taken(_)), "{code}: {heard:?}");
+        assert!(play.fences.taken().is_some());
+        // It asks for nothing any more, and gives out nothing.
+        play.now += SILENCE;
+        assert!(play.fences.ask(play.now).is_empty());
+        assert_eq!(play.want(0, left), Given::Wait);
+    }
+}
+
+#[test]
+fn an_id_whose_time_was_over_goes_on_behind_who_ended_it() {
+    for (code, state, epoch) in [
+        (47, "CompleteAbort", 1),
+        (90, "PrepareAbort", 1),
+        (48, "Empty", 0),
+    ] {
+        let mut play = Play::of_spool(V2);
+        let left = Some(identity(0));
+        play.want(0, left);
+        play.done(&add(&[0]), None);
+        play.refuses(&COMMIT, code);
+        play.back_off();
+        play.refuses(&Request::Describe, 16);
+        play.back_off();
+        let heard = play.says(&Request::Describe, described(state, epoch));
+        assert_eq!(heard, Heard::Nothing, "{code}");
+        play.done(&init(Some(identity(epoch))), Some(identity(epoch + 1)));
+        assert_eq!(play.want(0, left), Given::Wait);
+        play.done(&add(&[0]), None);
+    }
+}
+
+#[test]
+fn one_that_is_taken_between_description_and_use_is_left() {
+    let mut play = Play::of_spool(V2);
+    play.want(0, Some(identity(0)));
+    play.refuses(&add(&[0]), 47);
+    play.back_off();
+    play.says(&Request::Describe, described("CompleteAbort", 1));
+    play.refuses(&init(Some(identity(1))), 90);
+    play.back_off();
+    let heard = play.says(&Request::Describe, described("Empty", 2));
+    assert!(matches!(heard, Heard::Taken(_)), "{heard:?}");
+}
+
+#[test]
+fn one_that_the_coordinator_has_forgotten_is_made_anew() {
+    let mut play = Play::of_spool(V2);
+    play.want(0, Some(identity(0)));
+    play.refuses(&add(&[0]), 49);
+    play.back_off();
+    assert_eq!(play.refuses(&Request::Describe, 105), Heard::Nothing);
+    play.done(&init(None), Some(identity(0)));
+}
+
+#[test]
+fn where_nobody_says_whose_an_id_is_it_counts_as_taken() {
+    let mut play = Play::of_spool(V1);
+    play.now += SILENCE;
+    play.refuses(&init(Some(identity(0))), 90);
+    play.back_off();
+    let none = Answer::NotServed("no version of it".into());
+    let heard = play.says(&Request::Describe, none);
+    assert!(matches!(heard, Heard::Taken(_)), "{heard:?}");
 }
 
 #[test]

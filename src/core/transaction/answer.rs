@@ -22,6 +22,8 @@ pub enum Request {
     CommitOffsets(Arc<GroupOffsets>),
     /// EndTxn.
     End { commit: bool },
+    /// DescribeTransactions: who has the transactional id. It changes nothing.
+    Describe,
 }
 
 impl Request {
@@ -33,6 +35,7 @@ impl Request {
             Self::AddOffsets(_) => "AddOffsetsToTxn",
             Self::CommitOffsets(_) => "TxnOffsetCommit",
             Self::End { .. } => "EndTxn",
+            Self::Describe => "DescribeTransactions",
         }
     }
 }
@@ -42,6 +45,8 @@ impl Request {
 pub enum Answer {
     /// It was carried out. InitProducerId and, in protocol 2, EndTxn bring the identity to use next.
     Done(Option<Identity>),
+    /// DescribeTransactions: the state of the transactional id, as Kafka names it, and who may go on with it.
+    Described { state: Box<str>, identity: Identity },
     /// The broker refused it; where it has several parts, one of them, which is named.
     Refused {
         error: BrokerError,

@@ -375,6 +375,8 @@ impl Coordination {
                 self.trouble = None;
                 self.done(request, identity);
             }
+            // It is not asked for: whoever is fenced here asks for nothing more.
+            Answer::Described { .. } => {}
             Answer::Unsent(why) => self.again(why, now),
             Answer::Unanswered(why) => {
                 self.doubt();
@@ -464,6 +466,7 @@ impl Coordination {
                 self.offsets.retain(|it| !Arc::ptr_eq(it, offsets));
             }
             Request::End { .. } => self.ended(identity),
+            Request::Describe => {}
         }
         self.go_on();
     }

@@ -18,6 +18,7 @@ pub enum Api {
     TxnOffsetCommit,
     ListOffsets,
     Fetch,
+    DescribeTransactions,
     /// Of `forebay check` alone.
     #[cfg_attr(
         not(any(test, feature = "cli", feature = "internals")),
@@ -42,6 +43,7 @@ impl Api {
             Api::TxnOffsetCommit => 28,
             Api::ListOffsets => 2,
             Api::Fetch => 1,
+            Api::DescribeTransactions => 65,
             Api::DescribeConfigs => 32,
         }
     }
@@ -63,6 +65,7 @@ impl Api {
             Api::ListOffsets => (1, 10),
             // Version 18 says what only followers know.
             Api::Fetch => (4, 17),
+            Api::DescribeTransactions => (0, 0),
             // Later ones tell what nobody here wants to know.
             Api::DescribeConfigs => (1, 1),
         }
@@ -81,6 +84,7 @@ impl Api {
             | Api::TxnOffsetCommit => 3,
             Api::ListOffsets => 6,
             Api::Fetch => 12,
+            Api::DescribeTransactions => 0,
             Api::SaslHandshake | Api::DescribeConfigs => i16::MAX,
         };
         version >= first
@@ -103,6 +107,7 @@ impl fmt::Display for Api {
             Api::TxnOffsetCommit => "TxnOffsetCommit",
             Api::ListOffsets => "ListOffsets",
             Api::Fetch => "Fetch",
+            Api::DescribeTransactions => "DescribeTransactions",
             Api::DescribeConfigs => "DescribeConfigs",
         })
     }

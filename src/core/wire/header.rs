@@ -109,7 +109,7 @@ mod tests {
 
     use super::*;
 
-    const ALL: [Api; 14] = [
+    const ALL: [Api; 15] = [
         Api::Produce,
         Api::Metadata,
         Api::Versions,
@@ -123,6 +123,7 @@ mod tests {
         Api::TxnOffsetCommit,
         Api::ListOffsets,
         Api::Fetch,
+        Api::DescribeTransactions,
         Api::DescribeConfigs,
     ];
 

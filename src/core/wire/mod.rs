@@ -10,6 +10,7 @@ pub(crate) mod add_partitions_to_txn;
 mod api;
 #[cfg(any(test, feature = "cli"))]
 pub(crate) mod describe_configs;
+pub(crate) mod describe_transactions;
 pub(crate) mod end_txn;
 mod error;
 pub(crate) mod fetch;

@@ -479,6 +479,12 @@ impl Kafka {
         })
     }
 
+    /// DescribeTransactions.
+    pub(crate) fn describe(&self, broker: usize, id: &str) -> Result<Transaction, i16> {
+        self.coordinates(broker, Kind::Transaction, id)?;
+        self.transaction(id).ok_or(code::TRANSACTIONAL_ID_NOT_FOUND)
+    }
+
     /// EndTxn. In version 1 the answer names nobody.
     pub(crate) fn end(
         self: &Rc<Self>,

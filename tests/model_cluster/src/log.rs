@@ -43,6 +43,7 @@ pub mod code {
     pub const FENCED_INSTANCE_ID: i16 = 82;
     pub const PRODUCER_FENCED: i16 = 90;
     pub const UNKNOWN_TOPIC_ID: i16 = 100;
+    pub const TRANSACTIONAL_ID_NOT_FOUND: i16 = 105;
     pub const TRANSACTION_ABORTABLE: i16 = 120;
 }
 

@@ -18,8 +18,8 @@ use crate::kafka::Misdeed;
 use crate::log::code;
 use crate::produce::PRODUCE;
 use crate::requests::{
-    ADD_OFFSETS_TO_TXN, ADD_PARTITIONS_TO_TXN, END_TXN, FIND_COORDINATOR, INIT_PRODUCER_ID,
-    TXN_OFFSET_COMMIT,
+    ADD_OFFSETS_TO_TXN, ADD_PARTITIONS_TO_TXN, DESCRIBE_TRANSACTIONS, END_TXN, FIND_COORDINATOR,
+    INIT_PRODUCER_ID, TXN_OFFSET_COMMIT,
 };
 
 impl Life {
@@ -172,6 +172,7 @@ impl Life {
             (ADD_OFFSETS_TO_TXN, 0, newest(3, 4)),
             (END_TXN, 0, newest(3, 5)),
             (TXN_OFFSET_COMMIT, 0, newest(3, 5)),
+            (DESCRIBE_TRANSACTIONS, 0, 0),
         ];
         let (level, epoch) = self.kafka.coordinators.borrow().versions[self.broker];
         let name = StrBytes::from_static_str("transaction.version");

@@ -6,15 +6,17 @@ use bytes::Bytes;
 use kafka_protocol::messages::add_partitions_to_txn_response::{
     AddPartitionsToTxnPartitionResult, AddPartitionsToTxnTopicResult,
 };
+use kafka_protocol::messages::describe_transactions_response::TransactionState;
 use kafka_protocol::messages::find_coordinator_response::Coordinator;
 use kafka_protocol::messages::txn_offset_commit_response::{
     TxnOffsetCommitResponsePartition, TxnOffsetCommitResponseTopic,
 };
 use kafka_protocol::messages::{
     AddOffsetsToTxnRequest, AddOffsetsToTxnResponse, AddPartitionsToTxnRequest,
-    AddPartitionsToTxnResponse, BrokerId, EndTxnRequest, EndTxnResponse, FindCoordinatorRequest,
+    AddPartitionsToTxnResponse, BrokerId, DescribeTransactionsRequest,
+    DescribeTransactionsResponse, EndTxnRequest, EndTxnResponse, FindCoordinatorRequest,
     FindCoordinatorResponse, InitProducerIdRequest, InitProducerIdResponse, ProducerId,
-    TxnOffsetCommitRequest, TxnOffsetCommitResponse,
+    TransactionalId, TxnOffsetCommitRequest, TxnOffsetCommitResponse,
 };
 use kafka_protocol::protocol::{Decodable, StrBytes};
 use uuid::Uuid;
@@ -31,6 +33,7 @@ pub(crate) const ADD_PARTITIONS_TO_TXN: i16 = 24;
 pub(crate) const ADD_OFFSETS_TO_TXN: i16 = 25;
 pub(crate) const END_TXN: i16 = 26;
 pub(crate) const TXN_OFFSET_COMMIT: i16 = 28;
+pub(crate) const DESCRIBE_TRANSACTIONS: i16 = 65;
 
 /// Clients before this version of a request know INVALID_PRODUCER_EPOCH alone.
 fn told(code: i16, version: i16, fenced_since: i16) -> i16 {
@@ -77,6 +80,11 @@ impl Life {
                 let answer = self.txn_offset_commit(&request, version).await?;
                 encoded(id, version, &answer)
             }
+            DESCRIBE_TRANSACTIONS => encoded(
+                id,
+                version,
+                &self.describe_transactions(&read(frame, version)),
+            ),
             other => panic!("nobody asks with api key {other}"),
         })
     }
@@ -234,6 +242,29 @@ impl Life {
         let added = self.kafka.add(self.broker, of, group, V1);
         let code = added.map_or_else(|code| told(code, version, 2), |()| 0);
         AddOffsetsToTxnResponse::default().with_error_code(code)
+    }
+
+    fn describe_transactions(
+        &self,
+        request: &DescribeTransactionsRequest,
+    ) -> DescribeTransactionsResponse {
+        let kafka = &self.kafka;
+        let one = |id: &TransactionalId| {
+            let told = kafka.permits();
+            let told = told.and_then(|()| kafka.describe(self.broker, id));
+            let answer = TransactionState::default().with_transactional_id(id.clone());
+            match told {
+                Ok(it) => answer
+                    .with_transaction_state(StrBytes::from_string(format!("{:?}", it.state)))
+                    .with_transaction_timeout_ms(it.timeout)
+                    .with_transaction_start_time_ms(it.started)
+                    .with_producer_id(ProducerId(it.producer_id))
+                    .with_producer_epoch(it.epoch),
+                Err(code) => answer.with_error_code(code),
+            }
+        };
+        let all = request.transactional_ids.iter().map(one).collect();
+        DescribeTransactionsResponse::default().with_transaction_states(all)
     }
 
     fn end_txn(&self, request: &EndTxnRequest, version: i16) -> EndTxnResponse {

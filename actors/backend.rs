@@ -28,6 +28,8 @@ pub(crate) struct SpoolDoor {
     pub spool: Addr<SpoolActor>,
     /// Set where a record is accepted when it is on the disk.
     pub written: Option<Arc<Written>>,
+    /// It has what is accepted, and so the positions of sources.
+    pub keeps_positions: bool,
 }
 
 impl ActorBackend {
@@ -43,6 +45,11 @@ impl ActorBackend {
             runtime: runtime.clone(),
             spool,
         }
+    }
+
+    fn spool_of_sources(&self) -> Option<&Addr<SpoolActor>> {
+        let door = self.spool.as_ref()?;
+        door.keeps_positions.then_some(&door.spool)
     }
 }
 
@@ -86,7 +93,7 @@ impl Backend for ActorBackend {
     }
 
     fn open_source(&self, name: &Arc<str>) -> Option<Asking<Option<Lease>>> {
-        let spool = &self.spool.as_ref()?.spool;
+        let spool = self.spool_of_sources()?;
         let (reply, answer) = oneshot::channel();
         let name = Arc::clone(name);
         spool.do_send(OpenSource { name, reply });
@@ -94,7 +101,7 @@ impl Backend for ActorBackend {
     }
 
     fn progress_of(&self, source: &Arc<str>) -> Option<Asking<Progress>> {
-        let spool = &self.spool.as_ref()?.spool;
+        let spool = self.spool_of_sources()?;
         let (reply, answer) = oneshot::channel();
         let name = Arc::clone(source);
         spool.do_send(ProgressOf { name, reply });

@@ -317,6 +317,15 @@ pub(crate) struct SlotTaken {
     pub open_from: u64,
 }
 
+/// Nothing in the spool has these positions: their records were in memory. Sent by the partition to the
+/// SpoolActor.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct PassedOver {
+    pub slot: u32,
+    pub positions: Range<u64>,
+}
+
 /// What is before the position has waited in the spool for too long. Sent by the SpoolActor to the partition.
 #[derive(Message)]
 #[rtype(result = "()")]

@@ -198,7 +198,11 @@ impl PartitionActor {
     fn act(&mut self, now: Instant, ctx: &mut Context<Self>) {
         self.expire(now);
         self.give_up_failed();
-        self.ledger().leave_fenced();
+        {
+            let mut ledger = self.ledger();
+            ledger.leave_fenced();
+            ledger.take_held();
+        }
         while self.offers_unasked(now, ctx) {}
         self.announce(now);
 
@@ -565,6 +569,10 @@ impl Handler<Stop> for PartitionActor {
         self.abandon(why);
         let effects = self.ledger().abandon_doubts(why);
         self.apply(effects);
+        if let Some(spooled) = &mut self.spooled {
+            // The spool stops behind this.
+            spooled.seat = None;
+        }
         ctx.stop();
     }
 }

@@ -334,8 +334,8 @@ impl Actor for SpoolActor {
 }
 
 guarded!(
-    SpoolActor: OpenSlot, SlotTaken, WaitForSpace, SpaceChanged, RecordId, RecordLine, RecordOutcomes,
-    ReadBackFrom, WaitForResumed, OpenSource, ProgressOf, Tick, DiskTold, Resync
+    SpoolActor: OpenSlot, SlotTaken, PassedOver, WaitForSpace, SpaceChanged, RecordId, RecordLine,
+    RecordOutcomes, ReadBackFrom, WaitForResumed, OpenSource, ProgressOf, Tick, DiskTold, Resync
 );
 
 impl Guarded for SpoolActor {
@@ -410,6 +410,20 @@ impl On<SlotTaken> for SpoolActor {
         self.resumption.former.settle(slot, 0..open_from);
         self.tell_resumed(ctx);
         self.doubt_slot(slot);
+    }
+}
+
+impl On<PassedOver> for SpoolActor {
+    fn on(&mut self, PassedOver { slot, positions }: PassedOver, ctx: &mut Context<Self>) {
+        self.note_acked();
+        self.write(&Entry::Past {
+            slot,
+            from: positions.start,
+            to: positions.end,
+            floor: 0,
+        });
+        let free = self.catalog.settle(slot, positions, 0);
+        self.free(free, ctx);
     }
 }
 

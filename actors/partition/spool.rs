@@ -9,11 +9,12 @@ use super::PartitionActor;
 use super::spool_slot::SpoolSlot;
 use crate::actors::guard::{self, On};
 use crate::actors::messages::{
-    Doubted, ExpireBefore, LineRecorded, OutcomesRecorded, PartitionAddr, ReadBackDone,
+    Doubted, ExpireBefore, LineRecorded, OutcomesRecorded, PartitionAddr, PassedOver, ReadBackDone,
     ReadBackFrom, RecordLine, RecordOutcomes, SlotTaken, Spill,
 };
 use crate::actors::now;
 use crate::core::ledger::{ReadBack, Record, Resuming};
+use crate::core::spool::Seat;
 use crate::intake::wall_clock;
 
 /// Memory being used up, what has waited for so long is on the disk alone.
@@ -128,6 +129,37 @@ impl PartitionActor {
         }
     }
 
+    fn seat(&mut self) -> Option<&mut Seat> {
+        self.spooled.as_mut()?.seat.as_mut()
+    }
+
+    /// What waits is on the disk alone from now on.
+    fn spill(&mut self) {
+        let Some(SpoolSlot {
+            spool, slot, seat, ..
+        }) = &mut self.spooled
+        else {
+            return;
+        };
+        let passed = self.shared.ledger.borrow_mut().spill(|position, batch| {
+            let (Some(seat), Some(records)) = (seat.as_mut(), batch.plain()) else {
+                return false;
+            };
+            let timestamps = (batch.base_timestamp(), batch.max_timestamp());
+            seat.append_all(
+                position,
+                (&records, batch.count().unsigned_abs()),
+                timestamps,
+            )
+        });
+        for positions in passed {
+            spool.do_send(PassedOver {
+                slot: *slot,
+                positions,
+            });
+        }
+    }
+
     /// Has the SpoolActor know who has the slot, and how far it is settled.
     fn tell_of_slot(&self, who: PartitionAddr) {
         if let Some(SpoolSlot { spool, slot, .. }) = &self.spooled {
@@ -211,6 +243,9 @@ impl On<ExpireBefore> for PartitionActor {
         } = message;
         if leave {
             self.shared.stage.leave_chunk();
+            if let Some(seat) = self.seat() {
+                seat.leave();
+            }
         }
         // What waits on the stage may be as old. Without a leader nothing else takes it from there for long.
         let now = now();
@@ -234,7 +269,7 @@ impl On<Spill> for PartitionActor {
         let waits_since = self.ledger().waits_since();
         let is_long = |since| now >= since + SPILLS_AFTER;
         if self.leader.is_none() || waits_since.is_some_and(is_long) {
-            self.ledger().spill();
+            self.spill();
         }
         self.act(now, ctx);
     }

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use crate::actors::messages::OpenSlot;
 use crate::actors::spool::SpoolActor;
+use crate::core::ledger::Spools;
 use crate::core::record::TopicPartition;
 use crate::core::spool::{Resume, Space};
 use crate::disk::Written;
@@ -20,6 +21,8 @@ pub(crate) struct Spooling {
     pub topics: BTreeSet<String>,
     /// Set where a record is accepted when it is on the disk.
     pub written: Option<Arc<Written>>,
+    /// When records are in the spool.
+    pub spools: Spools,
     pub slots: Slots,
     /// Memory is used up, and what waits is looked at.
     pub spilling: bool,

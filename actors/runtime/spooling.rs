@@ -11,7 +11,7 @@ use crate::actors::guard::{self, On};
 use crate::actors::messages::{OpenSlot, Spill, WaitForResumed};
 use crate::actors::partition::SpoolSlot;
 use crate::core::cluster::{Leader, TopicView};
-use crate::core::ledger::{Backlog, Ledger};
+use crate::core::ledger::{Backlog, Ledger, Spools};
 use crate::core::record::TopicPartition;
 use crate::core::spool::Seat;
 use crate::core::stage::Stage;
@@ -52,12 +52,19 @@ impl RuntimeActor {
         let unsettled = unsettled.map(|part| (part.start, part.end - part.start));
         let backlog = Backlog::resumed(unsettled, &[]);
         let seat = Seat::new(Arc::clone(&spooling.space), slot);
-        let written = spooling.written.clone();
-        ledger.spool(*partition, seat.next_position(), backlog, written.is_some());
-        stage.set_seat(seat);
+        let (written, spools) = (spooling.written.clone(), spooling.spools);
+        ledger.spool(*partition, seat.next_position(), backlog, spools);
+        let seat = match spools {
+            Spools::Spilled(_) => Some(seat),
+            Spools::Accepted | Spools::Synced => {
+                stage.set_seat(seat);
+                None
+            }
+        };
         Some(SpoolSlot::new(
             spooling.spool.clone(),
             slot,
+            seat,
             written,
             resume,
         ))

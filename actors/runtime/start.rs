@@ -32,12 +32,12 @@ use crate::actors::pool::PoolActor;
 use crate::actors::services::SharedServices;
 use crate::actors::spool::SpoolActor;
 use crate::actors::transaction::TransactionActor;
-use crate::config::{Config, InDoubt, MetadataRecovery, OnUnknown};
+use crate::config::{Config, Durability, InDoubt, MetadataRecovery, OnUnknown};
 use crate::core::cluster::MetadataRules;
 use crate::core::compress::Compressor;
 use crate::core::dispatch::{DispatchRules, LinkRules};
 use crate::core::endpoint::Endpoint;
-use crate::core::ledger::Rules;
+use crate::core::ledger::{Rules, Spools};
 use crate::core::memory::{MemoryObserver, Shelf};
 use crate::core::partitioner::Partitioner;
 use crate::core::security::Expiries;
@@ -205,10 +205,16 @@ fn start_spool(
     let waker = spool.clone();
     space.wake_with(move || waker.do_send(SpaceChanged));
     let written = machine.then_some(written);
+    let spools = match config.spool_durability {
+        Durability::Process => Spools::Accepted,
+        Durability::Machine => Spools::Synced,
+        Durability::Spill => Spools::Spilled(config.spool_max_age),
+    };
     let spooling = Spooling {
         spool: spool.clone(),
         space,
         written: written.clone(),
+        spools,
         topics: config.spool_topics.iter().cloned().collect(),
         slots: Slots::new(resumed),
         spilling: false,
@@ -219,7 +225,11 @@ fn start_spool(
         journal: spool.clone().recipient(),
         runtime: runtime.clone().recipient(),
     };
-    let door = SpoolDoor { spool, written };
+    let door = SpoolDoor {
+        spool,
+        written,
+        keeps_positions: config.spool_durability != Durability::Spill,
+    };
     (Some(spooling), Some(fenced), Some(door))
 }
 

@@ -116,8 +116,10 @@ impl Config {
         if !spool_topics.is_empty() {
             builder = builder.set("forebay.spool.topics", spool_topics.join(","));
         }
-        if spool_durability == Durability::Machine {
-            builder = builder.set("forebay.spool.durability", "machine");
+        match spool_durability {
+            Durability::Process => {}
+            Durability::Machine => builder = builder.set("forebay.spool.durability", "machine"),
+            Durability::Spill => builder = builder.set("forebay.spool.durability", "spill"),
         }
         if spool_in_doubt == InDoubt::Unknown {
             builder = builder.set("forebay.spool.in.doubt", "unknown");

@@ -394,11 +394,12 @@ const GENERAL: &[Key] = &[
     ),
     served(
         "forebay.spool.durability",
-        Kind::OneOf(&["process", "machine"]),
+        Kind::OneOf(&["process", "machine", "spill"]),
         Some("process"),
         "What an accepted record survives: the end of the process, however it comes; or that of the \
-         machine, too, for which a send waits until the disk has the record. try_send does not wait. Has \
-         no effect without forebay.spool.dir.",
+         machine, too, for which a send waits until the disk has the record. try_send does not wait. With \
+         spill only what memory has no room for is in the spool: an outage of the brokers is waited out, and \
+         what is in memory ends with the process. Has no effect without forebay.spool.dir.",
     ),
     served(
         "forebay.spool.in.doubt",

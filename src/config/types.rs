@@ -118,6 +118,8 @@ pub enum Durability {
     Process,
     /// The end of the machine: the disk has the record.
     Machine,
+    /// An outage of the brokers alone: only what memory has no room for is in the spool.
+    Spill,
 }
 
 /// `forebay.spool.in.doubt`: what becomes of records that a former producer may have written where the log

@@ -15,7 +15,7 @@ mod transaction;
 
 pub use backlog::{Backlog, ReadBack};
 pub use entry::Appended;
-pub use spooled::{Record, Resuming};
+pub use spooled::{Record, Resuming, Spools};
 pub use transaction::Joining;
 
 use std::collections::VecDeque;
@@ -365,11 +365,11 @@ impl Ledger {
     }
 
     /// Settles every batch whose `delivery.timeout.ms` is over, and what was looked for long enough. A lent
-    /// batch keeps its place. What is in the spool has time.
+    /// batch keeps its place. With a spool all of it has time.
     pub fn expire(&mut self, now: Instant) -> Effects {
         let mut effects = Effects::default();
         if self.is_spooled() {
-            return effects;
+            return self.expire_unspooled(now);
         }
         let timeout = self.rules.delivery_timeout;
         let mut at = 0;
@@ -446,7 +446,7 @@ impl Ledger {
     /// When the next batch without an outcome expires.
     pub fn next_expiry(&self) -> Option<Instant> {
         if self.is_spooled() {
-            return None;
+            return self.next_unspooled_expiry();
         }
         let mut waiting = self.entries.iter().filter(|it| !it.batch.is_settled());
         let end = |entry: &Entry| entry.batch.created_at() + self.rules.delivery_timeout;
@@ -515,14 +515,8 @@ impl Ledger {
         }
         self.keep_all(&why, &mut effects);
         for mut entry in std::mem::take(&mut self.entries) {
-            let reason = why(entry.last_error.take());
-            let fate = match entry.lent || entry.unresolved {
-                true => Unconfirmed::Unknown(reason),
-                false => Unconfirmed::NotWritten(reason),
-            };
-            effects
-                .settled
-                .extend(entry.settle(Settlement::Failed(fate)));
+            let fate = entry.abandoned(&why);
+            effects.settled.extend(entry.settle(fate));
         }
         self.lent = 0;
         self.leave_broken_line(&mut effects);

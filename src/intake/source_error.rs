@@ -10,7 +10,10 @@ use super::error::SendError;
 #[non_exhaustive]
 pub enum SourceError {
     /// The producer has no spool that could keep positions.
-    #[error("a source needs a spool that keeps its positions: set forebay.spool.dir")]
+    #[error(
+        "a source needs a spool that keeps its positions: set forebay.spool.dir, and not \
+         forebay.spool.durability=spill"
+    )]
     NoSpool,
     /// No source can have this name: it has 1 to 1,000 bytes.
     #[error("the name of a source has 1 to {limit} bytes, and this one has {length}")]

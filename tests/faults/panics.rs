@@ -66,7 +66,7 @@ const REACHED: [&str; 46] = [
 ];
 
 /// What has a test of its own below, or a reason.
-const ELSEWHERE: [&str; 70] = [
+const ELSEWHERE: [&str; 71] = [
     "DeliveryActor:Finished",         // somebody is told by messages
     "DeliveryActor:Spawned",          // as `Finished`
     "DeliveryActor:TransactionEnded", // as `Deliver`: what is held is told at the next end
@@ -134,6 +134,7 @@ const ELSEWHERE: [&str; 70] = [
     "SpoolActor:RecordLine",
     "SpoolActor:RecordOutcomes",
     "SpoolActor:ReadBackFrom",
+    "SpoolActor:PassedOver",
     "PartitionActor:LineRecorded",
     "PartitionActor:OutcomesRecorded",
     "PartitionActor:ReadBackDone",

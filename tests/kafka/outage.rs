@@ -75,11 +75,12 @@ impl Most {
     }
 }
 
-fn start(dir: &Path, servers: &str) -> Producer {
+fn start(dir: &Path, servers: &str, durability: &str) -> Producer {
     let config = Config::builder()
         .bootstrap_servers(servers)
         .set("buffer.memory", BUFFER_MEMORY)
         .set("forebay.spool.dir", dir.to_string_lossy())
+        .set("forebay.spool.durability", durability)
         .set("forebay.spool.max.bytes", 30_u64 << 30);
     Producer::start(config.build().unwrap()).unwrap()
 }
@@ -116,12 +117,22 @@ async fn send(
 
 type Latencies = Rc<RefCell<Vec<Duration>>>;
 
-/// `FOREBAY_OUTAGE=600` has it last ten minutes.
 #[test]
 fn an_outage_leaves_memory_flat_and_is_drained_beside_what_comes() {
-    if !kafka::require_or_skip("an_outage_leaves_memory_flat_and_is_drained_beside_what_comes") {
-        return;
+    if kafka::require_or_skip("an_outage_leaves_memory_flat_and_is_drained_beside_what_comes") {
+        an_outage("process");
     }
+}
+
+#[test]
+fn an_outage_is_waited_out_by_what_memory_has_no_room_for() {
+    if kafka::require_or_skip("an_outage_is_waited_out_by_what_memory_has_no_room_for") {
+        an_outage("spill");
+    }
+}
+
+/// `FOREBAY_OUTAGE=600` has it last ten minutes.
+fn an_outage(durability: &str) {
     let _turn = kafka::one_at_a_time();
     let outage = std::env::var("FOREBAY_OUTAGE").map_or(8, |it| it.parse().expect("seconds"));
     let outage = Duration::from_secs(outage);
@@ -137,7 +148,7 @@ fn an_outage_leaves_memory_flat_and_is_drained_beside_what_comes() {
         others: Arc::clone(&others),
     };
     System::new().block_on(async {
-        let producer = start(&dir.path().join("spool"), &cluster.bootstrap());
+        let producer = start(&dir.path().join("spool"), &cluster.bootstrap(), durability);
         let producer = producer.outcomes_to(counts.start().recipient());
         let until = Instant::now() + Duration::from_secs(3);
         send(&producer, &mut next, |_| Instant::now() < until).await;
@@ -179,7 +190,7 @@ fn an_outage_leaves_memory_flat_and_is_drained_beside_what_comes() {
         during.sort_unstable();
         after.sort_unstable();
         println!(
-            "away for {outage:?}: {left} records waited; then {drained:.0} a second were acked for \
+            "{durability}, away for {outage:?}: {left} records waited; then {drained:.0} a second were acked for \
              {took:.1} s while {came} came, which waited {:?} (p50), {:?} (most); afterwards {:?} (p50), \
              {:?} (most); KiB: warm {warm}, most while away {most_away}, while draining {most_draining}",
             during.get(during.len() / 2),

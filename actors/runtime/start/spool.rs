@@ -81,7 +81,10 @@ pub(crate) fn open(
         write_again(&*segment.file);
     }
     // What was lost with the machine looks like nothing at all. So positions are left out each time.
-    let resumed = resume(&state, &catalog, true);
+    let mut resumed = resume(&state, &catalog, true);
+    if config.spool_durability == Durability::Spill {
+        pass_over(&mut state, &mut resumed);
+    }
     let space = leave_gaps(&mut state, &resumed);
     let ids = ids(&mut state, &resumed);
     let told: Arc<Told> = Arc::default();
@@ -136,6 +139,20 @@ fn write_again(file: &dyn StoredFile) {
         // What cannot be read is told when it is wanted.
         if file.read(at as u64, piece).is_ok() {
             file.write(at, piece);
+        }
+    }
+}
+
+/// Settles what is not there: those records were in memory, and have not lost anything on the disk.
+fn pass_over(state: &mut State, resumed: &mut [Resume]) {
+    for slot in resumed {
+        for missing in std::mem::take(&mut slot.missing) {
+            state.apply(&Entry::Past {
+                slot: slot.slot,
+                from: missing.start,
+                to: missing.end,
+                floor: 0,
+            });
         }
     }
 }

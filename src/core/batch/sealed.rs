@@ -1,6 +1,7 @@
 //! A sealed batch: its records never change again.
 
 use std::any::Any;
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -210,6 +211,31 @@ impl SealedBatch {
         }
     }
 
+    /// Whether its records are in the spool, and it has no outcome.
+    pub fn is_spooled(&self) -> bool {
+        self.settle.as_ref().is_some_and(|settle| settle.spooled)
+    }
+
+    /// The records as they were accepted, uncompressed. `None` where what was compressed cannot be read.
+    pub fn plain(&self) -> Option<Cow<'_, [u8]>> {
+        let Summary { attributes, .. } = self.summary;
+        if attributes == 0 {
+            return Some(Cow::Borrowed(&self.records));
+        }
+        match compress::decompress(attributes, &self.records, self.uncompressed) {
+            Ok(plain) => Some(Cow::Owned(plain)),
+            Err(error) => {
+                tracing::error!(%error, "a batch compressed here does not decompress");
+                None
+            }
+        }
+    }
+
+    /// What timestamps of its records count from, in milliseconds since 1970.
+    pub fn base_timestamp(&self) -> i64 {
+        self.summary.base_timestamp
+    }
+
     /// Whether nobody waits for the outcome of any of its records.
     pub fn is_unheard(&self) -> bool {
         self.settle.as_ref().is_none_or(AckSettler::is_unheard) && !self.listeners.has_callbacks()
@@ -267,15 +293,8 @@ impl SealedBatch {
             return Err(Box::new(self));
         }
         let mut halves = [Vec::new(), Vec::new()];
-        let plain =
-            match compress::decompress(self.summary.attributes, &self.records, self.uncompressed) {
-                Ok(plain) => plain,
-                Err(error) => {
-                    tracing::error!(%error, "a batch compressed here does not decompress");
-                    return Err(Box::new(self));
-                }
-            };
-        let latest = renumber(&plain, at, &mut halves[0]).and_then(|(rest, latest)| {
+        let latest = self.plain().and_then(|plain| {
+            let (rest, latest) = renumber(&plain, at, &mut halves[0])?;
             Some([latest, renumber(rest, count - at, &mut halves[1])?.1])
         });
         let (Some(latest), Some(whole)) = (latest, self.settle.take()) else {

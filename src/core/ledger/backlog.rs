@@ -1,4 +1,5 @@
-//! The backlog of a partition: batches that are in the spool and not in memory.
+//! The backlog of a partition: batches that are in the spool and not in memory, and what has to wait behind
+//! those.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -57,6 +58,8 @@ pub struct Backlog {
 }
 
 enum Parked {
+    /// A batch with its bytes: the spool does not have it.
+    Held(u64, Box<SealedBatch>),
     /// A batch without its bytes, because somebody waits for its outcome.
     Batch(u64, Box<SealedBatch>),
     /// Batches whose outcomes nobody waits for. However many they are, they are one entry.
@@ -81,6 +84,9 @@ impl fmt::Debug for Parked {
 
 impl Parked {
     fn of(position: u64, mut batch: SealedBatch) -> Self {
+        if !batch.is_spooled() {
+            return Self::Held(position, Box::new(batch));
+        }
         if batch.is_unheard() {
             let (count, name) = (batch.count().unsigned_abs(), batch.first());
             let listeners = batch.into_listeners();
@@ -98,14 +104,16 @@ impl Parked {
 
     fn count(&self) -> u64 {
         match self {
-            Self::Batch(_, batch) => u64::from(batch.count().unsigned_abs()),
+            Self::Held(_, batch) | Self::Batch(_, batch) => u64::from(batch.count().unsigned_abs()),
             Self::Range { count, .. } => *count,
         }
     }
 
     fn position(&self) -> u64 {
         match self {
-            Self::Batch(position, _) | Self::Range { position, .. } => *position,
+            Self::Held(position, _) | Self::Batch(position, _) | Self::Range { position, .. } => {
+                *position
+            }
         }
     }
 
@@ -175,17 +183,58 @@ impl Backlog {
         self.parked.front().map(Parked::position)
     }
 
-    /// Where to read on, and how many records may be read in one piece.
-    pub fn next(&self) -> Option<(u64, u64)> {
-        self.parked
-            .front()
-            .map(|parked| (parked.position(), parked.count()))
+    /// The position of the first record that the spool has.
+    pub fn first_spooled(&self) -> Option<u64> {
+        let spooled = |parked: &&Parked| !matches!(parked, Parked::Held(..));
+        self.parked.iter().find(spooled).map(Parked::position)
     }
 
-    /// A batch comes behind all that is here. Its bytes go home.
+    /// Where to read on, and how many records may be read in one piece. `None` also where what comes next
+    /// need not be read.
+    pub fn next(&self) -> Option<(u64, u64)> {
+        match self.parked.front()? {
+            Parked::Held(..) => None,
+            parked => Some((parked.position(), parked.count())),
+        }
+    }
+
+    /// Takes what comes next, if it need not be read.
+    pub fn take_held(&mut self) -> Option<(u64, SealedBatch)> {
+        match self.parked.pop_front()? {
+            Parked::Held(position, batch) => {
+                self.records -= u64::from(batch.count().unsigned_abs());
+                Some((position, *batch))
+            }
+            parked => {
+                self.parked.push_front(parked);
+                None
+            }
+        }
+    }
+
+    /// Has what is here with its bytes written, in order. The bytes of what was written go home.
+    pub fn write(&mut self, mut write: impl FnMut(u64, &mut SealedBatch) -> bool) {
+        let mut has_space = true;
+        for parked in std::mem::take(&mut self.parked) {
+            let parked = match parked {
+                Parked::Held(position, mut batch) if has_space => {
+                    has_space = write(position, &mut batch);
+                    Parked::of(position, *batch)
+                }
+                parked => parked,
+            };
+            self.add_last(parked);
+        }
+    }
+
+    /// A batch comes behind all that is here. If the spool has it, its bytes go home.
     pub fn push_back(&mut self, position: u64, batch: SealedBatch) {
         let parked = Parked::of(position, batch);
         self.records += parked.count();
+        self.add_last(parked);
+    }
+
+    fn add_last(&mut self, parked: Parked) {
         let unjoined = match self.parked.back_mut() {
             Some(last) => last.join(parked),
             None => Err(parked),
@@ -195,7 +244,7 @@ impl Backlog {
         }
     }
 
-    /// A batch comes before all that is here. Its bytes go home.
+    /// A batch comes before all that is here. If the spool has it, its bytes go home.
     pub fn push_front(&mut self, position: u64, batch: SealedBatch) {
         let mut parked = Parked::of(position, batch);
         self.records += parked.count();
@@ -258,7 +307,7 @@ impl Backlog {
         let mut batches = Vec::new();
         while let Some(parked) = self.parked.pop_front() {
             match parked {
-                Parked::Batch(position, batch)
+                Parked::Held(position, batch) | Parked::Batch(position, batch)
                     if position + u64::from(batch.count().unsigned_abs()) <= before =>
                 {
                     self.records -= u64::from(batch.count().unsigned_abs());
@@ -295,7 +344,9 @@ impl Backlog {
         let (mut batches, mut unheard) = (Vec::new(), Vec::new());
         for parked in self.parked {
             match parked {
-                Parked::Batch(position, batch) => batches.push((position, *batch)),
+                Parked::Held(position, batch) | Parked::Batch(position, batch) => {
+                    batches.push((position, *batch));
+                }
                 Parked::Range {
                     position,
                     count,
@@ -322,7 +373,7 @@ impl Backlog {
                 batch.refill(read.records);
                 *batch
             }
-            Parked::Batch(..) => return None,
+            Parked::Held(..) | Parked::Batch(..) => return None,
             Parked::Range {
                 position,
                 count: left,

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::core::ack::{RecordId, Settlement};
 use crate::core::batch::{SealedBatch, Settled, Stamp, Token};
-use crate::core::outcome::Reason;
+use crate::core::outcome::{Reason, Unconfirmed};
 use crate::core::security::SecurityError;
 use crate::core::transaction::Scope;
 
@@ -74,6 +74,15 @@ impl Entry {
             last: self.last_error.clone(),
             security: self.security.clone(),
         }
+    }
+
+    /// What becomes of it if it is not waited for any more.
+    pub fn abandoned(&mut self, why: impl Fn(Option<Arc<str>>) -> Reason) -> Settlement {
+        let reason = why(self.last_error.take());
+        Settlement::Failed(match self.lent || self.unresolved {
+            true => Unconfirmed::Unknown(reason),
+            false => Unconfirmed::NotWritten(reason),
+        })
     }
 
     /// Whether nobody waits for another attempt: it has its outcome, or its time is over.

@@ -92,7 +92,7 @@ impl Ledger {
             && !self.surveys()
             && !self.ends_fence(entry)
             && self.is_durable(entry)
-            && self.line_serves(entry.position)
+            && (!entry.batch.is_spooled() || self.line_serves(entry.position))
     }
 
     /// Whether the batch would end the fence before it, as brokers would forget the producer with it.

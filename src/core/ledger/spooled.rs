@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::backlog::Backlog;
 use super::entry::Entry;
@@ -55,16 +56,30 @@ impl fmt::Debug for EndedPart {
     }
 }
 
+/// When records are in the spool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Spools {
+    /// As they are accepted.
+    Accepted,
+    /// The same, and they are sent when the disk has them.
+    Synced,
+    /// Where memory is used up. Those that are not end after this time, if they were never sent.
+    Spilled(Duration),
+}
+
 /// The ledger's part of the spool.
 #[derive(Debug)]
 pub struct Spooled {
     pub partition: i32,
+    pub spools: Spools,
     /// The position of the next batch that comes from the stage.
     pub next: u64,
     /// The last line that the journal has for sure.
     pub line: Option<Line>,
     /// The position behind all that had a sequence number.
     pub sent: u64,
+    /// The position behind the last record that was written where memory was used up.
+    pub written: u64,
     /// What is before this position is on the disk, as far as it has to be.
     pub durable: u64,
     /// Nobody knows whether a later producer finds these on the disk.
@@ -80,6 +95,11 @@ pub struct Spooled {
 }
 
 impl Spooled {
+    /// Whether records are in the spool only where memory is used up.
+    pub fn spills(&self) -> bool {
+        matches!(self.spools, Spools::Spilled(_))
+    }
+
     /// Those who wait for records before a position wait until these are told.
     pub fn tie_to(&self, position: u64, settled: &mut Settled) {
         let waits = self.tied.iter().filter(|(end, _)| position < *end);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::backlog::{Backlog, ReadBack};
-use super::spooled::{EndedPart, Record, Resuming, Spooled};
+use super::spooled::{EndedPart, Record, Resuming, Spooled, Spools};
 use super::{Effects, Entry, Ledger};
 use crate::core::ack::Settlement;
 use crate::core::batch::{SealedBatch, Settled, Token};
@@ -21,14 +21,19 @@ impl Ledger {
     /// Has its batches in the spool from now on. Those that come have positions from `next` on, and behind
     /// the backlog.
     ///
-    /// `machine`: what comes is sent when it is on the disk, as [`set_durable`](Self::set_durable) says.
-    pub fn spool(&mut self, partition: i32, next: u64, backlog: Backlog, machine: bool) {
+    /// With [`Spools::Synced`] [`set_durable`](Self::set_durable) says what is on the disk.
+    pub fn spool(&mut self, partition: i32, next: u64, backlog: Backlog, spools: Spools) {
         self.spooled = Some(Box::new(Spooled {
             partition,
+            spools,
             next,
             line: None,
             sent: 0,
-            durable: if machine { next } else { u64::MAX },
+            written: next,
+            durable: match spools {
+                Spools::Synced => next,
+                Spools::Accepted | Spools::Spilled(_) => u64::MAX,
+            },
             doubted: Positions::default(),
             backlog,
             resuming: Resuming::default(),
@@ -47,7 +52,9 @@ impl Ledger {
         let Some(spooled) = &mut self.spooled else {
             return Some((batch, 0));
         };
-        batch.set_spooled();
+        if !spooled.spills() {
+            batch.set_spooled();
+        }
         let position = spooled.next;
         spooled.next += u64::from(batch.count().unsigned_abs());
         if spooled.backlog.is_empty() {
@@ -57,11 +64,15 @@ impl Ledger {
         None
     }
 
-    /// Lets go of the bytes of batches that were never sent: the spool has them. One that is looked for may
-    /// have to be sent again, so what comes before it stays.
-    pub fn spill(&mut self) {
+    /// Lets go of the bytes of batches that were never sent. Those that the spool does not have are written
+    /// to it before, as far as it has space. One that is looked for may have to be sent again, so what comes
+    /// before it stays.
+    ///
+    /// Returns the positions that were passed over, which nothing in the spool has.
+    pub fn spill(&mut self, mut write: impl FnMut(u64, &SealedBatch) -> bool) -> Vec<Range<u64>> {
+        let mut passed = Vec::new();
         let Some(spooled) = &mut self.spooled else {
-            return;
+            return passed;
         };
         let sought = self.doubts.entries().map(|entry| entry.position).max();
         let waits =
@@ -70,6 +81,40 @@ impl Ledger {
             if let Some(entry) = self.entries.pop_back() {
                 spooled.backlog.push_front(entry.position, entry.batch);
             }
+        }
+        let Spooled {
+            backlog,
+            line,
+            written,
+            ..
+        } = &mut **spooled;
+        backlog.write(|position, batch| {
+            let is_written = write(position, batch);
+            if is_written {
+                batch.set_spooled();
+                let end = position + u64::from(batch.count().unsigned_abs());
+                if *written < position {
+                    passed.push(*written..position);
+                    // A resume would read the log from where that one says, and much was acked since.
+                    *line = None;
+                }
+                *written = end.max(*written);
+            }
+            is_written
+        });
+        passed
+    }
+
+    /// Takes what waits in the backlog and is in memory, once it is its turn.
+    pub fn take_held(&mut self) {
+        if self.waits_for_doubts() || self.surveys() {
+            return;
+        }
+        while let Some(spooled) = &mut self.spooled
+            && let Some((position, batch)) = spooled.backlog.take_held()
+        {
+            let entry = self.entry(batch, None, position);
+            self.entries.push_back(entry);
         }
     }
 
@@ -107,7 +152,7 @@ impl Ledger {
         true
     }
 
-    /// All records before this position have their outcome.
+    /// All records before this position have their outcome, or are not in the spool.
     pub fn open_from(&self) -> u64 {
         let Some(spooled) = &self.spooled else {
             return 0;
@@ -115,8 +160,9 @@ impl Ledger {
         let parts = spooled.ended_parts.iter().map(|part| part.position);
         let open = self.entries.iter().chain(self.ended());
         let open = open.chain(self.doubts.entries());
+        let open = open.filter(|entry| entry.batch.is_spooled());
         let open = open.map(|entry| entry.position).chain(parts);
-        let open = open.chain(spooled.backlog.first());
+        let open = open.chain(spooled.backlog.first_spooled());
         open.min().unwrap_or(spooled.next)
     }
 
@@ -197,8 +243,10 @@ impl Ledger {
             return None;
         }
         let position = match self.first_unnumbered() {
-            Some(entry) if self.ends_fence(entry) => return None,
+            Some(entry) if self.ends_fence(entry) || !entry.batch.is_spooled() => return None,
             Some(entry) => entry.position,
+            // What comes next need not be in the spool.
+            None if spooled.spills() && spooled.backlog.next().is_none() => return None,
             None => spooled.backlog.first().unwrap_or(spooled.next),
         };
         (!self.line_serves(position)).then_some(Line {
@@ -253,6 +301,9 @@ impl Ledger {
         };
         if entry.batch.is_settled() {
             return;
+        }
+        if !entry.batch.is_spooled() {
+            return self.settle_spooled(entry, settlement, effects);
         }
         let Some(record) = record_of(entry.position, entry.batch.count(), &settlement) else {
             return self.settle_spooled(entry, settlement, effects);
@@ -391,13 +442,21 @@ impl Ledger {
         let sought = std::mem::take(&mut self.doubts.list);
         let sought = sought.into_iter().map(|doubt| doubt.entry);
         let open = sought.chain(std::mem::take(&mut self.entries));
-        let open = open.map(|entry| (entry, None));
+        let open = open.map(|mut entry| {
+            let is_kept = entry.batch.is_spooled() || entry.batch.is_settled();
+            let told = (!is_kept).then(|| entry.abandoned(why));
+            (entry, told)
+        });
         let entries = ended.chain(open);
         let entries =
             entries.map(|(entry, told)| (entry.position, told, entry.last_error, entry.batch));
         let (parked, unheard) = std::mem::take(&mut spooled.backlog).into_parts();
         let parked = parked.into_iter();
-        let parked = parked.map(|(position, batch)| (position, None, None, batch));
+        let parked = parked.map(|(position, batch)| {
+            let lost = || Settlement::Failed(Unconfirmed::NotWritten(why(None)));
+            let told = (!batch.is_spooled()).then(lost);
+            (position, told, None, batch)
+        });
         for (position, told, last, mut batch) in entries.chain(parked) {
             let count = u64::from(batch.count().unsigned_abs());
             let settlement = told.unwrap_or_else(|| kept(position, count, last));

@@ -7,6 +7,7 @@ mod identities;
 mod model;
 mod outcomes;
 mod sequences;
+mod spilled;
 mod splits;
 mod spooled;
 mod transactions;
@@ -67,6 +68,8 @@ struct Line {
     told: Vec<u64>,
     /// The identities that the ledger left.
     left: Vec<Identity>,
+    /// What the journal is to have.
+    records: Vec<Record>,
 }
 
 /// A batch as the producer of its records sees it.
@@ -85,6 +88,7 @@ impl Line {
             now: Instant::now(),
             told: Vec::new(),
             left: Vec::new(),
+            records: Vec::new(),
         }
     }
 
@@ -177,6 +181,7 @@ impl Line {
             .left()
             .filter(|left| self.left.last() != Some(left));
         self.left.extend(left);
+        self.records.extend(effects.records);
         effects.refresh_metadata
     }
 

@@ -1,16 +1,36 @@
-//! The seat of a partition in the spool: where its stage copies what it appends.
+//! The seat of a partition in the spool: where its stage copies what it appends, or where its batches are
+//! copied to when memory is used up.
 
 use std::sync::Arc;
 
 use super::chunk::{Appending, Batch, Chunk};
+use super::frame::{ALIGN, LONGEST_HEAD};
 use super::space::Space;
+use crate::core::batch::ReadRecord;
 
 /// Bytes of a partition's first chunk. Each chunk that was filled is followed by one of twice its size.
 const FIRST: usize = 4 << 10;
 /// Bytes of the largest chunk, unless a single record needs more.
 const LARGEST: usize = 256 << 10;
 
-/// The place in the spool where one partition's records are copied to. Its stage owns it, under its claim.
+/// Divides the records of a batch among frames, each of which counts no more than 16 bits do.
+fn frames(mut records: &[u8], mut count: u32) -> Option<Vec<(&[u8], u16)>> {
+    let mut frames = Vec::with_capacity(1);
+    while count > u32::from(u16::MAX) {
+        let mut rest = records;
+        for _ in 0..u16::MAX {
+            ReadRecord::take(&mut rest)?;
+        }
+        frames.push((records.get(..records.len() - rest.len())?, u16::MAX));
+        count -= u32::from(u16::MAX);
+        records = rest;
+    }
+    frames.push((records, u16::try_from(count).ok()?));
+    Some(frames)
+}
+
+/// The place in the spool where one partition's records are copied to. Its stage owns it, under its claim, or
+/// its actor.
 #[derive(Debug)]
 pub struct Seat {
     space: Arc<Space>,
@@ -98,6 +118,39 @@ impl Seat {
             return true;
         }
         self.missed()
+    }
+
+    /// Copies all records of a batch, the first of which has this position. Returns false if there is no
+    /// space now. Positions that are passed over are nobody's.
+    pub fn append_all(
+        &mut self,
+        position: u64,
+        (records, count): (&[u8], u32),
+        (base_timestamp, newest): (i64, i64),
+    ) -> bool {
+        if position != self.next {
+            self.leave();
+            self.batch = None;
+            self.next = position;
+        }
+        let Some(frames) = frames(records, count) else {
+            return false;
+        };
+        let more = frames.len() - 1;
+        if !self.make_room(records.len() + more * (LONGEST_HEAD + ALIGN)) {
+            return false;
+        }
+        let begins = std::iter::once(Some(base_timestamp)).chain(std::iter::repeat(None));
+        frames.into_iter().zip(begins).all(|(frame, begins)| {
+            let (records, count) = frame;
+            self.append(&Appending {
+                records,
+                count,
+                newest,
+                begins,
+                source: None,
+            })
+        })
     }
 
     /// Records are in a batch, and not in the spool. Those behind them have their positions all the same.

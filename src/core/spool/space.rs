@@ -247,7 +247,8 @@ impl Space {
             accepted: chunk.accepted().to_vec(),
         };
         let mut inner = self.inner();
-        inner.slots.insert(chunk.used().slot, chunk.next_position());
+        let next = inner.slots.entry(chunk.used().slot).or_default();
+        *next = chunk.next_position().max(*next);
         inner.events.push(closed);
         drop(inner);
         self.wake();

@@ -37,6 +37,8 @@ pub(super) enum Known {
 #[derive(Default)]
 pub(super) struct Journal {
     pub sent: BTreeMap<Name, Known>,
+    /// The process that sent each record.
+    pub processes: BTreeMap<Name, u64>,
     /// By partition.
     pub next: BTreeMap<u32, u32>,
     pub sources: BTreeMap<u32, Followed>,
@@ -101,6 +103,8 @@ impl Application {
             let name = (partition, *next);
             *next += 1;
             journal.sent.insert(name, Known::Tried);
+            let process = journal.tally.processes();
+            journal.processes.insert(name, process);
             name
         };
         let tag = Tag {

@@ -24,6 +24,8 @@ pub(super) struct Plan {
     pub closes: u64,
     /// `forebay.spool.durability=machine`, and machines stop.
     pub machine: bool,
+    /// `forebay.spool.durability=spill`.
+    pub spill: bool,
     /// Mean pause between two records, in milliseconds.
     pub pace: u64,
     /// Longest value, in bytes beside the tag.
@@ -112,7 +114,7 @@ pub(super) fn of_world(rng: &mut SmallRng) -> world::Plan {
 }
 
 pub(super) fn of_lives(rng: &mut SmallRng, _: &world::Plan) -> Plan {
-    Plan {
+    let mut plan = Plan {
         partitions: rng.random_range(1..=3),
         lives: rng.random_range(1..=12),
         life: one_of(rng, &[20, 100, 500, 2_000]),
@@ -124,7 +126,13 @@ pub(super) fn of_lives(rng: &mut SmallRng, _: &world::Plan) -> Plan {
         failing_syncs: rng.random_bool(0.2).then(|| one_of(rng, &[20, 200, 1_000])),
         segments: one_of(rng, &[3, 4, 6, 100, 100]),
         sources: one_of(rng, &[0, 1, 1, 2]),
+        spill: rng.random_bool(0.2),
+    };
+    plan.spill &= !plan.machine;
+    if plan.spill {
+        plan.sources = 0;
     }
+    plan
 }
 
 /// The configuration of every process.
@@ -160,7 +168,11 @@ pub(super) fn config(rng: &mut SmallRng, plan: &Plan, world: &world::Plan) -> Co
         .set("forebay.spool.dir", "spool")
         .set(
             "forebay.spool.durability",
-            if plan.machine { "machine" } else { "process" },
+            match (plan.machine, plan.spill) {
+                (true, _) => "machine",
+                (_, true) => "spill",
+                _ => "process",
+            },
         );
     let config = match &world.resolves {
         Some(resolves) => resolves.configure(config),

@@ -36,6 +36,13 @@ pub(crate) struct Tally {
     pub broken: [u64; Invariant::COUNT],
 }
 
+impl Tally {
+    /// Processes that have ended.
+    pub fn processes(&self) -> u64 {
+        self.killed + self.stopped + self.closed
+    }
+}
+
 impl AddAssign<&Self> for Tally {
     fn add_assign(&mut self, other: &Self) {
         self.seeds += other.seeds;

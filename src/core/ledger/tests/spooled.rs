@@ -12,7 +12,8 @@ fn spooled() -> Line {
         resolve: Some(Duration::from_secs(60)),
         ..rules()
     });
-    line.ledger.spool(3, 0, Backlog::default(), false);
+    line.ledger
+        .spool(3, 0, Backlog::default(), Spools::Accepted);
     line.ledger.set_floor(END);
     line.adopt(FIRST);
     line
@@ -29,14 +30,14 @@ fn sending() -> Line {
     line
 }
 
-fn record_line(line: &mut Line) -> Stretch {
+pub fn record_line(line: &mut Line) -> Stretch {
     let wanted = line.ledger.wants_line().expect("a line is wanted");
     line.ledger.set_line(wanted);
     wanted
 }
 
 /// Reads back so many records, as the disk has them.
-fn read_back(line: &mut Line, count: u32) -> bool {
+pub fn read_back(line: &mut Line, count: u32) -> bool {
     let (position, most) = line.ledger.wants_back().expect("a backlog");
     assert!(u64::from(count) <= most);
     let memory = line.shelf.buffer(blank(1 << 10));
@@ -140,7 +141,7 @@ fn what_was_spilled_goes_out_in_order_when_it_was_read_back() {
     let sent = line.push(1);
     let lent = line.take();
     let (heard, unheard) = (line.push(2), [3, 4].map(|count| drop(line.push(count))));
-    line.ledger.spill();
+    line.ledger.spill(|_, _| false);
     assert_eq!(line.ledger.backlog(), 9);
     let behind = line.push(5);
     assert_eq!(line.ledger.backlog(), 14, "nothing overtakes it");
@@ -176,7 +177,7 @@ fn what_comes_before_a_doubt_is_not_spilled() {
     let again = line.take();
     line.error(&again, OUT_OF_ORDER);
     // Both are looked for, and sent again if they are not there.
-    line.ledger.spill();
+    line.ledger.spill(|_, _| false);
     assert_eq!(line.ledger.backlog(), 4, "the last one alone");
     line.ledger.adopt_behind(SECOND, Some(MARKER));
     let look = line.ledger.look().expect("two are sought");
@@ -208,7 +209,7 @@ fn what_ends_without_an_outcome_is_kept() {
     let mut line = sending();
     let (sent, _lent) = (line.push(1), line.take());
     let (parked, unsent) = (line.push(1), line.push(1));
-    line.ledger.spill();
+    line.ledger.spill(|_, _| false);
     drop(unsent);
     let behind = line.push(1);
     let effects = line.ledger.abandon(|last| Reason::Closed { last });
@@ -247,7 +248,7 @@ fn what_a_disk_may_have_lost_is_not_told_to_be_kept() {
 fn what_the_journal_is_told_of_is_not_kept() {
     let mut line = sending();
     let (lost, old) = (line.push(1), line.push(1));
-    line.ledger.spill();
+    line.ledger.spill(|_, _| false);
     let effects = line.ledger.lose(1..2);
     assert_eq!(effects.records.len(), 1);
     line.note(effects);
@@ -284,7 +285,7 @@ fn a_dropped_ledger_keeps_its_records() {
 fn a_flush_waits_for_what_is_on_the_disk() {
     let mut line = sending();
     line.push(1);
-    line.ledger.spill();
+    line.ledger.spill(|_, _| false);
     let token: Token = Arc::new(());
     line.ledger.tie(&token, |_| false);
     line.push(1);
@@ -315,7 +316,7 @@ fn resolving() -> Rules {
 fn resuming_with(rules: Rules) -> Line {
     let mut line = Line::with(rules);
     let backlog = Backlog::resumed([(10, 5)].into_iter(), &[]);
-    line.ledger.spool(3, 15, backlog, false);
+    line.ledger.spool(3, 15, backlog, Spools::Accepted);
     let stretch = Stretch {
         identity: FIRST,
         sequence: 4,
@@ -496,7 +497,7 @@ fn what_cannot_be_fenced_is_looked_for_up_to_the_end() {
 #[test]
 fn where_the_machine_may_fail_nothing_is_sent_before_it_is_on_the_disk() {
     let mut line = spooled();
-    line.ledger.spool(3, 0, Backlog::default(), true);
+    line.ledger.spool(3, 0, Backlog::default(), Spools::Synced);
     line.push(2);
     assert_eq!(line.ledger.not_durable(), Some(2));
     record_line(&mut line);
@@ -547,7 +548,7 @@ fn what_is_too_old_on_the_disk_ends_with_its_receipts() {
     let mut line = sending();
     let heard = line.push(2);
     drop((line.push(3), line.push(4)));
-    line.ledger.spill();
+    line.ledger.spill(|_, _| false);
     let token: Token = Arc::new(());
     line.ledger.tie(&token, |_| false);
     let effects = line.ledger.expire_spooled(8, DAY);

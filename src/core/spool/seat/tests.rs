@@ -155,3 +155,86 @@ fn a_chunk_of_a_segment_that_was_given_up_takes_no_more() {
     });
     assert!(append(&mut seat, 1));
 }
+
+#[test]
+fn whole_batches_are_copied_with_gaps_between_them() {
+    let (space, memory) = spool(64 << 10);
+    let mut seat = Seat::new(Arc::clone(&space), 1);
+    let batch = |count| (0..count).flat_map(record).collect::<Vec<_>>();
+    assert!(seat.append_all(70, (&batch(3), 3), (1_000, 1_002)));
+    assert!(seat.append_all(73, (&batch(2), 2), (1_003, 1_004)));
+    // Those between were in memory alone.
+    assert!(seat.append_all(90, (&batch(4), 4), (2_000, 2_003)));
+    drop(seat);
+    let chunks = closed(&space);
+    let places = chunks.iter().map(|used| used.position..used.end());
+    assert_eq!(places.collect::<Vec<_>>(), [70..75, 90..94]);
+    let bytes = memory.bytes();
+    let mut read = Vec::new();
+    for used in &chunks {
+        let mut reader = Reader::new(used.position);
+        let chunk = &bytes[used.offset as usize..];
+        let chunk = ReadChunk::new(chunk, SALT, used.offset.into(), bytes.len() as u64);
+        let chunk = chunk.expect("a chunk");
+        assert_eq!(
+            reader.read(&chunk, used.position..used.end(), &mut read),
+            []
+        );
+        read.extend(reader.finish());
+    }
+    let read = read
+        .iter()
+        .map(|it| (it.position, it.count, it.base_timestamp));
+    assert_eq!(
+        read.collect::<Vec<_>>(),
+        [(70, 3, 1_000), (73, 2, 1_003), (90, 4, 2_000)]
+    );
+}
+
+#[test]
+fn a_batch_that_finds_no_space_is_not_there_at_all() {
+    let (space, _) = spool(4 << 10);
+    let mut seat = Seat::new(Arc::clone(&space), 1);
+    let batch = |count| (0..count).flat_map(record).collect::<Vec<_>>();
+    assert!(seat.append_all(70, (&batch(9), 9), (0, 0)));
+    assert!(!seat.append_all(79, (&batch(60), 60), (0, 0)));
+    assert!(seat.append_all(79, (&batch(1), 1), (0, 0)));
+    drop(seat);
+    let chunks = closed(&space);
+    assert_eq!(chunks.iter().map(|used| used.count).sum::<u32>(), 10);
+}
+
+#[test]
+fn a_batch_of_more_records_than_a_frame_counts_takes_several() {
+    let (space, memory) = spool(2 << 20);
+    let mut seat = Seat::new(Arc::clone(&space), 1);
+    let small = |index: u32| {
+        let record = RecordRef {
+            key: None,
+            value: None,
+            headers: &[],
+            timestamp: 0,
+        };
+        let mut memory = [0; 32];
+        let length = record.encode(&mut memory, 0, 32, index as i32, 0);
+        memory[..length.expect("room")].to_vec()
+    };
+    const COUNT: u32 = 140_000;
+    let batch: Vec<u8> = (0..COUNT).flat_map(small).collect();
+    assert!(seat.append_all(70, (&batch, COUNT), (1_000, 1_000)));
+    drop(seat);
+    let [used] = closed(&space)[..] else {
+        panic!("one chunk");
+    };
+    let bytes = memory.bytes();
+    let chunk = &bytes[used.offset as usize..];
+    let chunk = ReadChunk::new(chunk, SALT, used.offset.into(), bytes.len() as u64);
+    let (mut reader, mut read) = (Reader::new(70), Vec::new());
+    let missing = reader.read(&chunk.expect("a chunk"), 70..used.end(), &mut read);
+    assert_eq!(missing, []);
+    read.extend(reader.finish());
+    let [read] = &read[..] else {
+        panic!("one batch");
+    };
+    assert_eq!((read.count, &read.records), (COUNT, &batch));
+}

@@ -236,10 +236,7 @@ impl Ledger {
                 }
                 Verdict::Absent if covered => self.is_absent(place, &mut effects),
                 Verdict::Absent => {}
-                Verdict::Unknown(why) => {
-                    let why = why.to_string().into();
-                    self.end_doubt(place, |reason| unknown(reason, why), &mut effects);
-                }
+                Verdict::Unknown(why) => self.untold(place, &why.to_string().into(), &mut effects),
             }
         }
         if look.survey.is_some() && (looked.fenced_at.is_some() || looked.hole.is_some()) {
@@ -268,7 +265,9 @@ impl Ledger {
         if self.look().as_ref() != Some(look) {
             return effects;
         }
-        self.give_up_doubts(why, &mut effects);
+        while self.has_doubts() {
+            self.untold(0, why, &mut effects);
+        }
         // Its fence will not be seen.
         if self.doubts.awaited.take().is_some() {
             self.doubts.wants_plain = true;
@@ -289,20 +288,23 @@ impl Ledger {
         for entry in &mut self.entries {
             entry.floor = None;
         }
-        self.give_up_doubts(
-            &"the topic was deleted and created anew".into(),
-            &mut effects,
-        );
+        let why: Arc<str> = "the topic was deleted and created anew".into();
+        while self.has_doubts() {
+            self.end_doubt(0, |reason| unknown(reason, Arc::clone(&why)), &mut effects);
+        }
         // A marker that was asked for is in the former log, or in this one, and before what will be its end.
         self.doubts.awaited = None;
         self.doubts.wants_fresh |= self.identity.is_none() && self.left.is_some();
         effects
     }
 
-    fn give_up_doubts(&mut self, why: &Arc<str>, effects: &mut Effects) {
-        while self.has_doubts() {
-            self.end_doubt(0, |reason| unknown(reason, Arc::clone(why)), effects);
+    /// The log does not tell of a batch. In a spool it is sent again, if that is wanted.
+    fn untold(&mut self, place: usize, why: &Arc<str>, effects: &mut Effects) {
+        if self.is_spooled() && self.rules.resends && self.doubts.list[place].again {
+            effects.resent = Some(Arc::clone(why));
+            return self.is_absent(place, effects);
         }
+        self.end_doubt(place, |reason| unknown(reason, Arc::clone(why)), effects);
     }
 
     /// Whether nothing of this stamp can come behind the fence.

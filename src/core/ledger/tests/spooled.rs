@@ -7,11 +7,8 @@ use crate::core::spool::{Fate, Line as Stretch, Resume, Seen, SentUnder};
 /// Where the log ends before anything is sent.
 const END: i64 = 100;
 
-fn spooled() -> Line {
-    let mut line = Line::with(Rules {
-        resolve: Some(Duration::from_secs(60)),
-        ..rules()
-    });
+fn spooled(rules: Rules) -> Line {
+    let mut line = Line::with(rules);
     line.ledger
         .spool(3, 0, Backlog::default(), Spools::Accepted);
     line.ledger.set_floor(END);
@@ -21,7 +18,11 @@ fn spooled() -> Line {
 
 /// With a line in the journal and one success.
 fn sending() -> Line {
-    let mut line = spooled();
+    sending_with(resolving())
+}
+
+fn sending_with(rules: Rules) -> Line {
+    let mut line = spooled(rules);
     line.push(1);
     record_line(&mut line);
     let first = line.take();
@@ -66,7 +67,7 @@ pub fn read_back(line: &mut Line, count: u32) -> bool {
 
 #[test]
 fn nothing_is_sent_before_the_journal_says_under_which_numbers() {
-    let mut line = spooled();
+    let mut line = spooled(resolving());
     line.push(2);
     line.push(3);
     assert!(line.try_take().is_none());
@@ -445,6 +446,55 @@ fn where_the_log_cannot_tell_it_is_sent_again_or_left_unknown() {
     }
 }
 
+/// Under a running producer, too.
+#[test]
+fn a_batch_of_which_the_log_cannot_tell_is_sent_again_or_left_unknown() {
+    let hole = Absence::Hole { from: 70, to: 79 };
+    for (resends, reads) in [(true, true), (true, false), (false, true), (false, false)] {
+        let mut line = sending_with(Rules {
+            resends,
+            ..resolving()
+        });
+        let sent = line.push(2);
+        let lent = line.take();
+        line.lost(&lent);
+        line.back_off();
+        let again = line.take();
+        line.error(&again, OUT_OF_ORDER);
+        line.ledger.adopt_behind(SECOND, Some(MARKER));
+        let look = line.ledger.look().expect("one is sought");
+        let effects = match reads {
+            true => {
+                let looked = Looked {
+                    verdicts: vec![(look.sought[0].id, Verdict::Unknown(hole))],
+                    fenced_at: Some(END + 1),
+                    surveyed: Vec::new(),
+                    hole: None,
+                };
+                line.ledger.looked(&look, looked)
+            }
+            false => line.ledger.unreadable(&look, &"no READ".into()),
+        };
+        assert_eq!(effects.resent.is_some(), resends);
+        assert_eq!(effects.records.len(), usize::from(!resends));
+        line.note(effects);
+        if !resends {
+            let effects = line.ledger.recorded(1);
+            line.note(effects);
+            assert!(sent.is_unknown());
+            continue;
+        }
+        if line.ledger.wants_identity() {
+            line.ledger.adopt_behind(SECOND, None);
+        }
+        record_line(&mut line);
+        let lent = line.take();
+        assert_eq!(lent.count, 2);
+        line.acked(&lent, END + 2);
+        assert!(sent.is_acked());
+    }
+}
+
 #[test]
 fn a_flush_waits_for_no_more_than_what_a_survey_leaves() {
     let mut line = resuming();
@@ -496,7 +546,7 @@ fn what_cannot_be_fenced_is_looked_for_up_to_the_end() {
 
 #[test]
 fn where_the_machine_may_fail_nothing_is_sent_before_it_is_on_the_disk() {
-    let mut line = spooled();
+    let mut line = spooled(resolving());
     line.ledger.spool(3, 0, Backlog::default(), Spools::Synced);
     line.push(2);
     assert_eq!(line.ledger.not_durable(), Some(2));

@@ -317,6 +317,14 @@ pub(crate) struct SlotTaken {
     pub open_from: u64,
 }
 
+/// These records are sent though they may be in the log. Sent by the partition to the SpoolActor.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Resent {
+    pub slot: u32,
+    pub positions: Vec<Range<u64>>,
+}
+
 /// Nothing in the spool has these positions: their records were in memory. Sent by the partition to the
 /// SpoolActor.
 #[derive(Message)]

@@ -360,7 +360,8 @@ impl PartitionActor {
             lost,
         } = effects;
         self.record(records, lost);
-        self.tell_of_damage(resent.as_deref(), unknown, lost);
+        self.tell_of_damage(resent.as_ref().map(|(why, _)| &**why), unknown, lost);
+        self.tell_resent(resent);
         if let Some(appended) = witness {
             self.bear(appended);
         }

@@ -334,7 +334,7 @@ impl Actor for SpoolActor {
 }
 
 guarded!(
-    SpoolActor: OpenSlot, SlotTaken, PassedOver, WaitForSpace, SpaceChanged, RecordId, RecordLine,
+    SpoolActor: OpenSlot, SlotTaken, PassedOver, Resent, WaitForSpace, SpaceChanged, RecordId, RecordLine,
     RecordOutcomes, ReadBackFrom, WaitForResumed, OpenSource, ProgressOf, Tick, DiskTold, Resync
 );
 

@@ -1,5 +1,6 @@
 //! The partition's part of the spool: its lines and outcomes go into the journal, its backlog is read back.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use super::spool_slot::SpoolSlot;
 use crate::actors::guard::{self, On};
 use crate::actors::messages::{
     Doubted, ExpireBefore, LineRecorded, OutcomesRecorded, PartitionAddr, PassedOver, ReadBackDone,
-    ReadBackFrom, RecordLine, RecordOutcomes, SlotTaken, Spill,
+    ReadBackFrom, RecordLine, RecordOutcomes, Resent, SlotTaken, Spill,
 };
 use crate::actors::now;
 use crate::core::ledger::{ReadBack, Record, Resuming};
@@ -54,6 +55,17 @@ impl PartitionActor {
         }
         if lost > 0 {
             tracing::error!(%partition, lost, "records of the spool are lost: their files are damaged");
+        }
+    }
+
+    /// Whoever hears of these records is to know that they may be there twice.
+    pub(super) fn tell_resent(&self, resent: Option<(Arc<str>, Vec<Range<u64>>)>) {
+        let Some((_, positions)) = resent else { return };
+        if let Some(SpoolSlot { spool, slot, .. }) = &self.spooled {
+            spool.do_send(Resent {
+                slot: *slot,
+                positions,
+            });
         }
     }
 

@@ -12,7 +12,7 @@ use super::aside::aside;
 use super::plan::read_sources;
 use super::resumption::{Untold, named};
 use crate::actors::guard::{self, On};
-use crate::actors::messages::WaitForResumed;
+use crate::actors::messages::{Resent, WaitForResumed};
 use crate::core::ledger::Record;
 use crate::core::record::TopicPartition;
 use crate::core::spool::{Resumed, ResumedOutcome};
@@ -28,6 +28,10 @@ impl SpoolActor {
         if let (true, Some(topic_partition)) =
             (to.is_some_and(Recipient::connected), topic_partition)
         {
+            let may_be_twice = self
+                .resumption
+                .former
+                .may_be_twice(slot, record.positions());
             let Range { start, end } = record.positions();
             let has_sources = !self.journal.state().sources.is_empty();
             let plan = has_sources.then(|| self.plan_bytes(slot, start, end - start, usize::MAX));
@@ -35,7 +39,7 @@ impl SpoolActor {
                 topic_partition,
                 position: start,
                 count: record.count.unsigned_abs(),
-                outcome: ResumedOutcome::of(record.fate, record.why.as_ref()),
+                outcome: ResumedOutcome::of(record.fate, record.why.as_ref(), may_be_twice),
                 sources: Vec::new(),
             };
             self.resumption.untold.push_back(Untold { resumed, plan });
@@ -130,6 +134,14 @@ impl SpoolActor {
                 }
                 to.do_send(resumed);
             }
+        }
+    }
+}
+
+impl On<Resent> for SpoolActor {
+    fn on(&mut self, Resent { slot, positions }: Resent, _: &mut Context<Self>) {
+        for positions in positions {
+            self.resumption.former.resent(slot, positions);
         }
     }
 }

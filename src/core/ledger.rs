@@ -19,6 +19,7 @@ pub use spooled::{Record, Resuming, Spools};
 pub use transaction::Joining;
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -118,8 +119,8 @@ pub struct Effects {
     pub witness: Option<Appended>,
     /// Outcomes that the spool's journal has to have.
     pub records: Vec<Record>,
-    /// Records of a former producer that may be in a part of the log that is gone are sent again, and why.
-    pub resent: Option<Arc<str>>,
+    /// Records that may be in a part of the log that nobody can read are sent again, and why.
+    pub resent: Option<(Arc<str>, Vec<Range<u64>>)>,
     /// So many of them are not, and why it is not known whether they are there.
     pub unknown: Option<(u64, Arc<str>)>,
     /// Records of a former producer that the disk has lost.

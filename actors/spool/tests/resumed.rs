@@ -77,7 +77,10 @@ fn each_batch_of_a_former_producer_is_told_once_in_order() {
             let rejected = ResumedOutcome::Rejected {
                 why: "it is too large".into(),
             };
-            let acked = ResumedOutcome::Acked { offset: Some(70) };
+            let acked = ResumedOutcome::Acked {
+                offset: Some(70),
+                may_be_twice: false,
+            };
             let expected = [
                 (0, 1, acked),
                 (1, 2, ResumedOutcome::Unknown),

@@ -301,7 +301,10 @@ impl Ledger {
     /// The log does not tell of a batch. In a spool it is sent again, if that is wanted.
     fn untold(&mut self, place: usize, why: &Arc<str>, effects: &mut Effects) {
         if self.is_spooled() && self.rules.resends && self.doubts.list[place].again {
-            effects.resent = Some(Arc::clone(why));
+            let entry = &self.doubts.list[place].entry;
+            let positions = entry.position..entry.end();
+            let resent = || (Arc::clone(why), Vec::new());
+            effects.resent.get_or_insert_with(resent).1.push(positions);
             return self.is_absent(place, effects);
         }
         self.end_doubt(place, |reason| unknown(reason, Arc::clone(why)), effects);

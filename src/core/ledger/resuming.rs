@@ -148,7 +148,9 @@ impl Ledger {
             }
         }
         match hole {
-            Some(why) if self.rules.resends => effects.resent = Some(why),
+            Some(why) if self.rules.resends => {
+                effects.resent = Some((why, survey.absent_under_lines()));
+            }
             Some(why) => self.leave_unknown(&survey, &why, effects),
             None => {}
         }

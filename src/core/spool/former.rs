@@ -73,6 +73,9 @@ pub enum ResumedOutcome {
     Acked {
         /// Of the first record.
         offset: Option<i64>,
+        /// They were sent though the log could not tell whether they were there
+        /// (`forebay.spool.in.doubt=resend`).
+        may_be_twice: bool,
     },
     /// They are certainly not in the log, and no producer sends them any more.
     NotWritten,
@@ -88,11 +91,12 @@ pub enum ResumedOutcome {
 
 impl ResumedOutcome {
     /// As the journal has it.
-    pub(crate) fn of(fate: Fate, why: Option<&Arc<str>>) -> Self {
+    pub(crate) fn of(fate: Fate, why: Option<&Arc<str>>, may_be_twice: bool) -> Self {
         match fate {
             // Lower than any offset is what has none.
             Fate::Acked(offset) => Self::Acked {
                 offset: (offset >= 0).then_some(offset),
+                may_be_twice,
             },
             Fate::NotWritten => Self::NotWritten,
             Fate::Unknown => Self::Unknown,
@@ -116,6 +120,8 @@ struct Left {
     unsettled: Vec<Range<u64>>,
     /// What has its outcome since.
     settled: Settled,
+    /// What was sent though it may be in the log.
+    resent: Settled,
 }
 
 impl Former {
@@ -127,6 +133,7 @@ impl Former {
             let left = Left {
                 unsettled: slot.unsettled.clone(),
                 settled: Settled::default(),
+                resent: Settled::default(),
             };
             (slot.slot, left)
         });
@@ -148,6 +155,20 @@ impl Former {
     /// Whether all of them have their outcome.
     pub fn is_over(&self) -> bool {
         self.settled == self.all
+    }
+
+    /// These are sent though they may be in the log.
+    pub fn resent(&mut self, slot: u32, positions: Range<u64>) {
+        if let Some(left) = self.slots.get_mut(&slot) {
+            left.resent.add(positions, 0);
+        }
+    }
+
+    /// Whether any of these was sent though it may be in the log.
+    pub fn may_be_twice(&self, slot: u32, positions: Range<u64>) -> bool {
+        let count = positions.end - positions.start;
+        let resent = self.slots.get(&slot).map(|left| &left.resent);
+        resent.is_some_and(|resent| resent.count_unsettled(positions) < count)
     }
 
     /// These have their outcome. Says whether they are of a former producer, and had none before.
@@ -204,6 +225,16 @@ mod tests {
         assert!(!former.is_over());
         assert!(former.settle(1, 9..10));
         assert!(former.is_over());
+    }
+
+    #[test]
+    fn what_was_sent_in_doubt_is_told_so() {
+        let mut former = Former::new(&[resume(1, &[3..9])]);
+        former.resent(1, 4..6);
+        former.resent(2, 0..9);
+        let told = [3..4, 3..5, 5..9, 6..9].map(|it| former.may_be_twice(1, it));
+        assert_eq!(told, [false, true, true, false]);
+        assert!(!former.may_be_twice(2, 0..9), "nothing was left there");
     }
 
     #[test]

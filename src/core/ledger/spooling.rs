@@ -82,6 +82,9 @@ impl Ledger {
                 spooled.backlog.push_front(entry.position, entry.batch);
             }
         }
+        if !spooled.spills() {
+            return passed;
+        }
         let Spooled {
             backlog,
             line,
@@ -107,7 +110,7 @@ impl Ledger {
 
     /// Takes what waits in the backlog and is in memory, once it is its turn.
     pub fn take_held(&mut self) {
-        if self.waits_for_doubts() || self.surveys() {
+        if !self.is_spooled() || self.waits_for_doubts() || self.surveys() {
             return;
         }
         while let Some(spooled) = &mut self.spooled

@@ -326,8 +326,8 @@ impl Actor for SpoolActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        self.free(self.catalog.free(), ctx);
         self.index_found(ctx);
+        self.free(self.catalog.free(), ctx);
         self.look_for_old(ctx);
         self.look(ctx);
     }

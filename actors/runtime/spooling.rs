@@ -8,12 +8,12 @@ use uuid::Uuid;
 
 use super::RuntimeActor;
 use crate::actors::guard::{self, On};
-use crate::actors::messages::{OpenSlot, Spill, WaitForResumed};
+use crate::actors::messages::{Spill, SpoolPlace, WaitForResumed};
+use crate::actors::now;
 use crate::actors::partition::SpoolSlot;
 use crate::core::cluster::{Leader, TopicView};
 use crate::core::ledger::{Backlog, Ledger};
 use crate::core::record::TopicPartition;
-use crate::core::spool::Seat;
 use crate::core::stage::Stage;
 
 /// How often what waits is looked at while memory is used up.
@@ -23,44 +23,60 @@ const SPILL: Duration = Duration::from_millis(250);
 const ASK_AGAIN: Duration = Duration::from_secs(5);
 
 impl RuntimeActor {
-    /// Has the partition's records in the spool, if they are to be there.
+    /// Has the partition's records in the spool, if they are to be there. `id`: of the topic, if the
+    /// partition is in it.
     pub(super) fn seat(
         &mut self,
         topic_partition: &TopicPartition,
-        topic_id: Uuid,
+        id: Option<Uuid>,
         stage: &Stage,
         ledger: &mut Ledger,
     ) -> Option<SpoolSlot> {
         let spooling = self.spooling.as_mut()?;
         let TopicPartition { topic, partition } = topic_partition;
-        let slots = &mut spooling.slots;
         let is_asked_for = spooling.topics.is_empty() || spooling.topics.contains(&**topic);
         // What is left goes before what comes, so that has to wait in the spool, too.
-        if !is_asked_for && !slots.are_left(topic, *partition) {
+        if !is_asked_for && !spooling.slots.are_left(topic, *partition) {
             return None;
         }
-        let (slot, is_new) = slots.of(topic, topic_id, *partition);
-        if is_new {
-            spooling.spool.do_send(OpenSlot {
-                slot,
-                topic_partition: topic_partition.clone(),
-                topic_id,
-            });
-        }
-        let resume = slots.resumed.remove(&slot);
+        let place = spooling.place(topic, id, *partition);
+        let (resume, left) = spooling.slots.take_left(topic, *partition);
         let unsettled = resume.iter().flat_map(|resume| &resume.unsettled);
         let unsettled = unsettled.map(|part| (part.start, part.end - part.start));
         let backlog = Backlog::resumed(unsettled, &[]);
-        let seat = Seat::new(Arc::clone(&spooling.space), slot);
         let written = spooling.written.clone();
-        ledger.spool(*partition, seat.next_position(), backlog, written.is_some());
-        stage.set_seat(seat);
-        Some(SpoolSlot::new(
+        let is_synced = written.is_some();
+        let space = Arc::clone(&spooling.space);
+        let slot = SpoolSlot::new(
             spooling.spool.clone(),
-            slot,
+            space,
+            place,
             written,
-            resume,
-        ))
+            (resume, left),
+        );
+        let seat = slot.seat();
+        ledger.spool(*partition, seat.next_position(), backlog, is_synced);
+        stage.set_seat(seat);
+        Some(slot)
+    }
+
+    /// What a partition is told of its place in the spool, if it is there: of the one for the topic with this
+    /// id, if the partition is in it. `Err`: the view is old, and names a topic that is gone.
+    pub(super) fn spool_place(
+        &mut self,
+        topic: &Arc<str>,
+        id: Uuid,
+        (partition, is_in_it): (usize, bool),
+    ) -> Result<Option<SpoolPlace>, SpoolPlace> {
+        let Some(spooling) = &mut self.spooling else {
+            return Ok(None);
+        };
+        let partition = partition as i32;
+        let place = spooling.place(topic, is_in_it.then_some(id), partition);
+        match spooling.slots.is_old_news(topic, id, (partition, now())) {
+            true => Err(place),
+            false => Ok(Some(place)),
+        }
     }
 
     /// Routes the topics that the spool remembers, so that records are accepted though no broker is there. To
@@ -69,7 +85,7 @@ impl RuntimeActor {
         let Some(spooling) = &self.spooling else {
             return;
         };
-        for ((name, id), partitions) in spooling.slots.topics() {
+        for (name, (id, partitions)) in spooling.slots.topics() {
             let leader = Leader {
                 node: None,
                 epoch: -1,

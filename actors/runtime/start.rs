@@ -210,7 +210,7 @@ fn start_spool(
         space,
         written: written.clone(),
         topics: config.spool_topics.iter().cloned().collect(),
-        slots: Slots::new(resumed),
+        slots: Slots::new(resumed, now()),
         spilling: false,
     };
     let fenced = FencedSpool {

@@ -7,7 +7,7 @@ use crate::core::spool::{Fate, Line as Stretch, Resume, Seen, SentUnder};
 /// Where the log ends before anything is sent.
 const END: i64 = 100;
 
-fn spooled() -> Line {
+pub(super) fn spooled() -> Line {
     let mut line = Line::with(Rules {
         resolve: Some(Duration::from_secs(60)),
         ..rules()
@@ -19,7 +19,7 @@ fn spooled() -> Line {
 }
 
 /// With a line in the journal and one success.
-fn sending() -> Line {
+pub(super) fn sending() -> Line {
     let mut line = spooled();
     line.push(1);
     record_line(&mut line);
@@ -29,7 +29,7 @@ fn sending() -> Line {
     line
 }
 
-fn record_line(line: &mut Line) -> Stretch {
+pub(super) fn record_line(line: &mut Line) -> Stretch {
     let wanted = line.ledger.wants_line().expect("a line is wanted");
     line.ledger.set_line(wanted);
     wanted

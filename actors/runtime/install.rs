@@ -218,7 +218,7 @@ impl RuntimeActor {
 }
 
 impl On<InstallMetadata> for RuntimeActor {
-    fn on(&mut self, install: InstallMetadata, _: &mut Context<Self>) {
+    fn on(&mut self, install: InstallMetadata, ctx: &mut Context<Self>) {
         let InstallMetadata {
             nodes,
             topics,
@@ -231,6 +231,7 @@ impl On<InstallMetadata> for RuntimeActor {
         for view in &topics {
             self.install_topic(view);
         }
+        self.ask_for_ids(ctx);
         self.unroute(gone);
         self.close_unrouted();
         self.release_senders(&nodes.by_id);

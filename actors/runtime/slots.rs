@@ -23,6 +23,10 @@ pub(crate) struct Spooling {
     /// Set where a record is accepted when it is on the disk.
     pub written: Option<Arc<Written>>,
     pub slots: Slots,
+    /// An id was told that is taken for old news.
+    pub doubts_id: bool,
+    /// Brokers are asked again when it would be believed.
+    pub asks_again: bool,
     /// Memory is used up, and what waits is looked at.
     pub spilling: bool,
 }
@@ -67,9 +71,9 @@ pub(crate) struct Known {
     since: Instant,
 }
 
-/// For so long an id that was left is taken for that of a broker that has not heard of the present topic. Behind
-/// that it is believed: the other one may have been old news, which nobody can tell by an id.
-const OLD_NEWS: Duration = Duration::from_secs(10);
+/// For so long an id that was left is taken for that of a broker that has not heard of the present topic.
+/// Then it is believed: the other one may have been old news, which nobody can tell by an id.
+pub(super) const OLD_NEWS: Duration = Duration::from_secs(10);
 
 impl Known {
     fn is_old_news(&self, id: Uuid, now: Instant) -> bool {

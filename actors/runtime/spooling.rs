@@ -7,8 +7,9 @@ use actix::prelude::*;
 use uuid::Uuid;
 
 use super::RuntimeActor;
+use super::slots::OLD_NEWS;
 use crate::actors::guard::{self, On};
-use crate::actors::messages::{Spill, SpoolPlace, WaitForResumed};
+use crate::actors::messages::{RefreshMetadata, Spill, SpoolPlace, WaitForResumed};
 use crate::actors::now;
 use crate::actors::partition::SpoolSlot;
 use crate::core::cluster::{Leader, TopicView};
@@ -74,8 +75,28 @@ impl RuntimeActor {
         let partition = partition as i32;
         let place = spooling.place(topic, is_in_it.then_some(id), partition);
         match spooling.slots.is_old_news(topic, id, (partition, now())) {
-            true => Err(place),
+            true => {
+                spooling.doubts_id = true;
+                Err(place)
+            }
             false => Ok(Some(place)),
+        }
+    }
+
+    /// Has brokers asked again for topics of which the last id was taken for old news, when it would be
+    /// believed.
+    pub(super) fn ask_for_ids(&mut self, ctx: &mut Context<Self>) {
+        let Some(spooling) = &mut self.spooling else {
+            return;
+        };
+        if std::mem::take(&mut spooling.doubts_id) && !spooling.asks_again {
+            spooling.asks_again = true;
+            guard::later(ctx, OLD_NEWS, |actor: &mut Self, _| {
+                if let Some(spooling) = &mut actor.spooling {
+                    spooling.asks_again = false;
+                }
+                actor.services.metadata.do_send(RefreshMetadata);
+            });
         }
     }
 

@@ -211,6 +211,8 @@ fn start_spool(
         written: written.clone(),
         topics: config.spool_topics.iter().cloned().collect(),
         slots: Slots::new(resumed, now()),
+        doubts_id: false,
+        asks_again: false,
         spilling: false,
     };
     let fenced = FencedSpool {

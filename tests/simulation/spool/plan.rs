@@ -117,6 +117,8 @@ pub(super) fn recreates(seed: u64, world: &mut world::Plan) {
     let mut rng = rng(seed ^ 0x5eed_0f70_71c5);
     if rng.random_bool(0.3) {
         world.weights[Fault::Delete as usize] = rng.random_range(1..=4);
+        // A partition that nonsense tells of, and that the topic has not any more, would wait for ever.
+        world.weights[Fault::MetadataHostile as usize] = 0;
     }
 }
 

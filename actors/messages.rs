@@ -201,6 +201,25 @@ pub(crate) struct SetLeader {
     pub topic_id: Uuid,
     /// `None` while the partition has no leader.
     pub leader: Option<LeaderLink>,
+    /// Its place in the spool, if its records are there.
+    pub place: Option<SpoolPlace>,
+}
+
+/// The place of a topic partition in the spool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SpoolPlace {
+    pub slot: u32,
+    /// No record of the slot has a position before it.
+    pub from: u64,
+    /// Of the topic that the slot is of. A topic that is created anew has another one, and another slot.
+    pub topic_id: Uuid,
+}
+
+impl SpoolPlace {
+    /// Whether a topic with this id is another one. Old brokers give none.
+    pub fn is_of_another(&self, topic_id: Uuid) -> bool {
+        !topic_id.is_nil() && !self.topic_id.is_nil() && topic_id != self.topic_id
+    }
 }
 
 /// A leader, and the sender that sends to it.
@@ -302,9 +321,8 @@ pub(crate) struct Taken(pub Arc<str>);
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct OpenSlot {
-    pub slot: u32,
+    pub place: SpoolPlace,
     pub topic_partition: TopicPartition,
-    pub topic_id: Uuid,
 }
 
 /// A partition has its slot of the spool. Sent by the partition to the SpoolActor.

@@ -35,6 +35,7 @@ use crate::core::ledger::{Effects, Ledger, Readiness, Report};
 use crate::core::lookup::{Log, Wish};
 use crate::core::outcome::Reason;
 use crate::core::record::TopicPartition;
+use crate::core::spool::Seat;
 use crate::core::stage::Stage;
 use crate::core::supervision::Component;
 use crate::core::transaction::Scope;
@@ -169,6 +170,17 @@ impl PartitionActor {
         let (stage, full) = (&self.shared.stage, &mut self.full);
         let (open, stays_since) = stage.collect(leaves, full);
         self.open_since = stays_since;
+        self.push_collected(open);
+    }
+
+    /// Moves all that came before the stage has this seat to the ledger.
+    fn collect_before(&mut self, seat: Option<Seat>) {
+        self.shared.stage.move_to(seat, &mut self.full);
+        self.open_since = None;
+        self.push_collected(None);
+    }
+
+    fn push_collected(&mut self, open: Option<OpenBatch>) {
         let mut ledger = self.shared.ledger.borrow_mut();
         ledger.wall_clock(wall_clock::millis());
         let mut keep = |batch: OpenBatch| {
@@ -198,6 +210,7 @@ impl PartitionActor {
     fn act(&mut self, now: Instant, ctx: &mut Context<Self>) {
         self.expire(now);
         self.give_up_failed();
+        self.end_gone();
         {
             let mut ledger = self.ledger();
             ledger.leave_fenced();

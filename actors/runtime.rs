@@ -51,6 +51,8 @@ struct PartitionEntry {
     route: PartitionRoute,
     /// The leader that the partition was told last.
     told: Option<SetLeader>,
+    /// Its records are in the spool.
+    spooled: bool,
     /// Its topic has left the routes, and the stage was closed for that. One that was closed before,
     /// because the partition failed or was retired, stays closed if the topic comes back.
     asleep: bool,

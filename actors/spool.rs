@@ -326,8 +326,8 @@ impl Actor for SpoolActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        self.free(self.catalog.free(), ctx);
         self.index_found(ctx);
+        self.free(self.catalog.free(), ctx);
         self.look_for_old(ctx);
         self.look(ctx);
     }
@@ -384,17 +384,30 @@ impl On<Resync> for SpoolActor {
 impl On<OpenSlot> for SpoolActor {
     fn on(&mut self, message: OpenSlot, _: &mut Context<Self>) {
         let OpenSlot {
-            slot,
+            place,
             topic_partition,
-            topic_id,
         } = message;
+        let SpoolPlace {
+            slot,
+            from,
+            topic_id,
+        } = place;
+        // First: without it those before would be missing.
+        if from > 0 {
+            self.write(&Entry::Past {
+                slot,
+                from: 0,
+                to: from,
+                floor: 0,
+            });
+        }
         self.write(&Entry::Slot {
             slot,
             topic_id: topic_id.into_bytes(),
             partition: topic_partition.partition,
             topic: Arc::clone(&topic_partition.topic),
         });
-        self.space.register(slot);
+        self.space.register_from(slot, from);
     }
 }
 

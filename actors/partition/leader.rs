@@ -104,8 +104,16 @@ impl On<QueueState> for PartitionActor {
 }
 
 impl On<SetLeader> for PartitionActor {
-    fn on(&mut self, SetLeader { topic_id, leader }: SetLeader, ctx: &mut Context<Self>) {
+    fn on(&mut self, message: SetLeader, ctx: &mut Context<Self>) {
+        let SetLeader {
+            topic_id,
+            leader,
+            place,
+        } = message;
         self.leader_told = true;
+        if let Some(place) = place {
+            self.follow_topic(topic_id, place);
+        }
         if leader != self.leader || topic_id != self.topic_id {
             self.ledger().leader_changed();
             if !self.topic_id.is_nil() && topic_id != self.topic_id {

@@ -1,21 +1,21 @@
 //! The partition's part of the spool: its lines and outcomes go into the journal, its backlog is read back.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
+use uuid::Uuid;
 
 use super::PartitionActor;
-use super::spool_slot::SpoolSlot;
 use crate::actors::guard::{self, On};
 use crate::actors::messages::{
-    Doubted, ExpireBefore, LineRecorded, OutcomesRecorded, PartitionAddr, PassedOver, ReadBackDone,
-    ReadBackFrom, RecordLine, RecordOutcomes, Resent, SlotTaken, Spill,
+    Doubted, ExpireBefore, LineRecorded, OutcomesRecorded, PassedOver, ReadBackDone, ReadBackFrom,
+    RecordLine, RecordOutcomes, Resent, SlotTaken, Spill, SpoolPlace,
 };
 use crate::actors::now;
 use crate::core::ledger::{ReadBack, Record, Resuming};
-use crate::core::spool::Seat;
 use crate::intake::wall_clock;
 
 /// Memory being used up, what has waited for so long is on the disk alone.
@@ -24,7 +24,12 @@ const SPILLS_AFTER: Duration = Duration::from_secs(1);
 impl PartitionActor {
     /// Begins with what a former producer left.
     pub(super) fn resume(&mut self, ctx: &Context<Self>) {
-        self.tell_of_slot(self.me(ctx));
+        self.tell_of_slots(&self.me(ctx));
+        let left = self.spooled.as_mut().map(|it| std::mem::take(&mut it.left));
+        for resume in left.into_iter().flatten() {
+            let effects = self.ledger().leave_former(&resume);
+            self.apply(effects);
+        }
         let Some(resume) = self.spooled.as_mut().and_then(|it| it.resume.take()) else {
             return;
         };
@@ -61,24 +66,72 @@ impl PartitionActor {
     /// Whoever hears of these records is to know that they may be there twice.
     pub(super) fn tell_resent(&self, resent: Option<(Arc<str>, Vec<Range<u64>>)>) {
         let Some((_, positions)) = resent else { return };
-        if let Some(SpoolSlot { spool, slot, .. }) = &self.spooled {
-            spool.do_send(Resent {
-                slot: *slot,
-                positions,
-            });
-        }
+        let (Some(spooled), Some(first)) = (&self.spooled, positions.first()) else {
+            return;
+        };
+        spooled.spool.do_send(Resent {
+            slot: spooled.slot_of(first.start),
+            positions,
+        });
     }
 
     /// Has the journal have these outcomes.
     pub(super) fn record(&self, records: Vec<Record>, lost: u64) {
-        if let (Some(spooled), Some(me), false) = (&self.spooled, self.me.get(), records.is_empty())
-        {
+        let (Some(spooled), Some(me)) = (&self.spooled, self.me.get()) else {
+            return;
+        };
+        let (mut by_slot, mut lost) = (BTreeMap::new(), lost);
+        for record in records {
+            let slot = spooled.slot_of(record.position);
+            by_slot.entry(slot).or_insert_with(Vec::new).push(record);
+        }
+        for (slot, records) in by_slot {
             spooled.spool.do_send(RecordOutcomes {
-                slot: spooled.slot,
+                slot,
                 records,
-                lost,
+                lost: std::mem::take(&mut lost),
                 who: Arc::clone(me) as _,
             });
+        }
+    }
+
+    /// Follows the topic in the spool. One that was created anew has another slot, and what is here does not
+    /// go to it.
+    pub(super) fn follow_topic(&mut self, topic_id: Uuid, place: SpoolPlace) {
+        let Some(spooled) = &mut self.spooled else {
+            return;
+        };
+        if spooled.place.slot != place.slot {
+            spooled.move_to(place);
+            let seat = spooled.new_seat();
+            let seat = match &mut spooled.seat {
+                // The stage copies nothing.
+                Some(own) => {
+                    *own = seat;
+                    None
+                }
+                None => Some(seat),
+            };
+            self.collect_before(seat);
+            let effects = self.stop_looking(|ledger| ledger.topic_recreated(Some(place.from)));
+            self.apply(effects);
+        }
+        if let Some(spooled) = &mut self.spooled {
+            spooled.place = place;
+            spooled.gone = place.is_of_another(topic_id);
+        }
+        self.end_gone();
+    }
+
+    /// Ends what comes for a topic that is gone, and is not in the one that was created anew.
+    pub(super) fn end_gone(&mut self) {
+        if !self.spooled.as_ref().is_some_and(|spooled| spooled.gone) {
+            return;
+        }
+        self.collect(|_| true);
+        if self.ledger().is_any_open() {
+            let effects = self.stop_looking(|ledger| ledger.topic_recreated(None));
+            self.apply(effects);
         }
     }
 
@@ -101,7 +154,7 @@ impl PartitionActor {
             spooled.asked_line = line;
             if let Some(line) = line {
                 spooled.spool.do_send(RecordLine {
-                    slot: spooled.slot,
+                    slot: spooled.place.slot,
                     line,
                     who: Arc::clone(&me) as _,
                 });
@@ -112,7 +165,7 @@ impl PartitionActor {
         {
             spooled.reading = Some(position);
             spooled.spool.do_send(ReadBackFrom {
-                slot: spooled.slot,
+                slot: spooled.place.slot,
                 position,
                 records,
                 who: me as _,
@@ -141,18 +194,12 @@ impl PartitionActor {
         }
     }
 
-    fn seat(&mut self) -> Option<&mut Seat> {
-        self.spooled.as_mut()?.seat.as_mut()
-    }
-
     /// What waits is on the disk alone from now on.
     fn spill(&mut self) {
-        let Some(SpoolSlot {
-            spool, slot, seat, ..
-        }) = &mut self.spooled
-        else {
+        let Some(spooled) = &mut self.spooled else {
             return;
         };
+        let seat = &mut spooled.seat;
         let passed = self.shared.ledger.borrow_mut().spill(|position, batch| {
             let (Some(seat), Some(records)) = (seat.as_mut(), batch.plain()) else {
                 return false;
@@ -165,28 +212,37 @@ impl PartitionActor {
             )
         });
         for positions in passed {
-            spool.do_send(PassedOver {
-                slot: *slot,
+            spooled.spool.do_send(PassedOver {
+                slot: spooled.place.slot,
                 positions,
             });
         }
     }
 
-    /// Has the SpoolActor know who has the slot, and how far it is settled.
-    fn tell_of_slot(&self, who: PartitionAddr) {
-        if let Some(SpoolSlot { spool, slot, .. }) = &self.spooled {
-            spool.do_send(SlotTaken {
-                slot: *slot,
-                who,
-                open_from: self.ledger().open_from(),
+    /// Has the SpoolActor know who has the slots, and how far each is settled.
+    fn tell_of_slots(&self, who: &Arc<Addr<Self>>) {
+        let Some(spooled) = &self.spooled else {
+            return;
+        };
+        let ledger = self.ledger();
+        let mut from = 0;
+        // What is left of former topics is told of when it has its outcome.
+        let former = spooled.former.iter().filter(|_| spooled.left.is_empty());
+        let ends = former.map(|(slot, end)| (*slot, *end));
+        for (slot, end) in ends.chain([(spooled.place.slot, u64::MAX)]) {
+            spooled.spool.do_send(SlotTaken {
+                slot,
+                who: Arc::clone(who) as _,
+                open_from: ledger.open_from(from).min(end),
             });
+            from = end;
         }
     }
 
     /// What was asked for may have been lost.
     pub(super) fn forget_asked(&mut self) {
         if let Some(me) = self.me.get() {
-            self.tell_of_slot(Arc::clone(me) as _);
+            self.tell_of_slots(me);
         }
         if let Some(spooled) = &mut self.spooled {
             spooled.asked_line = None;
@@ -255,7 +311,9 @@ impl On<ExpireBefore> for PartitionActor {
         } = message;
         if leave {
             self.shared.stage.leave_chunk();
-            if let Some(seat) = self.seat() {
+            if let Some(spooled) = &mut self.spooled
+                && let Some(seat) = &mut spooled.seat
+            {
                 seat.leave();
             }
         }

@@ -78,7 +78,7 @@ impl RuntimeActor {
     /// Starts a partition's actor.
     fn start_partition(
         &mut self,
-        (topic, id): (&Arc<str>, Uuid),
+        (topic, id): (&Arc<str>, Option<Uuid>),
         partition: i32,
         meters: &Rc<TopicMeters>,
     ) -> PartitionEntry {
@@ -86,7 +86,8 @@ impl RuntimeActor {
         let stage = Arc::new(Stage::new(partition, self.config.batch_size, plain));
         let mut ledger = Ledger::new(Rc::clone(&self.services.rules));
         let topic_partition = TopicPartition::new(Arc::clone(topic), partition);
-        let spooled = self.seat(&topic_partition, id, &stage, &mut ledger);
+        let slot = self.seat(&topic_partition, id, &stage, &mut ledger);
+        let spooled = slot.is_some();
         let ledger = RefCell::new(ledger);
         let gauge = Arc::new(Gauge::new(self.started));
         let shared = Shared {
@@ -100,7 +101,7 @@ impl RuntimeActor {
             Rc::clone(&self.services),
             Rc::clone(meters),
             Arc::clone(&self.intake),
-            spooled,
+            slot,
             self.watch.guard(Component::Partition(topic_partition)),
         )
         .start();
@@ -110,6 +111,7 @@ impl RuntimeActor {
             addr,
             route: PartitionRoute { stage, gauge },
             told: None,
+            spooled,
             asleep: false,
             addressed: false,
         }
@@ -118,14 +120,23 @@ impl RuntimeActor {
     /// Starts the partitions of a topic that are new, and tells all of them their leaders.
     pub(super) fn install_topic(&mut self, view: &TopicView) {
         let mut entries = self.partitions.remove(&view.name).unwrap_or_default();
-        if entries.len() < view.leaders.len() {
+        // Records may be left of partitions that the topic has not, since it was created anew.
+        let slots = self.spooling.as_ref().map(|spooling| &spooling.slots);
+        let left = slots.map_or(0, |slots| slots.count_left(&view.name));
+        let count = view.leaders.len().max(left);
+        if entries.len() < count {
             let meters = Rc::new(TopicMeters::new(&self.client_id, &view.name));
-            for partition in entries.len()..view.leaders.len() {
-                let topic = (&view.name, view.id);
+            for partition in entries.len()..count {
+                let is_in_it = partition < view.leaders.len();
+                let topic = (&view.name, is_in_it.then_some(view.id));
                 entries.push(self.start_partition(topic, partition as i32, &meters));
             }
         }
         for (at, entry) in entries.iter_mut().enumerate() {
+            let place = match entry.spooled {
+                true => self.spool_place(&view.name, view.id, (at, at < view.leaders.len())),
+                false => Ok(None),
+            };
             let leader = view.leaders.get(at).and_then(|leader| {
                 let node = leader.node?;
                 let sender = self.senders.get(&node)?;
@@ -138,8 +149,18 @@ impl RuntimeActor {
                     ready_queue: Arc::clone(&sender.ready_queue),
                 })
             });
-            let topic_id = view.id;
-            let told = SetLeader { topic_id, leader };
+            let told = match place {
+                Ok(place) => SetLeader {
+                    topic_id: view.id,
+                    leader,
+                    place,
+                },
+                Err(place) => SetLeader {
+                    topic_id: place.topic_id,
+                    leader: None,
+                    place: Some(place),
+                },
+            };
             if entry.told.as_ref() != Some(&told) {
                 entry.told = Some(told.clone());
                 entry.addr.do_send(told);
@@ -197,7 +218,7 @@ impl RuntimeActor {
 }
 
 impl On<InstallMetadata> for RuntimeActor {
-    fn on(&mut self, install: InstallMetadata, _: &mut Context<Self>) {
+    fn on(&mut self, install: InstallMetadata, ctx: &mut Context<Self>) {
         let InstallMetadata {
             nodes,
             topics,
@@ -210,6 +231,7 @@ impl On<InstallMetadata> for RuntimeActor {
         for view in &topics {
             self.install_topic(view);
         }
+        self.ask_for_ids(ctx);
         self.unroute(gone);
         self.close_unrouted();
         self.release_senders(&nodes.by_id);

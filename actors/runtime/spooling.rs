@@ -7,13 +7,14 @@ use actix::prelude::*;
 use uuid::Uuid;
 
 use super::RuntimeActor;
+use super::slots::OLD_NEWS;
 use crate::actors::guard::{self, On};
-use crate::actors::messages::{OpenSlot, Spill, WaitForResumed};
+use crate::actors::messages::{RefreshMetadata, Spill, SpoolPlace, WaitForResumed};
+use crate::actors::now;
 use crate::actors::partition::SpoolSlot;
 use crate::core::cluster::{Leader, TopicView};
 use crate::core::ledger::{Backlog, Ledger, Spools};
 use crate::core::record::TopicPartition;
-use crate::core::spool::Seat;
 use crate::core::stage::Stage;
 
 /// How often what waits is looked at while memory is used up.
@@ -23,51 +24,82 @@ const SPILL: Duration = Duration::from_millis(250);
 const ASK_AGAIN: Duration = Duration::from_secs(5);
 
 impl RuntimeActor {
-    /// Has the partition's records in the spool, if they are to be there.
+    /// Has the partition's records in the spool, if they are to be there. `id`: of the topic, if the
+    /// partition is in it.
     pub(super) fn seat(
         &mut self,
         topic_partition: &TopicPartition,
-        topic_id: Uuid,
+        id: Option<Uuid>,
         stage: &Stage,
         ledger: &mut Ledger,
     ) -> Option<SpoolSlot> {
         let spooling = self.spooling.as_mut()?;
         let TopicPartition { topic, partition } = topic_partition;
-        let slots = &mut spooling.slots;
         let is_asked_for = spooling.topics.is_empty() || spooling.topics.contains(&**topic);
         // What is left goes before what comes, so that has to wait in the spool, too.
-        if !is_asked_for && !slots.are_left(topic, *partition) {
+        if !is_asked_for && !spooling.slots.are_left(topic, *partition) {
             return None;
         }
-        let (slot, is_new) = slots.of(topic, topic_id, *partition);
-        if is_new {
-            spooling.spool.do_send(OpenSlot {
-                slot,
-                topic_partition: topic_partition.clone(),
-                topic_id,
-            });
-        }
-        let resume = slots.resumed.remove(&slot);
+        let place = spooling.place(topic, id, *partition);
+        let (resume, left) = spooling.slots.take_left(topic, *partition);
         let unsettled = resume.iter().flat_map(|resume| &resume.unsettled);
         let unsettled = unsettled.map(|part| (part.start, part.end - part.start));
         let backlog = Backlog::resumed(unsettled, &[]);
-        let seat = Seat::new(Arc::clone(&spooling.space), slot);
         let (written, spools) = (spooling.written.clone(), spooling.spools);
-        ledger.spool(*partition, seat.next_position(), backlog, spools);
-        let seat = match spools {
-            Spools::Spilled(_) => Some(seat),
-            Spools::Accepted | Spools::Synced => {
-                stage.set_seat(seat);
-                None
-            }
-        };
-        Some(SpoolSlot::new(
+        let space = Arc::clone(&spooling.space);
+        let mut slot = SpoolSlot::new(
             spooling.spool.clone(),
-            slot,
-            seat,
+            space,
+            place,
             written,
-            resume,
-        ))
+            (resume, left),
+        );
+        let seat = slot.new_seat();
+        ledger.spool(*partition, seat.next_position(), backlog, spools);
+        match spools {
+            Spools::Spilled(_) => slot.seat = Some(seat),
+            Spools::Accepted | Spools::Synced => stage.set_seat(seat),
+        }
+        Some(slot)
+    }
+
+    /// What a partition is told of its place in the spool, if it is there: of the one for the topic with this
+    /// id, if the partition is in it. `Err`: the view is old, and names a topic that is gone.
+    pub(super) fn spool_place(
+        &mut self,
+        topic: &Arc<str>,
+        id: Uuid,
+        (partition, is_in_it): (usize, bool),
+    ) -> Result<Option<SpoolPlace>, SpoolPlace> {
+        let Some(spooling) = &mut self.spooling else {
+            return Ok(None);
+        };
+        let partition = partition as i32;
+        let place = spooling.place(topic, is_in_it.then_some(id), partition);
+        match spooling.slots.is_old_news(topic, id, (partition, now())) {
+            true => {
+                spooling.doubts_id = true;
+                Err(place)
+            }
+            false => Ok(Some(place)),
+        }
+    }
+
+    /// Has brokers asked again for topics of which the last id was taken for old news, when it would be
+    /// believed.
+    pub(super) fn ask_for_ids(&mut self, ctx: &mut Context<Self>) {
+        let Some(spooling) = &mut self.spooling else {
+            return;
+        };
+        if std::mem::take(&mut spooling.doubts_id) && !spooling.asks_again {
+            spooling.asks_again = true;
+            guard::later(ctx, OLD_NEWS, |actor: &mut Self, _| {
+                if let Some(spooling) = &mut actor.spooling {
+                    spooling.asks_again = false;
+                }
+                actor.services.metadata.do_send(RefreshMetadata);
+            });
+        }
     }
 
     /// Routes the topics that the spool remembers, so that records are accepted though no broker is there. To
@@ -76,7 +108,7 @@ impl RuntimeActor {
         let Some(spooling) = &self.spooling else {
             return;
         };
-        for ((name, id), partitions) in spooling.slots.topics() {
+        for (name, (id, partitions)) in spooling.slots.topics() {
             let leader = Leader {
                 node: None,
                 epoch: -1,

@@ -216,7 +216,9 @@ fn start_spool(
         written: written.clone(),
         spools,
         topics: config.spool_topics.iter().cloned().collect(),
-        slots: Slots::new(resumed),
+        slots: Slots::new(resumed, now()),
+        doubts_id: false,
+        asks_again: false,
         spilling: false,
     };
     let fenced = FencedSpool {

@@ -188,32 +188,59 @@ impl SpoolActor {
     }
 
     /// Gives segments back that nobody needs, once the disk has what says so.
+    ///
+    /// The journal hears of positions of sources only when the disk has the records, too. Another segment may
+    /// hold them, and a machine that stops could lose that one, and keep the journal.
     pub(super) fn free(&mut self, segments: Vec<u64>, ctx: &mut Context<Self>) {
         if segments.is_empty() {
             return;
         }
         self.note_acked();
+        self.when_synced(ctx, move |actor, ctx| actor.free_synced(segments, ctx));
+    }
+
+    fn free_synced(&mut self, segments: Vec<u64>, ctx: &mut Context<Self>) {
+        let mut told = false;
         for number in &segments {
-            let segment = self.segments.get(number).into_iter();
-            let accepted = highest(segment.flat_map(|it| it.accepted.iter().copied()));
-            for (source, position) in accepted {
+            let Some(segment) = self.segments.get(number) else {
+                continue;
+            };
+            let accepted = sources(highest(segment.accepted.iter().copied()));
+            for Source { source, position } in self.known_of(*number, accepted) {
+                told = true;
                 self.write(&Entry::Accepted { source, position });
             }
         }
-        self.when_synced(ctx, move |actor, ctx| {
-            for number in segments {
-                if actor.catalog.is_free(number) {
-                    actor.catalog.removed(number);
-                    actor.written.remove(number);
-                    if let Some(segment) = actor.segments.remove(&number) {
-                        let bytes = segment.file.len() as u64;
-                        actor.leaving.insert(number, bytes);
-                        actor.give_back(number, segment, ctx);
-                    }
+        match told {
+            true => self.when_synced(ctx, move |actor, ctx| actor.remove_free(segments, ctx)),
+            false => self.remove_free(segments, ctx),
+        }
+    }
+
+    /// Of these positions in a segment those that may be told. The others are in a segment that failed, too:
+    /// the record may be a copy from there, and its position is known for as long as that one is there.
+    fn known_of(&self, number: u64, mut accepted: Vec<Source>) -> Vec<Source> {
+        let others = self.segments.iter();
+        for (_, failed) in others.filter(|(other, it)| **other != number && it.failed) {
+            let there = highest(failed.accepted.iter().copied());
+            accepted.retain(|it| there.get(&it.source) != Some(&it.position));
+        }
+        accepted
+    }
+
+    fn remove_free(&mut self, segments: Vec<u64>, ctx: &mut Context<Self>) {
+        for number in segments {
+            if self.catalog.is_free(number) {
+                self.catalog.removed(number);
+                self.written.remove(number);
+                if let Some(segment) = self.segments.remove(&number) {
+                    let bytes = segment.file.len() as u64;
+                    self.leaving.insert(number, bytes);
+                    self.give_back(number, segment, ctx);
                 }
             }
-            actor.look(ctx);
-        });
+        }
+        self.look(ctx);
     }
 
     /// Nobody needs the segment. Its file is used again, so whoever still reads it is waited for: it would

@@ -93,7 +93,7 @@ impl On<RecordOutcomes> for SpoolActor {
             who,
         } = message;
         self.counts.lost(lost);
-        let is_rejected = |record: &Record| record.fate == Fate::Rejected;
+        let is_rejected = |record: &Record| record.why.is_some();
         let (rejected, others): (Vec<_>, Vec<_>) = records.into_iter().partition(is_rejected);
         for record in rejected {
             self.reject(slot, record, Arc::clone(&who), ctx);

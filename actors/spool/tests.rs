@@ -192,12 +192,15 @@ impl Spool {
         space.wake_with(move || waker.do_send(SpaceChanged));
         for slot in 0..2 {
             spool.do_send(OpenSlot {
-                slot,
+                place: SpoolPlace {
+                    slot,
+                    from: 0,
+                    topic_id: Uuid::from_u128(1),
+                },
                 topic_partition: TopicPartition {
                     topic: "orders".into(),
                     partition: slot as i32,
                 },
-                topic_id: Uuid::from_u128(1),
             });
         }
         let ((to_read, read), (to_recorded, recorded)) = (unbounded_channel(), unbounded_channel());

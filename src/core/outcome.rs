@@ -216,6 +216,10 @@ pub enum Reason {
         /// The configured `forebay.spool.max.age.ms`.
         max_age: Duration,
     },
+    /// Its topic was deleted and created anew while it waited in the spool, and it was accepted for the
+    /// former one. The directory `rejected` of the spool has it.
+    #[error("the topic was deleted and created anew, and this was accepted for the former one")]
+    TopicRecreated,
     /// No broker gives the producer id that an idempotent producer needs.
     #[error("no producer id: {why}")]
     #[non_exhaustive]

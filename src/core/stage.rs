@@ -188,6 +188,17 @@ impl Stage {
         self.claim().seat = Some(Box::new(seat));
     }
 
+    /// Has what comes be in another place of the spool. All that came before is moved to the end of `full`.
+    pub fn move_to(&self, seat: Option<Seat>, full: &mut VecDeque<OpenBatch>) {
+        let mut inner = self.claim();
+        self.seal_open(&mut inner, false);
+        full.append(&mut inner.sealed);
+        self.queued.store(0, Ordering::Relaxed);
+        (inner.signalled, inner.known, inner.unreported) = (false, false, true);
+        inner.untold = 0;
+        inner.seat = seat.map(Box::new);
+    }
+
     #[inline]
     fn claim(&self) -> ClaimGuard<'_, Inner> {
         self.inner.lock()

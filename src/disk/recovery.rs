@@ -1,6 +1,6 @@
 //! Reads what is in a spool's directory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::io;
 use std::sync::Arc;
@@ -47,6 +47,8 @@ pub struct Recovered {
     pub catalog: Catalog,
     /// By number.
     pub segments: BTreeMap<u64, SegmentFile>,
+    /// The slots that segments have something of, though it may be settled.
+    pub seen: BTreeSet<u32>,
     /// The files of journals that were read. The next one takes their place.
     pub journals: Vec<String>,
     /// The number of the next file.
@@ -83,6 +85,7 @@ pub fn recover(store: &dyn Store) -> Result<Recovered, DiskError> {
         state: State::default(),
         catalog: Catalog::default(),
         segments: BTreeMap::new(),
+        seen: BTreeSet::new(),
         journals: Vec::new(),
         next_number: 1,
         damage: Vec::new(),
@@ -241,6 +244,7 @@ impl Recovered {
         self.catalog.segment(number, file.len() as u64, true);
         for used in &chunks {
             self.catalog.chunk_closed(number, *used);
+            self.seen.insert(used.slot);
         }
         for source in &accepted {
             self.state.has_source(source.source);

@@ -13,6 +13,7 @@ mod memory;
 mod model;
 mod outage;
 mod produce;
+mod recreated;
 mod releases;
 mod resolve;
 mod security;

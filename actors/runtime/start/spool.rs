@@ -12,7 +12,8 @@ use crate::actors::messages::DiskTold;
 use crate::actors::spool::{SpoolActor, SpoolStart, journal_bytes};
 use crate::config::{Config, Durability};
 use crate::core::spool::{
-    Entry, FileHeader, Former, JournalWriter, Kind, Line, Resume, Resumed, Space, State, resume,
+    Entry, FileHeader, Former, JournalWriter, Kind, Line, Resume, Resumed, Space, State,
+    forget_former, resume,
 };
 use crate::disk::{
     self, DiskError, DiskEvent, DiskEvents, Maker, Recovered, Store, StoredFile, Syncer, Written,
@@ -69,6 +70,7 @@ pub(crate) fn open(
         mut state,
         catalog,
         segments,
+        seen,
         journals,
         next_number,
         damage,
@@ -85,6 +87,7 @@ pub(crate) fn open(
     if config.spool_durability == Durability::Spill {
         pass_over(&mut state, &mut resumed);
     }
+    forget_former(&mut state, &mut resumed, &seen);
     let space = leave_gaps(&mut state, &resumed);
     let ids = ids(&mut state, &resumed);
     let told: Arc<Told> = Arc::default();
@@ -169,7 +172,9 @@ fn leave_gaps(state: &mut State, resumed: &[Resume]) -> Arc<Space> {
                 floor: 0,
             });
         }
-        if !slot.lines.is_empty() {
+        // The last one may have nothing in doubt. Nothing that comes is sent under it, either.
+        let lines = state.slots.get(&slot.slot).map(|it| &it.lines);
+        if lines.is_some_and(|lines| lines.last().is_some_and(|line| !line.is_bound())) {
             let line = Line::bound(slot.next_position, slot.end);
             state.apply(&Entry::Line {
                 slot: slot.slot,

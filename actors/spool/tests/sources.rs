@@ -2,7 +2,8 @@
 
 use super::restarts::Fall;
 use super::*;
-use crate::core::spool::Progress;
+use crate::actors::spool::plan::Part;
+use crate::core::spool::{Copied, Progress, copy};
 use crate::disk::ModelDisk;
 use crate::intake::lease::Lease;
 
@@ -189,4 +190,97 @@ fn what_can_never_be_sent_is_not_accepted() {
     disk.crash_process();
     let recovered = recover(&disk.store().expect("nobody has it")).expect("it can be read");
     assert_eq!(recovered.sources(), [("a".into(), Some(3))]);
+}
+
+/// Has the last record of the second slot copied, and tells when that is over.
+struct CopyLast(oneshot::Sender<()>);
+
+impl Message for CopyLast {
+    type Result = ();
+}
+
+impl Handler<CopyLast> for SpoolActor {
+    type Result = ();
+
+    fn handle(&mut self, CopyLast(over): CopyLast, ctx: &mut Context<Self>) {
+        self.look(ctx);
+        let held = self.catalog.held(1, 0).last().expect("its chunk is closed");
+        let file = &self.segments[&held.segment];
+        let part = Part {
+            file: Arc::clone(&file.file),
+            salt: file.salt,
+            offset: held.used.offset,
+            length: held.used.bytes,
+            positions: held.positions(),
+        };
+        let mut bytes = Vec::new();
+        let chunk = part.read(&mut bytes).expect("it is there");
+        let copied = copy(&self.space, &chunk, part.positions.clone());
+        assert_eq!(copied, Copied::All);
+        self.hand_over(ctx, |_, _| _ = over.send(()));
+    }
+}
+
+/// The last record of a source is in a segment that cannot be synced, and so is its copy.
+#[test]
+fn a_copy_that_the_disk_may_not_have_tells_of_no_position() {
+    let mut lost = 0;
+    for seed in 0..16 {
+        let disk = ModelDisk::new(seed);
+        run(async {
+            let mut spool = start(&disk, true);
+            // Whichever is filled.
+            let fail_all = || {
+                for name in disk.names() {
+                    if let Some((Kind::Segment, _)) = parse_name(&name) {
+                        assert!(disk.fail_sync(&name));
+                    }
+                }
+            };
+            let failed = async |times| {
+                while spool.space.given_up() < times {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            };
+            let number = spool.open("a").await.expect("nobody has it").number;
+            spool.wait_for_space().await;
+            let [mut other, mut seat] =
+                [0, 1].map(|slot| Seat::new(Arc::clone(&spool.space), slot));
+            spool.append_of(&mut seat, number, 5).await;
+            seat.leave();
+            fail_all();
+            let _fails = spool.written.synced().await;
+            failed(1).await;
+            // It begins the next segment.
+            spool.append(&mut other).await;
+            other.leave();
+            spool.settle(0, 0, 1, Fate::NotWritten);
+            assert_eq!(spool.recorded.recv().await, Some(vec![0]));
+            fail_all();
+            let is_segment = |name: &String| matches!(parse_name(name), Some((Kind::Segment, _)));
+            // Behind the first one.
+            let copies: Vec<_> = disk
+                .names()
+                .into_iter()
+                .filter(is_segment)
+                .skip(1)
+                .collect();
+            let (over, copied) = oneshot::channel();
+            spool.spool.send(CopyLast(over)).await.expect("it lives");
+            copied.await.expect("it goes on");
+            // Nobody needs the copy.
+            while copies.iter().all(|name| disk.names().contains(name)) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            std::mem::forget((seat, other));
+        });
+        disk.crash_machine();
+        let recovered = recover(&disk.store().expect("nobody has it")).expect("it can be read");
+        let is_there = recovered.catalog.held(1, 0).next().is_some();
+        drop(recovered);
+        let progress = run(async { start(&disk, true).progress_of("a").await });
+        assert_eq!(progress.seen(), is_there.then_some(5), "seed {seed}");
+        lost += u32::from(!is_there);
+    }
+    assert!(lost > 0, "the disk had it each time");
 }

@@ -68,6 +68,7 @@ fn reasons() -> Vec<Reason> {
         Reason::CommitInDoubt { why: why() },
         Reason::RuntimeGone,
         Reason::Damaged,
+        Reason::TopicRecreated,
         Reason::TooOld {
             max_age: Duration::from_secs(1),
         },
@@ -88,6 +89,7 @@ fn reasons() -> Vec<Reason> {
         | Reason::Failed { .. }
         | Reason::NotRequested
         | Reason::Damaged
+        | Reason::TopicRecreated
         | Reason::TooOld { .. }
         | Reason::DiskFailed { .. }
         | Reason::AfterUnresolved { .. }

@@ -25,6 +25,11 @@ impl Ledger {
         };
         self.lent -= 1;
         self.entries[at].lent = false;
+        if self.is_of_former(&self.entries[at]) {
+            self.report_former(at, report, &mut effects);
+            self.leave_broken_line(&mut effects);
+            return effects;
+        }
         match report {
             Report::Answered(attempt) => self.answered(at, attempt, now, &mut effects),
             Report::Unasked => {

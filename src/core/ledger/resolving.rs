@@ -378,7 +378,7 @@ impl Ledger {
         self.entries.insert(behind, entry);
     }
 
-    fn end_doubt(
+    pub(super) fn end_doubt(
         &mut self,
         place: usize,
         settlement: impl FnOnce(Reason) -> Settlement,

@@ -4,6 +4,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::recreated::in_former;
 use super::spooled::{Record, Resuming};
 use super::{Effects, Ledger};
 use crate::core::ack::Settlement;
@@ -62,7 +63,7 @@ impl Ledger {
                 // Behind a fence the floor is higher.
                 self.doubts.floor = self.doubts.floor.max(Some(floor));
             }
-            None => self.surveyed(effects),
+            None => self.surveyed(false, effects),
         }
     }
 
@@ -105,8 +106,27 @@ impl Ledger {
         self.next_survey(effects);
     }
 
-    /// Settles what was found, and what is lost.
-    fn surveyed(&mut self, effects: &mut Effects) {
+    /// The log is gone, with what may be in it.
+    pub(super) fn leave_survey(&mut self, effects: &mut Effects) {
+        let Some(spooled) = &mut self.spooled else {
+            return;
+        };
+        let resuming = &mut spooled.resuming;
+        if resuming.left.is_empty() {
+            return;
+        }
+        resuming.left.clear();
+        resuming.unfenced = false;
+        let survey = resuming.survey.as_ref();
+        let sent = survey.map(|survey| survey.absent_under_lines());
+        self.surveyed(true, effects);
+        for part in sent.into_iter().flatten() {
+            self.end_parked(part, &in_former(), effects);
+        }
+    }
+
+    /// Settles what was found, and what is lost. `gone`: the log was not read to its end, and never will be.
+    fn surveyed(&mut self, gone: bool, effects: &mut Effects) {
         let Some(spooled) = &mut self.spooled else {
             return;
         };
@@ -139,15 +159,15 @@ impl Ledger {
             let lost = lost.map(|lost| lost.start.max(absent.start)..lost.end.min(absent.end));
             for lost in lost.filter(|lost| !lost.is_empty()) {
                 effects.lost += lost.end - lost.start;
-                let fate = match hole {
-                    Some(_) => Fate::Unknown,
-                    None => Fate::NotWritten,
+                let fate = match gone || hole.is_some() {
+                    true => Fate::Unknown,
+                    false => Fate::NotWritten,
                 };
                 let count = (lost.end - lost.start) as i32;
                 effects.records.push(Record::new(lost.start, count, fate));
             }
         }
-        match hole {
+        match hole.filter(|_| !gone) {
             Some(why) if self.rules.resends => {
                 effects.resent = Some((why, survey.absent_under_lines()));
             }

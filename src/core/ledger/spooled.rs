@@ -20,7 +20,7 @@ pub struct Record {
     pub position: u64,
     pub count: i32,
     pub fate: Fate,
-    /// Why it is rejected, if it is: whoever finds the record later is told.
+    /// Why it is rejected: whoever finds the record later is told. Without it nothing of it is kept aside.
     pub why: Option<Arc<str>>,
 }
 
@@ -90,6 +90,8 @@ pub struct Spooled {
     pub ended: Vec<(Entry, Settlement)>,
     /// The same for records of which nobody has a receipt.
     pub ended_parts: Vec<EndedPart>,
+    /// Records before this position are of a topic that was deleted and created anew.
+    pub former: u64,
     /// What flushes wait for: all records before this position.
     pub tied: Vec<(u64, Token)>,
 }

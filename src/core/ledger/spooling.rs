@@ -39,6 +39,7 @@ impl Ledger {
             resuming: Resuming::default(),
             ended: Vec::new(),
             ended_parts: Vec::new(),
+            former: 0,
             tied: Vec::new(),
         }));
     }
@@ -155,8 +156,8 @@ impl Ledger {
         true
     }
 
-    /// All records before this position have their outcome, or are not in the spool.
-    pub fn open_from(&self) -> u64 {
+    /// All records from `from` on that are before this position have their outcome, or are not in the spool.
+    pub fn open_from(&self, from: u64) -> u64 {
         let Some(spooled) = &self.spooled else {
             return 0;
         };
@@ -166,6 +167,7 @@ impl Ledger {
         let open = open.filter(|entry| entry.batch.is_spooled());
         let open = open.map(|entry| entry.position).chain(parts);
         let open = open.chain(spooled.backlog.first_spooled());
+        let open = open.filter(|position| *position >= from);
         open.min().unwrap_or(spooled.next)
     }
 
@@ -270,7 +272,10 @@ impl Ledger {
 
     /// The journal has this line.
     pub fn set_line(&mut self, line: Line) {
-        if let Some(spooled) = &mut self.spooled {
+        // One that was asked for in another slot says nothing of this one.
+        if let Some(spooled) = &mut self.spooled
+            && line.position >= spooled.former
+        {
             spooled.line = Some(line);
         }
     }
@@ -439,7 +444,7 @@ impl Ledger {
         // The journal has it, or will: the next producer does not deliver it. Of what is rejected the journal
         // is not told before that has its lines, and they may not be there yet.
         let is_told =
-            |settlement: &Settlement| !matches!(fate_of(settlement), Some(Fate::Rejected) | None);
+            |settlement: &Settlement| fate_of(settlement).is_some() && !is_kept_aside(settlement);
         let ended = std::mem::take(&mut spooled.ended).into_iter();
         let ended = ended.map(|(entry, settlement)| (entry, Some(settlement).filter(is_told)));
         let sought = std::mem::take(&mut self.doubts.list);
@@ -489,7 +494,7 @@ impl Ledger {
 pub(super) fn record_of(position: u64, count: i32, settlement: &Settlement) -> Option<Record> {
     let fate = fate_of(settlement)?;
     Some(Record {
-        why: (fate == Fate::Rejected).then(|| rejected(settlement)),
+        why: is_kept_aside(settlement).then(|| rejected(settlement)),
         ..Record::new(position, count, fate)
     })
 }
@@ -499,7 +504,9 @@ fn fate_of(settlement: &Settlement) -> Option<Fate> {
     Some(match settlement {
         // Without an offset it raises no floor.
         Settlement::Acked { base_offset, .. } => Fate::Acked(base_offset.unwrap_or(i64::MIN)),
-        Settlement::Failed(Unconfirmed::NotWritten(Reason::Broker(_) | Reason::TooOld { .. }))
+        Settlement::Failed(Unconfirmed::NotWritten(
+            Reason::Broker(_) | Reason::TooOld { .. } | Reason::TopicRecreated,
+        ))
         | Settlement::Invalid { .. } => Fate::Rejected,
         Settlement::Failed(Unconfirmed::NotWritten(_) | Unconfirmed::Aborted(_)) => {
             Fate::NotWritten
@@ -509,9 +516,19 @@ fn fate_of(settlement: &Settlement) -> Option<Fate> {
     })
 }
 
+/// Whether records that ended so have to be in a file of lines first.
+fn is_kept_aside(settlement: &Settlement) -> bool {
+    let reason = match settlement {
+        Settlement::Failed(Unconfirmed::Unknown(reason)) => Some(reason),
+        _ => None,
+    };
+    fate_of(settlement) == Some(Fate::Rejected) || reason == Some(&Reason::TopicRecreated)
+}
+
 /// Why the records will never be taken, in words.
 fn rejected(settlement: &Settlement) -> Arc<str> {
     match settlement {
+        Settlement::Failed(unconfirmed @ Unconfirmed::Unknown(_)) => unconfirmed.to_string().into(),
         Settlement::Failed(unconfirmed) => unconfirmed.reason().to_string().into(),
         Settlement::Invalid { error, records } => match records.first() {
             Some((index, message)) => {

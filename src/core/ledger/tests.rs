@@ -6,6 +6,7 @@ mod doubts;
 mod identities;
 mod model;
 mod outcomes;
+mod recreated;
 mod sequences;
 mod spilled;
 mod splits;

@@ -79,7 +79,8 @@ pub enum ResumedOutcome {
     },
     /// They are certainly not in the log, and no producer sends them any more.
     NotWritten,
-    /// They may be in the log, or not, and no producer sends them any more.
+    /// They may be in the log, or not, and no producer sends them any more. If their topic was created anew,
+    /// they are lines of a file in the spool's directory `rejected`, too.
     Unknown,
     /// They can never be sent, and are lines of a file in the spool's directory `rejected`.
     #[non_exhaustive]

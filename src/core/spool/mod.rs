@@ -55,7 +55,7 @@ pub use reader::{Reader, Spooled};
 #[cfg(any(test, feature = "internals"))]
 pub use region::Memory;
 pub use region::Region;
-pub use resume::{Resume, SentUnder, resume};
+pub use resume::{Resume, SentUnder, forget_former, resume};
 pub use seat::Seat;
 pub use segment::{Damage, ReadAt, Scanned, scan};
 pub use settled::Settled;

@@ -1,7 +1,9 @@
 //! What a start finds of each slot: what is not settled, what of it may be in the log, and where positions
 //! go on.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::catalog::Catalog;
 use super::entry::Line;
@@ -44,6 +46,12 @@ pub struct Resume {
 }
 
 impl Resume {
+    /// The position behind all that is not settled.
+    pub fn end_of_open(&self) -> u64 {
+        let open = self.unsettled.iter().chain(&self.missing);
+        open.map(|part| part.end).max().unwrap_or_default()
+    }
+
     /// Where to begin with reading the log; `None` if nothing can be there that is not settled.
     pub fn floor(&self) -> Option<i64> {
         self.lines.iter().map(|it| it.line.floor).min()
@@ -86,6 +94,33 @@ fn of_slot(slot: u32, known: &SlotState, catalog: &Catalog, damaged: bool) -> Re
         end,
         next_position: if damaged { end + LEFT_OUT } else { end },
     }
+}
+
+/// Forgets slots of former topics, but for the last one of each topic partition: a broker may still tell its
+/// id.
+/// `seen`: the slots that segments have something of.
+pub fn forget_former(state: &mut State, resumed: &mut Vec<Resume>, seen: &BTreeSet<u32>) {
+    let mut later: BTreeMap<(Arc<str>, i32), usize> = BTreeMap::new();
+    let mut old = BTreeSet::new();
+    for (slot, known) in state.slots.iter().rev() {
+        if let Some(SlotTopic {
+            topic, partition, ..
+        }) = &known.topic
+        {
+            let later = later.entry((Arc::clone(topic), *partition)).or_default();
+            if *later > 1 && !seen.contains(slot) {
+                old.insert(*slot);
+            }
+            *later += 1;
+        }
+    }
+    resumed.retain(|slot| {
+        let is_over = old.contains(&slot.slot) && slot.end_of_open() == 0;
+        if is_over {
+            state.slots.remove(&slot.slot);
+        }
+        !is_over
+    });
 }
 
 /// Lines that may have any of these positions.

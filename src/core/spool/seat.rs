@@ -48,8 +48,13 @@ pub struct Seat {
 
 impl Seat {
     pub fn new(space: Arc<Space>, slot: u32) -> Self {
+        Self::from(space, slot, 0)
+    }
+
+    /// The same, and no position is before `first`.
+    pub fn from(space: Arc<Space>, slot: u32, first: u64) -> Self {
         Self {
-            next: space.next_position(slot),
+            next: space.next_position(slot).max(first),
             space,
             slot,
             chunk: None,

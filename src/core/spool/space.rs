@@ -147,7 +147,12 @@ impl Space {
 
     /// The journal has this slot.
     pub fn register(&self, slot: u32) {
-        self.inner().slots.entry(slot).or_default();
+        self.register_from(slot, 0);
+    }
+
+    /// The same with a slot whose first record has this position.
+    pub fn register_from(&self, slot: u32, first: u64) {
+        self.inner().slots.entry(slot).or_insert(first);
     }
 
     /// A slot whose next record has this position.

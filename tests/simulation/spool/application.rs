@@ -72,6 +72,13 @@ impl Application {
         })
     }
 
+    /// Whether brokers tell a topic from one that had its name before.
+    pub fn names_by_id(&self) -> bool {
+        let settings = &self.world.plan.kafka;
+        let has_v2 = settings.transactions.is_some_and(|it| it.knows_v2);
+        settings.newest_produce >= 13 && has_v2
+    }
+
     /// Something is not as it has to be.
     pub fn wrong(&self, what: Invariant, text: &str) {
         let mut journal = self.journal.borrow_mut();

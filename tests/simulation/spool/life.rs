@@ -9,8 +9,10 @@ use tokio::task::{LocalSet, spawn_local};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::application::{Application, ENOUGH, Known};
+use super::rejected::is_recreated;
 use super::resumed::Ear;
-use crate::tally::Invariant;
+use crate::load::Name;
+use crate::tally::{Fault, Invariant};
 use crate::weather;
 
 /// Lives through a seed.
@@ -26,11 +28,43 @@ pub(super) async fn live(application: &Rc<Application>, config: Config) {
     }
     let _ = storm.await;
     failures.abort();
+    if world.plan.weights[Fault::Delete as usize] > 0 {
+        // Until the topic is there again that was deleted last.
+        sleep(Duration::from_millis(2_500)).await;
+    }
     weather::heal(world).await;
     // What ends now may have been late.
     process(application, &config).await;
     drain(application, &config).await;
     ask(application, &config).await;
+    // A machine that stopped may have kept records of which it has lost the topic partition.
+    if !application.plan.machine {
+        give_back(application, &config).await;
+    }
+}
+
+/// Nothing is left in the spool, and its space is given back.
+async fn give_back(application: &Rc<Application>, config: &Config) {
+    let process = LocalSet::new();
+    let waiting = async {
+        let producer = start(application, config);
+        let began = Instant::now();
+        loop {
+            let spool = producer.figures().await.ok().and_then(|it| it.spool);
+            if spool.as_ref().is_some_and(|spool| spool.segments <= 2) {
+                break;
+            }
+            if began.elapsed() > ENOUGH {
+                let text = format!("all is delivered, and the space is not given back: {spool:?}");
+                application.wrong(Invariant::Stuck, &text);
+                break;
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
+        let _ = producer.close(ENOUGH).await;
+    };
+    process.run_until(waiting).await;
+    application.world.supervision.replace(None);
 }
 
 /// Asks up to where sources are accepted. Where a sync fails late, the next process tells.
@@ -137,6 +171,41 @@ async fn process(application: &Rc<Application>, config: &Config) {
     }
 }
 
+/// Sends a record until one is accepted: the producer may have to learn of the topic first.
+async fn accepted(
+    application: &Rc<Application>,
+    producer: &Producer,
+    partition: u32,
+) -> Option<Name> {
+    let began = Instant::now();
+    loop {
+        let name = application.send(producer, None, partition).await;
+        // Its outcome may be there already.
+        if !matches!(application.known(name), Known::Tried | Known::Refused) {
+            return Some(name);
+        }
+        if began.elapsed() > ENOUGH {
+            let text = format!("a record for partition {partition} is refused");
+            application.wrong(Invariant::Stuck, &text);
+            return None;
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// All that was accepted has its outcome soon.
+async fn flush(application: &Application, producer: &Producer) {
+    match timeout(ENOUGH, producer.flush()).await {
+        Ok(Ok(_)) => {}
+        other => {
+            let figures = producer.figures().await;
+            let text = format!("not delivered though all is well: {other:?}, {figures:?}");
+            application.wrong(Invariant::Stuck, &text);
+        }
+    }
+    sleep(Duration::from_millis(1)).await;
+}
+
 /// The last process delivers what is left, and something of its own.
 async fn drain(application: &Rc<Application>, config: &Config) {
     let process = LocalSet::new();
@@ -144,28 +213,19 @@ async fn drain(application: &Rc<Application>, config: &Config) {
         let producer = start(application, config);
         let mut names = Vec::new();
         for partition in 0..application.world.partitions(0) {
-            let began = Instant::now();
-            // It may have to learn of the topic first.
-            loop {
-                let name = application.send(&producer, None, partition as u32).await;
-                if application.known(name) == Known::Accepted {
-                    names.push(name);
-                    break;
-                }
-                if began.elapsed() > ENOUGH {
-                    let text = format!("a record for partition {partition} is refused");
-                    application.wrong(Invariant::Stuck, &text);
-                    break;
-                }
-                sleep(Duration::from_millis(50)).await;
-            }
+            names.extend(accepted(application, &producer, partition as u32).await);
         }
-        match timeout(ENOUGH, producer.flush()).await {
-            Ok(Ok(_)) => {}
-            other => {
-                let figures = producer.figures().await;
-                let text = format!("not delivered though all is well: {other:?}, {figures:?}");
-                application.wrong(Invariant::Stuck, &text);
+        flush(application, &producer).await;
+        for name in &mut names {
+            // It may have been accepted for a former topic: nobody had told of the present one.
+            for _ in 0..3 {
+                match application.known(*name) {
+                    Known::NotWritten(why) | Known::Unknown(why) if is_recreated(&why) => {}
+                    _ => break,
+                }
+                let again = accepted(application, &producer, name.0).await;
+                *name = again.unwrap_or(*name);
+                flush(application, &producer).await;
             }
         }
         if !matches!(timeout(ENOUGH, producer.resumed()).await, Ok(Ok(()))) {

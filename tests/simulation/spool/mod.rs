@@ -6,6 +6,7 @@ mod check;
 mod disk;
 mod life;
 mod plan;
+mod rejected;
 mod resumed;
 mod sources;
 mod tally;
@@ -42,7 +43,8 @@ pub(super) fn run(seed: u64, with_text: bool) -> Verdict<Tally> {
 
 async fn simulate(seed: u64, with_text: bool) -> Verdict<Tally> {
     let mut rng = rng(seed);
-    let of_world = plan::of_world(&mut rng);
+    let mut of_world = plan::of_world(&mut rng);
+    plan::recreates(seed, &mut of_world);
     let plan = plan::of_lives(&mut rng, &of_world);
     let config = plan::config(&mut rng, &plan, &of_world);
     let cluster = Cluster::new(3, &[plan.partitions], &mut rng);

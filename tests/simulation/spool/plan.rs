@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use forebay::Config;
-use forebay_model_cluster::{Settings, Transactions, V1, V2};
+use forebay_model_cluster::{Settings, Transactions, V1, V2, rng};
 use rand::Rng;
 use rand::rngs::SmallRng;
 
@@ -110,6 +110,17 @@ pub(super) fn of_world(rng: &mut SmallRng) -> world::Plan {
         passing: false,
         backfills: rng.random_bool(0.2),
         resolves: Some(Resolves::of_spool(rng)),
+    }
+}
+
+/// In some seeds the topic is deleted and created anew. That is drawn from a generator of its own, so that
+/// the others are what they would be without.
+pub(super) fn recreates(seed: u64, world: &mut world::Plan) {
+    let mut rng = rng(seed ^ 0x5eed_0f70_71c5);
+    if rng.random_bool(0.3) {
+        world.weights[Fault::Delete as usize] = rng.random_range(1..=4);
+        // A partition that nonsense tells of, and that the topic has not any more, would wait for ever.
+        world.weights[Fault::MetadataHostile as usize] = 0;
     }
 }
 

@@ -7,6 +7,8 @@ use actix::prelude::*;
 use forebay::{Resumed, ResumedOutcome};
 
 use super::application::Application;
+use super::check::Place;
+use super::rejected::{Rejected, is_recreated};
 use super::sources::SOURCES;
 use crate::load::Name;
 use crate::tally::Invariant;
@@ -41,20 +43,34 @@ impl Handler<Resumed> for Ear {
     }
 }
 
-/// What was told to be acked is where it was told to be.
+/// What was told to be acked is where it was told to be, and what was rejected has its lines.
 pub(super) fn check(
-    heard: &Heard,
-    machine: bool,
-    all: &BTreeMap<Name, Vec<(usize, i64)>>,
+    application: &Application,
+    all: &BTreeMap<Name, Vec<Place>>,
+    rejected: &Rejected,
 ) -> Vec<(Invariant, String)> {
-    let there: BTreeSet<(usize, i64)> = all.values().flatten().copied().collect();
+    let (machine, recreated) = (application.plan.machine, application.is_recreated());
+    let places = all.values().flatten();
+    let there: BTreeSet<_> = places.map(|place| (place.1, place.2)).collect();
     let mut wrong = Vec::new();
-    for resumed in heard.values() {
+    for resumed in application.journal.borrow().heard.values() {
         let partition = resumed.topic_partition.partition as usize;
-        let offset = match resumed.outcome {
-            ResumedOutcome::Acked { offset, .. } => offset,
+        let mut positions = resumed.position..resumed.position + u64::from(resumed.count);
+        let has_line = |position| {
+            let place = (resumed.topic_partition.partition, position);
+            rejected.positions.contains_key(&place)
+        };
+        let offset = match &resumed.outcome {
+            ResumedOutcome::Acked { offset, .. } => *offset,
             // The machine has kept a part of what nobody was told to be accepted.
             ResumedOutcome::NotWritten if machine => None,
+            ResumedOutcome::Rejected { why, .. } if recreated && is_recreated(why) => {
+                if !positions.all(has_line) {
+                    wrong.push((Invariant::Lost, format!("{resumed:?} without lines")));
+                }
+                None
+            }
+            ResumedOutcome::Unknown if recreated && (machine || positions.all(has_line)) => None,
             _ => {
                 wrong.push((Invariant::Unconfirmed, format!("{resumed:?}")));
                 None
@@ -72,7 +88,8 @@ pub(super) fn check(
                 .unwrap_or(u32::MAX >> 1);
             let places = all.get(&(SOURCES + number, from.position as u32));
             let place = (partition, offset + i64::from(from.index));
-            if !places.is_some_and(|places| places.contains(&place)) {
+            let is_it = |it: &Place| (it.1, it.2) == place;
+            if !places.is_some_and(|places| places.iter().any(is_it)) {
                 wrong.push((
                     Invariant::Misrouted,
                     format!("{resumed:?}, is at {places:?}"),

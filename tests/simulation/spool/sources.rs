@@ -8,6 +8,8 @@ use forebay::{Producer, Record, Source, SourceError};
 use tokio::time::{sleep, timeout};
 
 use super::application::Application;
+use super::check::{Place, is_asked, is_twice};
+use super::rejected::Rejected;
 use crate::load::{Name, Tag};
 use crate::tally::Invariant;
 
@@ -160,9 +162,11 @@ impl Application {
 /// What is wrong with the records of sources. `found`: the partitions and offsets of each.
 pub(super) fn check(
     application: &Application,
-    found: &BTreeMap<Name, Vec<(usize, i64)>>,
+    found: &BTreeMap<Name, Vec<Place>>,
+    rejected: &Rejected,
 ) -> Vec<(Invariant, String)> {
     let mut wrong = Vec::new();
+    let by_id = application.names_by_id();
     let journal = application.journal.borrow();
     for (source, followed) in &journal.sources {
         let places = |position| {
@@ -172,21 +176,27 @@ pub(super) fn check(
         let end = followed.count();
         for position in 0..followed.tried.map_or(0, |last| last + 1) {
             let places = places(position);
-            let text = || format!("{position} of source {source} at {places:?}, {followed:?}");
+            let line = rejected.records.get(&(SOURCES + source, position as u32));
+            let text =
+                || format!("{position} of source {source} at {places:?}, {followed:?}, {line:?}");
+            if line == Some(&true) && !places.is_empty() && !application.may_forget() {
+                wrong.push((Invariant::Phantom, text()));
+            }
             match places.len() {
-                0 if position < end => wrong.push((Invariant::Lost, text())),
+                0 if position < end && line.is_none() => wrong.push((Invariant::Lost, text())),
                 1 if position >= end => wrong.push((Invariant::Phantom, text())),
                 // It was sent in doubt, and not there any more after the machine had stopped.
                 2.. if application.may_forget() && followed.doubted.contains(&position) => {}
-                2.. => wrong.push((Invariant::Duplicated, text())),
+                2.. if is_twice(places, by_id) => wrong.push((Invariant::Duplicated, text())),
                 _ => {}
             }
         }
-        let mut line: BTreeMap<usize, (i64, u64)> = BTreeMap::new();
+        let mut line: BTreeMap<usize, (Place, u64)> = BTreeMap::new();
         for position in 0..end {
-            for (partition, offset) in places(position) {
-                let former = line.insert(*partition, (*offset, position));
-                if let Some((_, former)) = former.filter(|(before, _)| before >= offset) {
+            let asked = places(position).iter();
+            for place in asked.filter(|place| is_asked(place, by_id)) {
+                let former = line.insert(place.1, (*place, position));
+                if let Some((_, former)) = former.filter(|(before, _)| before >= place) {
                     let text = format!("{position} of source {source} before {former}");
                     wrong.push((Invariant::Reordered, text));
                 }

@@ -53,7 +53,7 @@ fn what_is_sent_from_memory_is_no_matter_of_the_journal() {
     line.error(&lent, INVALID_RECORD);
     assert_eq!(line.records, []);
     assert!(sent.is_acked() && refused.is_not_written());
-    assert_eq!(line.ledger.open_from(), 6);
+    assert_eq!(line.ledger.open_from(0), 6);
 }
 
 #[test]
@@ -64,7 +64,7 @@ fn what_waits_is_written_in_order_and_read_back_under_a_line_of_its_own() {
     let waiting = [3, 4].map(|count| line.push(count));
     let passed = 0..3;
     assert_eq!(spill(&mut line, 9), (vec![3, 6], vec![passed]));
-    assert_eq!(line.ledger.open_from(), 3);
+    assert_eq!(line.ledger.open_from(0), 3);
     // What comes behind stays in memory, and behind what is on the disk.
     let behind = line.push(5);
     line.ledger.take_held();
@@ -171,4 +171,25 @@ fn what_waits_in_memory_ends_as_it_would_on_the_disk() {
     line.acked(&lent, END + 1);
     assert!(first.is_acked());
     assert_eq!(line.ledger.next_expiry(), None);
+}
+
+#[test]
+fn of_a_topic_that_was_created_anew_nothing_is_left() {
+    let mut line = sending();
+    let spilled = line.push(2);
+    spill(&mut line, 9);
+    let held = line.push(3);
+    let next = 1 << 32;
+    let effects = line.ledger.topic_recreated(Some(next));
+    line.note(effects);
+    assert!(held.is_not_written());
+    let recorded = line.records.iter().map(|it| (it.position, it.count));
+    assert_eq!(recorded.collect::<Vec<_>>(), [(1, 2)]);
+    let effects = line.ledger.recorded(1);
+    line.note(effects);
+    assert!(spilled.is_not_written());
+    assert_eq!(line.ledger.backlog(), 0);
+    // Its slot begins there.
+    line.push(4);
+    assert_eq!(spill(&mut line, 9), (vec![next], vec![]));
 }

@@ -7,7 +7,11 @@ use crate::core::spool::{Fate, Line as Stretch, Resume, Seen, SentUnder};
 /// Where the log ends before anything is sent.
 const END: i64 = 100;
 
-fn spooled(rules: Rules) -> Line {
+pub(super) fn spooled() -> Line {
+    spooled_with(resolving())
+}
+
+fn spooled_with(rules: Rules) -> Line {
     let mut line = Line::with(rules);
     line.ledger
         .spool(3, 0, Backlog::default(), Spools::Accepted);
@@ -17,12 +21,12 @@ fn spooled(rules: Rules) -> Line {
 }
 
 /// With a line in the journal and one success.
-fn sending() -> Line {
+pub(super) fn sending() -> Line {
     sending_with(resolving())
 }
 
 fn sending_with(rules: Rules) -> Line {
-    let mut line = spooled(rules);
+    let mut line = spooled_with(rules);
     line.push(1);
     record_line(&mut line);
     let first = line.take();
@@ -31,7 +35,7 @@ fn sending_with(rules: Rules) -> Line {
     line
 }
 
-pub fn record_line(line: &mut Line) -> Stretch {
+pub(super) fn record_line(line: &mut Line) -> Stretch {
     let wanted = line.ledger.wants_line().expect("a line is wanted");
     line.ledger.set_line(wanted);
     wanted
@@ -67,7 +71,7 @@ pub fn read_back(line: &mut Line, count: u32) -> bool {
 
 #[test]
 fn nothing_is_sent_before_the_journal_says_under_which_numbers() {
-    let mut line = spooled(resolving());
+    let mut line = spooled();
     line.push(2);
     line.push(3);
     assert!(line.try_take().is_none());
@@ -546,7 +550,7 @@ fn what_cannot_be_fenced_is_looked_for_up_to_the_end() {
 
 #[test]
 fn where_the_machine_may_fail_nothing_is_sent_before_it_is_on_the_disk() {
-    let mut line = spooled(resolving());
+    let mut line = spooled();
     line.ledger.spool(3, 0, Backlog::default(), Spools::Synced);
     line.push(2);
     assert_eq!(line.ledger.not_durable(), Some(2));

@@ -143,3 +143,33 @@ fn a_slot_that_only_one_of_both_knows_is_there() {
     let only = one(&state, &Catalog::default(), false);
     assert_eq!((only.unsettled.len(), only.next_position), (0, 7));
 }
+
+#[test]
+fn of_former_topics_with_nothing_left_the_last_one_is_remembered() {
+    let mut state = State::default();
+    for slot in 0..6 {
+        state.apply(&Entry::Slot {
+            slot,
+            topic_id: [slot as u8; 16],
+            partition: i32::from(slot == 1),
+            topic: Arc::from("orders"),
+        });
+    }
+    let mut resumed: Vec<Resume> = (0..6)
+        .map(|slot| Resume {
+            slot,
+            topic: state.slots[&slot].topic.clone(),
+            lines: Vec::new(),
+            unsettled: (slot == 2).then_some(0..3).into_iter().collect(),
+            missing: Vec::new(),
+            end: 0,
+            next_position: 0,
+        })
+        .collect();
+    // Something of slot 3 is in a segment that is still there.
+    forget_former(&mut state, &mut resumed, &BTreeSet::from([3]));
+    let kept: Vec<u32> = state.slots.keys().copied().collect();
+    assert_eq!(kept, [1, 2, 3, 4, 5]);
+    let left: Vec<u32> = resumed.iter().map(|it| it.slot).collect();
+    assert_eq!(left, kept);
+}

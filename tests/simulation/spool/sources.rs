@@ -184,9 +184,9 @@ pub(super) fn check(
             }
             match places.len() {
                 0 if position < end && line.is_none() => wrong.push((Invariant::Lost, text())),
-                1 if position >= end => wrong.push((Invariant::Phantom, text())),
                 // It was sent in doubt, and not there any more after the machine had stopped.
-                2.. if application.may_forget() && followed.doubted.contains(&position) => {}
+                1.. if application.may_forget() && followed.doubted.contains(&position) => {}
+                1 if position >= end => wrong.push((Invariant::Phantom, text())),
                 2.. if is_twice(places, by_id) => wrong.push((Invariant::Duplicated, text())),
                 _ => {}
             }

@@ -36,7 +36,7 @@ use crate::core::lookup::{Log, Wish};
 use crate::core::outcome::Reason;
 use crate::core::record::TopicPartition;
 use crate::core::spool::Seat;
-use crate::core::stage::Stage;
+use crate::core::stage::{Lingering, Stage};
 use crate::core::supervision::Component;
 use crate::core::transaction::Scope;
 use crate::intake::Intake;
@@ -86,9 +86,8 @@ pub struct PartitionActor {
     me: OnceCell<Arc<Addr<Self>>>,
     /// Batches that move from the stage to the ledger. Empty between two calls.
     full: VecDeque<OpenBatch>,
-    /// When the open batch took its first record. `None` if no batch was open when the stage was
-    /// last checked.
-    open_since: Option<Instant>,
+    /// The open batch. `None` if no batch was open when the stage was last checked.
+    open: Option<Lingering>,
     leader: Option<LeaderLink>,
     /// Whether a view of the cluster has come, so that no leader means that none is known.
     leader_told: bool,
@@ -138,7 +137,7 @@ impl PartitionActor {
             intake,
             me: OnceCell::new(),
             full: VecDeque::new(),
-            open_since: None,
+            open: None,
             leader: None,
             leader_told: false,
             notifier: None,
@@ -168,15 +167,15 @@ impl PartitionActor {
     /// returns true for the time when it was opened.
     fn collect(&mut self, leaves: impl FnOnce(Instant) -> bool) {
         let (stage, full) = (&self.shared.stage, &mut self.full);
-        let (open, stays_since) = stage.collect(leaves, full);
-        self.open_since = stays_since;
+        let (open, stays) = stage.collect(leaves, full);
+        self.open = stays;
         self.push_collected(open);
     }
 
     /// Moves all that came before the stage has this seat to the ledger.
     fn collect_before(&mut self, seat: Option<Seat>) {
         self.shared.stage.move_to(seat, &mut self.full);
-        self.open_since = None;
+        self.open = None;
         self.push_collected(None);
     }
 
@@ -228,7 +227,7 @@ impl PartitionActor {
                 ledger.next_expiry(),
             )
         };
-        let has_batches = batches > 0 || self.open_since.is_some();
+        let has_batches = batches > 0 || self.open.is_some();
         if wants_identity && has_batches {
             self.ask_identity(ctx);
         }
@@ -244,12 +243,12 @@ impl PartitionActor {
             Readiness::At(at) => Some(at),
             _ => None,
         };
-        let lingering = self.open_since.filter(|_| !self.is_due(now));
-        let lingers_until = lingering.filter(|since| !self.leave_linger_to_sender(*since, now));
-        let lingers_until = lingers_until.map(|since| since + self.services.linger);
+        let lingering = self.open.filter(|_| !self.is_due(now));
+        let lingers_until = lingering.filter(|open| !self.leave_linger_to_sender(*open, now));
+        let lingers_until = lingers_until.map(|open| open.since + self.services.linger);
         let open_expiry = self
-            .open_since
-            .map(|since| since + self.services.rules.delivery_timeout);
+            .open
+            .map(|open| open.since + self.services.rules.delivery_timeout);
         if let Some(at) = [later, lingers_until, expiry, open_expiry]
             .into_iter()
             .flatten()
@@ -309,8 +308,8 @@ impl PartitionActor {
 
     /// Settles all batches whose `delivery.timeout.ms` is over, also the open one.
     fn expire(&mut self, now: Instant) {
-        let is_over = |since| since + self.services.rules.delivery_timeout <= now;
-        if self.open_since.is_some_and(is_over) {
+        let is_over = |open: Lingering| open.since + self.services.rules.delivery_timeout <= now;
+        if self.open.is_some_and(is_over) {
             self.collect(|_| true);
         }
         if self.ledger().next_expiry().is_some_and(|at| at <= now) {

@@ -13,7 +13,7 @@ use crate::actors::guard::On;
 use crate::actors::messages::*;
 use crate::actors::now;
 use crate::core::ledger::Ledger;
-use crate::core::stage::BatchObserver;
+use crate::core::stage::{BatchObserver, Lingering};
 
 impl PartitionActor {
     /// Detaches from the former leader's sender, and attaches to that of the present one.
@@ -79,14 +79,17 @@ impl PartitionActor {
     /// Leaves it to the leader's sender to ask for the open batch when its linger is over. Returns
     /// whether the sender has it in its list. Only a batch that could be lent at once is listed.
     /// Otherwise a sender that wants it as piggyback would ask in vain.
-    pub(super) fn leave_linger_to_sender(&self, opened: Instant, now: Instant) -> bool {
+    pub(super) fn leave_linger_to_sender(&self, open: Lingering, now: Instant) -> bool {
         let Some(notifier) = &self.notifier else {
             return false;
         };
         let leader = self.leader.as_ref();
         let lends = || leader.is_some_and(|it| self.may_lend_to(it.incarnation));
         if !notifier.handle.is_listed() && self.would_lend_open(now) && lends() {
-            notifier.list(opened);
+            match open.awaited {
+                true => notifier.list_awaited(open.since),
+                false => notifier.list(open.since),
+            }
         }
         notifier.handle.is_listed()
     }

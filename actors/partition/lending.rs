@@ -22,7 +22,7 @@ impl PartitionActor {
 
     /// Whether the open batch is due: it does not wait for more records.
     pub(super) fn is_due(&self, now: Instant) -> bool {
-        self.open_since.is_some_and(self.due(now))
+        self.open.is_some_and(|open| self.due(now)(open.since))
     }
 
     /// Whether there is a batch to lend, or an open one that can be sealed and lent.

@@ -28,6 +28,13 @@ impl SenderNotifier {
             self.sender.do_send(WakeSender);
         }
     }
+
+    /// Lists it as waited for: the sender will ask for it when nothing is in flight.
+    pub fn list_awaited(&self, opened: Instant) {
+        if self.ready_queue.batch_awaited(opened, &self.handle) {
+            self.sender.do_send(WakeSender);
+        }
+    }
 }
 
 impl BatchObserver for SenderNotifier {
@@ -48,6 +55,12 @@ impl BatchObserver for SenderNotifier {
             if self.shelf.pressure() {
                 self.sender.do_send(WakeSender);
             }
+        }
+    }
+    fn awaited(&self, at: Instant) {
+        // Otherwise the partition was woken when the batch was opened. It lists the batch when it can.
+        if !self.wakes_partition.load(Ordering::Relaxed) {
+            self.list_awaited(at);
         }
     }
 }

@@ -84,6 +84,9 @@ impl RuntimeActor {
     ) -> PartitionEntry {
         let plain = self.config.compression == Compression::None;
         let stage = Arc::new(Stage::new(partition, self.config.batch_size, plain));
+        if !self.config.linger.is_zero() {
+            stage.hear_who_waits();
+        }
         let mut ledger = Ledger::new(Rc::clone(&self.services.rules));
         let topic_partition = TopicPartition::new(Arc::clone(topic), partition);
         let slot = self.seat(&topic_partition, id, &stage, &mut ledger);

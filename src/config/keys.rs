@@ -138,8 +138,9 @@ const GENERAL: &[Key] = &[
         "linger.ms",
         TIME,
         Some("5"),
-        "How long a batch waits for more records, in ms. 0 sends as soon as a request can go; more \
-         adds to each record's latency while traffic is low. Part of delivery.timeout.ms.",
+        "How long a batch waits for more records, in ms, at most: one whose outcome is awaited goes as \
+         soon as nothing is in flight to its broker. 0 sends as soon as a request can go. Part of \
+         delivery.timeout.ms.",
     ),
     served(
         "max.request.size",

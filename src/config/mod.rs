@@ -100,7 +100,8 @@ pub struct Config {
     pub buffer_memory: usize,
     /// Upper bound of a partition's batch, in bytes. Default 16 KiB; 0 sends every record alone.
     pub batch_size: usize,
-    /// How long a batch waits for more records. Default 5 ms; zero sends as soon as it can.
+    /// How long a batch waits for more records, at most: one whose outcome is awaited goes as soon as
+    /// nothing is in flight to its broker. Default 5 ms; zero sends as soon as it can.
     pub linger: Duration,
     /// Upper bound of a request, and of a record before compression, in bytes. Default 1 MiB. May
     /// be more than `buffer_memory`, which then is the tighter bound.

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, PoisonError};
+use std::sync::{Arc, LazyLock, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 
 use crate::core::broker_error::BrokerError;
@@ -15,7 +15,8 @@ use crate::core::wakers::{Place, Wakers};
 
 /// A future of the one [`Outcome`] of an accepted record.
 ///
-/// It costs nothing until it is polled, and may be dropped: the record is delivered all the same.
+/// It costs nothing until it is polled, and may be dropped: the record is delivered all the same. A record
+/// that is waited for does not wait for `linger.ms` where nothing is in flight to its broker.
 /// It resolves within `delivery.timeout.ms` of the record's acceptance, give or take a scheduling
 /// delay.
 ///
@@ -120,7 +121,7 @@ impl Future for Receipt {
         let Self {
             ack, index, place, ..
         } = &mut *self;
-        ack.register(*index, place, context.waker());
+        ack.register(*index, place, context.waker(), 1);
         Poll::Pending
     }
 }
@@ -222,6 +223,35 @@ impl Settlement {
     }
 }
 
+/// Where a batch is filled.
+pub(crate) trait Filling: Send + Sync {
+    /// The outcomes of so many records of the batch with this ack are waited for.
+    fn awaited(&self, ack: &Ack, records: u32);
+}
+
+/// Who waits for a batch.
+#[derive(Debug, Default)]
+struct Waiting {
+    wakers: Wakers,
+    /// Records whose outcomes were asked for, while it was not known.
+    records: u32,
+    /// Where the batch is filled is told when there are so many. They double each time, so that it is told
+    /// a few times per batch, and knows of more than half of them.
+    tell_at: u32,
+}
+
+impl Waiting {
+    /// Counts `more` records that are waited for. Returns how many there are, if that has to be told.
+    fn count(&mut self, more: u32) -> Option<u32> {
+        self.records = self.records.saturating_add(more);
+        if more == 0 || self.records < self.tell_at {
+            return None;
+        }
+        self.tell_at = self.records.saturating_mul(2);
+        Some(self.records)
+    }
+}
+
 /// The outcome of one batch, written once, read by as many receipts as it has records.
 #[derive(Debug)]
 pub struct Ack {
@@ -230,7 +260,9 @@ pub struct Ack {
     /// The transaction of the batch, if it is part of one.
     scope: Option<Arc<Scope>>,
     settlement: OnceLock<Settlement>,
-    wakers: Mutex<Wakers>,
+    waiting: Mutex<Waiting>,
+    /// Where the batch is filled, if that has to know who waits.
+    filling: Option<Weak<dyn Filling>>,
 }
 
 impl Ack {
@@ -246,7 +278,8 @@ impl Ack {
             partition,
             scope,
             settlement: OnceLock::new(),
-            wakers: Mutex::default(),
+            waiting: Mutex::default(),
+            filling: None,
         }
     }
 
@@ -259,12 +292,12 @@ impl Ack {
     /// How many wakers wait.
     #[cfg(test)]
     pub fn waiting(&self) -> usize {
-        self.wakers().len()
+        self.lock().wakers.len()
     }
 
-    fn wakers(&self) -> MutexGuard<'_, Wakers> {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
         // A waker that panicked leaves a list that is still a list.
-        self.wakers.lock().unwrap_or_else(PoisonError::into_inner)
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The transaction of the batch, if it is part of one.
@@ -280,7 +313,7 @@ impl Ack {
             if let (Some(scope), Some(settlement)) = (&self.scope, self.settlement()) {
                 settlement.fail(scope, self.partition);
             }
-            let wakers = std::mem::take(&mut *self.wakers());
+            let wakers = std::mem::take(&mut self.lock().wakers);
             wakers.wake();
         }
     }
@@ -329,28 +362,40 @@ impl Ack {
     }
 
     /// Has `waker` woken when the outcome of the record at `index` is known; at once if it is. It
-    /// takes the place of the receipt's former waker, which `place` tells.
-    pub(crate) fn register(&self, index: u32, place: &mut Place, waker: &Waker) {
-        self.register_at(0, index, place, waker);
+    /// takes the place of the receipt's former waker, which `place` tells. If there is none, whoever asks
+    /// begins to wait for so many `records`.
+    pub(crate) fn register(&self, index: u32, place: &mut Place, waker: &Waker, records: u32) {
+        let more = match *place {
+            Place::NONE => records,
+            _ => 0,
+        };
+        self.register_at(0, index, place, waker, more);
     }
 
-    /// `depth` is how often the batch was split.
-    fn register_at(&self, depth: u8, index: u32, place: &mut Place, waker: &Waker) {
+    /// `depth` is how often the batch was split. So many `more` records are waited for.
+    fn register_at(&self, depth: u8, index: u32, place: &mut Place, waker: &Waker, more: u32) {
         if let Some(Settlement::Split(parts)) = self.settlement.get() {
             if let Some((first, part)) = part_of(parts, index) {
-                part.register_at(depth.saturating_add(1), index - first, place, waker);
+                let depth = depth.saturating_add(1);
+                part.register_at(depth, index - first, place, waker, more);
             }
             return;
         }
-        let mut wakers = self.wakers();
+        let mut waiting = self.lock();
         // Settling writes first and drains the list second, so whoever registers looks again.
         if self.settlement.get().is_some() {
-            drop(wakers);
+            drop(waiting);
             return waker.wake_by_ref();
         }
-        let former = wakers.put(depth, place, waker);
-        drop(wakers);
+        let former = waiting.wakers.put(depth, place, waker);
+        let awaited = waiting.count(more);
+        drop(waiting);
         drop(former); // it may be anybody's
+        if let (Some(records), Some(filling)) = (awaited, &self.filling)
+            && let Some(filling) = filling.upgrade()
+        {
+            filling.awaited(self, records);
+        }
     }
 }
 
@@ -442,6 +487,13 @@ impl AckSettler {
 
     pub fn receipt(&self, index: u32, timestamp: i64) -> Receipt {
         Receipt::new(Arc::clone(&self.ack), index, timestamp)
+    }
+
+    /// Has `filling` told who waits for the batch. Nobody has a receipt of it yet.
+    pub(crate) fn filled_by(&mut self, filling: Weak<dyn Filling>) {
+        if let Some(ack) = Arc::get_mut(&mut self.ack) {
+            ack.filling = Some(filling);
+        }
     }
 
     #[inline]
@@ -640,6 +692,37 @@ mod tests {
             tasks.each_ref().map(|task| task.0.load(Ordering::Relaxed)),
             [1; 3]
         );
+    }
+
+    /// Notes of how many records it was told that they are waited for.
+    #[derive(Default)]
+    struct Told(Mutex<Vec<u32>>);
+
+    impl Filling for Told {
+        fn awaited(&self, _: &Ack, records: u32) {
+            self.0.lock().expect("no panic").push(records);
+        }
+    }
+
+    #[test]
+    fn where_a_batch_is_filled_is_told_a_few_times_who_waits() {
+        let told = Arc::new(Told::default());
+        let mut settle = AckSettler::new(0);
+        settle.filled_by(Arc::downgrade(&told) as Weak<dyn Filling>);
+        let task = Arc::<Task>::default();
+        let mut receipts: Vec<_> = (0..100).map(|index| settle.receipt(index, 0)).collect();
+        for _ in 0..3 {
+            for receipt in &mut receipts {
+                assert!(!poll(receipt, &task));
+            }
+        }
+        let numbers = || std::mem::take(&mut *told.0.lock().expect("no panic"));
+        assert_eq!(numbers(), [1, 2, 4, 8, 16, 32, 64]);
+        // What it has its outcome of is not waited for.
+        let mut late = settle.receipt(100, 0);
+        drop(settle);
+        assert!(poll(&mut late, &task));
+        assert!(numbers().is_empty());
     }
 
     #[test]

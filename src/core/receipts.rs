@@ -280,9 +280,13 @@ impl Stream for Receipts {
         }
         // Wakes at once if the outcome has come meanwhile.
         let Piece {
-            ack, next, place, ..
+            ack,
+            next,
+            end,
+            place,
         } = &mut self.pieces[piece as usize];
-        ack.register(*next, place, context.waker());
+        let records = *end - *next;
+        ack.register(*next, place, context.waker(), records);
         Poll::Pending
     }
 

@@ -4,11 +4,12 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::ops::Range;
+use std::ptr;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
-use crate::core::ack::Ack;
+use crate::core::ack::{Ack, Filling};
 use crate::core::batch::{OpenBatch, RecordRef};
 use crate::core::delivery::{Callback, Listener};
 use crate::core::memory::{Buffer, first_size};
@@ -102,6 +103,27 @@ pub trait BatchObserver: Send + Sync {
     fn full(&self, bytes: usize, ask: bool);
     /// A batch took its first record at this time.
     fn opened(&self, at: Instant);
+    /// The open batch, which took its first record at this time, is waited for. It may be told before
+    /// [`opened`](Self::opened) is, by another thread.
+    fn awaited(&self, at: Instant);
+}
+
+/// What is known of an open batch that stays on the stage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lingering {
+    /// When it took its first record.
+    pub since: Instant,
+    /// It is waited for.
+    pub awaited: bool,
+}
+
+/// Whether an open batch of so many records, with so many of them `awaited`, is waited for: it may go before
+/// its linger is over, when nothing is in flight to its broker.
+///
+/// Whoever awaits one record among many that nobody awaits would have all of them go in small batches. So
+/// the others count as much.
+fn is_awaited(awaited: u32, records: u32) -> bool {
+    awaited >= records - awaited.min(records)
 }
 
 /// The stage of one partition.
@@ -124,6 +146,8 @@ pub struct Stage {
     plain: bool,
     /// Wakes the partition's actor.
     wake: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    /// This stage, if batches may go sooner because they are waited for.
+    hears: OnceLock<Weak<Self>>,
     /// The number of sealed batches, readable without the claim.
     queued: AtomicUsize,
     inner: Claim<Inner>,
@@ -135,6 +159,8 @@ struct Inner {
     sealed: VecDeque<OpenBatch>,
     /// The actor or the observer was told of the open batch.
     known: bool,
+    /// The open batch is waited for, and the observer was told.
+    awaited: bool,
     /// The actor or the observer was told to ask for sealed batches, and the partition has not
     /// collected them yet.
     signalled: bool,
@@ -164,6 +190,7 @@ impl Stage {
             first: first_size(batch_size),
             plain,
             wake: OnceLock::new(),
+            hears: OnceLock::new(),
             queued: AtomicUsize::new(0),
             inner: Claim::new(Inner {
                 unreported: true,
@@ -175,6 +202,12 @@ impl Stage {
     /// Sets how the partition's actor is woken. Only the first call counts.
     pub fn wake_with(&self, wake: impl Fn() + Send + Sync + 'static) {
         let _ = self.wake.set(Box::new(wake));
+    }
+
+    /// Has the observer told when somebody waits for the outcome of records in the open batch. Only of use
+    /// where batches linger.
+    pub fn hear_who_waits(self: &Arc<Self>) {
+        let _ = self.hears.set(Arc::downgrade(self));
     }
 
     /// Sets the observer that is told of batches from now on. With `None`, the partition's actor is
@@ -362,6 +395,9 @@ impl Stage {
             if inner.seat.is_some() {
                 open.set_spooled();
             }
+            if let Some(stage) = self.hears.get() {
+                open.filled_by(Weak::clone(stage) as Weak<dyn Filling>);
+            }
             inner.open = Some(open);
         }
         match inner.append(record, options) {
@@ -396,13 +432,13 @@ impl Stage {
 
     /// Moves all sealed batches to the end of `full`. The open batch comes after them. `leaves`
     /// decides by the time of its first record whether it leaves too. Returns the open batch if it
-    /// leaves, and the time if it stays. Then the caller has to watch it, since nothing else is
-    /// told of it.
+    /// leaves, and what is known of it if it stays. Then the caller has to watch it, since nothing else
+    /// is told of it, but for who waits.
     pub fn collect(
         &self,
         leaves: impl FnOnce(Instant) -> bool,
         full: &mut VecDeque<OpenBatch>,
-    ) -> (Option<OpenBatch>, Option<Instant>) {
+    ) -> (Option<OpenBatch>, Option<Lingering>) {
         let mut inner = self.claim();
         full.append(&mut inner.sealed);
         self.queued.store(0, Ordering::Relaxed);
@@ -417,7 +453,9 @@ impl Stage {
         inner.untold = 0;
         inner.known = inner.open.is_some();
         inner.unreported = !inner.known;
-        (open, opened.filter(|_| !leaves))
+        let awaited = inner.awaited;
+        let stays = opened.filter(|_| !leaves);
+        (open, stays.map(|since| Lingering { since, awaited }))
     }
 
     /// Takes records again.
@@ -485,6 +523,25 @@ impl Stage {
     }
 }
 
+impl Filling for Stage {
+    fn awaited(&self, ack: &Ack, records: u32) {
+        let mut inner = self.claim();
+        let Some(open) = &inner.open else { return };
+        // One that is sealed goes when it can.
+        let is_open = ptr::eq(Arc::as_ptr(open.ack()), ack);
+        if !is_open || inner.awaited || !is_awaited(records, open.count() as u32) {
+            return;
+        }
+        let at = open.opened_at();
+        inner.awaited = true;
+        let observer = inner.observer.clone();
+        drop(inner);
+        if let Some(observer) = observer {
+            observer.awaited(at);
+        }
+    }
+}
+
 /// What the observer or the actor has to be told.
 #[derive(Default)]
 struct StageEvents {
@@ -545,6 +602,7 @@ impl Inner {
         // An actor that was told of the open batch looks at whichever batch is open then. So it
         // need not be told of the next one.
         self.known &= self.observer.is_none();
+        self.awaited = false;
         self.unreported = true;
         self.open.take()
     }

@@ -2,6 +2,7 @@
 
 mod addressee;
 mod answers;
+mod awaits;
 mod clouds;
 mod codes;
 mod connections;

@@ -80,6 +80,7 @@ func main() {
 	check(err)
 
 	keySize, valueSize, rate := number("key"), number("value"), number("rate")
+	tasks := number("tasks")
 	warm := time.Duration(number("warm_up")) * time.Millisecond
 	end := warm + time.Duration(number("window"))*time.Millisecond
 
@@ -87,7 +88,7 @@ func main() {
 	// Promises are called one after the other: they count without atomic additions.
 	var counted uint64
 	var latencies []atomic.Uint32
-	if rate > 0 || transactionRecords > 0 {
+	if rate > 0 || transactionRecords > 0 || tasks > 0 {
 		latencies = make([]atomic.Uint32, longest)
 	}
 	began := time.Now()
@@ -171,6 +172,32 @@ func main() {
 			acked.Store(counted)
 			sent += transactionRecords - left
 		}
+	} else if tasks > 0 {
+		var over atomic.Bool
+		var done sync.WaitGroup
+		var all atomic.Uint64
+		for task := range tasks {
+			done.Go(func() {
+				var record kgo.Record
+				for n := task; !over.Load(); n++ {
+					record = kgo.Record{Value: entries[n%len(entries)].value}
+					due := time.Since(began)
+					if client.ProduceSync(ctx, &record).FirstErr() != nil {
+						failed.Add(1)
+					} else {
+						acked.Add(1)
+						took(due)
+					}
+					all.Add(1)
+				}
+			})
+		}
+		for goOn() {
+			time.Sleep(time.Millisecond)
+		}
+		over.Store(true)
+		done.Wait()
+		sent, counted = int(all.Load()), acked.Load()
 	} else if rate == 0 {
 		for goOn() {
 			for range stride {

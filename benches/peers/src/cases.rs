@@ -20,6 +20,9 @@ pub struct Case {
     pub tls: bool,
     /// When transactions are committed, on real brokers. Clients without them are left out.
     pub transactions: Option<Transactions>,
+    /// So many tasks each send a record and await its outcome, over and over; 0 for none of them.
+    /// Clients that have no tasks to await in are left out.
+    pub tasks: usize,
 }
 
 /// When a transaction is committed and the next one begins: whichever comes first.
@@ -46,11 +49,12 @@ const FLAT_OUT: Case = Case {
     rate: 0,
     tls: false,
     transactions: None,
+    tasks: 0,
 };
 
 const NEVER: u64 = u64::MAX;
 
-pub const CASES: [Case; 15] = [
+pub const CASES: [Case; 18] = [
     Case {
         name: "1p",
         title: "100 B, 1 partition, 16 KiB",
@@ -130,6 +134,24 @@ pub const CASES: [Case; 15] = [
         name: "500k-linger5",
         title: "500,000/s, linger 5",
         rate: 500_000,
+        ..FLAT_OUT
+    },
+    Case {
+        name: "awaits-10",
+        title: "10 tasks",
+        tasks: 10,
+        ..FLAT_OUT
+    },
+    Case {
+        name: "awaits-100",
+        title: "100 tasks",
+        tasks: 100,
+        ..FLAT_OUT
+    },
+    Case {
+        name: "awaits-1000",
+        title: "1,000 tasks",
+        tasks: 1_000,
         ..FLAT_OUT
     },
     Case {

@@ -20,6 +20,8 @@ pub struct Job {
     pub warm_up: u64,
     pub window: u64,
     pub transactions: Option<Transactions>,
+    /// Tasks that each send a record and await its outcome; 0 for none of them.
+    pub tasks: usize,
 }
 
 impl Job {
@@ -43,6 +45,7 @@ impl Job {
             warm_up,
             window,
             transactions: case.transactions,
+            tasks: case.tasks,
         }
     }
 
@@ -66,6 +69,7 @@ impl Job {
             format!("window={}", self.window),
             format!("transaction_ms={time}"),
             format!("transaction_records={records}"),
+            format!("tasks={}", self.tasks),
         ]
     }
 
@@ -96,6 +100,7 @@ impl Job {
                 records: number("transaction_records"),
             })
             .filter(|it| it.records > 0),
+            tasks: number("tasks") as usize,
         }
     }
 }

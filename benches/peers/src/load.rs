@@ -2,13 +2,14 @@
 //! loop.
 
 use std::io::Write;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use nix::time::ClockId;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
+use tokio::task::JoinHandle;
 
 use crate::cases::Transactions;
 use crate::job::Job;
@@ -17,6 +18,8 @@ use crate::job::Job;
 const RING: usize = 1 << 20;
 /// Records between two readings of the clock, without a rate.
 const STRIDE: usize = 256;
+/// Different values that each task has, if it is tasks that send.
+const OF_A_TASK: usize = 16;
 const BURST: Duration = Duration::from_millis(1);
 const CALLBACKS: Duration = Duration::from_secs(5);
 /// Microseconds of the longest latency that is counted: one second.
@@ -24,6 +27,7 @@ const LONGEST: usize = 1_000_000;
 
 /// One record to send. Its bytes belong to the ring. A client that needs them owned clones the
 /// `Bytes`.
+#[derive(Clone)]
 pub struct Entry {
     pub key: Option<Bytes>,
     pub value: Bytes,
@@ -51,6 +55,11 @@ pub trait Client {
     async fn commit(&mut self) {
         unreachable!("a client without transactions");
     }
+    /// Starts a task that sends a record and awaits its outcome until `results` says that it is over, and
+    /// returns how many it has sent. For a job that has tasks.
+    fn start_task(&mut self, _entries: Vec<Entry>, _results: &'static Results) -> JoinHandle<u64> {
+        unreachable!("a client without tasks");
+    }
     /// Returns when every record has its outcome.
     async fn finish(self);
 }
@@ -59,7 +68,10 @@ pub trait Client {
 /// addition would cost up to a fifth of the fastest client's time for a record.
 pub struct Results {
     began: Instant,
+    /// Latency is counted of each record.
     paced: bool,
+    /// The tasks end.
+    is_over: AtomicBool,
     /// Nanoseconds since the start. The latency of records that are due in this range is counted, and that
     /// of commits.
     window: std::ops::Range<u64>,
@@ -71,12 +83,13 @@ pub struct Results {
 impl Results {
     fn new(job: &Job) -> Self {
         let window = job.warm_up * 1_000_000..(job.warm_up + job.window) * 1_000_000;
-        let paced = job.rate > 0;
+        let paced = job.rate > 0 || job.tasks > 0;
         let counted = paced || job.transactions.is_some();
         let latencies = if counted { LONGEST } else { 0 };
         Self {
             began: Instant::now(),
             paced,
+            is_over: AtomicBool::new(false),
             window,
             acked: AtomicU64::new(0),
             failed: AtomicU64::new(0),
@@ -84,7 +97,13 @@ impl Results {
         }
     }
 
-    fn now(&self) -> u64 {
+    /// Whether the tasks end.
+    pub fn is_over(&self) -> bool {
+        self.is_over.load(Relaxed)
+    }
+
+    /// Nanoseconds since the start.
+    pub fn now(&self) -> u64 {
         self.began.elapsed().as_nanos() as u64
     }
 
@@ -216,6 +235,18 @@ pub fn run<C: Client>(job: &Job, start: impl AsyncFnOnce(&'static Results) -> C)
                 client.commit().await;
                 results.took(asked);
                 sent += records - left;
+            }
+        } else if job.tasks > 0 {
+            let tasks: Vec<_> = (0..job.tasks)
+                .map(|_| client.start_task(ring.next(OF_A_TASK).to_vec(), results))
+                .collect();
+            while marks.go_on() {
+                // This thread is not one of the runtime's workers, on which the tasks are.
+                std::thread::sleep(BURST);
+            }
+            results.is_over.store(true, Relaxed);
+            for task in tasks {
+                sent += task.await.expect("a task that ends");
             }
         } else if job.rate == 0 {
             while marks.go_on() {

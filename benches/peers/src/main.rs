@@ -128,7 +128,10 @@ fn compare(args: Args) -> Result<(), String> {
             };
             for column in order {
                 let Entrant { peer, program, .. } = &entrants[column];
-                if (case.tls && !peer.tls) || (case.transactions.is_some() && !peer.transactions) {
+                if (case.tls && !peer.tls)
+                    || (case.transactions.is_some() && !peer.transactions)
+                    || (case.tasks > 0 && !peer.tasks)
+                {
                     continue;
                 }
                 let setting = Setting {

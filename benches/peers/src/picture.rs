@@ -29,7 +29,10 @@ text { font: 12px system-ui, sans-serif; fill: #1f2328 }
 
 pub fn draw(report: &Report<'_>) -> String {
     let cases: Vec<_> = (0..report.cases.len())
-        .filter(|case| report.cases[*case].rate == 0 && report.cases[*case].transactions.is_none())
+        .filter(|case| {
+            let case = report.cases[*case];
+            case.rate == 0 && case.transactions.is_none() && case.tasks == 0
+        })
         .collect();
     let height = HEAD + report.entrants.len() as f64 * (BAR + 4.0) + GAP;
     let rows = cases.len().div_ceil(COLUMNS);

@@ -55,7 +55,8 @@ impl<'a> Report<'a> {
 
     pub fn markdown(&self) -> String {
         let mut text = format!("{}\n\n", self.circumstances());
-        let flat = |case: &Case| case.rate == 0 && case.transactions.is_none();
+        let flat = |case: &Case| case.rate == 0 && case.transactions.is_none() && case.tasks == 0;
+        let awaited = |case: &Case| case.tasks > 0;
         let committed = |case: &Case| case.transactions.is_some();
         let paced = |case: &Case| case.rate > 0;
         if self.cases.iter().any(|case| flat(case)) {
@@ -98,6 +99,21 @@ impl<'a> Report<'a> {
                 |it| Some(it.cpu),
                 |n| format!("{n:.2}"),
             );
+        }
+        if self.cases.iter().any(|case| awaited(case)) {
+            text += "\nSo many tasks each send a record and await its outcome, over and over. Acked \
+                     records a second, in thousands:\n\n";
+            let rate = |it: &Figures| Some(it.rate / 1e3);
+            self.table(&mut text, awaited, false, rate, |n| format!("{n:.0}"));
+            let percentile = |at: usize| move |it: &Figures| it.latency.map(|latency| latency[at]);
+            let whole = |n| format!("{n:.0}");
+            text += "\nµs from the call to the outcome, median:\n\n";
+            self.table(&mut text, awaited, true, percentile(0), whole);
+            text += "\n99th percentile:\n\n";
+            self.table(&mut text, awaited, true, percentile(1), whole);
+            text += "\nCPU time per acked record, µs:\n\n";
+            let cpu = |it: &Figures| Some(it.cpu);
+            self.table(&mut text, awaited, true, cpu, |n| format!("{n:.2}"));
         }
         if self.cases.iter().any(|case| committed(case)) {
             text += "\nIn transactions, as many records as there can be. CPU time per committed record, \

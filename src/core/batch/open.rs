@@ -2,14 +2,14 @@
 
 use std::fmt;
 use std::ptr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use super::crc::Running;
 use super::header::HEADER_LEN;
 use super::record::RecordRef;
 use super::sealed::SealedBatch;
-use crate::core::ack::{Ack, AckSettler};
+use crate::core::ack::{Ack, AckSettler, Filling};
 use crate::core::delivery::{Callback, Listener, Listeners};
 use crate::core::memory::Buffer;
 use crate::core::spool::Appending;
@@ -125,6 +125,11 @@ impl OpenBatch {
     /// Notes that its records are in the spool: if it is dropped without an outcome, they are kept.
     pub fn set_spooled(&mut self) {
         self.settle.spooled = true;
+    }
+
+    /// Has `filling` told who waits for its records. It has none yet.
+    pub(crate) fn filled_by(&mut self, filling: Weak<dyn Filling>) {
+        self.settle.filled_by(filling);
     }
 
     /// Whether it takes records of this transaction, or of none.

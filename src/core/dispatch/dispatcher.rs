@@ -214,7 +214,8 @@ impl<P: LoanHome> Dispatcher<P> {
             if !self.yielding {
                 self.work(false, now);
             }
-            if !self.queue.park(self.worth_waking()) {
+            let heeds_awaited = self.is_at_rest() || self.may_connect();
+            if !self.queue.park(self.worth_waking(), heeds_awaited) {
                 break;
             }
         }
@@ -443,6 +444,17 @@ impl<P: LoanHome> Dispatcher<P> {
         self.in_flight.loans() + self.taken.len()
     }
 
+    /// Whether nothing is under way, so that what is waited for goes at once.
+    fn is_at_rest(&self) -> bool {
+        let is_idle = self.in_flight.is_empty() && self.taken.is_empty() && !self.yielding;
+        is_idle && self.is_free() && self.stopped.is_none()
+    }
+
+    /// Whether there is no connection, and nobody to make one for yet.
+    fn may_connect(&self) -> bool {
+        self.link.is_down() && self.ready.is_empty() && self.stopped.is_none()
+    }
+
     /// Whether a request could be sent at once.
     fn is_free(&self) -> bool {
         self.link.is_up() && self.link.throttled_until().is_none() && self.in_flight.has_room()
@@ -467,6 +479,15 @@ impl<P: LoanHome> Dispatcher<P> {
     /// Sends the lent batches, and asks for more. With `lent`, all lent batches are sent before
     /// partitions are asked.
     fn work(&mut self, mut lent: bool, now: Instant) {
+        if self.may_connect() {
+            self.queue_awaited(now);
+        }
+        if self.is_at_rest() && self.ask_awaited() {
+            return match self.ask() {
+                0 => self.yield_to_others(),
+                asked => self.yield_once(asked),
+            };
+        }
         if self.ready.is_empty() && self.taken.is_empty() {
             return;
         }
@@ -515,10 +536,17 @@ impl<P: LoanHome> Dispatcher<P> {
     /// partition that is able to can lend its batches. The sender never waits longer for them.
     /// `asked` is how many batches it has asked for.
     fn yield_once(&mut self, asked: usize) {
-        if !std::mem::replace(&mut self.yielding, true) {
+        if !self.yielding {
             self.ask_for_piggyback(asked);
-            self.actions.push_back(Action::Yield);
+            self.yield_to_others();
         }
+    }
+
+    /// The same, for open batches that are waited for. Others stay: a caller that awaits its records one
+    /// after the other would have everybody's batches go with each of them.
+    fn yield_to_others(&mut self) {
+        self.yielding = true;
+        self.actions.push_back(Action::Yield);
     }
 
     /// Sends one request with lent batches.

@@ -58,6 +58,10 @@ impl<P> ReadyHandle<P> {
 /// in Kafka's `RecordAccumulator.drain`. This saves a request, and the records wait less. The list
 /// also spares the sender from looking at partitions without an open batch.
 ///
+/// Open batches that are waited for: a sender with nothing in flight asks for them at once. While
+/// something is in flight they go on filling until that is answered. So those who wait share
+/// requests by themselves, however many they are and however distant the broker is.
+///
 /// Invariants:
 /// - a partition with a full batch stays in `full` until the sender takes it. A sender that is not
 ///   to be woken takes `full` before it rests;
@@ -71,16 +75,30 @@ pub(crate) struct ReadyQueue<P>(Mutex<Waiting<P>>);
 struct Waiting<P> {
     /// Partitions with full batches.
     full: Vec<Arc<ReadyHandle<P>>>,
-    /// Partitions with an open batch, and when it was opened. Each partition is listed once.
-    open: VecDeque<(Instant, Arc<ReadyHandle<P>>)>,
+    /// Partitions with an open batch, ordered by when it was opened. Each partition is listed once.
+    open: VecDeque<Listed<P>>,
+    /// How many of them are waited for.
+    awaited: usize,
     /// The sender has an alarm for the end of the linger of a batch that was opened at this time.
     alarm_for: Option<Instant>,
     /// Bytes of full batches since the sender last took them.
     bytes: usize,
     /// The sender is woken when `bytes` reaches this.
     wake_at: usize,
+    /// The sender is woken by an open batch that is waited for.
+    heeds_awaited: bool,
     /// The sender was woken and has not looked yet.
     woken: bool,
+}
+
+/// A partition with an open batch.
+#[derive(Debug)]
+struct Listed<P> {
+    /// When the batch was opened.
+    at: Instant,
+    handle: Arc<ReadyHandle<P>>,
+    /// Somebody waits for it.
+    awaited: bool,
 }
 
 impl<P> Default for ReadyQueue<P> {
@@ -88,9 +106,11 @@ impl<P> Default for ReadyQueue<P> {
         Self(Mutex::new(Waiting {
             full: Vec::new(),
             open: VecDeque::new(),
+            awaited: 0,
             alarm_for: None,
             bytes: 0,
             wake_at: 1,
+            heeds_awaited: false,
             woken: false,
         }))
     }
@@ -124,13 +144,29 @@ impl<P> ReadyQueue<P> {
         if handle.listed.swap(true, Ordering::Relaxed) {
             return false;
         }
-        let place = waiting.open.partition_point(|(earlier, _)| *earlier <= at);
-        waiting.open.insert(place, (at, Arc::clone(handle)));
-        let wakes = waiting.alarm_for.is_none_or(|known| at < known);
-        if wakes {
-            waiting.alarm_for = Some(at);
+        waiting.list(at, handle, false)
+    }
+
+    /// Notes that somebody waits for the partition's open batch, which was opened at this time. Returns
+    /// whether the sender has to be woken to ask for it.
+    pub fn batch_awaited(&self, at: Instant, handle: &Arc<ReadyHandle<P>>) -> bool {
+        let mut waiting = self.waiting();
+        let mut wakes = false;
+        if handle.listed.swap(true, Ordering::Relaxed) {
+            // It was opened a moment ago, most likely.
+            let mut open = waiting.open.iter_mut().rev();
+            let listed = open.find(|listed| Arc::ptr_eq(&listed.handle, handle));
+            let more = listed.is_some_and(|it| !std::mem::replace(&mut it.awaited, true));
+            waiting.awaited += usize::from(more);
+        } else {
+            wakes = waiting.list(at, handle, true);
         }
-        wakes
+        wakes | (waiting.heeds_awaited && !std::mem::replace(&mut waiting.woken, true))
+    }
+
+    /// Takes the partitions whose open batch is waited for.
+    pub fn take_awaited(&self) -> Vec<Arc<ReadyHandle<P>>> {
+        self.waiting().take_awaited(usize::MAX)
     }
 
     /// Whether a partition is listed with an open batch.
@@ -138,27 +174,32 @@ impl<P> ReadyQueue<P> {
         !self.waiting().open.is_empty()
     }
 
-    /// Takes up to `most` partitions with an open batch, those opened first.
+    /// Takes up to `most` partitions with an open batch, those that are waited for and then those opened
+    /// first.
     pub fn take_piggyback(&self, most: usize) -> Vec<Arc<ReadyHandle<P>>> {
         if most == 0 {
             return Vec::new();
         }
         let mut waiting = self.waiting();
-        std::iter::from_fn(|| waiting.first_open(|_| true))
-            .take(most)
-            .collect()
+        let mut taken = waiting.take_awaited(most);
+        let more = most - taken.len();
+        taken.extend(std::iter::from_fn(|| waiting.first_open(|_| true)).take(more));
+        taken
     }
 
     /// Takes the partitions whose open batch is `due`, judged by the time when it was opened. Also
     /// returns when the first of the remaining ones was opened: the sender has to set its alarm for
-    /// it.
+    /// it. If none remains, an alarm that was set stays: it is soon enough for those that are opened
+    /// before it rings, which need not wake the sender then.
     pub fn take_due(
         &self,
         due: impl Fn(Instant) -> bool,
     ) -> (Vec<Arc<ReadyHandle<P>>>, Option<Instant>) {
         let mut waiting = self.waiting();
         let lingered = std::iter::from_fn(|| waiting.first_open(&due)).collect();
-        waiting.alarm_for = waiting.open.front().map(|(at, _)| *at);
+        let first = waiting.open.front().map(|listed| listed.at);
+        let still_set = || waiting.alarm_for.filter(|at| !due(*at));
+        waiting.alarm_for = first.or_else(still_set);
         (lingered, waiting.alarm_for)
     }
 
@@ -170,12 +211,15 @@ impl<P> ReadyQueue<P> {
         queue.extend(waiting.full.drain(..).filter(|handle| handle.is_attached()));
     }
 
-    /// Sets how many bytes of full batches wake the sender. Returns whether there are that many
-    /// already. Then no wake-up follows, and the sender has to look again.
-    pub fn park(&self, wake_at: usize) -> bool {
+    /// Sets how many bytes of full batches wake the sender, and whether an open batch that is waited for
+    /// does, too. Returns whether there is that much already. Then no wake-up follows, and the sender
+    /// has to look again.
+    pub fn park(&self, wake_at: usize, heeds_awaited: bool) -> bool {
         let mut waiting = self.waiting();
         waiting.wake_at = wake_at;
-        waiting.bytes >= wake_at && !waiting.woken
+        waiting.heeds_awaited = heeds_awaited;
+        let enough = waiting.bytes >= wake_at || heeds_awaited && waiting.awaited > 0;
+        enough && !waiting.woken
     }
 }
 
@@ -183,15 +227,55 @@ impl<P> Waiting<P> {
     /// Takes the first partition with an open batch, if that batch is `due`.
     fn first_open(&mut self, due: impl Fn(Instant) -> bool) -> Option<Arc<ReadyHandle<P>>> {
         loop {
-            if !due(self.open.front()?.0) {
+            if !due(self.open.front()?.at) {
                 return None;
             }
-            let (_, handle) = self.open.pop_front()?;
-            handle.listed.store(false, Ordering::Relaxed);
-            if handle.is_attached() {
-                return Some(handle);
+            let taken = self.take(0);
+            if taken.is_some() {
+                return taken;
             }
         }
+    }
+
+    /// Takes up to `most` partitions whose open batch is waited for.
+    fn take_awaited(&mut self, most: usize) -> Vec<Arc<ReadyHandle<P>>> {
+        let mut taken = Vec::with_capacity(self.awaited.min(most));
+        let mut place = self.open.len();
+        // They are opened and waited for at once, so most of them stand at the end.
+        while self.awaited > 0 && place > 0 && taken.len() < most {
+            place -= 1;
+            if self.open[place].awaited {
+                taken.extend(self.take(place));
+            }
+        }
+        taken.reverse();
+        taken
+    }
+
+    /// Takes the partition at this place from the list. If it has left, returns `None`.
+    fn take(&mut self, place: usize) -> Option<Arc<ReadyHandle<P>>> {
+        let listed = self.open.remove(place)?;
+        self.awaited -= usize::from(listed.awaited);
+        listed.handle.listed.store(false, Ordering::Relaxed);
+        Some(listed.handle).filter(|handle| handle.is_attached())
+    }
+
+    /// Lists a partition. Returns whether the sender has to be woken to set its alarm.
+    fn list(&mut self, at: Instant, handle: &Arc<ReadyHandle<P>>, awaited: bool) -> bool {
+        let place = self.open.partition_point(|earlier| earlier.at <= at);
+        let handle = Arc::clone(handle);
+        let listed = Listed {
+            at,
+            handle,
+            awaited,
+        };
+        self.open.insert(place, listed);
+        self.awaited += usize::from(awaited);
+        let wakes = self.alarm_for.is_none_or(|known| at < known);
+        if wakes {
+            self.alarm_for = Some(at);
+        }
+        wakes
     }
 }
 
@@ -226,7 +310,7 @@ mod tests {
             "it was woken already"
         );
         assert_eq!(taken(&ready_queue), ['a', 'b']);
-        assert!(!ready_queue.park(30));
+        assert!(!ready_queue.park(30, false));
         assert!(!ready_queue.batch_full(10, handle('a')));
         assert!(!ready_queue.batch_full(10, None), "it is listed");
         assert!(ready_queue.batch_full(10, handle('c')));
@@ -249,7 +333,7 @@ mod tests {
             !ready_queue.batch_opened(at(5), &handles[0]),
             "it is listed"
         );
-        assert!(taken(&ready_queue).is_empty() && !ready_queue.park(1));
+        assert!(taken(&ready_queue).is_empty() && !ready_queue.park(1, false));
         assert!(ready_queue.take_piggyback(0).is_empty());
         assert_eq!(partitions(ready_queue.take_piggyback(2)), ['a', 'b']);
         handles[2].detach();
@@ -291,6 +375,68 @@ mod tests {
     }
 
     #[test]
+    fn a_batch_that_is_waited_for_wakes_a_sender_at_rest() {
+        let ready_queue = ReadyQueue::default();
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let handles = ['a', 'b', 'c'].map(ReadyHandle::new);
+        let awaited = || partitions(ready_queue.take_awaited());
+        for (handle, ms) in handles.iter().zip([1, 2, 3]) {
+            ready_queue.batch_opened(at(ms), handle);
+        }
+        assert!(!ready_queue.park(1, false));
+        assert!(
+            !ready_queue.batch_awaited(at(2), &handles[1]),
+            "something is in flight"
+        );
+        assert!(ready_queue.park(1, true), "it has to look");
+        assert_eq!(awaited(), ['b']);
+        assert!(!ready_queue.park(1, true));
+        assert!(ready_queue.batch_awaited(at(1), &handles[0]));
+        assert!(
+            !ready_queue.batch_awaited(at(3), &handles[2]),
+            "it was woken already"
+        );
+        assert!(
+            !ready_queue.batch_awaited(at(1), &handles[0]),
+            "it is known"
+        );
+        assert_eq!(awaited(), ['a', 'c']);
+        assert!(awaited().is_empty());
+        assert_eq!(ready_queue.take_due(|_| true).0.len(), 0);
+    }
+
+    #[test]
+    fn a_batch_that_is_waited_for_lingers_as_long_as_others() {
+        let ready_queue = ReadyQueue::default();
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let handles = ['a', 'b', 'c'].map(ReadyHandle::new);
+        assert!(!ready_queue.park(1, false));
+        assert!(
+            ready_queue.batch_awaited(at(1), &handles[0]),
+            "its alarm has to be set: nobody was told that it was opened"
+        );
+        assert!(
+            !ready_queue.batch_opened(at(1), &handles[0]),
+            "it is listed"
+        );
+        assert!(!ready_queue.batch_opened(at(0) + Duration::from_micros(1), &handles[0]));
+        assert!(!ready_queue.batch_opened(at(2), &handles[1]));
+        let (due, next) = ready_queue.take_due(|opened| opened <= at(1));
+        assert_eq!((partitions(due), next), (vec!['a'], Some(at(2))));
+        assert!(!ready_queue.park(1, true), "it is not waited for any more");
+        // It goes along before those that were opened earlier.
+        ready_queue.batch_opened(at(3), &handles[2]);
+        ready_queue.batch_awaited(at(3), &handles[2]);
+        assert_eq!(partitions(ready_queue.take_piggyback(1)), ['c']);
+        assert_eq!(partitions(ready_queue.take_piggyback(2)), ['b']);
+        handles[1].detach();
+        ready_queue.batch_awaited(at(4), &handles[1]);
+        assert!(ready_queue.take_awaited().is_empty());
+    }
+
+    #[test]
     fn a_detached_handle_is_skipped_whenever_it_was_listed() {
         let ready_queue = ReadyQueue::default();
         let [early, late, new] = ['a', 'a', 'a'].map(ReadyHandle::new);
@@ -308,13 +454,13 @@ mod tests {
     #[test]
     fn a_batch_that_fills_before_the_sender_rests_is_noticed() {
         let ready_queue = ReadyQueue::default();
-        assert!(!ready_queue.park(usize::MAX));
+        assert!(!ready_queue.park(usize::MAX, false));
         assert!(!ready_queue.batch_full(10, Some(ReadyHandle::new('a'))));
-        assert!(ready_queue.park(1), "it has to look again");
+        assert!(ready_queue.park(1, false), "it has to look again");
         assert_eq!(taken(&ready_queue), ['a']);
-        assert!(!ready_queue.park(1));
+        assert!(!ready_queue.park(1, false));
         assert!(ready_queue.batch_full(1, Some(ReadyHandle::new('a'))));
-        assert!(!ready_queue.park(1), "it was woken already");
+        assert!(!ready_queue.park(1, false), "it was woken already");
     }
 
     /// Threads open batches while a sender takes them. In the end no batch is open that is not
@@ -374,7 +520,7 @@ mod tests {
                         ready_queue.drain_into(&mut queue);
                         taken += queue.drain(..).count();
                         round += 1;
-                        if !ready_queue.park([1, 1, 3][round % 3]) {
+                        if !ready_queue.park([1, 1, 3][round % 3], false) {
                             break;
                         }
                     }

@@ -2,9 +2,11 @@ use std::collections::HashMap;
 use std::sync::{Mutex, mpsc};
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use kafka_protocol::records::RecordBatchDecoder;
 
 use super::*;
+use crate::core::ack::Receipt;
 use crate::core::batch::{HEADER_LEN, SealedBatch, Stamp};
 use crate::core::memory::{Shelf, blank};
 use crate::core::spool::{EmptySegment, Memory, PAGE, Space, SpaceEvent};
@@ -75,6 +77,7 @@ struct Recorder(Mutex<Vec<Told>>);
 enum Told {
     Full(bool),
     Open,
+    Awaited,
 }
 
 impl Recorder {
@@ -92,6 +95,97 @@ impl BatchObserver for Recorder {
     fn opened(&self, _: Instant) {
         self.0.lock().expect("no panic").push(Told::Open);
     }
+
+    fn awaited(&self, _: Instant) {
+        self.0.lock().expect("no panic").push(Told::Awaited);
+    }
+}
+
+/// Sends a record to a stage, and returns its receipt.
+fn receipt(stage: &Stage, shelf: &Arc<Shelf>) -> Receipt {
+    let mut memory = Some(shelf.buffer(blank(BATCH)));
+    let mut options = AppendOptions::default();
+    match stage.append(&record(b"x"), &mut memory, &mut options, Instant::now) {
+        Append::Done(Appended { index, ack }) => Receipt::new(ack, index, 0),
+        refused => panic!("{refused:?}"),
+    }
+}
+
+/// Begins to wait for these records, each in a task of its own.
+fn wait<'a>(receipts: impl IntoIterator<Item = &'a mut Receipt>) {
+    for receipt in receipts {
+        assert!(receipt.now_or_never().is_none());
+    }
+}
+
+#[test]
+fn the_observer_is_told_once_that_the_open_batch_is_waited_for() {
+    let (stage, shelf) = (
+        Arc::new(Stage::new(0, BATCH, true)),
+        Shelf::new(1 << 20, BATCH),
+    );
+    let recorder = Arc::new(Recorder::default());
+    stage.set_observer(Some(recorder.clone()));
+    let stays = || stage.collect(|_| false, &mut VecDeque::new()).1;
+    let awaited = || stays().expect("it is open").awaited;
+    wait([&mut receipt(&stage, &shelf)]);
+    assert_eq!(
+        recorder.told(),
+        [Told::Open],
+        "it was not asked to hear of it"
+    );
+    stage.collect(|_| true, &mut VecDeque::new());
+    stage.hear_who_waits();
+
+    let mut receipts = [(); 3].map(|()| receipt(&stage, &shelf));
+    assert_eq!(recorder.told(), [Told::Open]);
+    assert!(!awaited());
+    wait(&mut receipts);
+    wait(&mut receipts);
+    assert_eq!(recorder.told(), [Told::Awaited]);
+    assert!(awaited());
+    // The next batch is another one.
+    let left = stage.collect(|_| true, &mut VecDeque::new());
+    let next = receipt(&stage, &shelf);
+    assert!(!awaited());
+    wait(&mut receipts.map(|receipt| receipt.clone()));
+    assert!(!awaited(), "those are of a batch that has left");
+    drop((left, next));
+}
+
+#[test]
+fn one_that_waits_among_many_that_do_not_is_not_heard() {
+    for (others, waiting, heard) in [(1, 1, true), (2, 1, false), (8, 4, false), (8, 8, true)] {
+        let (stage, shelf) = (
+            Arc::new(Stage::new(0, BATCH, true)),
+            Shelf::new(1 << 20, BATCH),
+        );
+        stage.hear_who_waits();
+        (0..others).for_each(|_| drop(receipt(&stage, &shelf)));
+        let mut receipts: Vec<_> = (0..waiting).map(|_| receipt(&stage, &shelf)).collect();
+        wait(&mut receipts);
+        let (_, stays) = stage.collect(|_| false, &mut VecDeque::new());
+        assert_eq!(
+            stays.expect("it is open").awaited,
+            heard,
+            "{waiting} and {others}"
+        );
+    }
+}
+
+#[test]
+fn who_waits_for_a_batch_does_not_keep_its_stage() {
+    let (stage, shelf) = (
+        Arc::new(Stage::new(0, BATCH, true)),
+        Shelf::new(1 << 20, BATCH),
+    );
+    stage.hear_who_waits();
+    let mut left = receipt(&stage, &shelf);
+    let weak = Arc::downgrade(&stage);
+    drop(stage);
+    assert!(weak.upgrade().is_none());
+    let outcome = (&mut left).now_or_never();
+    assert!(outcome.expect("it was settled as it was dropped").is_err());
 }
 
 #[test]

@@ -6,18 +6,20 @@
 //! `LOOM_MAX_PREEMPTIONS` searches further.
 
 use std::collections::VecDeque;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use loom::sync::Mutex;
 use loom::sync::mpsc::{Sender, channel};
 use loom::thread::{JoinHandle, spawn};
 
-use crate::core::ack::{AckSettler, Settlement};
+use crate::core::ack::{AckSettler, Receipt, Settlement};
 use crate::core::batch::RecordRef;
 use crate::core::dispatch::{Gate, ReadyHandle, ReadyQueue};
 use crate::core::memory::{Shelf, blank};
-use crate::core::stage::{Append, AppendOptions, BatchObserver, Stage};
+use crate::core::stage::{Append, AppendOptions, Appended, BatchObserver, Stage};
 use crate::core::transaction::Scope;
 use crate::core::wire::TransactionProtocol;
 
@@ -112,7 +114,7 @@ fn a_full_batch_wakes_the_sender() {
             loop {
                 queue.drain_into(&mut asked);
                 seen += asked.drain(..).count();
-                if queue.park(1) {
+                if queue.park(1, false) {
                     continue;
                 }
                 if seen == 2 {
@@ -245,6 +247,12 @@ impl BatchObserver for Notifier {
             self.wake.send();
         }
     }
+
+    fn awaited(&self, at: Instant) {
+        if self.queue.batch_awaited(at, &self.handle) {
+            self.wake.send();
+        }
+    }
 }
 
 #[test]
@@ -270,7 +278,7 @@ fn a_sender_is_woken_for_every_record() {
                     seen += asked
                         .map(|it| collect(&it.partition, open_too))
                         .sum::<i32>();
-                    if !queue.park(1) {
+                    if !queue.park(1, false) {
                         break;
                     }
                 }
@@ -280,6 +288,61 @@ fn a_sender_is_woken_for_every_record() {
             stage.set_observer(None);
         });
     }
+}
+
+/// Two threads each send a record and wait for it. However they meet, a sender at rest takes both without
+/// looking at the time.
+#[test]
+fn a_sender_at_rest_is_woken_for_all_who_wait() {
+    const SIZE: usize = 4_000;
+    search(3, move || {
+        let stage = Arc::new(Stage::new(0, SIZE, true));
+        stage.hear_who_waits();
+        let queue = Arc::new(ReadyQueue::default());
+        let (wake, woken) = channel();
+        stage.set_observer(Some(Arc::new(Notifier {
+            queue: Arc::clone(&queue),
+            handle: ReadyHandle::new(Arc::clone(&stage)),
+            wake: Wake::new(wake),
+        })));
+        queue.park(1, true);
+        let waiting = [(); 2].map(|()| {
+            let (stage, shelf) = (Arc::clone(&stage), Shelf::new(1 << 20, SIZE));
+            spawn(move || {
+                let record = RecordRef {
+                    key: None,
+                    value: Some(&[7; 100]),
+                    headers: &[],
+                    timestamp: 0,
+                };
+                let mut memory = Some(shelf.buffer(blank(SIZE)));
+                let mut options = AppendOptions::default();
+                let appended = stage.append(&record, &mut memory, &mut options, Instant::now);
+                let Append::Done(Appended { index, ack }) = appended else {
+                    panic!("{appended:?}");
+                };
+                let mut receipt = Receipt::new(ack, index, 0);
+                let mut context = Context::from_waker(Waker::noop());
+                let _ = Pin::new(&mut receipt).poll(&mut context);
+            })
+        });
+        let (mut asked, mut seen) = (VecDeque::new(), 0);
+        while seen < 2 {
+            woken.recv().expect("a wake-up");
+            loop {
+                queue.drain_into(&mut asked);
+                asked.extend(queue.take_awaited());
+                let asked = asked.drain(..);
+                seen += asked.map(|it| collect(&it.partition, true)).sum::<i32>();
+                if !queue.park(1, true) {
+                    break;
+                }
+            }
+        }
+        join(waiting);
+        // The stage and its observer hold each other.
+        stage.set_observer(None);
+    });
 }
 
 /// Appends records in a transaction as the intake does, until it takes no more. Returns how many it took.

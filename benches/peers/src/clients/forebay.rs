@@ -8,6 +8,7 @@
 use std::time::Duration;
 
 use forebay::{Config, Outcome, Producer, Receipt, Receipts, Record};
+use tokio::task::JoinHandle;
 
 use super::forebay_transactions::{self, Way};
 use crate::follow::Follower;
@@ -183,6 +184,24 @@ impl Client for Shared {
             }
         }
         self.kept.look();
+    }
+
+    fn start_task(&mut self, entries: Vec<Entry>, results: &'static Results) -> JoinHandle<u64> {
+        let (producer, topic) = (self.producer.clone(), self.topic);
+        tokio::spawn(async move {
+            let mut sent = 0;
+            for entry in entries.iter().cycle() {
+                if results.is_over() {
+                    break;
+                }
+                let due = results.now();
+                let accepted = producer.send(record(topic, entry)).await;
+                let outcome = accepted.expect("an accepted record").await;
+                results.settled(outcome.is_ok(), due);
+                sent += 1;
+            }
+            sent
+        })
     }
 
     async fn pause(&mut self) {

@@ -29,6 +29,8 @@ pub struct Peer {
     pub tls: bool,
     /// Whether it is measured with transactions, too.
     pub transactions: bool,
+    /// Whether it is measured with tasks that await, too.
+    pub tasks: bool,
     kind: Kind,
 }
 
@@ -59,6 +61,7 @@ const fn rust(
         warm_up: 0,
         tls: false,
         transactions: false,
+        tasks: false,
         kind: Kind::Rust { drive, package },
     }
 }
@@ -74,12 +77,20 @@ impl Peer {
             ..self
         }
     }
+
+    const fn with_tasks(self) -> Self {
+        Self {
+            tasks: true,
+            ..self
+        }
+    }
 }
 
 pub const PEERS: &[Peer] = &[
     rust("forebay", "forebay", "forebay", forebay::drive)
         .with_tls()
-        .with_transactions(),
+        .with_transactions()
+        .with_tasks(),
     rust(
         "forebay-one-by-one",
         "forebay, one by one",
@@ -102,6 +113,7 @@ pub const PEERS: &[Peer] = &[
         warm_up: 0,
         tls: true,
         transactions: true,
+        tasks: true,
         kind: Kind::Other(franz_go::build),
     },
     #[cfg(feature = "librdkafka")]
@@ -119,6 +131,7 @@ pub const PEERS: &[Peer] = &[
         warm_up: 0,
         tls: false,
         transactions: false,
+        tasks: false,
         kind: Kind::LeftOut("built without the feature librdkafka, which needs a C compiler"),
     },
     Peer {
@@ -128,6 +141,7 @@ pub const PEERS: &[Peer] = &[
         warm_up: 5000,
         tls: true,
         transactions: true,
+        tasks: false,
         kind: Kind::Other(java::build),
     },
     rust(

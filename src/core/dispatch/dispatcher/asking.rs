@@ -36,6 +36,35 @@ impl<P: LoanHome> Dispatcher<P> {
         asked * batches
     }
 
+    /// Asks for the open batches that are waited for. Returns whether there are any.
+    pub(super) fn ask_awaited(&mut self) -> bool {
+        let awaited = self.queue.take_awaited();
+        let any = !awaited.is_empty();
+        let taken = awaited.into_iter().map(|partition| Action::Take {
+            partition,
+            batches: 1,
+            open: true,
+        });
+        self.actions.extend(taken);
+        any
+    }
+
+    /// Moves the partitions whose open batch is waited for to the ready queue, so that a connection is made
+    /// for them. They are asked when it is there, and list such a batch again.
+    pub(super) fn queue_awaited(&mut self, now: Instant) {
+        let awaited = self.queue.take_awaited();
+        if !awaited.is_empty() {
+            self.tell_later(now);
+            self.ready.extend(awaited);
+        }
+    }
+
+    /// Has the partitions that are in the ready queue told so if they are there for long.
+    fn tell_later(&mut self, now: Instant) {
+        let unaware = UNAWARE.min(self.rules.request_timeout);
+        self.unaware_until.get_or_insert(now + unaware);
+    }
+
     /// Asks for open batches as piggyback: they go along in the request that is sent next. `asked`
     /// is how many other batches were asked for.
     pub(super) fn ask_for_piggyback(&mut self, asked: usize) {
@@ -62,8 +91,7 @@ impl<P: LoanHome> Dispatcher<P> {
         let soon =
             self.link.is_up() && self.link.throttled_until().is_none() && self.stopped.is_none();
         if soon && !lingered.is_empty() {
-            let unaware = UNAWARE.min(self.rules.request_timeout);
-            self.unaware_until.get_or_insert(now + unaware);
+            self.tell_later(now);
             self.ready.extend(lingered);
         } else {
             self.actions.extend(lingered.into_iter().map(Action::Wake));

@@ -520,3 +520,78 @@ fn events_of_an_old_connection_are_ignored() {
     world.dispatcher.lost(&"refused".into(), false, world.now);
     assert!(!world.dispatcher.is_current(connect.number));
 }
+
+#[test]
+fn what_is_waited_for_goes_at_once_where_nothing_is_in_flight() {
+    let mut world = World::up(rules());
+    let awaits = |world: &World, number: usize| {
+        let handle = world.handle(number);
+        world.queue.batch_opened(world.now, &handle);
+        world.queue.batch_awaited(world.now, &handle)
+    };
+    world.queue.batch_opened(world.now, &world.handle(3));
+    assert!(awaits(&world, 0), "it has to be woken");
+    world.dispatcher.dispatch(world.now);
+    // What nobody waits for stays open.
+    assert_eq!(world.actions(), ["alarm 5", "take open 0", "yield"]);
+    assert!(!awaits(&world, 1), "it is at work");
+    world.offer(0);
+    world.dispatcher.turn_over(world.now);
+    assert_eq!(world.actions(), ["write 1", "alarm 30000", "alarm 5"]);
+    assert!(!awaits(&world, 2), "something is in flight");
+    world.dispatcher.dispatch(world.now + MS);
+    assert_eq!(world.actions(), ["alarm 5"]);
+    // They have filled in the meantime, and go together.
+    let answered = world.dispatcher.response(response(0, 0, 0), world.now);
+    answered.expect("a response");
+    world.dispatcher.dispatch(world.now);
+    assert_eq!(
+        world.actions(),
+        ["alarm 5", "take open 1", "take open 2", "yield"]
+    );
+}
+
+#[test]
+fn what_is_waited_for_lingers_while_something_is_in_flight() {
+    let mut world = World::up(rules());
+    world.send(&[0]);
+    world.queue.batch_opened(world.now, &world.handle(1));
+    world.queue.batch_awaited(world.now, &world.handle(1));
+    world.now += LINGER;
+    world.dispatcher.dispatch(world.now);
+    assert_eq!(world.actions(), ["alarm 100", "take 1", "yield"]);
+}
+
+#[test]
+fn what_is_waited_for_goes_along_with_what_goes() {
+    let mut world = World::up(rules());
+    world.queue.batch_opened(world.now, &world.handle(2));
+    world.queue.batch_awaited(world.now, &world.handle(1));
+    world.queue.batch_full(1, Some(world.handle(0)));
+    world.dispatcher.dispatch(world.now);
+    let actions = ["alarm 5", "take open 1", "take 0", "take open 2", "yield"];
+    assert_eq!(world.actions(), actions);
+}
+
+#[test]
+fn a_connection_is_made_for_what_is_waited_for() {
+    let mut world = World::new(rules());
+    world.dispatcher.dispatch(world.now);
+    world.queue.batch_opened(world.now, &world.handle(0));
+    world.queue.batch_opened(world.now, &world.handle(1));
+    world.dispatcher.dispatch(world.now);
+    assert_eq!(world.actions(), ["alarm 5"]);
+    assert!(
+        world.queue.batch_awaited(world.now, &world.handle(1)),
+        "it has to be woken"
+    );
+    world.dispatcher.dispatch(world.now);
+    assert_eq!(world.actions(), ["alarm 5", "connect"]);
+    assert!(!world.queue.batch_awaited(world.now, &world.handle(2)));
+    world.dispatcher.link.connected(3, world.now);
+    world.dispatcher.dispatch(world.now);
+    assert_eq!(
+        world.actions(),
+        ["alarm 5", "take open 2", "take 1", "take open 0", "yield"]
+    );
+}

@@ -18,7 +18,7 @@ use uuid::Uuid;
 use super::lifecycle::{CloseError, Lifecycle};
 use crate::core::batch::{Settled, Token};
 use crate::core::cluster::{Nodes, TopicView};
-use crate::core::dispatch::{self, Demand, LoanHome};
+use crate::core::dispatch::{self, BeforeDue, Demand, LoanHome};
 use crate::core::endpoint::Endpoint;
 use crate::core::figures::{BrokerFigures, Figures, LookupFigures, PartitionFigures, SpoolFigures};
 use crate::core::identity::{Identity, Wanted};
@@ -126,9 +126,8 @@ pub(crate) struct Take {
     pub incarnation: u64,
     /// How many batches at most.
     pub batches: usize,
-    /// The open batch may be lent before it is due, as piggyback: it goes along in a request that
-    /// is sent anyway.
-    pub open: bool,
+    /// Whether the open batch may be lent before it is due.
+    pub open: BeforeDue,
 }
 
 /// A batch that the partition lends to its leader's sender. Sent by the partition as the reply to

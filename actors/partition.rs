@@ -164,8 +164,8 @@ impl PartitionActor {
     }
 
     /// Moves the full batches from the stage to the ledger. The open batch moves too if `leaves`
-    /// returns true for the time when it was opened.
-    fn collect(&mut self, leaves: impl FnOnce(Instant) -> bool) {
+    /// returns true for what is known of it.
+    fn collect(&mut self, leaves: impl FnOnce(Lingering) -> bool) {
         let (stage, full) = (&self.shared.stage, &mut self.full);
         let (open, stays) = stage.collect(leaves, full);
         self.open = stays;

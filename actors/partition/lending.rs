@@ -10,9 +10,9 @@ use super::PartitionActor;
 use crate::actors::guard::On;
 use crate::actors::messages::{LeaderLink, Loan, Offer, Ready, Take};
 use crate::actors::now;
-use crate::core::dispatch::OutgoingBatch;
+use crate::core::dispatch::{BeforeDue, OutgoingBatch};
 use crate::core::ledger::Readiness;
-use crate::core::stage::due;
+use crate::core::stage::{Lingering, due};
 
 impl PartitionActor {
     /// Decides whether an open batch is due, from the time when it was opened.
@@ -105,7 +105,7 @@ impl On<Take> for PartitionActor {
         };
         let sender = Arc::clone(&leader.sender);
         let now = now();
-        if !take.open {
+        if take.open == BeforeDue::Never {
             self.set_announced(None);
         }
         self.expire_doubts();
@@ -113,7 +113,12 @@ impl On<Take> for PartitionActor {
         // The open batch may only leave if no other batch has to be lent before it.
         let open = lends && self.would_lend_open(now) && self.shared.stage.queued() == 0;
         let due = self.due(now);
-        self.collect(|opened| open && (take.open || due(opened)));
+        let sooner = |open: Lingering| match take.open {
+            BeforeDue::Never => false,
+            BeforeDue::Awaited => open.awaited,
+            BeforeDue::Always => true,
+        };
+        self.collect(|it| open && (sooner(it) || due(it.since)));
         for left in (0..take.batches).rev() {
             let Some(loan) = lends
                 .then(|| self.lend(take.incarnation, now, ctx))

@@ -319,7 +319,7 @@ impl On<ExpireBefore> for PartitionActor {
         }
         // What waits on the stage may be as old. Without a leader nothing else takes it from there for long.
         let now = now();
-        self.collect(|since| since + max_age <= now);
+        self.collect(|open| open.since + max_age <= now);
         let effects = self.ledger().expire_spooled(position, max_age);
         self.apply(effects);
         self.act(now, ctx);

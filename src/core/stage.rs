@@ -159,8 +159,8 @@ struct Inner {
     sealed: VecDeque<OpenBatch>,
     /// The actor or the observer was told of the open batch.
     known: bool,
-    /// The open batch is waited for, and the observer was told.
-    awaited: bool,
+    /// So many records of the open batch are waited for, and less than twice as many.
+    awaited: u32,
     /// The actor or the observer was told to ask for sealed batches, and the partition has not
     /// collected them yet.
     signalled: bool,
@@ -431,19 +431,23 @@ impl Stage {
     }
 
     /// Moves all sealed batches to the end of `full`. The open batch comes after them. `leaves`
-    /// decides by the time of its first record whether it leaves too. Returns the open batch if it
+    /// decides by what is known of it whether it leaves too. Returns the open batch if it
     /// leaves, and what is known of it if it stays. Then the caller has to watch it, since nothing else
     /// is told of it, but for who waits.
     pub fn collect(
         &self,
-        leaves: impl FnOnce(Instant) -> bool,
+        leaves: impl FnOnce(Lingering) -> bool,
         full: &mut VecDeque<OpenBatch>,
     ) -> (Option<OpenBatch>, Option<Lingering>) {
         let mut inner = self.claim();
         full.append(&mut inner.sealed);
         self.queued.store(0, Ordering::Relaxed);
-        let opened = inner.open.as_ref().map(OpenBatch::opened_at);
-        let leaves = opened.is_some_and(leaves);
+        let lingering = inner.open.as_ref().map(|open| Lingering {
+            since: open.opened_at(),
+            // Others may have come since it was told who waits.
+            awaited: is_awaited(inner.most_awaited(), open.count() as u32),
+        });
+        let leaves = lingering.is_some_and(leaves);
         let open = if leaves {
             inner.seal(self.first, false)
         } else {
@@ -453,9 +457,7 @@ impl Stage {
         inner.untold = 0;
         inner.known = inner.open.is_some();
         inner.unreported = !inner.known;
-        let awaited = inner.awaited;
-        let stays = opened.filter(|_| !leaves);
-        (open, stays.map(|since| Lingering { since, awaited }))
+        (open, lingering.filter(|_| !leaves))
     }
 
     /// Takes records again.
@@ -529,11 +531,14 @@ impl Filling for Stage {
         let Some(open) = &inner.open else { return };
         // One that is sealed goes when it can.
         let is_open = ptr::eq(Arc::as_ptr(open.ack()), ack);
-        if !is_open || inner.awaited || !is_awaited(records, open.count() as u32) {
+        if !is_open {
             return;
         }
-        let at = open.opened_at();
-        inner.awaited = true;
+        let (at, count) = (open.opened_at(), open.count() as u32);
+        inner.awaited = records;
+        if !is_awaited(records, count) {
+            return;
+        }
         let observer = inner.observer.clone();
         drop(inner);
         if let Some(observer) = observer {
@@ -554,6 +559,11 @@ struct StageEvents {
 }
 
 impl Inner {
+    /// As many records of the open batch may be waited for.
+    fn most_awaited(&self) -> u32 {
+        self.awaited.saturating_mul(2).saturating_sub(1)
+    }
+
     fn is_empty(&self) -> bool {
         self.open.is_none() && self.sealed.is_empty()
     }
@@ -602,7 +612,7 @@ impl Inner {
         // An actor that was told of the open batch looks at whichever batch is open then. So it
         // need not be told of the next one.
         self.known &= self.observer.is_none();
-        self.awaited = false;
+        self.awaited = 0;
         self.unreported = true;
         self.open.take()
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use forebay::{Lane, Outcome, Producer, Receipt, Receipts, Record, SendRecord};
+use futures_util::FutureExt;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::tally::Fault;
@@ -271,6 +272,11 @@ impl Load {
             self.journal.borrow_mut().refused += 1;
             return false;
         };
+        // In every fourth seed most records are waited for, so that their batches need not linger. Nothing is
+        // drawn for it: the other seeds are what they would be without.
+        if world.seed % 4 == 3 && !name.1.is_multiple_of(4) {
+            let _ = receipt.clone().now_or_never();
+        }
         let partition = receipt.partition();
         self.accepted(name, (topic, partition), Told::By(receipt), called);
         true

@@ -43,14 +43,23 @@ pub(crate) struct DispatchRules {
 /// When a connection is checked again whose idle time is over but that still has something to do.
 const IDLE_CHECK: Duration = Duration::from_secs(1);
 
+/// When an open batch may be lent before it is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BeforeDue {
+    Never,
+    /// If it is still waited for.
+    Awaited,
+    /// As piggyback: it goes along in a request that is sent anyway.
+    Always,
+}
+
 /// What the sender's actor has to do. The order of actions matters.
 pub(crate) enum Action<P> {
-    /// Asks a partition for batches, at most this many. With `open`, the open batch may be lent
-    /// before it is due.
+    /// Asks a partition for batches, at most this many.
     Take {
         partition: Arc<ReadyHandle<P>>,
         batches: usize,
-        open: bool,
+        open: BeforeDue,
     },
     /// Wakes the partition: its open batch is due, but the sender cannot ask for it soon.
     Wake(Arc<ReadyHandle<P>>),

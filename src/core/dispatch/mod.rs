@@ -16,7 +16,7 @@ mod response;
 mod unsaid_limit;
 
 pub(crate) use demand::Demand;
-pub(crate) use dispatcher::{Action, DispatchRules, Dispatcher, Fault};
+pub(crate) use dispatcher::{Action, BeforeDue, DispatchRules, Dispatcher, Fault};
 pub(crate) use gate::Gate;
 pub use gather::gather;
 pub(crate) use in_flight::{InFlight, Request};

@@ -155,7 +155,7 @@ fn the_observer_is_told_once_that_the_open_batch_is_waited_for() {
 
 #[test]
 fn one_that_waits_among_many_that_do_not_is_not_heard() {
-    for (others, waiting, heard) in [(1, 1, true), (2, 1, false), (8, 4, false), (8, 8, true)] {
+    for (others, waiting, heard) in [(1, 1, true), (2, 1, false), (12, 4, false), (8, 8, true)] {
         let (stage, shelf) = (
             Arc::new(Stage::new(0, BATCH, true)),
             Shelf::new(1 << 20, BATCH),
@@ -171,6 +171,25 @@ fn one_that_waits_among_many_that_do_not_is_not_heard() {
             "{waiting} and {others}"
         );
     }
+}
+
+#[test]
+fn a_batch_that_others_fill_is_not_waited_for_any_more() {
+    let (stage, shelf) = (
+        Arc::new(Stage::new(0, BATCH, true)),
+        Shelf::new(1 << 20, BATCH),
+    );
+    stage.hear_who_waits();
+    let awaited = || {
+        let (_, stays) = stage.collect(|_| false, &mut VecDeque::new());
+        stays.expect("it is open").awaited
+    };
+    wait([&mut receipt(&stage, &shelf)]);
+    assert!(awaited());
+    (0..2).for_each(|_| drop(receipt(&stage, &shelf)));
+    assert!(!awaited());
+    wait(&mut [(); 2].map(|()| receipt(&stage, &shelf)));
+    assert!(awaited());
 }
 
 #[test]

@@ -101,7 +101,7 @@ fn a_full_batch_wakes_the_sender() {
         search(3, move || {
             let queue = Arc::new(ReadyQueue::default());
             let (wake, woken) = channel();
-            assert!(!queue.park(wake_at), "nothing is there yet");
+            assert!(!queue.park(wake_at, false), "nothing is there yet");
             let filling = [0, 1].map(|partition| {
                 let (queue, wake) = (Arc::clone(&queue), wake.clone());
                 spawn(move || {

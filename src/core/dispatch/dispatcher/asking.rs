@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Action, Dispatcher};
+use super::{Action, BeforeDue, Dispatcher};
 use crate::core::dispatch::{LoanHome, OutgoingBatch};
 use crate::core::stage::due;
 
@@ -30,7 +30,7 @@ impl<P: LoanHome> Dispatcher<P> {
             self.actions.push_back(Action::Take {
                 partition,
                 batches,
-                open: false,
+                open: BeforeDue::Never,
             });
         }
         asked * batches
@@ -43,7 +43,7 @@ impl<P: LoanHome> Dispatcher<P> {
         let taken = awaited.into_iter().map(|partition| Action::Take {
             partition,
             batches: 1,
-            open: true,
+            open: BeforeDue::Awaited,
         });
         self.actions.extend(taken);
         any
@@ -78,7 +78,7 @@ impl<P: LoanHome> Dispatcher<P> {
             self.actions.push_back(Action::Take {
                 partition,
                 batches: 1,
-                open: true,
+                open: BeforeDue::Always,
             });
         }
     }

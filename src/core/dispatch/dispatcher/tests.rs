@@ -131,9 +131,14 @@ impl World {
                 match &action {
                     Action::Take {
                         partition,
-                        open: false,
+                        open: BeforeDue::Never,
                         ..
                     } => format!("take {}", number(partition)),
+                    Action::Take {
+                        partition,
+                        open: BeforeDue::Awaited,
+                        ..
+                    } => format!("take awaited {}", number(partition)),
                     Action::Take { partition, .. } => format!("take open {}", number(partition)),
                     Action::Wake(partition) => format!("wake {}", number(partition)),
                     Action::TellQueued(partition, queued) => {
@@ -533,7 +538,7 @@ fn what_is_waited_for_goes_at_once_where_nothing_is_in_flight() {
     assert!(awaits(&world, 0), "it has to be woken");
     world.dispatcher.dispatch(world.now);
     // What nobody waits for stays open.
-    assert_eq!(world.actions(), ["alarm 5", "take open 0", "yield"]);
+    assert_eq!(world.actions(), ["alarm 5", "take awaited 0", "yield"]);
     assert!(!awaits(&world, 1), "it is at work");
     world.offer(0);
     world.dispatcher.turn_over(world.now);
@@ -547,7 +552,7 @@ fn what_is_waited_for_goes_at_once_where_nothing_is_in_flight() {
     world.dispatcher.dispatch(world.now);
     assert_eq!(
         world.actions(),
-        ["alarm 5", "take open 1", "take open 2", "yield"]
+        ["alarm 5", "take awaited 1", "take awaited 2", "yield"]
     );
 }
 
@@ -569,7 +574,13 @@ fn what_is_waited_for_goes_along_with_what_goes() {
     world.queue.batch_awaited(world.now, &world.handle(1));
     world.queue.batch_full(1, Some(world.handle(0)));
     world.dispatcher.dispatch(world.now);
-    let actions = ["alarm 5", "take open 1", "take 0", "take open 2", "yield"];
+    let actions = [
+        "alarm 5",
+        "take awaited 1",
+        "take 0",
+        "take open 2",
+        "yield",
+    ];
     assert_eq!(world.actions(), actions);
 }
 
@@ -592,6 +603,12 @@ fn a_connection_is_made_for_what_is_waited_for() {
     world.dispatcher.dispatch(world.now);
     assert_eq!(
         world.actions(),
-        ["alarm 5", "take open 2", "take 1", "take open 0", "yield"]
+        [
+            "alarm 5",
+            "take awaited 2",
+            "take 1",
+            "take open 0",
+            "yield"
+        ]
     );
 }

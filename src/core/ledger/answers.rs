@@ -269,7 +269,12 @@ impl Ledger {
                     ..stamp
                 });
                 let mut head = self.entry(head, stamp, whole.position);
-                let mut tail = self.entry(tail, next, head.end());
+                // Without a spool all have the same position, and are in the order of their names.
+                let middle = match self.is_spooled() {
+                    true => head.end(),
+                    false => head.position,
+                };
+                let mut tail = self.entry(tail, next, middle);
                 head.tokens.clone_from(&whole.tokens);
                 tail.tokens = whole.tokens;
                 self.entries.insert(at, tail);

@@ -22,7 +22,7 @@ pub struct Appended {
 #[derive(Debug)]
 pub struct Entry {
     pub id: u64,
-    /// The position of its first record in the spool, if it is there.
+    /// The position of its first record in the spool; 0 without one.
     pub position: u64,
     pub batch: SealedBatch,
     pub lent: bool,

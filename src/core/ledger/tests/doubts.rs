@@ -190,6 +190,33 @@ fn what_has_time_left_is_sent_again_in_its_order_and_others_wait() {
 }
 
 #[test]
+fn halves_of_a_batch_are_sent_again_before_what_came_behind() {
+    let mut line = begun();
+    line.push(1);
+    let first = line.take();
+    line.acked(&first, 100);
+    line.push(4);
+    let whole = line.take();
+    line.error(&whole, MESSAGE_TOO_LARGE);
+    line.push(7);
+    line.back_off();
+    let head = line.take();
+    line.acked(&head, 101);
+    let tail = line.take();
+    line.lost(&tail);
+    line.back_off();
+    let again = line.take();
+    line.error(&again, OUT_OF_ORDER);
+    line.fence();
+    line.looked(&[Verdict::Absent], Some(104));
+    for (count, offset) in [(2, 105), (7, 107)] {
+        let lent = line.take();
+        assert_eq!(lent.count, count);
+        line.acked(&lent, offset);
+    }
+}
+
+#[test]
 fn what_was_to_be_sent_again_runs_out_of_time_while_it_is_looked_for() {
     let mut line = begun();
     let sent = line.push(2);

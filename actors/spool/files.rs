@@ -221,7 +221,8 @@ impl SpoolActor {
     /// the record may be a copy from there, and its position is known for as long as that one is there.
     fn known_of(&self, number: u64, mut accepted: Vec<Source>) -> Vec<Source> {
         let others = self.segments.iter();
-        for (_, failed) in others.filter(|(other, it)| **other != number && it.failed) {
+        let stays = |other: u64| other != number && !self.catalog.is_free(other);
+        for (_, failed) in others.filter(|(other, it)| it.failed && stays(**other)) {
             let there = highest(failed.accepted.iter().copied());
             accepted.retain(|it| there.get(&it.source) != Some(&it.position));
         }

@@ -221,58 +221,56 @@ impl Handler<CopyLast> for SpoolActor {
     }
 }
 
-/// The last record of a source is in a segment that cannot be synced, and so is its copy.
+/// The last record of a source is in a segment that cannot be synced, and so is its copy, which is under way.
+/// Returns the segments from the first one on.
+async fn copy_failing(disk: &ModelDisk) -> (Spool, Vec<String>, oneshot::Receiver<()>) {
+    let mut spool = start(disk, true);
+    let is_segment = |name: &String| matches!(parse_name(name), Some((Kind::Segment, _)));
+    let segments = || disk.names().into_iter().filter(is_segment).collect();
+    // Whichever is filled.
+    let fail_all = || {
+        let names: Vec<String> = segments();
+        names.iter().for_each(|name| assert!(disk.fail_sync(name)));
+    };
+    let number = spool.open("a").await.expect("nobody has it").number;
+    spool.wait_for_space().await;
+    let [mut other, mut seat] = [0, 1].map(|slot| Seat::new(Arc::clone(&spool.space), slot));
+    spool.append_of(&mut seat, number, 5).await;
+    seat.leave();
+    fail_all();
+    let _fails = spool.written.synced().await;
+    while spool.space.given_up() == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    // It begins the next segment.
+    spool.append(&mut other).await;
+    other.leave();
+    spool.settle(0, 0, 1, Fate::NotWritten);
+    assert_eq!(spool.recorded.recv().await, Some(vec![0]));
+    fail_all();
+    let (over, copied) = oneshot::channel();
+    spool.spool.send(CopyLast(over)).await.expect("it lives");
+    std::mem::forget((seat, other));
+    (spool, segments(), copied)
+}
+
+/// Until so many of these are gone.
+async fn are_gone(disk: &ModelDisk, segments: &[String], count: usize) {
+    let is_gone = |name: &&String| !disk.names().contains(name);
+    while segments.iter().filter(is_gone).count() < count {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
 #[test]
 fn a_copy_that_the_disk_may_not_have_tells_of_no_position() {
     let mut lost = 0;
     for seed in 0..16 {
         let disk = ModelDisk::new(seed);
         run(async {
-            let mut spool = start(&disk, true);
-            // Whichever is filled.
-            let fail_all = || {
-                for name in disk.names() {
-                    if let Some((Kind::Segment, _)) = parse_name(&name) {
-                        assert!(disk.fail_sync(&name));
-                    }
-                }
-            };
-            let failed = async |times| {
-                while spool.space.given_up() < times {
-                    tokio::time::sleep(Duration::from_millis(1)).await;
-                }
-            };
-            let number = spool.open("a").await.expect("nobody has it").number;
-            spool.wait_for_space().await;
-            let [mut other, mut seat] =
-                [0, 1].map(|slot| Seat::new(Arc::clone(&spool.space), slot));
-            spool.append_of(&mut seat, number, 5).await;
-            seat.leave();
-            fail_all();
-            let _fails = spool.written.synced().await;
-            failed(1).await;
-            // It begins the next segment.
-            spool.append(&mut other).await;
-            other.leave();
-            spool.settle(0, 0, 1, Fate::NotWritten);
-            assert_eq!(spool.recorded.recv().await, Some(vec![0]));
-            fail_all();
-            let is_segment = |name: &String| matches!(parse_name(name), Some((Kind::Segment, _)));
-            // Behind the first one.
-            let copies: Vec<_> = disk
-                .names()
-                .into_iter()
-                .filter(is_segment)
-                .skip(1)
-                .collect();
-            let (over, copied) = oneshot::channel();
-            spool.spool.send(CopyLast(over)).await.expect("it lives");
+            let (_spool, segments, copied) = copy_failing(&disk).await;
             copied.await.expect("it goes on");
-            // Nobody needs the copy.
-            while copies.iter().all(|name| disk.names().contains(name)) {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-            std::mem::forget((seat, other));
+            are_gone(&disk, &segments[1..], 1).await;
         });
         disk.crash_machine();
         let recovered = recover(&disk.store().expect("nobody has it")).expect("it can be read");
@@ -283,4 +281,19 @@ fn a_copy_that_the_disk_may_not_have_tells_of_no_position() {
         lost += u32::from(!is_there);
     }
     assert!(lost > 0, "the disk had it each time");
+}
+
+/// The record and its copy are given back together.
+#[test]
+fn a_position_outlives_all_copies_of_its_record() {
+    let disk = ModelDisk::new(1);
+    run(async {
+        let (mut spool, segments, _copied) = copy_failing(&disk).await;
+        spool.settle(1, 0, 1, Fate::NotWritten);
+        assert_eq!(spool.recorded.recv().await, Some(vec![0]));
+        are_gone(&disk, &segments, 2).await;
+    });
+    disk.crash_process();
+    let progress = run(async { start(&disk, true).progress_of("a").await });
+    assert_eq!(progress.seen(), Some(5));
 }

@@ -36,7 +36,7 @@ fn a_producer_whose_spool_another_took_over_ends_and_takes_nothing_back() {
         return;
     }
     let cluster = &*kafka::shared();
-    let topic = "fenced";
+    let topic = "taken-over";
     cluster.create_topic(topic, 1, 3, &[]).unwrap();
     let (first, second, servers) = (
         directory("fenced-first"),

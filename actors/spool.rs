@@ -394,12 +394,7 @@ impl On<OpenSlot> for SpoolActor {
         } = place;
         // First: without it those before would be missing.
         if from > 0 {
-            self.write(&Entry::Past {
-                slot,
-                from: 0,
-                to: from,
-                floor: 0,
-            });
+            self.write(&Entry::past(slot, 0..from, 0));
         }
         self.write(&Entry::Slot {
             slot,
@@ -429,12 +424,7 @@ impl On<SlotTaken> for SpoolActor {
 impl On<PassedOver> for SpoolActor {
     fn on(&mut self, PassedOver { slot, positions }: PassedOver, ctx: &mut Context<Self>) {
         self.note_acked();
-        self.write(&Entry::Past {
-            slot,
-            from: positions.start,
-            to: positions.end,
-            floor: 0,
-        });
+        self.write(&Entry::past(slot, positions.clone(), 0));
         let free = self.catalog.settle(slot, positions, 0);
         self.free(free, ctx);
     }

@@ -57,6 +57,7 @@ impl BatchObserver for SenderNotifier {
             }
         }
     }
+
     fn awaited(&self, at: Instant) {
         // Otherwise the partition was woken when the batch was opened. It lists the batch when it can.
         if !self.wakes_partition.load(Ordering::Relaxed) {

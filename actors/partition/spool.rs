@@ -1,6 +1,5 @@
 //! The partition's part of the spool: its lines and outcomes go into the journal, its backlog is read back.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -76,19 +75,17 @@ impl PartitionActor {
     }
 
     /// Has the journal have these outcomes.
-    pub(super) fn record(&self, records: Vec<Record>, lost: u64) {
+    pub(super) fn record(&self, mut records: Vec<Record>, mut lost: u64) {
         let (Some(spooled), Some(me)) = (&self.spooled, self.me.get()) else {
             return;
         };
-        let (mut by_slot, mut lost) = (BTreeMap::new(), lost);
-        for record in records {
-            let slot = spooled.slot_of(record.position);
-            by_slot.entry(slot).or_insert_with(Vec::new).push(record);
-        }
-        for (slot, records) in by_slot {
+        while let Some(first) = records.first() {
+            let slot = spooled.slot_of(first.position);
+            let others = records.extract_if(.., |it| spooled.slot_of(it.position) != slot);
+            let others = others.collect();
             spooled.spool.do_send(RecordOutcomes {
                 slot,
-                records,
+                records: std::mem::replace(&mut records, others),
                 lost: std::mem::take(&mut lost),
                 who: Arc::clone(me) as _,
             });

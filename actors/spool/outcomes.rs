@@ -15,13 +15,8 @@ use crate::core::spool::{Entry, Fate};
 impl SpoolActor {
     /// The journal gets what was acked since the last time.
     pub(super) fn note_acked(&mut self) {
-        for (slot, (Range { start, end }, floor)) in std::mem::take(&mut self.acked) {
-            self.write(&Entry::Past {
-                slot,
-                from: start,
-                to: end,
-                floor,
-            });
+        for (slot, (positions, floor)) in std::mem::take(&mut self.acked) {
+            self.write(&Entry::past(slot, positions, floor));
         }
     }
 

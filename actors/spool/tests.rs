@@ -141,12 +141,7 @@ impl Spool {
         let space = Space::new();
         let resumed = resume(&state, &catalog, true);
         for slot in &resumed {
-            state.apply(&Entry::Past {
-                slot: slot.slot,
-                from: slot.end,
-                to: slot.next_position,
-                floor: 0,
-            });
+            state.apply(&Entry::past(slot.slot, slot.end..slot.next_position, 0));
             space.resume(slot.slot, slot.next_position);
         }
         let told: Arc<Told> = Arc::default();

@@ -7,6 +7,7 @@ mod backlog;
 mod doubts;
 mod entry;
 mod line;
+mod parked;
 mod recreated;
 mod resolving;
 mod resuming;

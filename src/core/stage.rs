@@ -225,10 +225,7 @@ impl Stage {
     pub fn move_to(&self, seat: Option<Seat>, full: &mut VecDeque<OpenBatch>) {
         let mut inner = self.claim();
         self.seal_open(&mut inner, false);
-        full.append(&mut inner.sealed);
-        self.queued.store(0, Ordering::Relaxed);
-        (inner.signalled, inner.known, inner.unreported) = (false, false, true);
-        inner.untold = 0;
+        self.hand_over(&mut inner, full);
         inner.seat = seat.map(Box::new);
     }
 
@@ -440,8 +437,6 @@ impl Stage {
         full: &mut VecDeque<OpenBatch>,
     ) -> (Option<OpenBatch>, Option<Lingering>) {
         let mut inner = self.claim();
-        full.append(&mut inner.sealed);
-        self.queued.store(0, Ordering::Relaxed);
         let lingering = inner.open.as_ref().map(|open| Lingering {
             since: open.opened_at(),
             // Others may have come since it was told who waits.
@@ -453,10 +448,7 @@ impl Stage {
         } else {
             None
         };
-        inner.signalled = false;
-        inner.untold = 0;
-        inner.known = inner.open.is_some();
-        inner.unreported = !inner.known;
+        self.hand_over(&mut inner, full);
         (open, lingering.filter(|_| !leaves))
     }
 
@@ -499,6 +491,16 @@ impl Stage {
     /// Sealed batches that the actor has not collected.
     pub fn queued(&self) -> usize {
         self.queued.load(Ordering::Relaxed)
+    }
+
+    /// Moves all sealed batches to the end of `full`. The caller knows of the open one, if there is one.
+    fn hand_over(&self, inner: &mut Inner, full: &mut VecDeque<OpenBatch>) {
+        full.append(&mut inner.sealed);
+        self.queued.store(0, Ordering::Relaxed);
+        inner.signalled = false;
+        inner.untold = 0;
+        inner.known = inner.open.is_some();
+        inner.unreported = !inner.known;
     }
 
     fn seal_open(&self, inner: &mut Inner, full: bool) {

@@ -24,6 +24,12 @@ async fn outcome(receipt: Receipt) -> Outcome {
     told.expect("it is told in time")
 }
 
+/// Sends a record that is acked.
+async fn deliver(producer: &Producer, topic: &str, number: u32) {
+    let receipt = send(producer, topic, number).await.unwrap();
+    outcome(receipt).await.unwrap();
+}
+
 /// Sends until the producer has learned of the present topic. Returns what it has sent for the former one,
 /// and the number of the first record of the present one.
 async fn learn(producer: &Producer, topic: &str, from: u32) -> (BTreeSet<u32>, u32) {
@@ -91,9 +97,7 @@ fn what_waits_for_a_topic_that_is_created_anew_while_nobody_runs_is_kept_aside()
     runtime().block_on(async {
         let producer = producer(&dir, &servers, "");
         for number in 0..10 {
-            outcome(send(&producer, TOPIC, number).await.unwrap())
-                .await
-                .unwrap();
+            deliver(&producer, TOPIC, number).await;
         }
         producer.close(LIMIT).await.unwrap();
     });
@@ -140,9 +144,7 @@ fn a_topic_that_is_created_anew_under_a_spool_gets_nothing_of_the_former_one() {
     runtime().block_on(async {
         let producer = producer(&dir, &servers, "max.block.ms=1000");
         for number in 0..10 {
-            outcome(send(&producer, TOPIC, number).await.unwrap())
-                .await
-                .unwrap();
+            deliver(&producer, TOPIC, number).await;
         }
         cluster.delete_topic(TOPIC).unwrap();
         let mut waiting = Vec::new();
@@ -154,13 +156,9 @@ fn a_topic_that_is_created_anew_under_a_spool_gets_nothing_of_the_former_one() {
             }
         }
         assert!(!waiting.is_empty());
-        outcome(send(&producer, OTHER, 0).await.unwrap())
-            .await
-            .unwrap();
+        deliver(&producer, OTHER, 0).await;
         tokio::time::sleep(Duration::from_secs(2)).await;
-        outcome(send(&producer, OTHER, 1).await.unwrap())
-            .await
-            .unwrap();
+        deliver(&producer, OTHER, 1).await;
         cluster.create_topic(TOPIC, 1, 3, &[]).unwrap();
         let (mut aside, first) = learn(&producer, TOPIC, 1_000).await;
         let mut acked = vec![first];
@@ -176,9 +174,7 @@ fn a_topic_that_is_created_anew_under_a_spool_gets_nothing_of_the_former_one() {
             }
         }
         for number in 2_000..2_100 {
-            outcome(send(&producer, TOPIC, number).await.unwrap())
-                .await
-                .unwrap();
+            deliver(&producer, TOPIC, number).await;
             acked.push(number);
         }
         producer.close(LIMIT).await.unwrap();

@@ -150,12 +150,7 @@ fn write_again(file: &dyn StoredFile) {
 fn pass_over(state: &mut State, resumed: &mut [Resume]) {
     for slot in resumed {
         for missing in std::mem::take(&mut slot.missing) {
-            state.apply(&Entry::Past {
-                slot: slot.slot,
-                from: missing.start,
-                to: missing.end,
-                floor: 0,
-            });
+            state.apply(&Entry::past(slot.slot, missing, 0));
         }
     }
 }
@@ -165,12 +160,7 @@ fn leave_gaps(state: &mut State, resumed: &[Resume]) -> Arc<Space> {
     let space = Space::new();
     for slot in resumed {
         if slot.next_position > slot.end {
-            state.apply(&Entry::Past {
-                slot: slot.slot,
-                from: slot.end,
-                to: slot.next_position,
-                floor: 0,
-            });
+            state.apply(&Entry::past(slot.slot, slot.end..slot.next_position, 0));
         }
         // The last one may have nothing in doubt. Nothing that comes is sent under it, either.
         let lines = state.slots.get(&slot.slot).map(|it| &it.lines);

@@ -142,6 +142,16 @@ fn what_was_accepted_of_a_source_survives_its_segments() {
     assert_eq!(found(&disk), Progress::found(Some(90)));
 }
 
+/// The position 5 of the source is known if its record is there, in the second slot. Returns whether it is.
+fn position_is_as_the_record(disk: &ModelDisk, seed: u64) -> bool {
+    let recovered = recover(&disk.store().expect("nobody has it")).expect("it can be read");
+    let is_there = recovered.catalog.held(1, 0).next().is_some();
+    drop(recovered);
+    let progress = run(async { start(disk, true).progress_of("a").await });
+    assert_eq!(progress.seen(), is_there.then_some(5), "seed {seed}");
+    is_there
+}
+
 /// The process is killed before the disk has the record, the next one starts, and then the machine stops.
 #[test]
 fn no_position_outlives_its_record() {
@@ -163,12 +173,7 @@ fn no_position_outlives_its_record() {
             spool.spool.send(GetSpoolFigures).await.expect("it lives");
         });
         disk.crash_machine();
-        let recovered = recover(&disk.store().expect("nobody has it")).expect("it can be read");
-        let is_there = recovered.catalog.held(1, 0).next().is_some();
-        drop(recovered);
-        let progress = run(async { start(&disk, true).progress_of("a").await });
-        assert_eq!(progress.seen(), is_there.then_some(5), "seed {seed}");
-        lost += u32::from(!is_there);
+        lost += u32::from(!position_is_as_the_record(&disk, seed));
     }
     assert!(lost > 0, "the disk had it each time");
 }
@@ -273,12 +278,7 @@ fn a_copy_that_the_disk_may_not_have_tells_of_no_position() {
             are_gone(&disk, &segments[1..], 1).await;
         });
         disk.crash_machine();
-        let recovered = recover(&disk.store().expect("nobody has it")).expect("it can be read");
-        let is_there = recovered.catalog.held(1, 0).next().is_some();
-        drop(recovered);
-        let progress = run(async { start(&disk, true).progress_of("a").await });
-        assert_eq!(progress.seen(), is_there.then_some(5), "seed {seed}");
-        lost += u32::from(!is_there);
+        lost += u32::from(!position_is_as_the_record(&disk, seed));
     }
     assert!(lost > 0, "the disk had it each time");
 }

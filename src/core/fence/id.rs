@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::takeover::is_own;
 use crate::core::backoff::Backoff;
 use crate::core::broker_error::BrokerError;
 use crate::core::identity::Identity;
@@ -11,8 +12,6 @@ use crate::core::lookup::Fence;
 use crate::core::record::TopicPartition;
 use crate::core::transaction::{Answer, Refusal, Request, passes};
 use crate::core::wire::TransactionProtocol;
-
-use super::takeover::is_own;
 
 /// The wait while the markers before are being written. That takes some milliseconds.
 const BUSY: Duration = Duration::from_millis(20);

@@ -2,14 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use super::spooled::{EndedPart, Spools};
-use super::spooling::record_of;
+use super::parked::AT_ONCE;
+use super::spooled::Spools;
 use super::{Effects, Entry, Ledger};
 use crate::core::ack::Settlement;
 use crate::core::outcome::{Reason, Unconfirmed};
-
-/// No more records end at a time, so that their number is that of one outcome.
-const AT_ONCE: u64 = 1 << 30;
 
 impl Ledger {
     /// Ends what was never sent, is not in the spool, and has waited for as long as it would there.
@@ -53,29 +50,12 @@ impl Ledger {
                 self.end_entry(entry, too_old(), &mut effects);
             }
         }
-        let Some(spooled) = &mut self.spooled else {
+        let Some(first) = self.spooled.as_ref().and_then(|it| it.backlog.first()) else {
             return effects;
         };
-        let Some(first) = spooled.backlog.first() else {
-            return effects;
-        };
-        let count = before.saturating_sub(first).min(AT_ONCE);
-        for (position, count, listeners) in spooled.backlog.remove(first, count) {
-            let (count, settlement) = (i32::try_from(count).unwrap_or(i32::MAX), too_old());
-            effects
-                .records
-                .extend(record_of(position, count, &settlement));
-            spooled.ended_parts.push(EndedPart {
-                position,
-                count,
-                listeners,
-                settlement,
-            });
-        }
-        for (position, batch) in spooled.backlog.take_before(before) {
-            let entry = self.entry(batch, None, position);
-            self.end_entry(entry, too_old(), &mut effects);
-        }
+        let end = before.min(first.saturating_add(AT_ONCE));
+        self.end_parked(first..end, &too_old(), &mut effects);
+        self.end_batches(before, &too_old(), &mut effects);
         effects
     }
 }

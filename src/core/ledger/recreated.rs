@@ -4,16 +4,13 @@
 
 use std::ops::Range;
 
-use super::spooled::{EndedPart, Record};
-use super::spooling::record_of;
+use super::parked::pieces;
+use super::spooled::Record;
 use super::{Effects, Entry, Ledger, Report};
 use crate::core::ack::Settlement;
 use crate::core::broker_error::{Class, asks_for_metadata, class_of};
 use crate::core::outcome::{Reason, Unconfirmed};
 use crate::core::spool::{Fate, Resume, Settled, Survey};
-
-/// No more records end at a time, so that their number is that of one outcome.
-const AT_ONCE: u64 = 1 << 30;
 
 /// It was never sent.
 fn unsent() -> Settlement {
@@ -37,9 +34,7 @@ impl Ledger {
         spooled.next = next.unwrap_or(spooled.next).max(spooled.next);
         (spooled.former, spooled.written) = (spooled.next, spooled.next);
         spooled.line = None;
-        while self.has_doubts() {
-            self.end_doubt(0, |_| in_former(), &mut effects);
-        }
+        self.end_doubts(|_| in_former(), &mut effects);
         let any_sent = self.entries.iter().any(|entry| entry.stamp.is_some());
         while let Some(at) = self.entries.iter().position(|entry| !entry.lent) {
             if let Some(entry) = self.entries.remove(at) {
@@ -65,10 +60,10 @@ impl Ledger {
         for part in &resume.unsettled {
             for never in sent.unsettled(part.clone()) {
                 unsent_parts.add(never.clone(), 0);
-                self.end_part(never, &unsent(), &mut effects);
+                self.end_left(never, &unsent(), &mut effects);
             }
             for maybe in unsent_parts.unsettled(part.clone()) {
-                self.end_part(maybe, &in_former(), &mut effects);
+                self.end_left(maybe, &in_former(), &mut effects);
             }
         }
         for lost in &resume.missing {
@@ -85,6 +80,13 @@ impl Ledger {
             }
         }
         effects
+    }
+
+    /// Ends records that were never in the backlog.
+    fn end_left(&mut self, part: Range<u64>, settlement: &Settlement, effects: &mut Effects) {
+        for part in pieces(part) {
+            self.end_part(part, Vec::new(), settlement, effects);
+        }
     }
 
     /// Whether anything is here that is neither lent nor on its way to its outcome.
@@ -139,67 +141,14 @@ impl Ledger {
 
     /// Ends all that is on the disk alone: it was never sent.
     fn end_backlog(&mut self, effects: &mut Effects) {
-        while let Some(spooled) = &mut self.spooled
-            && !spooled.backlog.is_empty()
+        let unsent = unsent();
+        self.end_batches(u64::MAX, &unsent, effects);
+        // What nobody has a receipt of is in front now.
+        while let Some(spooled) = &self.spooled
+            && let Some((first, count)) = spooled.backlog.next()
         {
-            let batches = spooled.backlog.take_before(u64::MAX);
-            let rest = spooled.backlog.next();
-            for (position, batch) in batches {
-                let entry = self.entry(batch, None, position);
-                self.end_entry(entry, unsent(), effects);
-            }
-            if let Some((first, count)) = rest {
-                self.end_parked(first..first + count, &unsent(), effects);
-            }
+            self.end_parked(first..first + count, &unsent, effects);
+            self.end_batches(u64::MAX, &unsent, effects);
         }
     }
-
-    /// Ends what is on the disk alone of these records, and that nobody has a receipt of.
-    pub(super) fn end_parked(
-        &mut self,
-        part: Range<u64>,
-        settlement: &Settlement,
-        effects: &mut Effects,
-    ) {
-        for Range { start, end } in pieces(part) {
-            let Some(spooled) = &mut self.spooled else {
-                return;
-            };
-            for (position, count, listeners) in spooled.backlog.remove(start, end - start) {
-                let (count, settlement) = (count as i32, settlement.clone());
-                let record = record_of(position, count, &settlement);
-                effects.records.extend(record);
-                spooled.ended_parts.push(EndedPart {
-                    position,
-                    count,
-                    listeners,
-                    settlement,
-                });
-            }
-        }
-    }
-
-    /// Ends records that were never in the backlog.
-    fn end_part(&mut self, part: Range<u64>, settlement: &Settlement, effects: &mut Effects) {
-        for Range { start, end } in pieces(part) {
-            let (count, settlement) = ((end - start) as i32, settlement.clone());
-            let record = record_of(start, count, &settlement);
-            effects.records.extend(record);
-            if let Some(spooled) = &mut self.spooled {
-                spooled.ended_parts.push(EndedPart {
-                    position: start,
-                    count,
-                    listeners: Vec::new(),
-                    settlement,
-                });
-            }
-        }
-    }
-}
-
-/// The same records, in pieces that are not too long.
-fn pieces(part: Range<u64>) -> impl Iterator<Item = Range<u64>> {
-    let end = part.end;
-    let starts = part.step_by(AT_ONCE as usize);
-    starts.map(move |start| start..end.min(start + AT_ONCE))
 }

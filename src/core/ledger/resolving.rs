@@ -289,13 +289,22 @@ impl Ledger {
             entry.floor = None;
         }
         let why: Arc<str> = "the topic was deleted and created anew".into();
-        while self.has_doubts() {
-            self.end_doubt(0, |reason| unknown(reason, Arc::clone(&why)), &mut effects);
-        }
+        self.end_doubts(|reason| unknown(reason, Arc::clone(&why)), &mut effects);
         // A marker that was asked for is in the former log, or in this one, and before what will be its end.
         self.doubts.awaited = None;
         self.doubts.wants_fresh |= self.identity.is_none() && self.left.is_some();
         effects
+    }
+
+    /// Ends all that is looked for.
+    pub(super) fn end_doubts(
+        &mut self,
+        settlement: impl Fn(Reason) -> Settlement,
+        effects: &mut Effects,
+    ) {
+        while self.has_doubts() {
+            self.end_doubt(0, &settlement, effects);
+        }
     }
 
     /// The log does not tell of a batch. In a spool it is sent again, if that is wanted.
@@ -378,7 +387,7 @@ impl Ledger {
         self.entries.insert(behind, entry);
     }
 
-    pub(super) fn end_doubt(
+    fn end_doubt(
         &mut self,
         place: usize,
         settlement: impl FnOnce(Reason) -> Settlement,

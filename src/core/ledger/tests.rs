@@ -205,6 +205,14 @@ impl Line {
         );
     }
 
+    /// The answer is lost, and the broker does not take the batch again: it may be there.
+    fn doubt(&mut self, lent: &Lent) {
+        self.lost(lent);
+        self.back_off();
+        let again = self.take();
+        self.error(&again, OUT_OF_ORDER);
+    }
+
     fn unwritten(&mut self, lent: &Lent) {
         let error = "never sent".into();
         self.report(

@@ -1,5 +1,6 @@
 //! Entries of the journal.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::chunk::LAST_POSITION;
@@ -98,6 +99,16 @@ impl Fate {
 }
 
 impl Entry {
+    /// These positions are settled, and nothing behind them is before this offset of the log.
+    pub fn past(slot: u32, positions: Range<u64>, floor: i64) -> Self {
+        Self::Past {
+            slot,
+            from: positions.start,
+            to: positions.end,
+            floor,
+        }
+    }
+
     /// Adds the entry, which begins at `offset` of the journal, a multiple of 4. Its bytes are padded, so
     /// that the next one begins behind them.
     pub fn encode(&self, salt: u64, offset: u64, out: &mut Vec<u8>) {

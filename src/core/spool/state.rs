@@ -152,12 +152,8 @@ impl State {
                 partition: it.partition,
                 topic: Arc::clone(&it.topic),
             }));
-            let past = state.settled.iter().map(|(past, floor)| Entry::Past {
-                slot,
-                from: past.start,
-                to: past.end,
-                floor,
-            });
+            let past = state.settled.iter();
+            let past = past.map(|(past, floor)| Entry::past(slot, past, floor));
             entries.extend(past);
             entries.extend(
                 state

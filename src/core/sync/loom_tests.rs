@@ -12,7 +12,7 @@ use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use loom::sync::Mutex;
-use loom::sync::mpsc::{Sender, channel};
+use loom::sync::mpsc::{Receiver, Sender, channel};
 use loom::thread::{JoinHandle, spawn};
 
 use crate::core::ack::{AckSettler, Receipt, Settlement};
@@ -255,18 +255,25 @@ impl BatchObserver for Notifier {
     }
 }
 
+/// Has a sender hear of the stage's batches. Returns its list, and what wakes it. The stage and its observer
+/// hold each other.
+fn observed(stage: &Arc<Stage>) -> (Arc<ReadyQueue<Arc<Stage>>>, Receiver<()>) {
+    let queue = Arc::new(ReadyQueue::default());
+    let (wake, woken) = channel();
+    stage.set_observer(Some(Arc::new(Notifier {
+        queue: Arc::clone(&queue),
+        handle: ReadyHandle::new(Arc::clone(stage)),
+        wake: Wake::new(wake),
+    })));
+    (queue, woken)
+}
+
 #[test]
 fn a_sender_is_woken_for_every_record() {
     for (batch_size, open_too, records) in SCENES {
         search(3, move || {
             let stage = Arc::new(Stage::new(0, batch_size, true));
-            let queue = Arc::new(ReadyQueue::default());
-            let (wake, woken) = channel();
-            stage.set_observer(Some(Arc::new(Notifier {
-                queue: Arc::clone(&queue),
-                handle: ReadyHandle::new(Arc::clone(&stage)),
-                wake: Wake::new(wake),
-            })));
+            let (queue, woken) = observed(&stage);
             let appending = append_three(&stage, batch_size);
             let (mut asked, mut seen) = (VecDeque::new(), 0);
             while seen < records {
@@ -298,13 +305,7 @@ fn a_sender_at_rest_is_woken_for_all_who_wait() {
     search(3, move || {
         let stage = Arc::new(Stage::new(0, SIZE, true));
         stage.hear_who_waits();
-        let queue = Arc::new(ReadyQueue::default());
-        let (wake, woken) = channel();
-        stage.set_observer(Some(Arc::new(Notifier {
-            queue: Arc::clone(&queue),
-            handle: ReadyHandle::new(Arc::clone(&stage)),
-            wake: Wake::new(wake),
-        })));
+        let (queue, woken) = observed(&stage);
         queue.park(1, true);
         let waiting = [(); 2].map(|()| {
             let (stage, shelf) = (Arc::clone(&stage), Shelf::new(1 << 20, SIZE));

@@ -203,10 +203,7 @@ fn halves_of_a_batch_are_sent_again_before_what_came_behind() {
     let head = line.take();
     line.acked(&head, 101);
     let tail = line.take();
-    line.lost(&tail);
-    line.back_off();
-    let again = line.take();
-    line.error(&again, OUT_OF_ORDER);
+    line.doubt(&tail);
     line.fence();
     line.looked(&[Verdict::Absent], Some(104));
     for (count, offset) in [(2, 105), (7, 107)] {
@@ -221,10 +218,7 @@ fn what_was_to_be_sent_again_runs_out_of_time_while_it_is_looked_for() {
     let mut line = begun();
     let sent = line.push(2);
     let lent = line.take();
-    line.lost(&lent);
-    line.back_off();
-    let again = line.take();
-    line.error(&again, OUT_OF_ORDER);
+    line.doubt(&lent);
     line.fence();
     line.time_out();
     assert!(sent.is_open());

@@ -1,8 +1,8 @@
 //! A topic that was deleted and created anew while its records were in the spool.
 
-use super::spooled::{record_line, sending, spooled};
+use super::spooled::{left_under, record_line, sending, spooled};
 use super::*;
-use crate::core::spool::{Fate, Line as Stretch, Resume, SentUnder};
+use crate::core::spool::{Fate, Line as Stretch, Resume};
 
 const UNKNOWN_TOPIC_ID: i16 = 100;
 
@@ -135,25 +135,13 @@ fn what_comes_for_a_topic_that_is_gone_is_too_late() {
 
 /// Positions 10 to 15, of which those from 13 on may have been sent.
 fn left() -> Resume {
-    let stretch = Stretch {
+    left_under(Stretch {
         identity: FIRST,
         sequence: 0,
         position: 13,
         floor: 4,
         sent: 13,
-    };
-    Resume {
-        slot: 1,
-        topic: None,
-        lines: vec![SentUnder {
-            line: stretch,
-            end: 15,
-        }],
-        unsettled: std::iter::once(10..15).collect(),
-        missing: Vec::new(),
-        end: 15,
-        next_position: 15,
-    }
+    })
 }
 
 const OF_LEFT: [(u64, i32, Fate, bool); 2] =

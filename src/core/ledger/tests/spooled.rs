@@ -318,29 +318,30 @@ fn resolving() -> Rules {
     }
 }
 
+/// Positions 10 to 15, which may have been sent under this line.
+pub(super) fn left_under(line: Stretch) -> Resume {
+    Resume {
+        slot: 1,
+        topic: None,
+        lines: vec![SentUnder { line, end: 15 }],
+        unsettled: std::iter::once(10..15).collect(),
+        missing: Vec::new(),
+        end: 15,
+        next_position: 15,
+    }
+}
+
 fn resuming_with(rules: Rules) -> Line {
     let mut line = Line::with(rules);
     let backlog = Backlog::resumed([(10, 5)].into_iter(), &[]);
     line.ledger.spool(3, 15, backlog, Spools::Accepted);
-    let stretch = Stretch {
+    let resume = left_under(Stretch {
         identity: FIRST,
         sequence: 4,
         position: 8,
         floor: 70,
         sent: 8,
-    };
-    let resume = Resume {
-        slot: 1,
-        topic: None,
-        lines: vec![SentUnder {
-            line: stretch,
-            end: 15,
-        }],
-        unsettled: std::iter::once(10..15).collect(),
-        missing: Vec::new(),
-        end: 15,
-        next_position: 15,
-    };
+    });
     let effects = line.ledger.resume(Resuming::new(&resume));
     line.note(effects);
     line
@@ -461,10 +462,7 @@ fn a_batch_of_which_the_log_cannot_tell_is_sent_again_or_left_unknown() {
         });
         let sent = line.push(2);
         let lent = line.take();
-        line.lost(&lent);
-        line.back_off();
-        let again = line.take();
-        line.error(&again, OUT_OF_ORDER);
+        line.doubt(&lent);
         line.ledger.adopt_behind(SECOND, Some(MARKER));
         let look = line.ledger.look().expect("one is sought");
         let effects = match reads {

@@ -21,7 +21,7 @@ impl Ledger {
     /// Has its batches in the spool from now on. Those that come have positions from `next` on, and behind
     /// the backlog.
     ///
-    /// With [`Spools::Synced`] [`set_durable`](Self::set_durable) says what is on the disk.
+    /// With `Spools::Synced` [`set_durable`](Self::set_durable) says what is on the disk.
     pub fn spool(&mut self, partition: i32, next: u64, backlog: Backlog, spools: Spools) {
         self.spooled = Some(Box::new(Spooled {
             partition,

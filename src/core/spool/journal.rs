@@ -13,7 +13,7 @@ pub struct Journal {
     /// Where the next entry goes.
     pub end: u64,
     /// Whether all that was known when it was begun is in it. One that is not complete is used only if there
-    /// is no former one.
+    /// is no former one: it may have been on its way to the disk when the machine stopped, in any order.
     pub complete: bool,
     /// Where entries are lost. What is behind them is used.
     pub damage: Vec<JournalDamage>,
@@ -65,7 +65,7 @@ impl Journal {
             at = (at + whole).next_multiple_of(ALIGN);
             journal.end = at as u64;
             match read {
-                Ok(Entry::Complete) => journal.complete = true,
+                Ok(Entry::Complete) => journal.complete = journal.damage.is_empty(),
                 Ok(entry) => journal.state.apply(&entry),
                 Err(()) => journal.damage.push(JournalDamage {
                     offset,

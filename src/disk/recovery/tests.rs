@@ -435,6 +435,23 @@ fn a_journal_that_is_not_complete_counts_only_if_there_is_no_other() {
 }
 
 #[test]
+fn a_journal_whose_beginning_is_lost_counts_only_if_there_is_no_other() {
+    let spool = Spool::new();
+    spool.journal(1, State::default(), &[slot("orders"), settled(0, 10)]);
+    let state = spool.recover().state;
+    // The machine stopped, and of what was written the disk has what is behind, and not the slot's name.
+    spool.journal(5, state, &[]);
+    spool.hurt(Kind::Journal, 5, |bytes| bytes[PAGE..PAGE + 8].fill(0));
+    let recovered = spool.recover();
+    assert_eq!(recovered.damage, Vec::<String>::new());
+    let topic = |recovered: &Recovered| recovered.state.slots[&7].topic.is_some();
+    assert!(topic(&recovered));
+    fs::remove_file(spool.path(Kind::Journal, 1)).expect("it is there");
+    let recovered = spool.recover();
+    assert_eq!((topic(&recovered), recovered.damage.len()), (false, 1));
+}
+
+#[test]
 fn of_two_journals_that_are_complete_the_newer_one_counts() {
     let spool = Spool::new();
     spool.journal(1, State::default(), &[slot("orders")]);

@@ -1,7 +1,7 @@
 //! The FenceActor: has markers written that keep late batches out of partitions, and gives partitions
 //! identities behind them. With `forebay.unknown=resolve` it stands before the IdentityActor.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use actix::prelude::*;
@@ -32,6 +32,9 @@ pub(crate) struct FenceActor {
     /// The requests on their way.
     asking: BTreeMap<usize, SpawnHandle>,
     nodes: Arc<Nodes>,
+    /// The clients that know of these nodes. They are told once: what has gone back to the bootstrap
+    /// servers since stays there.
+    nodes_told: BTreeSet<usize>,
     /// Partitions that wait for an identity, or for the fence before it.
     waiting: BTreeMap<TopicPartition, Waiting>,
     /// Who gives identities that no marker can fence.
@@ -75,6 +78,7 @@ impl FenceActor {
             clients: BTreeMap::new(),
             asking: BTreeMap::new(),
             nodes: Arc::default(),
+            nodes_told: BTreeSet::new(),
             waiting: BTreeMap::new(),
             plain,
             runtime,
@@ -119,7 +123,9 @@ impl FenceActor {
         };
         let client = self.clients.remove(&id);
         let mut client = client.unwrap_or_else(|| (self.dial)(name));
-        client.set_nodes(&self.nodes);
+        if self.nodes_told.insert(id) {
+            client.set_nodes(&self.nodes);
+        }
         let asking = async move {
             let answer = client.ask(&request, protocol, identity).await;
             (client, request, answer)
@@ -256,6 +262,7 @@ impl Guarded for FenceActor {
             ctx.cancel_future(asking);
         }
         self.clients.clear();
+        self.nodes_told.clear();
         self.fences.lost();
         self.alarm = Alarm::default();
         self.serve(ctx);
@@ -319,7 +326,10 @@ impl On<Tick> for FenceActor {
 
 impl On<SetNodes> for FenceActor {
     fn on(&mut self, SetNodes(nodes): SetNodes, _: &mut Context<Self>) {
-        self.nodes = nodes;
+        if self.nodes != nodes {
+            self.nodes = nodes;
+            self.nodes_told.clear();
+        }
     }
 }
 

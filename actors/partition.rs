@@ -214,6 +214,7 @@ impl PartitionActor {
             let mut ledger = self.ledger();
             ledger.leave_fenced();
             ledger.take_held();
+            ledger.note_doubts(now);
         }
         while self.offers_unasked(now, ctx) {}
         self.announce(now);
@@ -366,6 +367,7 @@ impl PartitionActor {
             settled,
             refresh_metadata,
             witness,
+            resolved,
             records,
             resent,
             unknown,
@@ -376,6 +378,9 @@ impl PartitionActor {
         self.tell_resent(resent);
         if let Some(appended) = witness {
             self.bear(appended);
+        }
+        for since in resolved {
+            self.meters.resolved(now().saturating_duration_since(since));
         }
         for mut settled in settled {
             self.meters.settled(&settled);

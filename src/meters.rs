@@ -30,6 +30,8 @@ pub(crate) struct TopicMeters {
     retries: Counter,
     batch_size: Histogram,
     records_per_batch: Histogram,
+    /// From doubt to truth.
+    doubt_time: Histogram,
 }
 
 impl TopicMeters {
@@ -48,7 +50,8 @@ impl TopicMeters {
             kept: metrics::counter!("record-kept-total", labels.clone()),
             retries: metrics::counter!("record-retry-total", labels.clone()),
             batch_size: metrics::histogram!("batch-size", labels.clone()),
-            records_per_batch: metrics::histogram!("records-per-batch", labels),
+            records_per_batch: metrics::histogram!("records-per-batch", labels.clone()),
+            doubt_time: metrics::histogram!("doubt-time", labels),
         }
     }
 
@@ -62,6 +65,11 @@ impl TopicMeters {
         if lent.again {
             self.retries.increment(u64::from(lent.count.unsigned_abs()));
         }
+    }
+
+    /// The log tells whether a batch is there that was in doubt for so long.
+    pub fn resolved(&self, doubted: Duration) {
+        self.doubt_time.record(doubted.as_secs_f64() * 1e3);
     }
 
     pub fn settled(&self, settled: &Settled) {

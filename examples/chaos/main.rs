@@ -17,6 +17,7 @@
 mod books;
 mod clients;
 mod connections;
+mod doubts;
 mod faults;
 mod hanging;
 mod ids;

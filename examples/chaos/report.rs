@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use crate::books::{Books, Timing};
+use crate::doubts::Doubts;
 use crate::faults::say;
 use crate::kafka::Proxies;
 use crate::kinds::{Kind, Sending, Tally};
@@ -151,6 +152,7 @@ pub struct Report<'a> {
     pub books: &'a Books,
     pub transactions: Option<OfTransactions<'a>>,
     pub timing: Timing,
+    pub doubts: &'a Doubts,
     pub tally: &'a Tally,
     pub recoveries: &'a BTreeMap<Kind, Duration>,
     pub deaths: u64,
@@ -205,6 +207,7 @@ impl fmt::Display for Report<'_> {
             "             {:.1?} from acceptance to outcome",
             t.longest_outcome
         )?;
+        writeln!(f, "in doubt     {}", self.doubts)?;
         writeln!(f, "memory       {}", self.memory)?;
         let verdict = if self.verdicts.hold() {
             "all hold"

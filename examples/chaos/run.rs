@@ -10,6 +10,7 @@ use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
 use crate::books::{Books, Timing};
+use crate::doubts::Doubts;
 use crate::faults::{Faults, PARTITIONS, STREAM, say};
 use crate::ids;
 use crate::kafka::{self, Cluster, Isolation, Proxies};
@@ -42,6 +43,7 @@ pub struct Run<'a> {
     rate: f64,
     proxies: Proxies,
     books: Arc<Books>,
+    doubts: Doubts,
     memory: Memory,
     begin: Instant,
 }
@@ -63,7 +65,7 @@ impl<'a> Run<'a> {
         config: Config,
         tally: Tally,
         (seed, rate): (u64, f64),
-    ) -> kafka::Result<Self> {
+    ) -> Result<Self, Box<dyn std::error::Error>> {
         Ok(Self {
             cluster,
             config,
@@ -73,6 +75,7 @@ impl<'a> Run<'a> {
             proxies: Proxies::start(cluster, PROXIED)?,
             memory: Memory::begin(),
             books: Arc::new(Books::new()),
+            doubts: Doubts::install()?,
             begin: Instant::now(),
         })
     }
@@ -210,6 +213,7 @@ impl<'a> Run<'a> {
             books: &self.books,
             transactions,
             timing: hurt.timing,
+            doubts: &self.doubts,
             tally: &self.tally,
             recoveries: &hurt.recoveries,
             deaths: self.proxies.deaths(),

@@ -119,6 +119,8 @@ pub struct Effects {
     pub refresh_metadata: bool,
     /// The first batch of its transaction whose place in a log is known.
     pub witness: Option<Appended>,
+    /// Since when batches were in doubt of which the log tells now whether they are there.
+    pub resolved: Vec<Instant>,
     /// Outcomes that the spool's journal has to have.
     pub records: Vec<Record>,
     /// Records that may be in a part of the log that nobody can read are sent again, and why.

@@ -18,6 +18,8 @@ pub struct Doubt {
     /// It is sent again if it is absent.
     pub again: bool,
     pub until: Instant,
+    /// When it came to be in doubt.
+    pub since: Option<Instant>,
 }
 
 /// An identity that may be used when its fence has been seen in the log. A batch that came before the
@@ -53,6 +55,13 @@ pub struct Doubts {
 impl Doubts {
     pub fn len(&self) -> usize {
         self.list.len()
+    }
+
+    /// Notes the time of those that have come to be in doubt.
+    pub fn note(&mut self, now: Instant) {
+        for doubt in &mut self.list {
+            doubt.since.get_or_insert(now);
+        }
     }
 
     /// What is looked for.

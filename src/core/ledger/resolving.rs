@@ -179,6 +179,7 @@ impl Ledger {
             reason: reason.clone(),
             again,
             until,
+            since: None,
         };
         if !again {
             doubt.let_go();
@@ -188,6 +189,11 @@ impl Ledger {
         let place = list.partition_point(|other| other.entry.order() < order);
         list.insert(place, doubt);
         true
+    }
+
+    /// Notes the time of batches that have come to be in doubt since it was last called.
+    pub fn note_doubts(&mut self, now: Instant) {
+        self.doubts.note(now);
     }
 
     /// What is to be looked up now.
@@ -225,6 +231,7 @@ impl Ledger {
         for (id, verdict) in looked.verdicts {
             let place = self.doubts.list.iter().position(|it| it.entry.id == id);
             let Some(place) = place else { continue };
+            let since = self.doubts.list[place].since;
             let covered = looked.fenced_at.is_some() && self.covers(self.doubts.list[place].stamp);
             match verdict {
                 Verdict::At(found) => {
@@ -232,9 +239,13 @@ impl Ledger {
                         base_offset: Some(found.base_offset),
                         log_append_time: found.log_append_time,
                     };
+                    effects.resolved.extend(since);
                     self.end_doubt(place, |_| settlement, &mut effects);
                 }
-                Verdict::Absent if covered => self.is_absent(place, &mut effects),
+                Verdict::Absent if covered => {
+                    effects.resolved.extend(since);
+                    self.is_absent(place, &mut effects);
+                }
                 Verdict::Absent => {}
                 Verdict::Unknown(why) => self.untold(place, &why.to_string().into(), &mut effects),
             }

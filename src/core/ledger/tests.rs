@@ -71,6 +71,8 @@ struct Line {
     left: Vec<Identity>,
     /// What the journal is to have.
     records: Vec<Record>,
+    /// Since when those were in doubt that are so no more.
+    resolved: Vec<Instant>,
 }
 
 /// A batch as the producer of its records sees it.
@@ -90,6 +92,7 @@ impl Line {
             told: Vec::new(),
             left: Vec::new(),
             records: Vec::new(),
+            resolved: Vec::new(),
         }
     }
 
@@ -183,6 +186,7 @@ impl Line {
             .filter(|left| self.left.last() != Some(left));
         self.left.extend(left);
         self.records.extend(effects.records);
+        self.resolved.extend(effects.resolved);
         effects.refresh_metadata
     }
 

@@ -3,7 +3,7 @@
 mod seeds;
 
 use super::*;
-use crate::core::lookup::{Fence, Found, Look, Looked, Verdict};
+use crate::core::lookup::{Absence, Fence, Found, Look, Looked, Verdict};
 
 const RESOLVE: Duration = Duration::from_secs(60);
 /// The end of the log before anything was sent.
@@ -108,6 +108,25 @@ fn what_has_no_time_left_is_acked_if_it_is_there_and_not_written_if_not() {
         // The partition goes on behind the marker.
         line.push(1);
         assert_eq!(stamp(&line.take()), (7, 1, 0));
+    }
+}
+
+#[test]
+fn since_when_it_was_in_doubt_is_told_with_the_truth() {
+    for (verdict, is_told) in [
+        (at(104), true),
+        (Verdict::Absent, true),
+        (Verdict::Unknown(Absence::TooMuch { read: 1 }), false),
+    ] {
+        let (mut line, _sent) = doubtful();
+        let since = line.now;
+        line.ledger.note_doubts(since);
+        line.now += Duration::from_secs(3);
+        line.ledger.note_doubts(line.now);
+        line.fence();
+        line.looked(&[verdict], Some(110));
+        let expected = is_told.then_some(since);
+        assert_eq!(line.resolved, Vec::from_iter(expected), "{verdict:?}");
     }
 }
 

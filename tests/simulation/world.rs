@@ -128,6 +128,7 @@ impl Observer for OfKafka {
             Misdeed::MarkerSkipped => return self.0.trouble(Trouble::MarkerSkipped),
             Misdeed::CoordinatorError => return self.0.trouble(Trouble::CoordinatorError),
             Misdeed::TimedOut => return self.0.trouble(Trouble::TimedOut),
+            Misdeed::Reopened => return self.0.trouble(Trouble::Reopened),
         });
     }
 }

@@ -450,6 +450,9 @@ impl Kafka {
         self.sweep();
         let new_id = || self.new_producer_id();
         self.transact(broker, id, |it, now| {
+            if expected == Some(it.identity()) && it.state == State::Ongoing {
+                self.count(Misdeed::Reopened);
+            }
             it.init(expected, timeout, version, now, new_id)
         })
     }

@@ -183,6 +183,9 @@ pub enum Misdeed {
     CoordinatorError,
     /// A transaction was open for longer than its producer wanted.
     TimedOut,
+    /// A producer asked for its next epoch, and a transaction was open: a request that came late had begun it
+    /// behind the end of the last one. It is aborted under an epoch that the producer does not know.
+    Reopened,
 }
 
 /// Whoever wants to know what happens.

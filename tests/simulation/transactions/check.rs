@@ -293,8 +293,11 @@ fn reasons(application: &Application, journal: &Journal, logs: &Logs, broken: &m
         let last = all.filter(|(_, it)| it.instance == *instance).last();
         let tells =
             |(number, it): (u32, &Transaction)| tells_time(&it.told) && !logs.misleads(number);
-        let looks_taken = timed_out && !last.is_some_and(tells);
-        if !taken && !forgotten && !looks_taken {
+        let tells_end = last.is_some_and(tells);
+        let looks_taken = timed_out && !tells_end;
+        // It has ended all that it began, and its coordinator has one open and aborts it.
+        let by_itself = happened(Trouble::Reopened) && transactions.version < V2 && tells_end;
+        if !taken && !forgotten && !looks_taken && !by_itself {
             let told = last.map(|it| &it.1.told);
             broken(Invariant::Fenced, format!("instance {instance}, {told:?}"));
         }

@@ -1,7 +1,7 @@
 //! The PoolActor: grants memory, takes it back, and keeps the queue of waiting requests.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use tokio::sync::oneshot;
@@ -27,8 +27,13 @@ pub(crate) struct PoolActor {
     clock: Addr<ClockActor>,
     runtime: Recipient<Pressure>,
     alarm: Alarm,
+    /// When memory is looked at next that is kept for nothing.
+    trims_at: Option<Instant>,
     meters: Arc<PoolMeters>,
 }
+
+/// After so long memory that was kept for nothing is freed.
+const TRIM: Duration = Duration::from_secs(1);
 
 impl PoolActor {
     pub fn new(
@@ -47,12 +52,14 @@ impl PoolActor {
             clock,
             runtime,
             alarm: Alarm::default(),
+            trims_at: None,
             meters,
         }
     }
 
     fn resync(&mut self, ctx: &mut Context<Self>) {
         self.alarm = Alarm::default();
+        self.trims_at = None;
         self.serve(now(), ctx);
     }
 
@@ -85,6 +92,18 @@ impl PoolActor {
         self.grant(now, ctx);
     }
 
+    /// Frees memory that was kept for nothing, if it is time to, and looks again later if there may be more.
+    fn trim(&mut self, now: Instant, ctx: &Context<Self>) {
+        if self.trims_at.take_if(|at| *at <= now).is_some() {
+            self.budget.trim();
+        }
+        if self.trims_at.is_none() && self.budget.trims_later(self.shelf.idle_bytes()) {
+            let at = now + TRIM;
+            self.trims_at = Some(at);
+            self.alarm.set(&self.clock, at, || Arc::new(ctx.address()));
+        }
+    }
+
     /// Serves the waiting requests. If none wait, fills the shelf.
     fn grant(&mut self, now: Instant, ctx: &mut Context<Self>) {
         while let Some(((reply, asked), bytes)) = self.budget.next_grant(now, has_left) {
@@ -95,6 +114,8 @@ impl PoolActor {
         }
         self.budget.tidy(self.shelf.callers(), has_left);
         let waiting = self.budget.waiting() > 0;
+        let scarce = self.budget.is_scarce(self.shelf.is_scarce());
+        self.shelf.set_scarce(scarce);
         let exhausted = self.budget.is_exhausted();
         if exhausted != self.shelf.pressure() {
             self.shelf.set_pressure(exhausted);
@@ -116,12 +137,13 @@ impl PoolActor {
                     None => break,
                 }
             }
-            let credit = self.budget.credit(self.shelf.credit_room());
-            self.shelf.add_credit(credit);
+            let (credit, small) = self.budget.credit(self.shelf.credit_room());
+            self.shelf.add_credit(credit, small);
         }
         if self.shelf.set_awaited(self.budget.awaited()) {
             ctx.notify(Restock);
         }
+        self.trim(now, ctx);
     }
 }
 

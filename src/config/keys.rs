@@ -132,7 +132,7 @@ const GENERAL: &[Key] = &[
         "Upper bound of a partition's batch, in bytes; a larger record gets a batch of its own. 0 \
          sends every record alone. Large batches compress better and cost less to send. Every \
          partition that is written to takes one from buffer.memory, or a sixteenth of it where \
-         little is sent.",
+         little is sent, or what its records need where buffer.memory is nearly used up.",
     ),
     served(
         "linger.ms",

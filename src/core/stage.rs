@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crate::core::ack::{Ack, Filling};
 use crate::core::batch::{OpenBatch, RecordRef};
 use crate::core::delivery::{Callback, Listener};
-use crate::core::memory::{Buffer, first_size};
+use crate::core::memory::{Buffer, Sizes};
 use crate::core::spool::{Appending, Seat, Source};
 use crate::core::sync::{AtomicUsize, Claim, ClaimGuard};
 use crate::core::transaction::Scope;
@@ -139,9 +139,8 @@ fn is_awaited(awaited: u32, records: u32) -> bool {
 /// claim. In messages they could overtake each other.
 pub struct Stage {
     partition: i32,
-    batch_size: usize,
-    /// Bytes of a batch's first buffer, in a partition with few records.
-    first: usize,
+    /// Of buffers. The largest one is `batch.size`.
+    sizes: Sizes,
     /// Batches will be sent uncompressed.
     plain: bool,
     /// Wakes the partition's actor.
@@ -175,8 +174,8 @@ struct Inner {
     sticky_bytes: usize,
     /// Bytes of records in the open batch that are not sticky.
     other_bytes: usize,
-    /// The last batch outgrew its first buffer, so the next one begins with a full buffer.
-    busy: bool,
+    /// About what the next batch will need, as the last one did.
+    expected: usize,
     /// Where records are copied to as they are appended, if the partition is in the spool.
     seat: Option<Box<Seat>>,
 }
@@ -186,8 +185,7 @@ impl Stage {
     pub fn new(partition: i32, batch_size: usize, plain: bool) -> Self {
         Self {
             partition,
-            batch_size,
-            first: first_size(batch_size),
+            sizes: Sizes::new(batch_size),
             plain,
             wake: OnceLock::new(),
             hears: OnceLock::new(),
@@ -359,9 +357,9 @@ impl Stage {
         }
         if let Some(open) = &mut inner.open
             && open.is_of(&options.scope)
-            && open.could_grow(record, self.batch_size)
+            && open.could_grow(record, self.sizes.largest())
         {
-            let size = self.batch_size;
+            let size = self.sizes.fit(open.size_with(record));
             let Some(larger) = memory.take_if(|buffer| buffer.capacity() >= size) else {
                 let begins = None;
                 return Append::NeedsMemory { size, begins };
@@ -372,18 +370,12 @@ impl Stage {
                 self.seal_open(inner, true);
                 if inner.sticky_bytes > 0 {
                     // A full batch counts as `batch.size`, even if its end stays unused.
-                    inner.sticky_bytes = inner.sticky_bytes.max(self.batch_size);
+                    inner.sticky_bytes = inner.sticky_bytes.max(self.sizes.largest());
                 }
             }
-            let first = match inner.busy {
-                true => self.batch_size,
-                false => self.first,
-            };
-            // A record too large for a first buffer gets a full one, or a buffer of its own size.
-            let size = match OpenBatch::buffer_size(record, first) {
-                size if size == first => size,
-                size => size.max(self.batch_size),
-            };
+            // A record too large for any gets a buffer of its own size.
+            let needed = OpenBatch::buffer_size(record, inner.expected.min(self.sizes.largest()));
+            let size = self.sizes.fit(needed).max(needed);
             let Some(buffer) = memory.take_if(|buffer| buffer.capacity() >= size) else {
                 return inner.needs(size);
             };
@@ -401,7 +393,7 @@ impl Stage {
             Some(appended) => Append::Done(appended),
             // This cannot happen, because the sizes are upper bounds. Asking for memory again would
             // be right.
-            None => inner.needs(self.batch_size),
+            None => inner.needs(self.sizes.largest()),
         }
     }
 
@@ -443,11 +435,7 @@ impl Stage {
             awaited: is_awaited(inner.most_awaited(), open.count() as u32),
         });
         let leaves = lingering.is_some_and(leaves);
-        let open = if leaves {
-            inner.seal(self.first, false)
-        } else {
-            None
-        };
+        let open = if leaves { inner.seal(false) } else { None };
         self.hand_over(&mut inner, full);
         (open, lingering.filter(|_| !leaves))
     }
@@ -504,7 +492,7 @@ impl Stage {
     }
 
     fn seal_open(&self, inner: &mut Inner, full: bool) {
-        if let Some(open) = inner.seal(self.first, full) {
+        if let Some(open) = inner.seal(full) {
             inner.sealed.push_back(open);
             self.queued.store(inner.sealed.len(), Ordering::Relaxed);
         }
@@ -604,11 +592,11 @@ impl Inner {
         Some((index, open))
     }
 
-    /// Seals the open batch. If it outgrew `first` bytes, the next one begins with a full buffer.
-    fn seal(&mut self, first: usize, full: bool) -> Option<OpenBatch> {
+    /// Seals the open batch. The next one begins with a buffer that has room for a quarter more.
+    fn seal(&mut self, full: bool) -> Option<OpenBatch> {
         let open = self.open.as_mut()?;
         open.finish(full);
-        self.busy = open.wire_len() > first;
+        self.expected = open.wire_len() + open.wire_len() / 4;
         self.sticky_bytes += open.len() - std::mem::take(&mut self.other_bytes);
         self.untold += open.wire_len();
         // An actor that was told of the open batch looks at whichever batch is open then. So it

@@ -556,8 +556,9 @@ impl Intake {
                 target.partition = next;
                 continue;
             }
+            let size = self.shelf.size_for(size);
             memory = self.shelf.take(size);
-            if memory.is_none() && size < self.config.batch_size {
+            if memory.is_none() && size < self.config.batch_size && !self.shelf.is_scarce() {
                 memory = self.shelf.take(self.config.batch_size);
             }
             if memory.is_none() {

@@ -85,10 +85,15 @@ impl OpenBatch {
         }
     }
 
+    /// The bytes of a buffer that has room for the record, too.
+    pub fn size_with(&self, record: &RecordRef<'_>) -> usize {
+        self.wire_len() + record.upper_bound()
+    }
+
     /// Whether the record would fit into a buffer of `size` bytes, if that is larger than the
     /// present one.
     pub fn could_grow(&self, record: &RecordRef<'_>, size: usize) -> bool {
-        self.records.capacity() < size && self.wire_len() + record.upper_bound() <= size
+        self.records.capacity() < size && self.size_with(record) <= size
     }
 
     /// Appends the record and returns its index, or `None` if it does not fit.

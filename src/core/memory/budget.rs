@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::pace::Pace;
 use super::shelf::blank;
+use super::sizes::{Kept, Sizes};
 use crate::core::line::Line;
 
 /// The result of a request for memory.
@@ -41,27 +42,29 @@ struct Waiter<T> {
 /// - while a request waits, no later one is granted. So small requests do not starve a large one.
 pub struct Budget<T> {
     total: usize,
-    pooled: usize,
+    sizes: Sizes,
     granted: usize,
-    /// Returned buffers of the pooled size, last in, first out. The one used last is most likely
-    /// still in the processor's caches.
-    free: Vec<Box<[u8]>>,
+    /// Buffers that came back.
+    free: Kept,
+    /// The fewest bytes of them since [`trim`](Self::trim) was last called.
+    spare: usize,
     waiters: Line<Waiter<T>>,
     pace: Pace,
     closed: bool,
 }
 
 impl<T> Budget<T> {
-    /// A budget of `total` bytes. Buffers of `pooled` bytes are kept for reuse. Up to `shelf` bytes
-    /// of them are granted in advance.
+    /// A budget of `total` bytes. Buffers of `pooled` bytes, and of their halves, are kept for reuse. Up to
+    /// `shelf` bytes of the largest ones are granted in advance.
     pub fn new(total: usize, pooled: usize, shelf: usize) -> Self {
-        let (free, waiters) = (Vec::new(), Line::new());
+        let sizes = Sizes::new(pooled);
         Self {
             total,
-            pooled,
+            sizes,
             granted: 0,
-            free,
-            waiters,
+            free: Kept::new(sizes),
+            spare: 0,
+            waiters: Line::new(),
             pace: Pace::new(total, shelf),
             closed: false,
         }
@@ -88,21 +91,23 @@ impl<T> Budget<T> {
         }
     }
 
-    /// Grants a buffer of the pooled size in advance, unless a request waits or memory is short.
+    /// Grants a buffer of the largest size in advance, unless a request waits or memory is short.
     pub fn ahead(&mut self) -> Option<Box<[u8]>> {
-        let free = !self.closed && self.waiters.is_empty() && self.may_grant(self.pooled);
-        free.then(|| self.grant(self.pooled))
+        let free = !self.closed && self.waiters.is_empty() && self.may_grant(self.sizes.largest());
+        free.then(|| self.grant(self.sizes.largest()))
     }
 
-    /// Grants up to `bytes` in advance, without allocating them, and returns how many. They come
-    /// back through [`reclaim`](Self::reclaim), in pieces of any size.
-    pub fn credit(&mut self, bytes: usize) -> usize {
+    /// Grants up to `bytes` in advance for smaller buffers, and returns how many. Of these it gives those that
+    /// it has, and allocates none. They come back through [`reclaim`](Self::reclaim), in pieces of any
+    /// size.
+    pub fn credit(&mut self, bytes: usize) -> (usize, Vec<Box<[u8]>>) {
         let free = match self.closed || !self.waiters.is_empty() {
             true => 0,
             false => bytes.min(self.available()),
         };
+        let small = self.free.take_small(free);
         self.make_room(free);
-        free
+        (free, small)
     }
 
     /// Counts `bytes` that are used already, and perhaps more than there are.
@@ -114,9 +119,22 @@ impl<T> Budget<T> {
     pub fn reclaim(&mut self, bytes: Box<[u8]>, size: usize) {
         self.granted = self.granted.saturating_sub(size);
         self.pace.came_back(size);
-        if bytes.len() == self.pooled && !self.closed {
+        if !self.closed {
             self.free.push(bytes);
         }
+    }
+
+    /// Frees the buffers that were kept for nothing since this was last called: after a backlog they are more
+    /// than are needed.
+    pub fn trim(&mut self) {
+        self.free.shrink(self.free.bytes() - self.spare);
+        self.spare = self.free.bytes();
+    }
+
+    /// Whether there may be something to free later. `ahead`: bytes that were granted in advance, and that
+    /// nobody uses.
+    pub fn trims_later(&self, ahead: usize) -> bool {
+        self.granted > ahead || self.free.bytes() > 0
     }
 
     /// Grants memory to the first waiting request, if there is enough, and returns its ticket.
@@ -169,7 +187,8 @@ impl<T> Budget<T> {
     /// Refuses all requests from now on. Returns the tickets of those that wait.
     pub fn close(&mut self) -> Vec<T> {
         self.closed = true;
-        self.free = Vec::new();
+        self.free.shrink(0);
+        self.spare = 0;
         let waiters = self.waiters.take_all();
         waiters.map(|waiter| waiter.ticket).collect()
     }
@@ -182,6 +201,12 @@ impl<T> Budget<T> {
     /// Bytes that are not granted.
     pub fn available(&self) -> usize {
         self.total.saturating_sub(self.granted)
+    }
+
+    /// Whether batches should take no more than they need: less than a quarter of the memory is not granted.
+    /// Once that is so, it is so until half of it is not.
+    pub fn is_scarce(&self, was: bool) -> bool {
+        self.available() < self.total / if was { 2 } else { 4 }
     }
 
     /// Whether a request waits because nearly all memory is in use.
@@ -213,10 +238,9 @@ impl<T> Budget<T> {
 
     fn grant(&mut self, size: usize) -> Box<[u8]> {
         self.pace.handed_out(size);
-        if size == self.pooled
-            && let Some(buffer) = self.free.pop()
-        {
+        if let Some(buffer) = self.free.pop(size) {
             self.granted += size;
+            self.spare = self.spare.min(self.free.bytes());
             return buffer;
         }
         self.make_room(size);
@@ -227,9 +251,8 @@ impl<T> Budget<T> {
     /// dropped if the total would be exceeded.
     fn make_room(&mut self, size: usize) {
         self.granted += size;
-        while self.granted + self.free.len() * self.pooled > self.total && self.free.pop().is_some()
-        {
-        }
+        self.free.shrink(self.total.saturating_sub(self.granted));
+        self.spare = self.spare.min(self.free.bytes());
     }
 }
 
@@ -256,6 +279,50 @@ mod tests {
     }
 
     #[test]
+    fn what_was_kept_for_nothing_is_freed() {
+        let (mut budget, later) = budget(8 * POOLED);
+        let held: Vec<_> = (0..6)
+            .map(|n| granted(budget.lease(POOLED, later, n)))
+            .collect();
+        budget.trim();
+        assert!(budget.trims_later(0), "what is out comes back");
+        for buffer in held {
+            budget.reclaim(buffer, POOLED);
+        }
+        budget.trim();
+        assert_eq!(budget.free.bytes(), 6 * POOLED, "it has just come back");
+        let used = [
+            granted(budget.lease(POOLED, later, 6)),
+            granted(budget.lease(POOLED, later, 7)),
+        ];
+        for buffer in used {
+            budget.reclaim(buffer, POOLED);
+        }
+        budget.trim();
+        assert_eq!(budget.free.bytes(), 2 * POOLED, "two of them were in use");
+        assert!(budget.trims_later(0));
+        budget.trim();
+        assert_eq!(budget.free.bytes(), 0);
+        assert!(!budget.trims_later(0));
+    }
+
+    #[test]
+    fn memory_is_scarce_from_three_quarters_down_to_half() {
+        let (mut budget, later) = budget(8 * POOLED);
+        let mut held: Vec<_> = (0..6)
+            .map(|n| granted(budget.lease(POOLED, later, n)))
+            .collect();
+        assert!(!budget.is_scarce(false));
+        held.push(granted(budget.lease(POOLED, later, 6)));
+        assert!(budget.is_scarce(false));
+        for buffer in held.drain(4..) {
+            assert!(budget.is_scarce(true));
+            budget.reclaim(buffer, POOLED);
+        }
+        assert!(!budget.is_scarce(true));
+    }
+
+    #[test]
     fn a_grant_and_its_reclaim_restore_the_budget() {
         let (mut budget, later) = budget(64 * POOLED);
         for size in [POOLED, 2 * POOLED, 1] {
@@ -265,7 +332,11 @@ mod tests {
             budget.reclaim(bytes, size);
             assert_eq!(budget.available(), 64 * POOLED);
         }
-        assert_eq!(budget.free.len(), 1, "only the pooled size is kept");
+        assert_eq!(
+            budget.free.bytes(),
+            POOLED,
+            "only buffers of its sizes are kept"
+        );
     }
 
     #[test]
@@ -301,7 +372,7 @@ mod tests {
         let (ticket, bytes) = budget.next_grant(now, |_| false).expect("three are back");
         assert_eq!((ticket, bytes.len()), (10, 3 * POOLED));
         assert!(
-            budget.free.is_empty(),
+            budget.free.bytes() == 0,
             "kept buffers gave way to the large one"
         );
         budget.reclaim(bytes, 3 * POOLED);
@@ -454,7 +525,7 @@ mod tests {
                 }
                 let out: usize = held.iter().map(|(_, size)| size).sum();
                 proptest::prop_assert_eq!(budget.available(), 8 * POOLED - out);
-                proptest::prop_assert!(out + budget.free.len() * POOLED <= 8 * POOLED);
+                proptest::prop_assert!(out + budget.free.bytes() <= 8 * POOLED);
             }
         }
     }

@@ -8,11 +8,12 @@
 mod budget;
 mod pace;
 mod shelf;
+mod sizes;
 
 pub(crate) use budget::Refusal;
 pub use budget::{Budget, Lease};
 #[cfg(any(test, feature = "internals"))]
 pub use shelf::blank;
-pub(crate) use shelf::first_size;
 pub use shelf::{Buffer, Shelf};
 pub(crate) use shelf::{Collected, MemoryObserver};
+pub(crate) use sizes::Sizes;

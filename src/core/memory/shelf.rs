@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use super::sizes::{Kept, Sizes};
 use crate::core::figures::PoolFigures;
 use crate::core::prefetch::prefetch;
 
@@ -33,28 +34,31 @@ pub(crate) trait MemoryObserver: Send + Sync {
 ///   to the budget. If memory is used up, the buffers on the shelf go to the budget too.
 pub struct Shelf {
     stock: Mutex<Stock>,
-    /// The size of pooled buffers.
-    pooled: usize,
-    /// How many pooled buffers the shelf may hold: an eighth of the budget, from 1 to 32 buffers.
+    sizes: Sizes,
+    /// How many buffers of the largest size the shelf may hold: an eighth of the budget, from 1 to 32 buffers.
     capacity: usize,
-    /// Bytes that may be granted in advance for first buffers: a sixteenth of the budget, at most
-    /// four pooled buffers' worth.
+    /// Bytes that may be granted in advance for smaller buffers: a 32nd of the budget, at most 64
+    /// buffers' worth. Whoever wants larger ones and does not wait has no use of it.
     credit_capacity: usize,
     wake: OnceLock<WakePool>,
     observer: OnceLock<Arc<dyn MemoryObserver>>,
     /// A request waits and memory is used up, so open batches should be sent as they are.
     pressure: AtomicBool,
+    /// Batches should take no more than they need.
+    scarce: AtomicBool,
     /// Bytes of records in full batches that wait to be sent.
     waiting: AtomicUsize,
     figures: Waits,
 }
 
-#[derive(Default)]
 struct Stock {
-    /// Pooled buffers granted in advance.
+    /// Buffers of the largest size, granted in advance.
     ready: Vec<Box<[u8]>>,
-    /// Bytes granted in advance for first buffers. These are allocated when they are taken.
+    /// Bytes granted in advance for smaller buffers. Those that are not kept are allocated when they are
+    /// taken.
     credit: usize,
+    /// Smaller buffers that came back. They have no more bytes than the credit.
+    kept: Kept,
     /// Buffers that came back and that the PoolActor has not collected yet, with the size of their
     /// grant.
     returned: Vec<(Box<[u8]>, usize)>,
@@ -68,16 +72,6 @@ struct Stock {
     /// The PoolActor was woken and has not collected yet.
     signalled: bool,
     closed: bool,
-}
-
-/// The size of a batch's first buffer in a partition with few records: a sixteenth of `batch.size`.
-/// If more records come, the batch moves to a full buffer. If a sixteenth would be too small, the
-/// first buffer is a full one.
-pub(crate) fn first_size(batch_size: usize) -> usize {
-    match batch_size / 16 {
-        first if first >= 512 => first,
-        _ => batch_size,
-    }
 }
 
 /// How many callers wait, how long callers have waited, and how often in vain.
@@ -99,17 +93,19 @@ pub(crate) struct Collected {
 
 impl Shelf {
     pub fn new(total: usize, pooled: usize) -> Arc<Self> {
+        let sizes = Sizes::new(pooled);
         Arc::new(Self {
-            stock: Mutex::default(),
-            pooled,
+            stock: Mutex::new(Stock::new(sizes, false)),
+            sizes,
             capacity: (total / 8 / pooled.max(1)).clamp(1, 32),
-            credit_capacity: match first_size(pooled) < pooled {
-                true => (total / 16).min(4 * pooled),
+            credit_capacity: match sizes.smallest() < pooled {
+                true => (total / 32).min(64 * pooled),
                 false => 0,
             },
             wake: OnceLock::new(),
             observer: OnceLock::new(),
             pressure: AtomicBool::new(false),
+            scarce: AtomicBool::new(false),
             waiting: AtomicUsize::new(0),
             figures: Waits::default(),
         })
@@ -143,8 +139,7 @@ impl Shelf {
         }
     }
 
-    /// Takes a buffer of the pooled size or of the first size. Returns `None` if there is none.
-    /// Then the caller has to ask the PoolActor.
+    /// Takes a buffer of one of the sizes. Returns `None` if there is none. Then the caller has to ask the PoolActor.
     pub fn take(self: &Arc<Self>, size: usize) -> Option<Buffer> {
         if self.pressure() {
             return None;
@@ -159,13 +154,13 @@ impl Shelf {
         if stock.awaited.is_some() {
             return None;
         }
-        let (ready, granted, low) = if size == self.pooled {
+        let (ready, granted, low) = if size == self.sizes.largest() {
             let ready = stock.ready.pop();
             (ready, false, stock.ready.len() == self.capacity / 4)
-        } else if size == first_size(self.pooled) {
+        } else if self.sizes.has(size) {
             let granted = stock.credit >= size;
-            stock.credit -= if granted { size } else { 0 };
-            (None, granted, stock.credit <= self.credit_capacity / 4)
+            let kept = granted.then(|| stock.spend(size)).flatten();
+            (kept, granted, stock.credit <= self.credit_capacity / 4)
         } else {
             return None;
         };
@@ -221,7 +216,8 @@ impl Shelf {
             drop(stock);
             return drop(bytes);
         }
-        let is_granted = size == self.pooled || size == first_size(self.pooled);
+        let is_granted = self.sizes.has(size);
+        let is_full = size == self.sizes.largest();
         if !is_granted && stock.charged >= size {
             // The PoolActor does not know of it, and need not. It may not look for long, and all that is read
             // back from a spool would be kept until then.
@@ -232,14 +228,12 @@ impl Shelf {
         // Read under the lock: the PoolActor empties the shelf for a waiting request under the same
         // lock. A buffer put on the shelf after that would stay there while the request waits.
         let keeps = !self.pressure() && stock.awaited.is_none();
-        let signal = if keeps && size == self.pooled && stock.ready.len() < self.capacity {
+        let signal = if keeps && is_full && stock.ready.len() < self.capacity {
             stock.ready.push(bytes);
             false
-        } else if keeps
-            && size == first_size(self.pooled)
-            && stock.credit + size <= self.credit_capacity
-        {
+        } else if keeps && is_granted && !is_full && stock.credit + size <= self.credit_capacity {
             stock.credit += size;
+            stock.kept.push(bytes);
             false
         } else {
             // What is of no size that is granted again is not kept.
@@ -279,6 +273,25 @@ impl Shelf {
         }
     }
 
+    /// The size of a buffer for a batch that needs one of `size`. While memory is not scarce, a batch that
+    /// has outgrown the smallest buffer gets the largest one, and is not moved again.
+    pub fn size_for(&self, size: usize) -> usize {
+        match size <= self.sizes.smallest() || self.is_scarce() {
+            true => size,
+            false => size.max(self.sizes.largest()),
+        }
+    }
+
+    /// Whether batches should take no more memory than they need.
+    pub fn is_scarce(&self) -> bool {
+        self.scarce.load(Ordering::Relaxed)
+    }
+
+    /// For the PoolActor: sets whether batches should take no more than they need.
+    pub fn set_scarce(&self, scarce: bool) {
+        self.scarce.store(scarce, Ordering::Relaxed);
+    }
+
     /// Whether a request waits and memory is used up.
     pub fn pressure(&self) -> bool {
         self.pressure.load(Ordering::Acquire)
@@ -305,9 +318,9 @@ impl Shelf {
         self.waiting.load(Ordering::Relaxed)
     }
 
-    /// Bytes of pooled buffers that the shelf may hold.
+    /// Bytes of buffers of the largest size that the shelf may hold.
     pub fn size(&self) -> usize {
-        self.capacity * self.pooled
+        self.capacity * self.sizes.largest()
     }
 
     /// For the PoolActor: returns what was charged and everything that has come back. Under
@@ -320,15 +333,20 @@ impl Shelf {
         let charged = std::mem::take(&mut stock.charged);
         let mut returned = std::mem::take(&mut stock.returned);
         if self.pressure() {
-            let pooled = self.pooled;
-            returned.extend(stock.ready.drain(..).map(|bytes| (bytes, pooled)));
-            let credit = std::mem::take(&mut stock.credit);
+            let mut credit = std::mem::take(&mut stock.credit);
+            let small = stock.kept.take_small(credit);
+            let all = small.into_iter().inspect(|small| credit -= small.len());
+            let all: Vec<_> = all.chain(stock.ready.drain(..)).collect();
+            returned.extend(all.into_iter().map(|bytes| {
+                let size = bytes.len();
+                (bytes, size)
+            }));
             returned.extend((credit > 0).then(|| (Box::default(), credit)));
         }
         Collected { returned, charged }
     }
 
-    /// For the PoolActor: how many more pooled buffers may be granted in advance.
+    /// For the PoolActor: how many more buffers of the largest size may be granted in advance.
     pub fn room(&self) -> usize {
         self.capacity.saturating_sub(self.stock().ready.len())
     }
@@ -338,23 +356,22 @@ impl Shelf {
         self.stock().ready.push(bytes);
     }
 
-    /// For the PoolActor: how many more bytes may be granted in advance for first buffers.
+    /// For the PoolActor: how many more bytes may be granted in advance for smaller buffers.
     pub fn credit_room(&self) -> usize {
         self.credit_capacity.saturating_sub(self.stock().credit)
     }
 
-    /// For the PoolActor: adds bytes that are granted for first buffers.
-    pub fn add_credit(&self, bytes: usize) {
-        self.stock().credit += bytes;
+    /// For the PoolActor: adds bytes that are granted for smaller buffers, and some of these.
+    pub fn add_credit(&self, bytes: usize, buffers: Vec<Box<[u8]>>) {
+        let mut stock = self.stock();
+        stock.credit += bytes;
+        buffers.into_iter().for_each(|it| stock.kept.push(it));
     }
 
     /// For the PoolActor: frees what is on the shelf and what comes back from now on, since the
     /// producer is closed.
     pub fn close(&self) {
-        let closed = Stock {
-            closed: true,
-            ..Stock::default()
-        };
+        let closed = Stock::new(self.sizes, true);
         let left = std::mem::replace(&mut *self.stock(), closed);
         drop(left);
     }
@@ -381,9 +398,33 @@ impl Shelf {
     /// Bytes on the shelf that nobody uses.
     pub fn idle_bytes(&self) -> usize {
         let stock = self.stock();
-        let ready = stock.ready.len() * self.pooled + stock.credit;
+        let ready = stock.ready.len() * self.sizes.largest() + stock.credit;
         let back = stock.returned.iter().map(|(_, size)| size).sum::<usize>();
         (ready + back).saturating_sub(stock.charged)
+    }
+}
+
+impl Stock {
+    fn new(sizes: Sizes, closed: bool) -> Self {
+        Self {
+            ready: Vec::new(),
+            credit: 0,
+            kept: Kept::new(sizes),
+            returned: Vec::new(),
+            back: 0,
+            charged: 0,
+            awaited: None,
+            signalled: false,
+            closed,
+        }
+    }
+
+    /// Takes so many bytes of the credit, and a buffer of that size, if one is kept.
+    fn spend(&mut self, size: usize) -> Option<Box<[u8]>> {
+        let kept = self.kept.pop(size);
+        self.credit -= size;
+        self.kept.shrink(self.credit);
+        kept
     }
 }
 
@@ -698,12 +739,12 @@ mod tests {
     }
 
     #[test]
-    fn first_buffers_are_granted_out_of_a_credit() {
+    fn smaller_buffers_are_granted_out_of_a_credit() {
         let shelf = Shelf::new(1 << 20, 16_384);
-        let first = first_size(16_384);
+        let first = 1024;
         assert!(shelf.take(first).is_none(), "nothing is granted yet");
-        assert_eq!(shelf.credit_room(), 4 * 16_384);
-        shelf.add_credit(3 * first);
+        assert_eq!(shelf.credit_room(), (1 << 20) / 32);
+        shelf.add_credit(3 * first, vec![blank(first)]);
         let held: Vec<_> = (0..4).filter_map(|_| shelf.take(first)).collect();
         assert_eq!((held.len(), shelf.idle_bytes()), (3, 0));
         assert!(held.iter().all(|buffer| buffer.capacity() == first));
@@ -719,6 +760,40 @@ mod tests {
             .sum();
         assert_eq!(back, 3 * first);
         assert!(shelf.take(first).is_none());
+    }
+
+    #[test]
+    fn what_is_kept_of_smaller_buffers_is_within_the_credit() {
+        let shelf = Shelf::new(1 << 20, 16_384);
+        let left = || {
+            let stock = shelf.stock();
+            (stock.credit, stock.kept.bytes())
+        };
+        shelf.add_credit(4096, vec![blank(2048), blank(2048)]);
+        // There is none of this size, and both of the others together would be too much beside it.
+        let taken = shelf.take(1024).expect("granted");
+        assert_eq!(left(), (3072, 2048));
+        let other = shelf.take(2048).expect("granted");
+        assert_eq!(left(), (1024, 0));
+        drop((taken, other));
+        assert_eq!(left(), (4096, 3072));
+        shelf.set_pressure(true);
+        let returned = shelf.collect().returned;
+        let sizes: Vec<_> = returned
+            .iter()
+            .map(|(bytes, size)| (bytes.len(), *size))
+            .collect();
+        assert_eq!(sizes, [(2048, 2048), (1024, 1024), (0, 1024)]);
+    }
+
+    #[test]
+    fn a_batch_gets_no_more_than_it_needs_only_where_memory_is_scarce() {
+        let shelf = Shelf::new(1 << 20, 16_384);
+        let sizes = [1024, 2048, 16_384, 20_000].map(|size| shelf.size_for(size));
+        assert_eq!(sizes, [1024, 16_384, 16_384, 20_000]);
+        shelf.set_scarce(true);
+        let sizes = [1024, 2048, 16_384, 20_000].map(|size| shelf.size_for(size));
+        assert_eq!(sizes, [1024, 2048, 16_384, 20_000]);
     }
 
     #[test]

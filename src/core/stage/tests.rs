@@ -463,7 +463,7 @@ fn callbacks_and_listeners_go_with_the_batch() {
 }
 
 #[test]
-fn a_batch_grows_out_of_its_first_buffer_and_the_next_begins_larger() {
+fn a_batch_takes_what_its_records_need_and_the_next_begins_so() {
     const SIZE: usize = 16 * 512;
     let stage = Stage::new(0, SIZE, true);
     let shelf = Shelf::new(1 << 20, SIZE);
@@ -471,7 +471,7 @@ fn a_batch_grows_out_of_its_first_buffer_and_the_next_begins_larger() {
     let mut asked = Vec::new();
     let mut sent = 0;
     // One batch that grows, a second one with a full buffer, and the beginning of a third.
-    while asked.len() < 4 {
+    while asked.len() < 7 {
         let (mut memory, mut options) = (None, AppendOptions::default());
         loop {
             match stage.append(&record(&value), &mut memory, &mut options, Instant::now) {
@@ -485,10 +485,17 @@ fn a_batch_grows_out_of_its_first_buffer_and_the_next_begins_larger() {
         }
         sent += 1;
     }
-    let (first, full) = (512, SIZE);
     assert_eq!(
         asked,
-        [(first, true), (full, false), (full, true), (full, true)]
+        [
+            (512, true),
+            (1024, false),
+            (2048, false),
+            (4096, false),
+            (SIZE, false),
+            (SIZE, true),
+            (SIZE, true)
+        ]
     );
     let batches: Vec<_> = sealed(&stage, true).map(values).collect();
     assert_eq!(batches.concat(), vec![Bytes::from(value.to_vec()); sent]);
@@ -497,8 +504,17 @@ fn a_batch_grows_out_of_its_first_buffer_and_the_next_begins_larger() {
     let (mut memory, mut options) = (None, AppendOptions::default());
     let needs = stage.append(&record(&value), &mut memory, &mut options, Instant::now);
     assert!(matches!(needs, Append::NeedsMemory { size: 512, .. }));
-    // A record too large for a first buffer gets a full one at once.
+    // A large record gets what it needs at once, and one larger than a batch a buffer of its own size.
     let needs = stage.append(&record(&[0; 600]), &mut memory, &mut options, Instant::now);
+    assert!(matches!(needs, Append::NeedsMemory { size: 1024, .. }));
+    let needs = stage.append(&record(&[0; SIZE]), &mut memory, &mut options, Instant::now);
+    assert!(matches!(needs, Append::NeedsMemory { size, .. } if size > SIZE));
+    // That is not what the next one is expected to need.
+    memory = Some(shelf.buffer(blank(2 * SIZE)));
+    let large = stage.append(&record(&[0; SIZE]), &mut memory, &mut options, Instant::now);
+    assert!(matches!(large, Append::Done(_)));
+    assert_eq!(sealed(&stage, true).count(), 1);
+    let needs = stage.append(&record(&value), &mut memory, &mut options, Instant::now);
     assert!(matches!(needs, Append::NeedsMemory { size: SIZE, .. }));
 }
 

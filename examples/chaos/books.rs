@@ -42,6 +42,9 @@ pub struct Timing {
     pub longest_outcome: Duration,
 }
 
+/// What the text of an outcome begins with that is unknown.
+pub const UNKNOWN: &str = "may or may not be written";
+
 /// A record that was passed to `send`.
 pub enum Sent<R = Receipt> {
     Accepted {
@@ -205,7 +208,8 @@ impl Books {
 impl Inner {
     fn count(&mut self, reason: String) {
         const MOST: usize = 200;
-        if self.reasons.len() < MOST || self.reasons.contains_key(&reason) {
+        let counts = reason.starts_with(UNKNOWN) || self.reasons.len() < MOST;
+        if counts || self.reasons.contains_key(&reason) {
             *self.reasons.entry(reason).or_default() += 1;
         }
     }

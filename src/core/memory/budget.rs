@@ -97,8 +97,8 @@ impl<T> Budget<T> {
         free.then(|| self.grant(self.sizes.largest()))
     }
 
-    /// Grants up to `bytes` in advance for smaller buffers, and returns how many. Of these it gives those that
-    /// it has, and allocates none. They come back through [`reclaim`](Self::reclaim), in pieces of any
+    /// Grants up to `bytes` in advance for smaller buffers, and returns how many. Of these it gives those
+    /// that it has, and allocates none. They come back through [`reclaim`](Self::reclaim), in pieces of any
     /// size.
     pub fn credit(&mut self, bytes: usize) -> (usize, Vec<Box<[u8]>>) {
         let free = match self.closed || !self.waiters.is_empty() {

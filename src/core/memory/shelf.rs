@@ -35,7 +35,8 @@ pub(crate) trait MemoryObserver: Send + Sync {
 pub struct Shelf {
     stock: Mutex<Stock>,
     sizes: Sizes,
-    /// How many buffers of the largest size the shelf may hold: an eighth of the budget, from 1 to 32 buffers.
+    /// How many buffers of the largest size the shelf may hold: an eighth of the budget, from 1 to 32
+    /// buffers.
     capacity: usize,
     /// Bytes that may be granted in advance for smaller buffers: a 32nd of the budget, at most 64
     /// buffers' worth. Whoever wants larger ones and does not wait has no use of it.
@@ -139,7 +140,8 @@ impl Shelf {
         }
     }
 
-    /// Takes a buffer of one of the sizes. Returns `None` if there is none. Then the caller has to ask the PoolActor.
+    /// Takes a buffer of one of the sizes. Returns `None` if there is none. Then the caller has to ask the
+    /// PoolActor.
     pub fn take(self: &Arc<Self>, size: usize) -> Option<Buffer> {
         if self.pressure() {
             return None;

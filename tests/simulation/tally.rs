@@ -74,8 +74,8 @@ counted! {
     TakenOver "transactional ids taken by another instance",
     Second "second instances that go on",
     MarkerSkipped "markers never written, though the end is complete",
-    Reopened "transactions that a late request began, in protocol 1",
     MarkerStray "markers so late that they ended the next transaction, in protocol 1",
+    Reopened "transactions that a late request began, in protocol 1",
 }
 
 counted! {

@@ -147,7 +147,10 @@ pub(super) fn of_transactions(rng: &mut SmallRng, world: &world::Plan) -> Plan {
     let share = one_of(rng, &[0.0, 0.3, 0.6, 1.0]);
     // A marker that is never written leaves a transaction open for ever, whatever a client does.
     let helps = |(trouble, _): &(&Trouble, _)| {
-        !matches!(trouble, Trouble::MarkerSkipped | Trouble::MarkerStray)
+        !matches!(
+            trouble,
+            Trouble::MarkerSkipped | Trouble::MarkerStray | Trouble::Reopened
+        )
     };
     for (_, weight) in Trouble::ALL.iter().zip(&mut weights).filter(helps) {
         if rng.random_bool(share) {

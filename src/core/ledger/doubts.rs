@@ -57,13 +57,6 @@ impl Doubts {
         self.list.len()
     }
 
-    /// Notes the time of those that have come to be in doubt.
-    pub fn note(&mut self, now: Instant) {
-        for doubt in &mut self.list {
-            doubt.since.get_or_insert(now);
-        }
-    }
-
     /// What is looked for.
     pub fn entries(&self) -> impl Iterator<Item = &Entry> {
         self.list.iter().map(|doubt| &doubt.entry)

@@ -193,7 +193,9 @@ impl Ledger {
 
     /// Notes the time of batches that have come to be in doubt since it was last called.
     pub fn note_doubts(&mut self, now: Instant) {
-        self.doubts.note(now);
+        for doubt in &mut self.doubts.list {
+            doubt.since.get_or_insert(now);
+        }
     }
 
     /// What is to be looked up now.

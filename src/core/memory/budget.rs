@@ -46,8 +46,6 @@ pub struct Budget<T> {
     granted: usize,
     /// Buffers that came back.
     free: Kept,
-    /// The fewest bytes of them since [`trim`](Self::trim) was last called.
-    spare: usize,
     waiters: Line<Waiter<T>>,
     pace: Pace,
     closed: bool,
@@ -63,7 +61,6 @@ impl<T> Budget<T> {
             sizes,
             granted: 0,
             free: Kept::new(sizes),
-            spare: 0,
             waiters: Line::new(),
             pace: Pace::new(total, shelf),
             closed: false,
@@ -127,8 +124,7 @@ impl<T> Budget<T> {
     /// Frees the buffers that were kept for nothing since this was last called: after a backlog they are more
     /// than are needed.
     pub fn trim(&mut self) {
-        self.free.shrink(self.free.bytes() - self.spare);
-        self.spare = self.free.bytes();
+        self.free.trim();
     }
 
     /// Whether there may be something to free later. `ahead`: bytes that were granted in advance, and that
@@ -188,7 +184,6 @@ impl<T> Budget<T> {
     pub fn close(&mut self) -> Vec<T> {
         self.closed = true;
         self.free.shrink(0);
-        self.spare = 0;
         let waiters = self.waiters.take_all();
         waiters.map(|waiter| waiter.ticket).collect()
     }
@@ -240,7 +235,6 @@ impl<T> Budget<T> {
         self.pace.handed_out(size);
         if let Some(buffer) = self.free.pop(size) {
             self.granted += size;
-            self.spare = self.spare.min(self.free.bytes());
             return buffer;
         }
         self.make_room(size);
@@ -252,7 +246,6 @@ impl<T> Budget<T> {
     fn make_room(&mut self, size: usize) {
         self.granted += size;
         self.free.shrink(self.total.saturating_sub(self.granted));
-        self.spare = self.spare.min(self.free.bytes());
     }
 }
 

@@ -335,15 +335,15 @@ impl Shelf {
         let charged = std::mem::take(&mut stock.charged);
         let mut returned = std::mem::take(&mut stock.returned);
         if self.pressure() {
-            let mut credit = std::mem::take(&mut stock.credit);
+            let credit = std::mem::take(&mut stock.credit);
+            let not_kept = credit - stock.kept.bytes();
             let small = stock.kept.take_small(credit);
-            let all = small.into_iter().inspect(|small| credit -= small.len());
-            let all: Vec<_> = all.chain(stock.ready.drain(..)).collect();
-            returned.extend(all.into_iter().map(|bytes| {
+            let buffers = small.into_iter().chain(stock.ready.drain(..));
+            returned.extend(buffers.map(|bytes| {
                 let size = bytes.len();
                 (bytes, size)
             }));
-            returned.extend((credit > 0).then(|| (Box::default(), credit)));
+            returned.extend((not_kept > 0).then(|| (Box::default(), not_kept)));
         }
         Collected { returned, charged }
     }

@@ -56,6 +56,8 @@ pub(crate) struct Kept {
     /// Of the largest size first.
     lists: [Vec<Box<[u8]>>; HALVINGS + 1],
     bytes: usize,
+    /// The fewest bytes since [`trim`](Self::trim) was last called.
+    fewest: usize,
 }
 
 impl Kept {
@@ -64,6 +66,7 @@ impl Kept {
             sizes,
             lists: Default::default(),
             bytes: 0,
+            fewest: 0,
         }
     }
 
@@ -81,7 +84,7 @@ impl Kept {
 
     pub fn pop(&mut self, size: usize) -> Option<Box<[u8]>> {
         let buffer = self.lists[self.sizes.halved(size)?].pop()?;
-        self.bytes -= size;
+        self.gone(size);
         Some(buffer)
     }
 
@@ -91,8 +94,19 @@ impl Kept {
             let Some(buffer) = self.lists.iter_mut().find_map(Vec::pop) else {
                 return;
             };
-            self.bytes -= buffer.len();
+            self.gone(buffer.len());
         }
+    }
+
+    /// Frees buffers that were kept for nothing since this was last called.
+    pub fn trim(&mut self) {
+        self.shrink(self.bytes - self.fewest);
+        self.fewest = self.bytes;
+    }
+
+    fn gone(&mut self, bytes: usize) {
+        self.bytes -= bytes;
+        self.fewest = self.fewest.min(self.bytes);
     }
 
     /// Takes buffers that are not of the largest size, of so many bytes at most.
@@ -105,7 +119,7 @@ impl Kept {
                 taken.push(buffer);
             }
         }
-        self.bytes -= most - left;
+        self.gone(most - left);
         taken
     }
 }

@@ -407,13 +407,19 @@ fn damage_in_the_middle_of_a_journal_is_told_and_what_follows_is_used() {
     assert!(settled.contains(12), "{settled:?}");
 }
 
-#[test]
-fn a_journal_that_is_not_complete_counts_only_if_there_is_no_other() {
+/// A journal, and the next one, which was begun with what it says.
+fn begun_anew() -> Spool {
     let spool = Spool::new();
     spool.journal(1, State::default(), &[slot("orders"), settled(0, 10)]);
     let state = spool.recover().state;
-    // The next one was begun, and the process ended before all of it was there.
     spool.journal(5, state, &[]);
+    spool
+}
+
+#[test]
+fn a_journal_that_is_not_complete_counts_only_if_there_is_no_other() {
+    let spool = begun_anew();
+    // The process ended before all of it was there.
     spool.hurt(Kind::Journal, 5, |bytes| {
         let last = bytes.iter().rposition(|byte| *byte != 0).expect("entries");
         bytes[last] ^= 1;
@@ -436,11 +442,8 @@ fn a_journal_that_is_not_complete_counts_only_if_there_is_no_other() {
 
 #[test]
 fn a_journal_whose_beginning_is_lost_counts_only_if_there_is_no_other() {
-    let spool = Spool::new();
-    spool.journal(1, State::default(), &[slot("orders"), settled(0, 10)]);
-    let state = spool.recover().state;
+    let spool = begun_anew();
     // The machine stopped, and of what was written the disk has what is behind, and not the slot's name.
-    spool.journal(5, state, &[]);
     spool.hurt(Kind::Journal, 5, |bytes| bytes[PAGE..PAGE + 8].fill(0));
     let recovered = spool.recover();
     assert_eq!(recovered.damage, Vec::<String>::new());

@@ -30,6 +30,8 @@ struct Inner {
     longest_outcome: Duration,
     /// How often each reason made a record not acked.
     reasons: BTreeMap<String, u64>,
+    /// The same of records that are unknown. Each has to have its reason, however seldom it is.
+    unknown: BTreeMap<String, u64>,
 }
 
 /// Timing of the load's acks. The producers that are started and ended during the run do not count.
@@ -41,9 +43,6 @@ pub struct Timing {
     /// The longest time from a record's acceptance to its outcome.
     pub longest_outcome: Duration,
 }
-
-/// What the text of an outcome begins with that is unknown.
-pub const UNKNOWN: &str = "may or may not be written";
 
 /// A record that was passed to `send`.
 pub enum Sent<R = Receipt> {
@@ -73,6 +72,7 @@ impl Books {
                 longest_gap: Duration::ZERO,
                 longest_outcome: Duration::ZERO,
                 reasons: BTreeMap::new(),
+                unknown: BTreeMap::new(),
             }),
         }
     }
@@ -155,8 +155,12 @@ impl Books {
         count.fetch_add(1, Relaxed);
         stream.settle(settled);
         let mut inner = lock(&self.inner);
-        if let Err(undelivered) = outcome {
-            inner.count(undelivered.to_string());
+        match outcome {
+            Ok(_) => {}
+            Err(why @ Unconfirmed::Unknown(_)) => {
+                *inner.unknown.entry(why.to_string()).or_default() += 1;
+            }
+            Err(why) => inner.count(why.to_string()),
         }
         let Some((called, accepted)) = sent else {
             return;
@@ -197,19 +201,21 @@ impl Books {
         lock(&self.inner).count(reason);
     }
 
-    /// The reasons why records were not acked, the most frequent first.
-    pub fn reasons(&self) -> Vec<(String, u64)> {
-        let mut reasons: Vec<_> = lock(&self.inner).reasons.clone().into_iter().collect();
-        reasons.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-        reasons
+    /// The reasons why records were not acked, the most frequent first, and then those why they are unknown.
+    pub fn reasons(&self) -> [Vec<(String, u64)>; 2] {
+        let inner = lock(&self.inner);
+        [&inner.reasons, &inner.unknown].map(|reasons| {
+            let mut reasons: Vec<_> = reasons.clone().into_iter().collect();
+            reasons.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+            reasons
+        })
     }
 }
 
 impl Inner {
     fn count(&mut self, reason: String) {
         const MOST: usize = 200;
-        let counts = reason.starts_with(UNKNOWN) || self.reasons.len() < MOST;
-        if counts || self.reasons.contains_key(&reason) {
+        if self.reasons.len() < MOST || self.reasons.contains_key(&reason) {
             *self.reasons.entry(reason).or_default() += 1;
         }
     }

@@ -4,30 +4,30 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use metrics::{
-    Counter, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString, Unit,
-};
+use hdrhistogram::Histogram;
+use metrics::{Counter, Gauge, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 
-/// The times of all batches, in milliseconds.
-#[derive(Clone, Default)]
-pub struct Doubts(Arc<Mutex<Vec<f64>>>);
+/// The times of all batches, in microseconds.
+#[derive(Clone)]
+pub struct Doubts(Arc<Mutex<Histogram<u64>>>);
 
 impl Doubts {
     /// Keeps them from now on: for producers that start later.
     pub fn install() -> Result<Self, Box<dyn std::error::Error>> {
-        let doubts = Self::default();
+        let times = Histogram::new_with_bounds(1, 3_600_000_000, 2)?;
+        let doubts = Self(Arc::new(Mutex::new(times)));
         metrics::set_global_recorder(doubts.clone())?;
         Ok(doubts)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<f64>> {
+    fn lock(&self) -> MutexGuard<'_, Histogram<u64>> {
         self.0.lock().unwrap_or_else(|e| e.into_inner())
     }
 }
 
 impl HistogramFn for Doubts {
     fn record(&self, millis: f64) {
-        self.lock().push(millis);
+        self.lock().saturating_record((millis * 1e3) as u64);
     }
 }
 
@@ -46,25 +46,25 @@ impl Recorder for Doubts {
         Gauge::noop()
     }
 
-    fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
+    fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> metrics::Histogram {
         match key.name() {
-            "doubt-time" => Histogram::from_arc(Arc::new(self.clone())),
-            _ => Histogram::noop(),
+            "doubt-time" => metrics::Histogram::from_arc(Arc::new(self.clone())),
+            _ => metrics::Histogram::noop(),
         }
     }
 }
 
 impl fmt::Display for Doubts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut millis = self.lock().clone();
-        millis.sort_by(f64::total_cmp);
-        let Some(longest) = millis.last() else {
+        let times = self.lock();
+        if times.is_empty() {
             return f.write_str("none that the log told of");
-        };
-        let part = |part: f64| millis[(millis.len() as f64 * part) as usize];
-        let [p50, p99, longest] =
-            [part(0.5), part(0.99), *longest].map(|it| Duration::from_secs_f64(it / 1e3));
-        let count = millis.len();
+        }
+        let [p50, p99, longest] = [0.5, 0.99, 1.0].map(|part| {
+            let micros = times.value_at_quantile(part);
+            Duration::from_micros(micros)
+        });
+        let count = times.len();
         write!(
             f,
             "{count} batches, p50 {p50:.1?}, p99 {p99:.1?}, longest {longest:.1?}"

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use crate::books::{Books, Timing, UNKNOWN};
+use crate::books::{Books, Timing};
 use crate::doubts::Doubts;
 use crate::faults::say;
 use crate::kafka::Proxies;
@@ -183,13 +183,8 @@ impl fmt::Display for Report<'_> {
             f,
             "read back    {read} in {reading:.1?}, {unknown} of the unknown among them"
         )?;
-        // What is unknown has to have its reason, however seldom it is.
-        let (unknown, others): (Vec<_>, Vec<_>) = self
-            .books
-            .reasons()
-            .into_iter()
-            .partition(|(why, _)| why.starts_with(UNKNOWN));
-        for (why, count) in others.iter().take(8).chain(&unknown) {
+        let [reasons, unknown] = self.books.reasons();
+        for (why, count) in reasons.iter().take(8).chain(&unknown) {
             writeln!(f, "  {count:>9}  {why}")?;
         }
         writeln!(f, "faults")?;

@@ -145,7 +145,8 @@ pub(super) fn of_transactions(rng: &mut SmallRng, world: &world::Plan) -> Plan {
     let upgrades = transactions.knows_v2 && transactions.version < V2;
     let mut weights = [0; Trouble::COUNT];
     let share = one_of(rng, &[0.0, 0.3, 0.6, 1.0]);
-    // A marker that is never written leaves a transaction open for ever, whatever a client does.
+    // A marker that is never written leaves a transaction open for ever, whatever a client does. What a late
+    // request begins comes by itself.
     let helps = |(trouble, _): &(&Trouble, _)| {
         !matches!(
             trouble,
